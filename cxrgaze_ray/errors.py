@@ -1,0 +1,118 @@
+"""Every error cxrgaze raises on purpose, named by who must act.
+
+::
+
+    CxrgazeError
+    ├── UserError                 exit 2: change the command, the file or the settings
+    │   ├── ConfigError           a settings file or option has a wrong key or value
+    │   ├── StoreNotFound         no such bucket, folder or object
+    │   ├── BundleError           a bundle is malformed, or its hash does not match its weights
+    │   ├── RegistryError         no such model, version or alias, or the ledger is broken
+    │   └── RunConflict           the run is held by another driver, or is not what the command asks for
+    ├── EnvironmentFault          exit 4: nothing is wrong with the input; run the same command again
+    │   ├── StoreUnavailable      endpoint unreachable, timeout, 5xx, disk full
+    │   ├── StoreDenied           credentials missing, wrong, expired or not allowed
+    │   └── ServingUnavailable    the Serve application is not there, or lost its replicas for good
+    ├── Interrupted               exit 130: the user asked to stop; what was committed stands
+    └── RadiographError           one input cannot be used: becomes a row, never ends a job
+
+A message is one sentence that says what happened; ``hint`` says what to do next. Neither holds patient data.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_USER = 2
+EXIT_STRICT = 3
+EXIT_ENVIRONMENT = 4
+EXIT_INTERRUPTED = 130
+
+
+class CxrgazeError(Exception):
+    """Root of the tree.
+
+    Parameters
+    ----------
+    message
+        One sentence: what happened.
+    hint
+        One sentence: the next step, or empty.
+    """
+
+    exit_code = EXIT_BUG
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UserError(CxrgazeError):
+    """The user must change something before trying again."""
+
+    exit_code = EXIT_USER
+
+
+class ConfigError(UserError):
+    """A settings file or option has a wrong key or value."""
+
+
+class StoreNotFound(UserError):
+    """No such bucket, folder or object."""
+
+
+class BundleError(UserError):
+    """A bundle is malformed, or its hash does not match its weights."""
+
+
+class RegistryError(UserError):
+    """No such model, version or alias, or the ledger is broken."""
+
+
+class RunConflict(UserError):
+    """The run is held by another driver, or is not what the command asks for."""
+
+
+class EnvironmentFault(CxrgazeError):
+    """Nothing is wrong with the input: the same command works once the environment does."""
+
+    exit_code = EXIT_ENVIRONMENT
+
+
+class StoreUnavailable(EnvironmentFault):
+    """Endpoint unreachable, timeout, 5xx or full disk."""
+
+
+class StoreDenied(EnvironmentFault):
+    """Credentials are missing, wrong, expired or not allowed to do this."""
+
+
+class ServingUnavailable(EnvironmentFault):
+    """The Serve application is not there, or lost its replicas for good."""
+
+
+class Interrupted(CxrgazeError):
+    """The user asked to stop; what was committed stands."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class RadiographError(CxrgazeError):
+    """One input cannot be used: it becomes a row with a reason, and never ends a job.
+
+    Parameters
+    ----------
+    reason
+        A `cxrgaze_ray.schemas.Reason`.
+    message
+        One sentence for the person who looks the row up; no patient data.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.args = (reason, message)
+        self.reason = reason

@@ -1,0 +1,205 @@
+"""The data contracts: classes, reason codes, the affine, and the Arrow schema of every table on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+CLASSES = ("normal", "heart_failure", "pneumonia")
+"""Class order of every logit, probability and label index."""
+
+HEIGHT, WIDTH = 640, 512
+"""Model image in pixels; always height x width."""
+
+SALIENCY_HEIGHT, SALIENCY_WIDTH = 320, 256
+"""Grid of the stored 8-bit saliency map."""
+
+RESEARCH_ONLY = "Research only, not for clinical use."
+
+
+class Status(StrEnum):
+    """What became of an input."""
+
+    SCORED = "scored"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why an input was not scored. Describes the input only: an outage is never a reason."""
+
+    LATERAL_VIEW = "lateral_view"
+    FOR_PROCESSING = "for_processing"
+    OTHER_BODY_PART = "other_body_part"
+    NO_PIXEL_DATA = "no_pixel_data"
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    DICOMDIR = "dicomdir"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
+    MULTI_FRAME = "multi_frame"
+    NOT_GREYSCALE = "not_greyscale"
+    CONSTANT_IMAGE = "constant_image"
+    TOO_LARGE = "too_large"
+    DECODER_CRASH = "decoder_crash"
+    DECODE_TIMEOUT = "decode_timeout"
+    MISSING = "missing"
+    CHANGED = "changed"
+    NO_GAZE_IN_IMAGE = "no_gaze_in_image"
+
+
+SKIPS = frozenset({Reason.LATERAL_VIEW, Reason.FOR_PROCESSING, Reason.OTHER_BODY_PART, Reason.NO_PIXEL_DATA})
+"""Reasons that say "a sound file, but not one we score"; every other reason is a failure."""
+
+
+def status_of(reason: str | None) -> Status:
+    """Return the status that a reason code stands for; no reason means scored."""
+    if reason is None:
+        return Status.SCORED
+    return Status.SKIPPED if Reason(reason) in SKIPS else Status.FAILED
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Where source pixels lie in the model image: ``model = source * scale + offset``, pixel centres at +0.5.
+
+    Attributes
+    ----------
+    scale_y, scale_x
+        Model pixels per source pixel.
+    offset_y, offset_x
+        Padding before the content, in model pixels.
+    rows, columns
+        Size of the source in pixels.
+    """
+
+    scale_y: float
+    scale_x: float
+    offset_y: float
+    offset_x: float
+    rows: int
+    columns: int
+
+    def to_model(self, y: float, x: float) -> tuple[float, float]:
+        """Map a source point to the model image."""
+        return y * self.scale_y + self.offset_y, x * self.scale_x + self.offset_x
+
+    def to_source(self, y: float, x: float) -> tuple[float, float]:
+        """Map a model image point back to the source."""
+        return (y - self.offset_y) / self.scale_y, (x - self.offset_x) / self.scale_x
+
+
+AFFINE = pa.struct(
+    [
+        ("scale_y", pa.float64()),
+        ("scale_x", pa.float64()),
+        ("offset_y", pa.float64()),
+        ("offset_x", pa.float64()),
+        ("rows", pa.int32()),
+        ("columns", pa.int32()),
+    ]
+)
+
+FACT_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("view_position", pa.string()),
+    ("view_source", pa.string()),
+    ("photometric", pa.string()),
+    ("transfer_syntax", pa.string()),
+    ("bits_stored", pa.int32()),
+    ("rows", pa.int32()),
+    ("columns", pa.int32()),
+    ("manufacturer", pa.string()),
+    ("device_model", pa.string()),
+    ("sex", pa.string()),
+    ("age_band", pa.string()),
+    ("intensity_p1", pa.float32()),
+    ("intensity_p50", pa.float32()),
+    ("intensity_p99", pa.float32()),
+    ("intensity_mean", pa.float32()),
+]
+"""Facts of the input that stand beside every decoded row; all nullable. Intensities are of the model image, in [0,1]."""
+
+ID_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("image_id", pa.string()),
+    ("subject_id", pa.string()),
+    ("study_id", pa.string()),
+]
+
+MANIFEST = pa.schema(
+    [
+        *ID_FIELDS,
+        ("uri", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("etag", pa.string()),
+        ("format", pa.string()),
+        ("view_position", pa.string()),
+        ("view_source", pa.string()),
+    ]
+)
+"""One row a file. format is dicom, jpeg, png or other; view_source is tag, metadata, procedure or unknown."""
+
+PLAN = pa.schema([("shard", pa.int32()), ("position", pa.int32()), *MANIFEST])
+"""A manifest cut into shards: (shard, position) names a row for good."""
+
+STORE_SHARD = pa.schema(
+    [
+        *ID_FIELDS,
+        ("split", pa.string()),
+        ("label", pa.int8()),
+        ("image", pa.binary()),
+        ("gaze", pa.binary()),
+        ("gaze_peak", pa.float32()),
+        ("affine", AFFINE),
+        *FACT_FIELDS,
+    ]
+)
+"""image: uint16 little-endian, C order, 640x512. gaze: the same, scaled so that its peak is 65535, or null;
+gaze_peak: the density at the peak (the map sums to 1 over the model image). label: index into CLASSES, or null."""
+
+REJECTS = pa.schema([*ID_FIELDS, ("status", pa.string()), ("reason_code", pa.string()), ("detail", pa.string())])
+"""Inputs of an ingest that gave no shard row."""
+
+RESULT = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("position", pa.int32()),
+        *ID_FIELDS,
+        ("status", pa.string()),
+        ("reason_code", pa.string()),
+        ("detail", pa.string()),
+        *[(f"p_{name}", pa.float32()) for name in CLASSES],
+        ("prediction", pa.string()),
+        ("logits", pa.list_(pa.float32())),
+        ("saliency_png", pa.binary()),
+        ("saliency_peak", pa.float32()),
+        ("affine", AFFINE),
+        *FACT_FIELDS,
+        ("bundle_version", pa.string()),
+        ("weights_sha256", pa.string()),
+        ("profile", pa.string()),
+        ("engine", pa.string()),
+        ("scored_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""One row an input. saliency_png: 8 bit grey, scaled to its peak; saliency_peak: the density at the peak on the
+model image. Never compute KL from the 8-bit map."""
+
+SUMMARY = pa.schema([field for field in RESULT if field.name not in {"saliency_png", "logits", "affine"}])
+"""Every result row without maps."""
+
+STUDIES = pa.schema(
+    [
+        ("study_id", pa.string()),
+        ("subject_id", pa.string()),
+        ("images", pa.int32()),
+        ("scored", pa.int32()),
+        *[(f"p_{name}", pa.float32()) for name in CLASSES],
+        ("prediction", pa.string()),
+    ]
+)
+"""One row a study: probabilities are means over its scored images."""

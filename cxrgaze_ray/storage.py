@@ -1,0 +1,371 @@
+"""One Store for local folders and ``s3://`` prefixes: everything cxrgaze reads or writes goes through it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs as pafs
+
+from cxrgaze_ray.errors import StoreDenied, StoreNotFound, StoreUnavailable, UserError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+TEMPORARY_PREFIX = ".cxrgaze-tmp-"
+_DENIED_CODES = {
+    "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId",
+    "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "Unauthorized", "401",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object: key relative to the store, size in bytes, and an etag that changes with the content."""
+
+    key: str
+    size_bytes: int
+    etag: str
+
+
+class Store(ABC):
+    """Objects under one URI. Keys are relative, with forward slashes, and never leave the root."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/") or "/"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r})"
+
+    def child(self, key: str) -> Store:
+        """Return the store rooted at a key of this one."""
+        return open_store(self.locate(key))
+
+    def locate(self, key: str) -> str:
+        """Return the absolute URI of a key."""
+        return f"{self.uri.rstrip('/')}/{_checked(key)}"
+
+    def read_text(self, key: str) -> str:
+        """Return an object as UTF-8 text."""
+        return self.get(key).decode("utf-8")
+
+    def exists(self, key: str) -> bool:
+        """Say whether an object is there."""
+        return self.info(key) is not None
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes; StoreNotFound if it is not there."""
+
+    @abstractmethod
+    def head(self, key: str, size: int) -> bytes:
+        """Return an object's first `size` bytes; StoreNotFound if it is not there."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing what was there. Readers see the old or the new bytes."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object only if there is none: True if this call's bytes now stand there.
+
+        Atomic against every other writer. After a lost reply the answer may be False although
+        the bytes are ours: who must know carries a nonce in them and reads back.
+        """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if it is not there."""
+
+    @abstractmethod
+    def info(self, key: str) -> ObjectInfo | None:
+        """Return size and etag, or None."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield every object whose key starts with the prefix, in key order; temporary files are left out."""
+
+    @abstractmethod
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """Return the Arrow filesystem and the root's path on it, for Parquet readers and Ray."""
+
+
+def _checked(key: str) -> str:
+    if key.startswith("/") or "\\" in key or ".." in key.split("/"):
+        raise UserError("A key leaves its store.")
+    return key
+
+
+class LocalStore(Store):
+    """A folder. Writes go to a temporary file beside the target, then are renamed or linked into place."""
+
+    def __init__(self, uri: str) -> None:
+        self.root = Path(uri).expanduser().absolute()
+        super().__init__(str(self.root))
+
+    def _path(self, key: str) -> Path:
+        return self.root / _checked(key)
+
+    def get(self, key: str) -> bytes:
+        with _local_errors(self.locate(key)):
+            return self._path(key).read_bytes()
+
+    def head(self, key: str, size: int) -> bytes:
+        with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
+            return file.read(size)
+
+    def put(self, key: str, data: bytes) -> None:
+        with _local_errors(self.locate(key)), self._temporary(key, data) as temporary:
+            temporary.replace(self._path(key))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        with _local_errors(self.locate(key)), self._temporary(key, data) as temporary:
+            try:
+                self._path(key).hardlink_to(temporary)
+            except FileExistsError:
+                return False
+            return True
+
+    @contextmanager
+    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        with _local_errors(self.locate(key)):
+            self._path(key).unlink(missing_ok=True)
+
+    def info(self, key: str) -> ObjectInfo | None:
+        try:
+            with _local_errors(self.locate(key)):
+                stat = self._path(key).stat()
+        except StoreNotFound:
+            return None
+        return ObjectInfo(key, stat.st_size, _local_etag(stat))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        _checked(prefix)
+        if not self.root.is_dir():
+            raise StoreNotFound(f"There is no folder {self.root}.", "Check the path.")
+        base = self.root / prefix.rpartition("/")[0]
+        for info in self._walk(base):
+            if info.key.startswith(prefix):
+                yield info
+
+    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
+        if not folder.is_dir():
+            return
+        with _local_errors(str(folder)), os.scandir(folder) as entries:
+            # A folder sorts as its name with a slash, so that local order equals S3's key order.
+            ordered = sorted(entries, key=lambda entry: entry.name + ("/" if entry.is_dir() else ""))
+        for entry in ordered:
+            if entry.is_dir():
+                yield from self._walk(Path(entry.path))
+            elif not entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file():
+                key = Path(entry.path).relative_to(self.root).as_posix()
+                stat = entry.stat()
+                yield ObjectInfo(key, stat.st_size, _local_etag(stat))
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        return pafs.LocalFileSystem(), str(self.root)
+
+
+def _local_etag(stat: os.stat_result) -> str:
+    return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"
+
+
+@contextmanager
+def _local_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise StoreNotFound(f"There is no file {uri}.", "Check the path.") from error
+    except PermissionError as error:
+        raise StoreDenied(f"No permission for {uri}.", "Check the file's owner and mode.") from error
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{uri}: {error.strerror}.", "Check the disk, then run the same command again."
+        ) from error
+
+
+class S3Store(Store):
+    """A prefix of a bucket. Endpoint, region and credentials come from the standard AWS variables and profile."""
+
+    def __init__(self, uri: str) -> None:
+        self.bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not self.bucket:
+            raise UserError(f"{uri} names no bucket.", "Write s3://bucket/prefix.")
+        self.prefix = prefix.strip("/")
+        super().__init__(f"s3://{self.bucket}/{self.prefix}")
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)
+
+    def get(self, key: str) -> bytes:
+        with _s3_errors(self.locate(key)):
+            return bytes(_client().get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read())
+
+    def head(self, key: str, size: int) -> bytes:
+        info = self.info(key)
+        if info is None:
+            raise StoreNotFound(f"There is no object {self.locate(key)}.", "Check the URI.")
+        if info.size_bytes == 0:  # a range of an empty object is an error to S3
+            return b""
+        with _s3_errors(self.locate(key)):
+            reply = _client().get_object(Bucket=self.bucket, Key=self._key(key), Range=f"bytes=0-{size - 1}")
+            return bytes(reply["Body"].read())
+
+    def put(self, key: str, data: bytes) -> None:
+        with _s3_errors(self.locate(key)):
+            _client().put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        with _s3_errors(self.locate(key)):
+            try:
+                _client().put_object(Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if _code(error) in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}:
+                    return False
+                raise
+        return True
+
+    def delete(self, key: str) -> None:
+        with _s3_errors(self.locate(key)):
+            _client().delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    def info(self, key: str) -> ObjectInfo | None:
+        try:
+            with _s3_errors(self.locate(key)):
+                reply = _client().head_object(Bucket=self.bucket, Key=self._key(key))
+        except StoreNotFound:
+            return None
+        return ObjectInfo(key, reply["ContentLength"], reply["ETag"].strip('"'))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        root = f"{self.prefix}/" if self.prefix else ""
+        pages = _client().get_paginator("list_objects_v2")
+        with _s3_errors(self.uri):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=root + _checked(prefix)):
+                for item in page.get("Contents", []):
+                    if not item["Key"].endswith("/"):
+                        yield ObjectInfo(item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'))
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        return _arrow_s3(), f"{self.bucket}/{self.prefix}".rstrip("/")
+
+
+@cache
+def _session() -> Any:
+    import boto3  # 0.2 s that local work and --help do not pay
+
+    return boto3.Session()
+
+
+@cache
+def _client() -> S3Client:
+    from botocore.config import Config
+
+    retries: Any = {"mode": "standard", "total_max_attempts": 5}
+    config = Config(retries=retries, connect_timeout=5, read_timeout=60, max_pool_connections=32)
+    client: S3Client = _session().client("s3", config=config)
+    return client
+
+
+def _arrow_s3() -> pafs.FileSystem:
+    """Build Arrow's S3 filesystem from the same configuration as boto3, which reads more variables."""
+    with _s3_errors("s3://"):
+        credentials = _session().get_credentials()
+    options: dict[str, Any] = {"region": _session().region_name or "us-east-1"}
+    endpoint = _client().meta.endpoint_url
+    if "amazonaws.com" not in endpoint:
+        scheme, _, host = endpoint.partition("://")
+        options |= {"endpoint_override": host, "scheme": scheme}
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        options |= {"access_key": frozen.access_key, "secret_key": frozen.secret_key}
+        if frozen.token:
+            options["session_token"] = frozen.token
+    return pafs.S3FileSystem(**options)
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def _s3_errors(uri: str) -> Iterator[None]:
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ProfileNotFound,
+        TokenRetrievalError,
+    )
+    from urllib3.exceptions import HTTPError
+
+    again = "Check the endpoint (AWS_ENDPOINT_URL) and run the same command again."
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound, TokenRetrievalError) as error:
+        raise StoreDenied(
+            f"No usable AWS credentials for {uri}.",
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+        ) from error
+    except ClientError as error:
+        code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code == "NoSuchBucket":
+            raise StoreNotFound(f"There is no bucket for {uri}.", "Create it, or check the name.") from error
+        if code in {"NoSuchKey", "404", "NotFound"}:
+            raise StoreNotFound(f"There is no object {uri}.", "Check the URI.") from error
+        if code in _DENIED_CODES or status in {401, 403}:
+            raise StoreDenied(
+                f"S3 denied access to {uri} ({code}).", "Check the credentials and the bucket's policy."
+            ) from error
+        raise StoreUnavailable(f"S3 answered {code or status} for {uri}.", again) from error
+    except (BotoCoreError, HTTPError) as error:
+        raise StoreUnavailable(f"S3 is not reachable for {uri} ({type(error).__name__}).", again) from error
+
+
+def open_store(uri: str) -> Store:
+    """Open the store at a URI.
+
+    Parameters
+    ----------
+    uri
+        ``s3://bucket/prefix`` or a local path. Nothing is created or contacted yet.
+
+    Raises
+    ------
+    UserError
+        If the URI has another scheme, or names no bucket.
+    """
+    if uri.startswith("s3://"):
+        return S3Store(uri)
+    if "://" in uri:
+        raise UserError(f"{uri.partition('://')[0]}:// is not supported.", "Use a local path or s3://bucket/prefix.")
+    return LocalStore(uri)
+
+
+def open_parent(uri: str) -> tuple[Store, str]:
+    """Split an object's URI into its parent's store and its key there."""
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    return open_store(parent or ("/" if uri.startswith("/") else ".")), name

@@ -1,0 +1,80 @@
+"""Every metric in one table. Labels are closed: statuses, reasons, stages and versions, never identifiers.
+
+Inside a Ray process the values go to Ray's metrics endpoint (``ray.util.metrics``), where Prometheus scrapes them
+as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One entry of the table: name, kind, meaning, unit where there is one, and the labels it carries."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    description: str
+    labels: tuple[str, ...] = ()
+    boundaries: tuple[float, ...] = ()
+
+
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+IMAGES = Metric("cxrgaze_images", "counter", "Inputs finished.", ("job", "status", "reason"))
+DECODE_SECONDS = Metric("cxrgaze_decode_seconds", "histogram", "Bytes to model image, an image.", ("job",), _SECONDS)
+MODEL_SECONDS = Metric("cxrgaze_model_seconds", "histogram", "Forward pass, a chunk.", ("bundle",), _SECONDS)
+SHARD_COMMITS = Metric("cxrgaze_shard_commits", "counter", "Shards committed.", ("job",))
+REQUESTS = Metric("cxrgaze_http_requests", "counter", "HTTP requests answered.", ("route", "code"))
+REQUEST_SECONDS = Metric("cxrgaze_http_request_seconds", "histogram", "HTTP request to answer.", ("route",), _SECONDS)
+TRAINING_LOSS = Metric("cxrgaze_training_loss", "gauge", "Mean loss of the last epoch.", ("stage", "split"))
+TRAINING_EPOCH = Metric("cxrgaze_training_epoch", "gauge", "Epochs finished.", ("stage",))
+
+TABLE = (
+    IMAGES,
+    DECODE_SECONDS,
+    MODEL_SECONDS,
+    SHARD_COMMITS,
+    REQUESTS,
+    REQUEST_SECONDS,
+    TRAINING_LOSS,
+    TRAINING_EPOCH,
+)
+
+
+def record(metric: Metric, value: float = 1.0, **labels: str) -> None:
+    """Add to a counter, set a gauge or observe a histogram value.
+
+    Raises
+    ------
+    ValueError
+        If the labels are not exactly those of the table.
+    """
+    if set(labels) != set(metric.labels):
+        raise ValueError(f"{metric.name} takes the labels {metric.labels}, not {tuple(labels)}")
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    instrument = _instrument(metric)
+    if metric.kind == "counter":
+        instrument.inc(value, tags=labels)
+    elif metric.kind == "gauge":
+        instrument.set(value, tags=labels)
+    else:
+        instrument.observe(value, tags=labels)
+
+
+@cache
+def _instrument(metric: Metric) -> Any:
+    from ray.util import metrics
+
+    if metric.kind == "histogram":
+        return metrics.Histogram(
+            metric.name, metric.description, boundaries=list(metric.boundaries), tag_keys=metric.labels
+        )
+    kind = metrics.Counter if metric.kind == "counter" else metrics.Gauge
+    return kind(metric.name, metric.description, tag_keys=metric.labels)
