@@ -60,9 +60,13 @@ class Store(ABC):
         """Say whether an object is there."""
         return self.info(key) is not None
 
-    @abstractmethod
     def get(self, key: str) -> bytes:
         """Return an object's bytes; StoreNotFound if it is not there."""
+        return self.fetch(key)[0]
+
+    @abstractmethod
+    def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
+        """Return an object's bytes with the size and etag they had; StoreNotFound if it is not there."""
 
     @abstractmethod
     def head(self, key: str, size: int) -> bytes:
@@ -93,6 +97,10 @@ class Store(ABC):
         """Yield every object whose key starts with the prefix, in key order; temporary files are left out."""
 
     @abstractmethod
+    def folders(self) -> tuple[str, ...]:
+        """Return the names of the folders directly under the root, in order; none if there is no root."""
+
+    @abstractmethod
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         """Return the Arrow filesystem and the root's path on it, for Parquet readers and Ray."""
 
@@ -113,9 +121,10 @@ class LocalStore(Store):
     def _path(self, key: str) -> Path:
         return self.root / _checked(key)
 
-    def get(self, key: str) -> bytes:
-        with _local_errors(self.locate(key)):
-            return self._path(key).read_bytes()
+    def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
+        with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
+            stat = os.fstat(file.fileno())
+            return file.read(), ObjectInfo(key, stat.st_size, _local_etag(stat))
 
     def head(self, key: str, size: int) -> bytes:
         with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
@@ -182,6 +191,11 @@ class LocalStore(Store):
                 stat = entry.stat()
                 yield ObjectInfo(key, stat.st_size, _local_etag(stat))
 
+    def folders(self) -> tuple[str, ...]:
+        if not self.root.is_dir():
+            return ()
+        return tuple(sorted(path.name for path in self.root.iterdir() if path.is_dir()))
+
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(self.root)
 
@@ -217,9 +231,11 @@ class S3Store(Store):
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)
 
-    def get(self, key: str) -> bytes:
+    def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
         with _s3_errors(self.locate(key)):
-            return bytes(_client().get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read())
+            reply = _client().get_object(Bucket=self.bucket, Key=self._key(key))
+            data = bytes(reply["Body"].read())
+        return data, ObjectInfo(key, reply["ContentLength"], reply["ETag"].strip('"'))
 
     def head(self, key: str, size: int) -> bytes:
         info = self.info(key)
@@ -267,6 +283,14 @@ class S3Store(Store):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
                         yield ObjectInfo(item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'))
+
+    def folders(self) -> tuple[str, ...]:
+        root = f"{self.prefix}/" if self.prefix else ""
+        pages = _client().get_paginator("list_objects_v2")
+        with _s3_errors(self.uri):
+            replies = list(pages.paginate(Bucket=self.bucket, Prefix=root, Delimiter="/"))
+        found = [item["Prefix"] for page in replies for item in page.get("CommonPrefixes", [])]
+        return tuple(sorted(prefix.removeprefix(root).rstrip("/") for prefix in found))
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         return _arrow_s3(), f"{self.bucket}/{self.prefix}".rstrip("/")

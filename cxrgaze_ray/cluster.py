@@ -1,0 +1,132 @@
+"""Start or join a Ray cluster, and keep its log noise off the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault
+
+
+class ClusterSettings(Settings):
+    """Where the work runs."""
+
+    address: str | None = None
+    """Address of a running cluster; None starts a private one on this machine."""
+
+    num_cpus: int | None = None
+    """Logical CPUs of a private cluster; None takes the cores, but at least 4: with fewer, pools starve reads."""
+
+    object_store_mib: int = 600
+    """Object store of a private cluster, in MiB."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection: its address, whether it is ours to stop, and the file that took the log noise."""
+
+    address: str
+    private: bool
+    log_file: Path | None
+
+    def cpus(self) -> int:
+        """Logical CPUs of the whole cluster."""
+        import ray
+
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return int(resources.get("CPU", 1))
+
+
+@contextmanager
+def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> Iterator[Cluster]:
+    """Join the cluster this process is on already, or the one at the address, or start a private one.
+
+    With `quiet`, this process's stderr goes to the log file meanwhile. A private cluster listens with a fresh
+    token, stops at the end, and removes its logs unless something failed.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the cluster at the address does not answer, or a private one does not start.
+    """
+    settings = settings or ClusterSettings()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address is None and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    if ray.is_initialized():
+        yield Cluster(ray.get_runtime_context().gcs_address, private=False, log_file=None)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="cxrgaze-"))
+    log_file = folder / "cxrgaze.log"
+    with _quiet(log_file) if quiet else nullcontext():
+        _init(settings, address, folder, log_file)
+        try:
+            yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=log_file)
+        except CxrgazeError:
+            raise
+        except Exception as error:
+            error.add_note(f"Ray's logs are in {folder}")
+            raise
+        else:
+            if address is None:
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            ray.shutdown()
+
+
+def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path) -> None:
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
+    if address is None:
+        cores = os.cpu_count() or 1
+        options |= {
+            "num_cpus": settings.num_cpus or max(4, cores),
+            "include_dashboard": False,
+            "object_store_memory": settings.object_store_mib * 2**20,
+            "_temp_dir": str(folder),
+        }
+    elif settings.num_cpus is not None:
+        raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        where = f"at {address}" if address else "on this machine"
+        raise EnvironmentFault(
+            f"No Ray cluster answers {where} ({type(error).__name__}); its log is {log_file}.",
+            "Check the address and the token, or leave --address out to start a private one.",
+        ) from error
+
+
+@contextmanager
+def _quiet(log_file: Path) -> Iterator[None]:
+    """Send all that Ray says in this process to a file: its loggers and its C++ core write to stderr as they like.
+
+    Who writes for the user meanwhile does so on a copy of the terminal taken before (`cxrgaze_ray.cli.console`).
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(log)

@@ -1,0 +1,29 @@
+"""A scoring run on disk: planned once, committed shard by shard, finished by SUCCESS.json."""
+
+from cxrgaze_ray.runs.contract import (
+    CHUNK_ROWS,
+    SHARD_ROWS,
+    ModelPin,
+    Request,
+    RunSpec,
+    ScoreOptions,
+    make_plan,
+    make_run_id,
+)
+from cxrgaze_ray.runs.lease import Lease
+from cxrgaze_ray.runs.run import Run, Success, find_runs
+
+__all__ = [
+    "CHUNK_ROWS",
+    "SHARD_ROWS",
+    "Lease",
+    "ModelPin",
+    "Request",
+    "Run",
+    "RunSpec",
+    "ScoreOptions",
+    "Success",
+    "find_runs",
+    "make_plan",
+    "make_run_id",
+]

@@ -1,0 +1,98 @@
+"""What a run is: the request, the pinned model, the plan, and the id that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from cxrgaze_ray import schemas
+from cxrgaze_ray.config import Settings
+
+SHARD_ROWS = 128
+"""Plan rows of a shard: the unit of commit and resume."""
+
+CHUNK_ROWS = 16
+"""Plan rows of a chunk: the unit of flow and retry. Divides SHARD_ROWS, so no chunk crosses a shard."""
+
+
+class ScoreOptions(Settings):
+    """What a user may choose about a run; part of its id."""
+
+    view: Literal["frontal", "all"] = "frontal"
+    """frontal skips laterals with a reason; all scores every view."""
+
+    limit: int | None = None
+    """Score the first N files of the archive only."""
+
+    decode: Literal["full"] = "full"
+    """Resolution at which images are decoded."""
+
+
+class Request(Settings):
+    """What the command asked for: the same request continues an unfinished run."""
+
+    archive: str
+    model: str
+    engine: str
+    options: ScoreOptions = ScoreOptions()
+
+
+class ModelPin(Settings):
+    """The exact weights of a run: the same until it ends, wherever the alias moves."""
+
+    uri: str
+    name: str
+    version: str
+    weights_sha256: str
+    trained: bool
+
+
+class RunSpec(Settings):
+    """Contents of run.json."""
+
+    run_id: str
+    request: Request
+    model: ModelPin
+    profile: str
+    engine: str
+    layout: str
+    manifest_sha256: str
+    rows: int
+    shards: int
+    shard_rows: int = SHARD_ROWS
+    chunk_rows: int = CHUNK_ROWS
+    schema_version: int = schemas.SCHEMA_VERSION
+    code_version: str
+    created_at: str
+
+
+def make_run_id(manifest_sha256: str, model: ModelPin, profile_sha256: str, engine: str, options: ScoreOptions) -> str:
+    """Hash what determines the rows of a run, and nothing else (never worker counts): 16 hex digits."""
+    parts = [
+        manifest_sha256,
+        model.weights_sha256,
+        profile_sha256,
+        engine,
+        options.model_dump_json(),
+        str(schemas.SCHEMA_VERSION),
+        str(schemas.RESULT.names),
+        f"{SHARD_ROWS}/{CHUNK_ROWS}",
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def make_plan(manifest: pa.Table, limit: int | None = None) -> pa.Table:
+    """Number a manifest's rows by shard and position.
+
+    Returns
+    -------
+    pa.Table
+        `schemas.PLAN`, in manifest order.
+    """
+    table = manifest if limit is None else manifest.slice(0, limit)
+    index = np.arange(table.num_rows, dtype=np.int32)
+    columns = [pa.array(index // SHARD_ROWS), pa.array(index % SHARD_ROWS), *table.columns]
+    return pa.Table.from_arrays(columns, schema=schemas.PLAN)

@@ -1,0 +1,119 @@
+"""One driver at a time: a lease that an observer may take over once its heartbeat stands still."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from cxrgaze_ray.errors import EnvironmentFault, RunConflict
+from cxrgaze_ray.storage import Store
+
+HEARTBEAT_S = 2.0
+STALE_S = 10.0
+
+
+class Lease:
+    """Holds ``lease/<epoch>.json`` of a run while a driver works.
+
+    The claim is one put_if_absent, so two drivers can't both hold an epoch. Staleness is judged by the observer's
+    own clock: a heartbeat that did not change for `STALE_S` seconds is dead, whatever time its writer had.
+
+    Parameters
+    ----------
+    store
+        The run's store.
+    on_wait
+        Called once if another driver's heartbeat must be watched, with the seconds that takes.
+    """
+
+    def __init__(self, store: Store, on_wait: Callable[[float], None] = lambda _: None) -> None:
+        self._store = store
+        self._on_wait = on_wait
+        self._nonce = uuid.uuid4().hex
+        self._epoch = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._summary: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        latest = self._latest()
+        if latest and not self._store.exists(f"lease/{latest:08d}.released"):
+            self._watch(latest)
+        self._epoch = latest + 1
+        if not self._store.put_if_absent(self._key("json"), self._nonce.encode()) and not self._ours():
+            raise RunConflict("Another driver took this run just now.", "Wait for it, or use another --out.")
+        self._beat(0)
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True, name="lease")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=60)
+        try:
+            self._store.put(self._key("released"), json.dumps(self._summary).encode())
+        except EnvironmentFault:
+            if kind is None:
+                raise  # otherwise the fault that ended the run is the one to tell
+
+    def note(self, **figures: float) -> None:
+        """Keep this driver's figures (seconds, images), written when it lets go."""
+        self._summary.update(figures)
+
+    def check(self) -> None:
+        """Raise RunConflict if a later driver took the run over: this one must commit nothing more."""
+        if self._store.exists(f"lease/{self._epoch + 1:08d}.json"):
+            raise RunConflict("Another driver took this run over.", "It goes on there; nothing is lost.")
+
+    def _key(self, kind: str) -> str:
+        return f"lease/{self._epoch:08d}.{kind}"
+
+    def _ours(self) -> bool:
+        return self._store.get(self._key("json")) == self._nonce.encode()
+
+    def _latest(self) -> int:
+        return max(
+            (int(info.key[6:14]) for info in self._store.list("lease/") if info.key.endswith(".json")), default=0
+        )
+
+    def _watch(self, epoch: int) -> None:
+        self._on_wait(STALE_S)
+        key = f"lease/{epoch:08d}.heartbeat"
+        first = self._store.get(key) if self._store.exists(key) else b""
+        deadline = time.monotonic() + STALE_S
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            if self._store.exists(f"lease/{epoch:08d}.released"):
+                return
+            if self._store.exists(key) and self._store.get(key) != first:
+                raise RunConflict("Another driver is working on this run.", "Wait for it, or use another --out.")
+
+    def _beat(self, count: int) -> None:
+        self._store.put(self._key("heartbeat"), str(count).encode())
+
+    def _keep_beating(self) -> None:
+        count = 0
+        while not self._stop.wait(HEARTBEAT_S):
+            count += 1
+            try:
+                self._beat(count)
+            except EnvironmentFault:
+                continue  # the driver's own reads and writes decide whether the store is gone
+
+
+def drivers_summary(store: Store) -> dict[str, float]:
+    """Sum the figures of every driver that let go of a run."""
+    total: dict[str, float] = {}
+    for info in store.list("lease/"):
+        if info.key.endswith(".released"):
+            for name, value in json.loads(store.get(info.key)).items():
+                total[name] = total.get(name, 0.0) + value
+    return total

@@ -1,0 +1,215 @@
+"""Read, write and list runs: the one place that knows their file names."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from cxrgaze_ray import schemas
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import RunConflict, StoreNotFound
+from cxrgaze_ray.runs.contract import RunSpec
+from cxrgaze_ray.storage import Store, open_store
+
+_SHARD = re.compile(r"results/shard-(\d{5,})(?:\.r(\d+))?\.parquet")
+
+
+class CommittedShard(Settings):
+    """One live shard file."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+class Success(Settings):
+    """Contents of SUCCESS.json: what a complete run holds."""
+
+    run_id: str
+    rows: int
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    predictions: dict[str, int]
+    seconds: float
+    images_per_second: float
+    shards: list[CommittedShard]
+    finished_at: str
+
+
+class Run:
+    """A run at ``OUT/<run_id>/``."""
+
+    def __init__(self, store: Store, spec: RunSpec) -> None:
+        self.store = store
+        self.spec = spec
+
+    @classmethod
+    def create(cls, store: Store, spec: RunSpec, plan: pa.Table) -> Run:
+        """Write the plan, then commit it with run.json; a run that is already there wins."""
+        store.put("plan.parquet", table_bytes(plan))
+        store.put_if_absent("run.json", spec.model_dump_json(indent=2).encode())
+        return cls.open(store)
+
+    @classmethod
+    def open(cls, store: Store) -> Run:
+        """Open a planned run.
+
+        Raises
+        ------
+        RunConflict
+            If there is no run at the URI, or another version wrote it.
+        """
+        try:
+            return cls(store, RunSpec.model_validate_json(store.get("run.json")))
+        except StoreNotFound as error:
+            raise RunConflict(f"There is no run at {store.uri}.", "See `cxrgaze runs list OUT`.") from error
+        except ValidationError as error:
+            raise RunConflict(f"The run at {store.uri} was written by another version.", "Use that version.") from error
+
+    def plan(self) -> pa.Table:
+        """Return the plan (`schemas.PLAN`)."""
+        return pq.read_table(io.BytesIO(self.store.get("plan.parquet")), schema=schemas.PLAN)
+
+    def live_shards(self) -> dict[int, str]:
+        """Map every committed shard to its highest file's key."""
+        live: dict[int, tuple[int, str]] = {}
+        for info in self.store.list("results/"):
+            if match := _SHARD.fullmatch(info.key):
+                shard, retry = int(match[1]), int(match[2] or 0)
+                live[shard] = max(live.get(shard, (-1, "")), (retry, info.key))
+        return {shard: key for shard, (_, key) in sorted(live.items())}
+
+    def pending_shards(self) -> list[int]:
+        """Return the shards that no file is committed for."""
+        live = self.live_shards()
+        return [shard for shard in range(self.spec.shards) if shard not in live]
+
+    def shard_rows(self, shard: int) -> int:
+        """Return how many rows a shard of the plan has."""
+        return min(self.spec.shard_rows, self.spec.rows - shard * self.spec.shard_rows)
+
+    def commit(self, shard: int, rows: pa.Table, retry: int = 0) -> bool:
+        """Write a shard whole, once: False if another driver had committed it before.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not exactly the shard's positions, each once.
+        """
+        positions = np.sort(rows["position"].to_numpy())
+        if not np.array_equal(positions, np.arange(self.shard_rows(shard))) or set(rows["shard"].to_pylist()) != {
+            shard
+        }:
+            raise ValueError(f"shard {shard} does not hold exactly its rows")
+        suffix = f".r{retry}" if retry else ""
+        table = rows.sort_by("position").combine_chunks()
+        return self.store.put_if_absent(f"results/shard-{shard:05d}{suffix}.parquet", table_bytes(table))
+
+    def read_shard(self, shard: int) -> pa.Table:
+        """Return the live rows of a committed shard (`schemas.RESULT`)."""
+        return pq.read_table(io.BytesIO(self.store.get(self.live_shards()[shard])), schema=schemas.RESULT)
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield every live shard's rows, in order, with only the columns asked for."""
+        filesystem, root = self.store.filesystem()
+        for key in self.live_shards().values():
+            yield pq.read_table(f"{root}/{key}", filesystem=filesystem, columns=columns)
+
+    def success(self) -> Success | None:
+        """Return SUCCESS.json, or None while the run is unfinished."""
+        if not self.store.exists("SUCCESS.json"):
+            return None
+        return Success.model_validate_json(self.store.get("SUCCESS.json"))
+
+    def summary(self) -> pa.Table:
+        """Return every row without maps (`schemas.SUMMARY`), of a run finished or not."""
+        tables = list(self.tables(schemas.SUMMARY.names))
+        return pa.concat_tables(tables) if tables else schemas.SUMMARY.empty_table()
+
+    def finish(self, seconds: float, images: float, finished_at: str) -> Success:
+        """Audit the run, write the summaries, and SUCCESS.json last.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not exactly the plan's, each once: a bug, and nothing is written.
+        """
+        summary = self.summary()
+        _audit(self.plan(), summary)
+        self.store.put("summary.parquet", table_bytes(summary))
+        self.store.put("studies.parquet", table_bytes(summarise_studies(summary)))
+        success = Success(
+            run_id=self.spec.run_id,
+            rows=summary.num_rows,
+            counts=count(summary["status"]),
+            reasons=count(summary["reason_code"]),
+            predictions=count(summary["prediction"]),
+            seconds=round(seconds, 3),
+            images_per_second=round(images / seconds, 3) if seconds else 0.0,
+            shards=[self._committed(key) for key in self.live_shards().values()],
+            finished_at=finished_at,
+        )
+        self.store.put("SUCCESS.json", success.model_dump_json(indent=2).encode())
+        return success
+
+    def _committed(self, key: str) -> CommittedShard:
+        data = self.store.get(key)
+        rows = pq.read_metadata(io.BytesIO(data)).num_rows
+        return CommittedShard(name=key, rows=rows, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _audit(plan: pa.Table, summary: pa.Table) -> None:
+    """Check one row for every planned input, by place and by id."""
+    keys = [("shard", "ascending"), ("position", "ascending")]
+    names = ["shard", "position", "image_id"]
+    if not summary.select(names).sort_by(keys).combine_chunks().equals(plan.select(names).combine_chunks()):
+        raise ValueError("the committed rows are not exactly the planned inputs")
+
+
+def count(column: pa.ChunkedArray) -> dict[str, int]:
+    """Count a column's values, nulls left out."""
+    return dict(sorted(Counter(value for value in column.to_pylist() if value is not None).items()))
+
+
+def summarise_studies(summary: pa.Table) -> pa.Table:
+    """Return one row a study (`schemas.STUDIES`); images without a study are left out."""
+    known = summary.filter(pc.is_valid(summary["study_id"]))
+    probabilities = [f"p_{name}" for name in schemas.CLASSES]
+    grouped = known.group_by(["study_id", "subject_id"], use_threads=False).aggregate(
+        [("image_id", "count"), ("prediction", "count"), *[(name, "mean") for name in probabilities]]
+    )
+    means = np.stack([grouped[f"{name}_mean"].to_numpy() for name in probabilities], axis=1)
+    seen = ~np.isnan(means).any(axis=1)
+    best = np.where(seen, np.nan_to_num(means).argmax(axis=1), -1)
+    columns = {
+        "study_id": grouped["study_id"],
+        "subject_id": grouped["subject_id"],
+        "images": grouped["image_id_count"],
+        "scored": grouped["prediction_count"],
+        **{name: grouped[f"{name}_mean"] for name in probabilities},
+        "prediction": pa.array([schemas.CLASSES[i] if i >= 0 else None for i in best], pa.string()),
+    }
+    return pa.table(columns).cast(schemas.STUDIES)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """Return a table as Parquet; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def find_runs(out: str) -> list[Run]:
+    """Return the runs under a parent URI, in order of their planning time."""
+    store = open_store(out)
+    runs = [Run.open(child) for name in store.folders() if (child := store.child(name)).exists("run.json")]
+    return sorted(runs, key=lambda run: run.spec.created_at)
