@@ -1,0 +1,90 @@
+"""Losses of the training phases; all return a float32 scalar."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TripletMining = Literal["batch_all", "batch_hard", "rowwise_sum"]
+
+
+def triplet_loss(
+    features_BCHW: Tensor, labels_B: Tensor, *, margin: float = 1.0, mining: TripletMining = "batch_all"
+) -> Tensor:
+    """Triplet loss with Euclidean distances over every (anchor, positive, negative) of a batch.
+
+    Parameters
+    ----------
+    features_BCHW
+        Feature maps, or vectors (B, C). batch_all and batch_hard pool maps first (GAP).
+    labels_B
+        Class indices.
+    margin
+        Of the hinge.
+    mining
+        ``batch_all``: the mean hinge of all valid triplets. ``batch_hard``: farthest positive and nearest negative
+        of each anchor, mean. ``rowwise_sum``: the released code's: hinges of row-wise distances between un-pooled
+        maps, averaged over a triplet's rows and summed over triplets.
+
+    Returns
+    -------
+    Tensor
+        A batch without a valid triplet gives 0, with zero gradients.
+    """
+    features = features_BCHW.float()
+    if mining == "rowwise_sum":
+        return _rowwise_sum(features, labels_B, margin)
+    vectors_BC = features.mean(dim=(2, 3)) if features.ndim == 4 else features
+    distance_BB = _distances(vectors_BC)
+    same_BB = labels_B[:, None] == labels_B[None, :]
+    positive_BB = same_BB & ~torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
+    if mining == "batch_hard":
+        return _batch_hard(distance_BB, positive_BB, ~same_BB, margin)
+    hinge_BBB = torch.relu(distance_BB[:, :, None] - distance_BB[:, None, :] + margin)
+    valid_BBB = positive_BB[:, :, None] & ~same_BB[:, None, :]
+    return (hinge_BBB * valid_BBB).sum() / valid_BBB.sum().clamp(min=1)
+
+
+def _distances(vectors_BC: Tensor) -> Tensor:
+    """Euclidean distances (B,B); the tiny floor keeps the gradient of a zero distance finite."""
+    squared_BB = (vectors_BC[:, None, :] - vectors_BC[None, :, :]).square().sum(-1)
+    return torch.sqrt(squared_BB + 1e-12)
+
+
+def _batch_hard(distance_BB: Tensor, positive_BB: Tensor, negative_BB: Tensor, margin: float) -> Tensor:
+    farthest_B = distance_BB.masked_fill(~positive_BB, -torch.inf).amax(dim=1)
+    nearest_B = distance_BB.masked_fill(~negative_BB, torch.inf).amin(dim=1)
+    valid_B = positive_BB.any(dim=1) & negative_BB.any(dim=1)
+    if not valid_B.any():
+        return distance_BB.sum() * 0.0
+    return torch.relu(farthest_B[valid_B] - nearest_B[valid_B] + margin).mean()
+
+
+def _rowwise_sum(maps_BCHW: Tensor, labels_B: Tensor, margin: float) -> Tensor:
+    rows_BRW = maps_BCHW.flatten(1, -2)
+    total = maps_BCHW.sum() * 0.0
+    for anchor, label in enumerate(labels_B):
+        # one anchor at a time: all distances at once would hold B x B un-pooled maps
+        distance_BR = torch.sqrt((rows_BRW - rows_BRW[anchor]).square().sum(-1) + 1e-12)
+        positive_B = labels_B == label
+        negative_B = ~positive_B
+        positive_B = positive_B.clone()
+        positive_B[anchor] = False
+        for farther_R in distance_BR[positive_B]:
+            total = total + torch.relu(farther_R - distance_BR[negative_B] + margin).mean(dim=1).sum()
+    return total
+
+
+def classification_loss(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Mean cross-entropy of logits against class indices."""
+    return functional.cross_entropy(logits_BK.float(), labels_B)
+
+
+def saliency_loss(log_saliency_B1HW: Tensor, gaze_BHW: Tensor) -> Tensor:
+    """Mean over the batch of KL(gaze || saliency); each gaze map is normalised to sum 1 first."""
+    target_BN = gaze_BHW.flatten(1).float()
+    target_BN = target_BN / target_BN.sum(dim=1, keepdim=True)
+    return functional.kl_div(log_saliency_B1HW.flatten(1).float(), target_BN, reduction="batchmean")

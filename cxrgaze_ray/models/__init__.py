@@ -1,0 +1,1 @@
+"""The networks: `unet` and `densenet` are the halves, `gazenet` joins them, `zoo` builds any by its settings."""

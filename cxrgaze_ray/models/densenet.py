@@ -1,0 +1,106 @@
+"""DenseNet as feature extractor, and where its first weights come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import DenseNet, DenseNet201_Weights
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.storage import open_parent
+
+CONTRASTIVE_PARTS = (
+    "conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2", "denseblock3", "transition3",
+    "denseblock4",
+)  # fmt: skip
+"""Parts of `features` that the contrastive phase trains: all but norm5."""
+
+
+@dataclass(frozen=True)
+class BackboneReport:
+    """Where DenseNet's first weights came from; `warning` is for the user, empty if all is well."""
+
+    source: Literal["imagenet", "file", "fresh"]
+    warning: str = ""
+
+
+def pooled(densenet: DenseNet, raw_BCHW: Tensor) -> Tensor:
+    """Return the ordinary pooled DenseNet vector (B, C) of raw denseblock4 features: GAP(ReLU(norm5))."""
+    return torch.relu(densenet.features.norm5(raw_BCHW)).mean(dim=(2, 3))
+
+
+def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> BackboneReport:
+    """Load DenseNet's first weights: from a file if one is given, else torchvision's ImageNet weights.
+
+    Parameters
+    ----------
+    densenet
+        Its features are overwritten, its head is kept.
+    weights_file
+        URI of a safetensors file with torchvision's names, with or without a classifier.
+
+    Returns
+    -------
+    BackboneReport
+        ``fresh`` with a warning where ImageNet weights do not fit the network or can't be had.
+
+    Raises
+    ------
+    UserError
+        If the file is no safetensors, or does not hold exactly the features of this network.
+    """
+    if weights_file is not None:
+        _load_features(densenet, _read(weights_file))
+        return BackboneReport("file")
+    if not _is_densenet201(densenet):
+        return BackboneReport("fresh", "ImageNet weights are for DenseNet-201; this preset's DenseNet starts fresh.")
+    try:
+        state = DenseNet201_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError):
+        return BackboneReport(
+            "fresh",
+            "ImageNet weights can't be downloaded here: DenseNet starts fresh, and will score worse. "
+            "Give --backbone-weights FILE (safetensors, torchvision's names) to start from a local copy.",
+        )
+    _load_features(densenet, dict(state))
+    return BackboneReport("imagenet")
+
+
+def _is_densenet201(densenet: DenseNet) -> bool:
+    expected = {"features.conv0.weight": (64, 3, 7, 7), "features.norm5.weight": (1920,)}
+    state = densenet.state_dict()
+    return all(tuple(state[name].shape) == shape for name, shape in expected.items())
+
+
+def _read(uri: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    store, key = open_parent(uri)
+    try:
+        return load(store.get(key))
+    except SafetensorError as error:
+        raise UserError(
+            f"{uri} is no safetensors file.",
+            "Convert it once: safetensors.torch.save_file(torchvision_model.state_dict(), FILE).",
+        ) from error
+
+
+def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
+    """Load every tensor under `features.`, or fail naming what does not fit: a silent partial load is the classic bug."""
+    given = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
+    wanted = {name: tensor for name, tensor in densenet.state_dict().items() if name.startswith("features.")}
+    wrong = sorted(set(wanted) ^ set(given)) or sorted(n for n in wanted if wanted[n].shape != given[n].shape)
+    if wrong:
+        raise UserError(f"The backbone weights do not fit: {len(wrong)} tensors differ, first {wrong[0]}.")
+    _without_classifier(densenet).load_state_dict(given, strict=True)
+
+
+def _without_classifier(densenet: DenseNet) -> nn.Module:
+    holder = nn.Module()
+    holder.features = densenet.features
+    return holder

@@ -1,0 +1,194 @@
+"""GazeNet: diagnosis and gaze from one radiograph (Qiu, Rivaz, Xiao; Med Phys 2025, doi 10.1002/mp.17977).
+
+    image ─┬─ U-Net encoder ──── skips ───┐
+           └─ DenseNet ─┬─ raw features ─ decoder ─┬─ saliency head ── log saliency
+                        └─ pooled ─────────────────┴─ pooled ── fusion classifier ── logits
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+from torchvision.models import DenseNet
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS, pooled
+from cxrgaze_ray.models.unet import Decoder, Encoder, SaliencyHead
+from cxrgaze_ray.schemas import CLASSES
+
+STRIDE = 32
+"""Height and width must be multiples of this."""
+
+
+class GazeNetConfig(Settings):
+    """Settings of the network; the presets are settings of the same code."""
+
+    preset: str = "full"
+    """Name of these settings."""
+
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    """Channels of the U-Net encoder's levels."""
+
+    growth_rate: int = 32
+    block_config: tuple[int, int, int, int] = (6, 12, 48, 32)
+    init_features: int = 64
+    """DenseNet, in torchvision's words; the defaults are DenseNet-201."""
+
+    tap: Literal["denseblock4", "transition3"] = "denseblock4"
+    """Which DenseNet output the decoder starts from."""
+
+    se_reduction: int = 16
+    """Of squeeze and excite."""
+
+    fusion_hidden: int = 64
+    dropout: float = 0.25
+    """Of the fusion classifier."""
+
+    input_size: tuple[int, int] = (640, 512)
+    """Height and width of the network's input."""
+
+    contrastive_size: tuple[int, int] = (320, 256)
+    """Height and width in the contrastive phase."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        for size in (self.input_size, self.contrastive_size):
+            if size[0] % STRIDE or size[1] % STRIDE:
+                raise ValueError(f"{size[0]}x{size[1]} is not a multiple of {STRIDE} each way")
+        return self
+
+
+PRESETS = {
+    "full": GazeNetConfig(),
+    "small": GazeNetConfig(
+        preset="small",
+        widths=(24, 48, 96, 192, 256),
+        growth_rate=16,
+        block_config=(6, 12, 24, 16),
+        init_features=32,
+        se_reduction=8,
+        input_size=(320, 256),
+        contrastive_size=(320, 256),
+    ),
+    "tiny": GazeNetConfig(
+        preset="tiny",
+        widths=(8, 16, 24, 32, 48),
+        growth_rate=8,
+        block_config=(2, 4, 6, 4),
+        init_features=16,
+        se_reduction=4,
+        fusion_hidden=32,
+        input_size=(160, 128),
+        contrastive_size=(160, 128),
+    ),
+}
+"""full: the paper's network. small: for one modest GPU. tiny: trains in minutes on two cores."""
+
+
+class GazeNetOutput(NamedTuple):
+    """Both answers, float32: log saliency (B,1,H,W), its exp summing to 1 over pixels, and logits (B,3)."""
+
+    log_saliency_B1HW: Tensor
+    logits_BK: Tensor
+
+
+class FusionClassifier(nn.Module):
+    """cat(pooled DenseNet, pooled decoder output) to class logits."""
+
+    def __init__(self, inputs: int, config: GazeNetConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, config.fusion_hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.fusion_hidden, len(CLASSES))
+
+    def forward(self, fused_BF: Tensor) -> Tensor:
+        logits_BK: Tensor = self.out(self.dropout(torch.relu(self.hidden(fused_BF))))
+        return logits_BK.float()
+
+
+class GazeNet(nn.Module):
+    """The paper's network. Input: (B,1,H,W) float in [0,1], H and W multiples of 32.
+
+    Beside forward(), the pieces that the training phases need: `tap`, `densenet_logits`, `saliency`, `fused`,
+    `classify`.
+    """
+
+    def __init__(self, config: GazeNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.widths, config.se_reduction)
+        self.densenet = DenseNet(
+            growth_rate=config.growth_rate,
+            block_config=config.block_config,
+            num_init_features=config.init_features,
+            num_classes=len(CLASSES),
+        )
+        vector = self.densenet.classifier.in_features
+        deep = vector if config.tap == "denseblock4" else self.densenet.features.transition3.conv.out_channels
+        self.decoder = Decoder(deep, config.widths)
+        self.saliency_head = SaliencyHead(config.widths[0])
+        self.classifier = FusionClassifier(vector + config.widths[0], config)
+
+    def forward(self, image_B1HW: Tensor) -> GazeNetOutput:
+        """Return log saliency and logits; ValueError if the size is no multiple of 32."""
+        vector_BC, decoded_BCHW = self._decode(image_B1HW)
+        fused_BF = torch.cat([vector_BC, decoded_BCHW.mean(dim=(2, 3))], dim=1)
+        return GazeNetOutput(self.saliency_head(decoded_BCHW), self.classifier(fused_BF))
+
+    def tap(self, image_B1HW: Tensor) -> Tensor:
+        """Return the raw denseblock4 output (B, C, H/32, W/32), before norm5."""
+        return self._densenet(image_B1HW)[0]
+
+    def densenet_logits(self, image_B1HW: Tensor) -> Tensor:
+        """Return the logits (B,3) of DenseNet's own head, which the full forward does not use."""
+        logits_BK: Tensor = self.densenet.classifier(pooled(self.densenet, self.tap(image_B1HW)))
+        return logits_BK.float()
+
+    def saliency(self, image_B1HW: Tensor) -> Tensor:
+        """Return the log saliency (B,1,H,W) only."""
+        log_saliency: Tensor = self.saliency_head(self._decode(image_B1HW)[1])
+        return log_saliency
+
+    def fused(self, image_B1HW: Tensor) -> Tensor:
+        """Return the fused features (B, F) that the classifier reads, float32."""
+        vector_BC, decoded_BCHW = self._decode(image_B1HW)
+        return torch.cat([vector_BC, decoded_BCHW.mean(dim=(2, 3))], dim=1).float()
+
+    def classify(self, fused_BF: Tensor) -> Tensor:
+        """Return the logits (B,3) of fused features."""
+        logits_BK: Tensor = self.classifier(fused_BF)
+        return logits_BK
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return the modules by the names that training phases use."""
+        features = self.densenet.features
+        return {
+            "densenet_contrastive": [features.get_submodule(name) for name in CONTRASTIVE_PARTS],
+            "densenet": [self.densenet],
+            "saliency_path": [self.encoder, self.decoder, self.saliency_head],
+            "classifier": [self.classifier],
+        }
+
+    def _densenet(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the raw denseblock4 output and transition3's."""
+        x_BCHW, transition3_BCHW = image_B1HW.expand(-1, 3, -1, -1), image_B1HW
+        for name, layer in self.densenet.features.named_children():
+            if name == "norm5":
+                break
+            x_BCHW = layer(x_BCHW)
+            if name == "transition3":
+                transition3_BCHW = x_BCHW
+        return x_BCHW, transition3_BCHW
+
+    def _decode(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pooled DenseNet vector (B, C) and the last decoder output (B, C, H, W)."""
+        height, width = image_B1HW.shape[-2:]
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(f"{height}x{width} is not a multiple of {STRIDE} each way")
+        raw_BCHW, transition3_BCHW = self._densenet(image_B1HW)
+        deep_BCHW = raw_BCHW if self.config.tap == "denseblock4" else transition3_BCHW
+        decoded_BCHW = self.decoder(deep_BCHW, self.encoder(image_B1HW))
+        return pooled(self.densenet, raw_BCHW), decoded_BCHW
