@@ -41,10 +41,18 @@ class Cluster:
 
     def cpus(self) -> int:
         """Logical CPUs of the whole cluster."""
-        import ray
+        return int(_resources().get("CPU", 1))
 
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return int(resources.get("CPU", 1))
+    def gpus(self) -> int:
+        """GPUs of the whole cluster."""
+        return int(_resources().get("GPU", 0))
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
 
 
 @contextmanager

@@ -122,7 +122,7 @@ FACT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("intensity_p99", pa.float32()),
     ("intensity_mean", pa.float32()),
 ]
-"""Facts of the input that stand beside every decoded row; all nullable. Intensities are of the model image, in [0,1]."""
+"""Facts of the input beside every decoded row; all nullable. Intensities are of the model image, in [0,1]."""
 
 ID_FIELDS: list[tuple[str, pa.DataType]] = [
     ("image_id", pa.string()),

@@ -1,8 +1,8 @@
 """GazeNet: diagnosis and gaze from one radiograph (Qiu, Rivaz, Xiao; Med Phys 2025, doi 10.1002/mp.17977).
 
-    image ─┬─ U-Net encoder ──── skips ───┐
-           └─ DenseNet ─┬─ raw features ─ decoder ─┬─ saliency head ── log saliency
-                        └─ pooled ─────────────────┴─ pooled ── fusion classifier ── logits
+image ─┬─ U-Net encoder ──── skips ───┐
+       └─ DenseNet ─┬─ raw features ─ decoder ─┬─ saliency head ── log saliency
+                    └─ pooled ─────────────────┴─ pooled ── fusion classifier ── logits
 """
 
 from __future__ import annotations

@@ -1,0 +1,164 @@
+"""A bundle: weights.safetensors and bundle.json, everything that scoring needs to know of a model. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cxrgaze_ray import __version__
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import BundleError, StoreNotFound
+from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_sha256
+from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
+from cxrgaze_ray.storage import Store
+
+WEIGHTS, INFO = "weights.safetensors", "bundle.json"
+
+
+class Lineage(Settings):
+    """Where the weights came from."""
+
+    store_sha256: str | None = None
+    parent: str | None = None
+    code_version: str = __version__
+    settings: dict[str, Any] = {}
+    """Of the training, its seed and stages included."""
+
+    backbone: str | None = None
+    """DenseNet's first weights: imagenet, file or fresh."""
+
+
+class Golden(Settings):
+    """What the network answers to a `golden_image`, in float32 on the machine that made the bundle."""
+
+    seed: int
+    logits: tuple[float, ...]
+
+
+class BundleInfo(Settings):
+    """Contents of bundle.json."""
+
+    name: str
+    trained: bool
+    """False for fresh weights, made to try out throughput and plumbing: their answers mean nothing."""
+
+    network: GazeNetConfig
+    profile: str = DEFAULT_PROFILE
+    profile_sha256: str = ""
+    classes: tuple[str, ...] = CLASSES
+    weights_sha256: str
+    metrics: dict[str, Any] = {}
+    """Of an evaluation, with intervals."""
+
+    temperature: float = 1.0
+    """Logits are divided by it before softmax: calibration."""
+
+    lineage: Lineage = Lineage()
+    golden: tuple[Golden, ...] = ()
+    intended_use: str = RESEARCH_ONLY
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Settings and weights of one model."""
+
+    info: BundleInfo
+    state: dict[str, Tensor]
+
+    def network(self) -> GazeNet:
+        """Build the network with these weights, in eval mode.
+
+        Raises
+        ------
+        BundleError
+            If a tensor is missing, left over, or of another shape.
+        """
+        network = build(self.info.network)
+        wanted = network.state_dict()
+        wrong = sorted(set(wanted) ^ set(self.state)) or [
+            name for name in wanted if wanted[name].shape != self.state[name].shape
+        ]
+        if wrong:
+            raise BundleError(f"The weights do not fit the network: {len(wrong)} tensors differ, first {wrong[0]}.")
+        network.load_state_dict(self.state, strict=True)
+        return network.eval()
+
+
+def make_bundle(network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None) -> Bundle:
+    """Bundle a network's weights under the default profile, without metrics or golden outputs yet."""
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    info = BundleInfo(
+        name=name,
+        trained=trained,
+        network=network.config,
+        profile_sha256=profile_sha256(DEFAULT_PROFILE),
+        weights_sha256=hashlib.sha256(save(state)).hexdigest(),
+        lineage=lineage or Lineage(),
+    )
+    return Bundle(info, state)
+
+
+def golden_image(seed: int) -> NDArray[np.uint16]:
+    """Return a smooth seeded image (640, 512) that any machine can make again: sums of a few cosines."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / HEIGHT
+    waves = [np.cos(2 * np.pi * (fy * y + fx * x + phase)) for fy, fx, phase in rng.uniform(0.3, 4.0, (6, 3))]
+    image = np.mean(waves, axis=0)
+    scaled = (image - image.min()) / (image.max() - image.min())
+    levels: NDArray[np.uint16] = np.rint(scaled * 65535).astype(np.uint16)
+    return levels
+
+
+def write_bundle(store: Store, bundle: Bundle) -> None:
+    """Write the weights, then bundle.json, which makes the bundle complete."""
+    store.put(WEIGHTS, save(bundle.state))
+    store.put(INFO, bundle.info.model_dump_json(indent=2).encode())
+
+
+def read_info(store: Store) -> BundleInfo:
+    """Read bundle.json only; BundleError if it is missing or malformed."""
+    try:
+        return BundleInfo.model_validate_json(store.get(INFO))
+    except StoreNotFound as error:
+        raise BundleError(f"There is no bundle at {store.uri}.", "See `cxrgaze models list`.") from error
+    except ValidationError as error:
+        raise BundleError(
+            f"{INFO} at {store.uri} is not one this version reads.", "Publish the bundle again."
+        ) from error
+
+
+def read_bundle(store: Store) -> Bundle:
+    """Read a bundle and check it.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or malformed, the weights are not those that were published, or this version's
+        preprocessing profile is not the one the model was trained with.
+    """
+    info = read_info(store)
+    try:
+        data = store.get(WEIGHTS)
+    except StoreNotFound as error:
+        raise BundleError(f"The bundle at {store.uri} has no weights.", "Publish it again.") from error
+    if hashlib.sha256(data).hexdigest() != info.weights_sha256:
+        raise BundleError(
+            f"The weights at {store.uri} do not match their hash: the file was changed or cut short.",
+            "Do not use it; publish the bundle again.",
+        )
+    if profile_sha256(info.profile) != info.profile_sha256:
+        raise BundleError(f"Profile {info.profile} is not what it was when the bundle was made.", "Use that version.")
+    try:
+        return Bundle(info, load(data))
+    except SafetensorError as error:
+        raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the bundle again.") from error

@@ -1,0 +1,145 @@
+"""The side that asks: starts the decoding process, and says what became of an image that took it down."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrgaze_ray.decoding.protocol import receive, send
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.preprocess import DEFAULT_PROFILE
+from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
+
+MEMORY_BYTES = 4 * 2**30
+"""Address space of a decoding process: the libraries, and a 64 megapixel image in float32 a few times over."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A ready image.
+
+    Attributes
+    ----------
+    pixels
+        uint16 (640, 512), see `preprocess.ModelImage`.
+    affine
+        From source pixels to model pixels.
+    facts
+        By the names of `schemas.FACT_FIELDS`.
+    """
+
+    pixels: NDArray[np.uint16]
+    affine: Affine
+    facts: dict[str, Any]
+
+
+class Decoder:
+    """Decodes one image at a time in a process of its own, started when first needed and again after a crash.
+
+    Parameters
+    ----------
+    profile
+        Preprocessing profile.
+    frontal_only
+        Refuse views tagged lateral.
+    timeout_s
+        Longest time for one image, in seconds.
+    command
+        Of the decoding process; tests start one that breaks.
+    """
+
+    def __init__(
+        self,
+        profile: str = DEFAULT_PROFILE,
+        *,
+        frontal_only: bool = False,
+        timeout_s: float = 60.0,
+        memory_bytes: int = MEMORY_BYTES,
+        command: Sequence[str] = (sys.executable, "-m", "cxrgaze_ray.decoding.worker"),
+    ) -> None:
+        self._options = {"profile": profile, "frontal_only": frontal_only}
+        self._timeout_s = timeout_s
+        self._command = [*command, str(memory_bytes)]
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def decode(self, data: bytes) -> Decoded:
+        """Decode one image; threads wait for each other.
+
+        Raises
+        ------
+        RadiographError
+            With the reason, DECODER_CRASH and DECODE_TIMEOUT included.
+        RuntimeError
+            If our own code in the process failed: a bug, not the image's fault.
+        """
+        with self._lock:
+            header, body = self._ask(data)
+        if "reason" in header:
+            raise RadiographError(Reason(header["reason"]), header["detail"])
+        if "bug" in header:
+            raise RuntimeError(f"decoding failed with {header['bug']}")
+        pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
+        return Decoded(pixels, Affine(**header["affine"]), header["facts"])
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, data: bytes) -> tuple[dict[str, Any], bytes]:
+        process = self._started()
+        requests, answers = process.stdin, process.stdout
+        assert requests is not None
+        assert answers is not None
+        late = threading.Event()
+
+        def end_late() -> None:
+            late.set()
+            process.kill()
+
+        watchdog = threading.Timer(self._timeout_s, end_late)
+        watchdog.start()
+        try:
+            send(requests, self._options, data)
+            return receive(answers)
+        except (EOFError, BrokenPipeError):
+            self._end()
+            if late.is_set():
+                raise RadiographError(Reason.DECODE_TIMEOUT, "Decoding took longer than an image may.") from None
+            raise RadiographError(Reason.DECODER_CRASH, "The image took its decoding process down.") from None
+        finally:
+            watchdog.cancel()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,79 @@
+"""The decoding process: one image at a time, bounded memory, ends with its parent.
+
+Started as ``python -m cxrgaze_ray.decoding.worker``. Knows neither torch nor Ray nor any store.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import cv2
+
+from cxrgaze_ray.decoding.protocol import receive, send
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.preprocess import ModelImage, prepare
+from cxrgaze_ray.radiograph import Facts, read_radiograph
+from cxrgaze_ray.schemas import Reason
+
+_PR_SET_PDEATHSIG = 1
+
+Decode = Callable[[bytes, dict[str, Any]], tuple[Facts, ModelImage]]
+
+
+def decode_image(data: bytes, options: dict[str, Any]) -> tuple[Facts, ModelImage]:
+    """Read and prepare one image."""
+    radiograph = read_radiograph(data, frontal_only=options["frontal_only"])
+    return radiograph.facts, prepare(radiograph, options["profile"])
+
+
+def serve(requests: BinaryIO, answers: BinaryIO, decode: Decode = decode_image) -> None:
+    """Answer requests until the other side closes the pipe."""
+    while True:
+        try:
+            options, data = receive(requests)
+        except EOFError:
+            return
+        try:
+            facts, image = decode(data, options)
+        except RadiographError as error:
+            send(answers, {"reason": str(error.reason), "detail": error.message})
+        except MemoryError:
+            send(answers, {"reason": str(Reason.TOO_LARGE), "detail": "Decoding needs more memory than is allowed."})
+        except Exception as error:
+            # A bug of ours: where, but never the message, which may quote the file.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            send(answers, {"bug": f"{type(error).__name__} at {os.path.basename(place.filename)}:{place.lineno}"})  # noqa: PTH119
+        else:
+            send(answers, _header(facts, image), image.pixels.astype("<u2").tobytes())
+
+
+def _header(facts: Facts, image: ModelImage) -> dict[str, Any]:
+    intensities = {name: value for name, value in vars(image).items() if name.startswith("intensity_")}
+    return {"facts": asdict(facts) | intensities, "affine": asdict(image.affine)}
+
+
+def main() -> None:
+    """Take over stdin and stdout for the protocol; whatever native code prints goes nowhere."""
+    memory_bytes = int(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which drains
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    cv2.setNumThreads(1)
+    with os.fdopen(os.dup(0), "rb") as requests, os.fdopen(os.dup(1), "wb") as answers:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        serve(requests, answers)
+
+
+if __name__ == "__main__":
+    main()

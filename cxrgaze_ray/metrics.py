@@ -1,0 +1,169 @@
+"""Metrics of diagnosis and saliency: NumPy in, dataclass out. Definitions as in Qiu et al. (Med Phys 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from cxrgaze_ray.schemas import CLASSES
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class DiagnosisMetrics:
+    """Of N labelled images.
+
+    Attributes
+    ----------
+    auc
+        One-vs-rest a class, on softmax; None where the labels hold only one side.
+    auc_macro
+        Mean of the defined class AUCs; None if none is.
+    auc_micro
+        Over all (image, class) pairs.
+    confusion
+        Rows are true classes, columns arg-max predictions.
+    """
+
+    images: int
+    auc: dict[str, float | None]
+    auc_macro: float | None
+    auc_micro: float | None
+    accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class SaliencyMetrics:
+    """Means and population standard deviations over N images; `undefined_cc` maps were constant and left out of CC."""
+
+    images: int
+    kl: float
+    kl_std: float
+    cc: float | None
+    cc_std: float | None
+    hs: float
+    hs_std: float
+    undefined_cc: int
+
+
+def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -> DiagnosisMetrics:
+    """Compute AUCs, accuracy and the confusion matrix; ValueError without images."""
+    if not len(labels_N):
+        raise ValueError("no labelled image to compute metrics of")
+    onehot_NK = np.eye(len(CLASSES), dtype=bool)[labels_N]
+    auc = {name: _auc(onehot_NK[:, k], probabilities_NK[:, k]) for k, name in enumerate(CLASSES)}
+    defined = [value for value in auc.values() if value is not None]
+    predicted_N = probabilities_NK.argmax(axis=1)
+    confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
+    np.add.at(confusion, (labels_N, predicted_N), 1)
+    return DiagnosisMetrics(
+        images=len(labels_N),
+        auc=auc,
+        auc_macro=float(np.mean(defined)) if defined else None,
+        auc_micro=_auc(onehot_NK.ravel(), probabilities_NK.ravel()),
+        accuracy=float((predicted_N == labels_N).mean()),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+    )
+
+
+def _auc(truth_N: NDArray[np.bool_], score_N: Floats) -> float | None:
+    if truth_N.all() or not truth_N.any():
+        return None
+    return float(roc_auc_score(truth_N, score_N))
+
+
+def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float:
+    """Return sum q (ln q - ln p), q the gaze and p the saliency, each first brought to sum 1."""
+    q = _normalised(gaze_HW)
+    p = np.maximum(_normalised(saliency_HW), np.finfo(np.float64).tiny)
+    seen = q > 0
+    return float(np.sum(q[seen] * (np.log(q[seen]) - np.log(p[seen]))))
+
+
+def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
+    """Return Pearson's r over pixels, in float64; None if a map is constant."""
+    q, p = (array.astype(np.float64).ravel() - array.mean(dtype=np.float64) for array in (gaze_HW, saliency_HW))
+    spread = float(np.sqrt((q @ q) * (p @ p)))
+    return float(q @ p / spread) if spread > 0 else None
+
+
+def histogram_similarity(gaze_HW: Floats, saliency_HW: Floats) -> float:
+    """Return sum min(p, q), each first brought to sum 1: 1 for equal maps, 0 for disjoint ones."""
+    return float(np.minimum(_normalised(gaze_HW), _normalised(saliency_HW)).sum())
+
+
+def _normalised(map_HW: Floats) -> NDArray[np.float64]:
+    wide = map_HW.astype(np.float64)
+    normalised: NDArray[np.float64] = wide / wide.sum()
+    return normalised
+
+
+def saliency_metrics(pairs: list[tuple[float, float | None, float]]) -> SaliencyMetrics:
+    """Sum up (KL, CC, HS) triples of single images; ValueError without images."""
+    if not pairs:
+        raise ValueError("no gaze map to compute metrics of")
+    kl, hs = np.array([pair[0] for pair in pairs]), np.array([pair[2] for pair in pairs])
+    cc = np.array([pair[1] for pair in pairs if pair[1] is not None])
+    return SaliencyMetrics(
+        images=len(pairs),
+        kl=float(kl.mean()),
+        kl_std=float(kl.std()),
+        cc=float(cc.mean()) if len(cc) else None,
+        cc_std=float(cc.std()) if len(cc) else None,
+        hs=float(hs.mean()),
+        hs_std=float(hs.std()),
+        undefined_cc=len(pairs) - len(cc),
+    )
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float | None],
+    patients: list[str],
+    *,
+    rounds: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval | None:
+    """Percentile interval of a statistic under resampling of patients, not images: those of one are alike.
+
+    Parameters
+    ----------
+    statistic
+        Value of the images at some indices, or None where it is undefined.
+    patients
+        Of each image.
+
+    Returns
+    -------
+    Interval or None
+        None if the statistic is undefined on the images themselves.
+    """
+    names, group_N = np.unique(np.array(patients, dtype=str), return_inverse=True)
+    members = [np.flatnonzero(group_N == group) for group in range(len(names))]
+    value = statistic(np.arange(len(patients)))
+    if value is None:
+        return None
+    rng = np.random.default_rng(seed)
+    draws = [
+        statistic(np.concatenate([members[group] for group in rng.integers(0, len(names), len(names))]))
+        for _ in range(rounds)
+    ]
+    defined = [draw for draw in draws if draw is not None]
+    tail = (1 - level) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail]) if defined else (value, value)
+    return Interval(value, float(low), float(high))

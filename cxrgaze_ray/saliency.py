@@ -1,0 +1,58 @@
+"""Saliency maps outside the network: as 8-bit PNG, as a picture, and back on the source's pixels."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrgaze_ray.preprocess import content_size
+from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH, Affine
+
+
+def encode(density_HW: NDArray[np.float32]) -> tuple[bytes, float]:
+    """Return a density (640, 512) as an 8-bit grey PNG of 320x256, scaled to its peak, and the peak's density."""
+    small = cv2.resize(density_HW, (SALIENCY_WIDTH, SALIENCY_HEIGHT), interpolation=cv2.INTER_AREA)
+    peak = float(small.max())
+    levels = np.rint(small * (255 / peak)).astype(np.uint8) if peak > 0 else np.zeros(small.shape, np.uint8)
+    return png_bytes(levels), peak
+
+
+def decode(png: bytes) -> NDArray[np.float32]:
+    """Return the density (640, 512), summing to 1, that a saliency PNG stands for; never compute KL from it."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        levels = np.asarray(image, dtype=np.float32)
+    density = cv2.resize(levels, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    total = float(density.sum())
+    restored = density / total if total > 0 else np.full_like(density, 1 / density.size)
+    return restored.astype(np.float32, copy=False)
+
+
+def overlay(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], strength: float = 0.55) -> NDArray[np.uint8]:
+    """Return an RGB picture (H, W, 3): the grey image, warmed where the density is high; anatomy stays visible."""
+    grey = (image_HW >> 8).astype(np.uint8)
+    relative = density_HW / max(float(density_HW.max()), 1e-30)
+    heat = cv2.cvtColor(cv2.applyColorMap((relative * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    alpha = (strength * np.sqrt(relative))[..., None]
+    blended: NDArray[np.uint8] = (grey[..., None] * (1 - alpha) + heat * alpha).astype(np.uint8)
+    return blended
+
+
+def to_source(density_HW: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
+    """Return the density on the source's pixels (rows, columns), summing to 1: padding cut off, scale undone."""
+    top, left = round(affine.offset_y), round(affine.offset_x)
+    height, width = content_size(affine)
+    content = density_HW[top : top + height, left : left + width]
+    source = cv2.resize(content, (affine.columns, affine.rows), interpolation=cv2.INTER_LINEAR)
+    return (source / source.sum()).astype(np.float32, copy=False)
+
+
+def png_bytes(pixels: NDArray[Any]) -> bytes:
+    """Return 8-bit grey or RGB pixels as PNG; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()

@@ -1,0 +1,72 @@
+"""Decide which run a command means: one to continue, one that is complete, or a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cxrgaze_ray import __version__
+from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.manifest import Manifest, list_archive
+from cxrgaze_ray.preprocess import profile_sha256
+from cxrgaze_ray.registry import pin_model
+from cxrgaze_ray.runs import Request, Run, RunSpec, find_runs, make_plan, make_run_id
+from cxrgaze_ray.storage import open_store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run, and how the command came by it."""
+
+    run: Run
+    continued: bool
+    complete: bool
+
+
+def find_planned(request: Request, out: str, registry: str, *, new: bool) -> Planned | Manifest:
+    """Look for the run that a request means; return the fresh manifest if a new run is to be planned.
+
+    An unfinished run of the same request is continued with its stored plan and pinned weights, although the
+    archive or the alias may have moved. A finished one stands only for the same files and the same weights.
+    """
+    same = [run for run in find_runs(out) if run.spec.request == request]
+    unfinished = [run for run in same if run.success() is None]
+    if unfinished and not new:
+        return Planned(unfinished[-1], continued=True, complete=False)
+    manifest = list_archive(request.archive)
+    pin = pin_model(registry, request.model)
+    for run in same:
+        unchanged = (run.spec.manifest_sha256, run.spec.model) == (manifest.sha256(), pin)
+        if unchanged and run.success() is not None and not new:
+            return Planned(run, continued=False, complete=True)
+    return manifest
+
+
+def make_planned(
+    request: Request, out: str, registry: str, manifest: Manifest, plan_engine: Callable[[str], str], *, new: bool
+) -> Planned:
+    """Plan a new run; if the same run is there after all, return it."""
+    pin = pin_model(registry, request.model)
+    info = read_bundle(open_store(pin.uri)).info
+    engine = plan_engine(request.engine)
+    run_id = make_run_id(manifest.sha256(), pin, profile_sha256(info.profile), engine, request.options)
+    now = datetime.now(UTC)
+    if new:
+        run_id = f"{run_id}-{now:%Y%m%dT%H%M%S}"
+    plan = make_plan(manifest.table, request.options.limit)
+    spec = RunSpec(
+        run_id=run_id,
+        request=request,
+        model=pin,
+        profile=info.profile,
+        engine=engine,
+        layout=manifest.layout,
+        manifest_sha256=manifest.sha256(),
+        rows=plan.num_rows,
+        shards=plan["shard"][-1].as_py() + 1,
+        code_version=__version__,
+        created_at=now.isoformat(timespec="microseconds"),
+    )
+    run = Run.create(open_store(out).child(run_id), spec, plan)
+    return Planned(run, continued=False, complete=run.success() is not None)

@@ -1,0 +1,151 @@
+"""Put the deployments together, from a strict reading of a Ray Serve config file or for a batch job."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import yaml
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.serving.ingress import TOKEN_VARIABLE, Ingress, IngressSettings
+from cxrgaze_ray.serving.model import Model, ModelSettings
+
+APPLICATION = "cxrgaze"
+BATCH_APPLICATION = "cxrgaze-batch"
+IMPORT_PATH = "cxrgaze_ray.serving:build_app"
+
+
+class ServingSettings(Settings):
+    """Arguments of `build_app`."""
+
+    ingress: IngressSettings = IngressSettings()
+    model: ModelSettings = ModelSettings()
+
+
+class HttpOptions(Settings):
+    """Where HTTP listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class AutoscalingOptions(Settings):
+    """Bounds of a deployment's replicas."""
+
+    min_replicas: int = 1
+    initial_replicas: int | None = None
+    max_replicas: int = 1
+    target_ongoing_requests: float = 2.0
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
+
+
+class ActorOptions(Settings):
+    """What a replica takes of its node."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+
+class DeploymentOptions(Settings):
+    """Overrides of one deployment."""
+
+    name: Literal["Ingress", "Model"]
+    num_replicas: int | None = None
+    max_ongoing_requests: int | None = None
+    max_queued_requests: int | None = None
+    autoscaling_config: AutoscalingOptions | None = None
+    ray_actor_options: ActorOptions | None = None
+
+
+class ApplicationOptions(Settings):
+    """The one application that a config file may name."""
+
+    name: Literal["cxrgaze"] = "cxrgaze"
+    route_prefix: str = "/"
+    import_path: Literal["cxrgaze_ray.serving:build_app"] = "cxrgaze_ray.serving:build_app"
+    args: ServingSettings = ServingSettings()
+    deployments: list[DeploymentOptions] = []
+
+
+class ServeFile(Settings):
+    """A Ray Serve config file, read strictly: Ray's own schema lets misspelt keys and names pass."""
+
+    proxy_location: Literal["EveryNode", "HeadOnly", "Disabled"] = "HeadOnly"
+    http_options: HttpOptions = HttpOptions()
+    applications: list[ApplicationOptions] = [ApplicationOptions()]
+
+    def with_arguments(self, **ingress: Any) -> ServeFile:
+        """Return the file with some arguments of the ingress replaced; None leaves one as it is."""
+        data = self.model_dump()
+        arguments = data["applications"][0]["args"]["ingress"]
+        arguments.update({name: value for name, value in ingress.items() if value is not None})
+        return ServeFile.build(**data)
+
+    def to_yaml(self) -> str:
+        """Return the file as Ray Serve reads it."""
+        return yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False)
+
+
+def build_app(args: ServingSettings | dict[str, Any]) -> serve.Application:
+    """Build the application; Ray Serve calls this with the `args` of its config file."""
+    settings = args if isinstance(args, ServingSettings) else ServingSettings.build(**args)
+    return Ingress.bind(settings.ingress, Model.bind(settings.model))  # type: ignore[attr-defined, no-any-return]
+
+
+def start_http(file: ServeFile) -> None:
+    """Start the application on the cluster that this process is connected to.
+
+    Raises
+    ------
+    ConfigError
+        If HTTP would listen beyond this machine and no token is set.
+    """
+    host = file.http_options.host
+    if not _is_loopback(host) and not os.environ.get(TOKEN_VARIABLE):
+        raise ConfigError(
+            f"HTTP on {host} can be reached by others, and there is no token.",
+            f"Set {TOKEN_VARIABLE} to a long random string, or listen on 127.0.0.1.",
+        )
+    application = file.applications[0]
+    options = {item.name: item for item in application.deployments}
+    ingress = _configured(Ingress, options.get("Ingress"))
+    model = _configured(Model, options.get("Model"))
+    serve.start(proxy_location=file.proxy_location, http_options=file.http_options.model_dump())
+    bound = ingress.bind(application.args.ingress, model.bind(application.args.model))
+    serve.run(bound, name=application.name, route_prefix=application.route_prefix)
+
+
+@contextmanager
+def batch_model(settings: ModelSettings, cpus: float = 1.0, gpus: float = 0.0) -> Iterator[DeploymentHandle[Any]]:
+    """Give the model deployment's handle: the running application's, else one without HTTP that ends with the job."""
+    if APPLICATION in serve.status().applications:
+        yield serve.get_deployment_handle("Model", APPLICATION)
+        return
+    serve.start(proxy_location="Disabled")
+    actor = {"num_cpus": cpus, "num_gpus": gpus}
+    serve.run(Model.options(ray_actor_options=actor).bind(settings), name=BATCH_APPLICATION, route_prefix=None)  # type: ignore[attr-defined]
+    try:
+        yield serve.get_deployment_handle("Model", BATCH_APPLICATION)
+    finally:
+        serve.delete(BATCH_APPLICATION)
+
+
+def _configured(deployment: Any, options: DeploymentOptions | None) -> Any:
+    if options is None:
+        return deployment
+    return deployment.options(**options.model_dump(exclude={"name"}, exclude_none=True))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

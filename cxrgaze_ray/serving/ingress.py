@@ -1,0 +1,216 @@
+"""The HTTP ingress: one radiograph in, probabilities and saliency out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hmac
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from cxrgaze_ray import saliency, telemetry
+from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.decoding import Decoded, Decoder
+from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
+from cxrgaze_ray.predictor import Predictions
+from cxrgaze_ray.registry import pin_model
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason
+from cxrgaze_ray.storage import open_store
+
+TOKEN_VARIABLE = "CXRGAZE_TOKEN"
+"""Environment variable that holds the bearer token of the HTTP interface."""
+
+_STATUS = {
+    Reason.TOO_LARGE: 413,
+    Reason.NOT_AN_IMAGE: 415,
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: 415,
+    Reason.EMPTY_FILE: 400,
+}
+_ROUTES = ("/v1/predict", "/v1/model", "/healthz")
+
+
+class IngressSettings(Settings):
+    """What the ingress serves, and how much it accepts."""
+
+    registry: str = "./registry"
+    """Store of the model registry."""
+
+    model: str = "cxrgaze@champion"
+    """Model to serve: name@alias, name@v3, or a bundle's URI. An alias is followed when it moves."""
+
+    engine: str = "auto"
+    """float32, fast, or auto: fast where the hardware has reduced precision, else float32."""
+
+    max_body_mib: int = 64
+    """Largest request body, in MiB."""
+
+    decode_timeout_s: float = 30.0
+    """Longest time that decoding one image may take, in seconds."""
+
+    follow_every_s: float = 10.0
+    """How often the registry is asked whether the alias moved, in seconds."""
+
+    require_token: bool = False
+    """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Turn it on wherever others can reach the port."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model being served."""
+
+    pin: ModelPin
+    engine: str
+    profile: str
+
+
+api = FastAPI(title="cxrgaze", docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@serve.deployment(name="Ingress", max_ongoing_requests=32)
+@serve.ingress(api)
+class Ingress:
+    """Checks and decodes bodies in a process that may crash, and asks the model deployment."""
+
+    def __init__(self, settings: IngressSettings, model: DeploymentHandle[Any]) -> None:
+        self._settings = settings
+        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        if settings.require_token and not self._token:
+            raise EnvironmentFault(f"{TOKEN_VARIABLE} is not set.", "Set it to a long random string.")
+        self._model = model
+        self._serving: Serving | None = None
+        self._decoder: Decoder | None = None
+        self._following = asyncio.get_event_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Load the model, then switch whenever the alias moves: every replica is warm before the first request."""
+        while True:
+            # An unreachable registry, or a bundle that does not load, leaves the model that is served in place.
+            with contextlib.suppress(CxrgazeError):
+                await self._switch()
+            await asyncio.sleep(self._settings.follow_every_s if self._serving else 1.0)
+
+    async def _switch(self) -> None:
+        pin = await asyncio.to_thread(pin_model, self._settings.registry, self._settings.model)
+        if self._serving is not None and pin == self._serving.pin:
+            return
+        info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info
+        engine = await self._model.plan_engine.remote(self._settings.engine)
+        await self._model.broadcast("warm", pin, engine).results_async()
+        if self._decoder is None or self._serving is None or self._serving.profile != info.profile:
+            self._decoder = Decoder(info.profile, timeout_s=self._settings.decode_timeout_s)
+        self._serving = Serving(pin, engine, info.profile)
+
+    @api.middleware("http")
+    async def _measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:  # noqa: N805
+        start = time.perf_counter()
+        response = await call_next(request)
+        route = request.url.path if request.url.path in _ROUTES else "other"
+        telemetry.record(telemetry.REQUESTS, route=route, code=str(response.status_code))
+        telemetry.record(telemetry.REQUEST_SECONDS, time.perf_counter() - start, route=route)
+        return response
+
+    @api.get("/healthz")
+    async def healthz(self) -> Response:
+        """200 once a model is loaded and warm."""
+        if self._serving is None:
+            return _refuse(503, "No model is loaded yet.", "not_ready")
+        return JSONResponse({"status": "ok"})
+
+    @api.get("/v1/model")
+    async def model(self, request: Request) -> Response:
+        """The model being served."""
+        if refused := self._authorise(request) or self._not_ready():
+            return refused
+        return JSONResponse(_describe(self._ready()))
+
+    @api.post("/v1/predict")
+    async def predict(self, request: Request) -> Response:
+        """Score the DICOM, JPEG or PNG in the body."""
+        if refused := self._authorise(request) or self._not_ready():
+            return refused
+        serving, decoder = self._ready(), self._decoder
+        assert decoder is not None
+        try:
+            body = await self._read(request)
+            decoded = await asyncio.to_thread(decoder.decode, body)
+        except RadiographError as error:
+            return _refuse(_STATUS.get(Reason(error.reason), 422), error.message, error.reason)
+        result: Predictions = await self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine)
+        png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
+        if "image/png" in request.headers.get("accept", ""):
+            return Response(png, media_type="image/png")
+        return JSONResponse(_answer(serving, decoded, result, png, peak))
+
+    def _ready(self) -> Serving:
+        assert self._serving is not None
+        return self._serving
+
+    def _not_ready(self) -> Response | None:
+        return None if self._serving else _refuse(503, "No model is loaded yet.", "not_ready")
+
+    def _authorise(self, request: Request) -> Response | None:
+        given = request.headers.get("authorization", "")
+        if not self._token or hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            return None
+        return _refuse(401, "A bearer token is needed.", "unauthorised")
+
+    async def _read(self, request: Request) -> bytes:
+        """Read the body, never more than the limit of it."""
+        limit = self._settings.max_body_mib * 2**20
+        too_large = RadiographError(Reason.TOO_LARGE, f"The body is over {self._settings.max_body_mib} MiB.")
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > limit:
+                raise too_large
+        return bytes(body)
+
+
+def _refuse(code: int, message: str, reason: str) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else None
+    return JSONResponse({"error": message, "reason": str(reason)}, status_code=code, headers=headers)
+
+
+def _describe(serving: Serving) -> dict[str, Any]:
+    return {
+        "name": serving.pin.name,
+        "version": serving.pin.version,
+        "weights_sha256": serving.pin.weights_sha256,
+        "trained": serving.pin.trained,
+        "profile": serving.profile,
+        "engine": serving.engine,
+        "classes": list(CLASSES),
+        "intended_use": RESEARCH_ONLY,
+    }
+
+
+def _answer(serving: Serving, decoded: Decoded, result: Predictions, png: bytes, peak: float) -> dict[str, Any]:
+    probabilities = result.probabilities_BK[0]
+    return {
+        "prediction": CLASSES[int(np.argmax(probabilities))],
+        "probabilities": {name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
+        "model": _describe(serving),
+        "profile": serving.profile,
+        "view_position": decoded.facts["view_position"],
+        "saliency": {
+            "png_base64": base64.b64encode(png).decode(),
+            "peak": peak,
+            "affine": asdict(decoded.affine),
+        },
+        "intended_use": RESEARCH_ONLY,
+    }

@@ -1,0 +1,125 @@
+"""What a shard store holds, and reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+from numpy.typing import NDArray
+
+from cxrgaze_ray import schemas
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import StoreNotFound, UserError
+from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.storage import Store, open_store
+
+SPLITS = ("train", "validation", "test")
+
+
+class SplitSettings(Settings):
+    """How patients are split; the same salt moves nobody when an archive grows."""
+
+    salt: str = "cxrgaze"
+    """Mixed into the hash of the patient id."""
+
+    train: float = 0.8
+    """Share of patients in the training split."""
+
+    validation: float = 0.1
+    """Share of patients in the validation split; the rest is the test split."""
+
+
+class ShardInfo(Settings):
+    """One shard file."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+class StoreInfo(Settings):
+    """Contents of store.json, written last."""
+
+    schema_version: int = schemas.SCHEMA_VERSION
+    profile: str
+    profile_sha256: str
+    manifest_sha256: str
+    split: SplitSettings
+    shards: list[ShardInfo]
+    counts: dict[str, int]
+    """Images by split, label and reject reason, and what of gaze and archive did not join."""
+
+    def sha256(self) -> str:
+        """Identify the store's content: the hash of its shards' hashes."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+
+def split_of(patient: str, settings: SplitSettings) -> str:
+    """Return the split of a patient: a salted hash, as a fraction in [0,1), against the shares."""
+    digest = hashlib.sha256(f"{settings.salt}:{patient}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < settings.train:
+        return "train"
+    return "validation" if place < settings.train + settings.validation else "test"
+
+
+class ShardStore:
+    """A finished shard store."""
+
+    def __init__(self, store: Store, info: StoreInfo) -> None:
+        self.store = store
+        self.info = info
+
+    @classmethod
+    def open(cls, uri: str) -> ShardStore:
+        """Open the store at a URI; UserError if none is finished there."""
+        store = open_store(uri)
+        try:
+            return cls(store, StoreInfo.model_validate_json(store.get("store.json")))
+        except StoreNotFound as error:
+            raise UserError(
+                f"There is no finished shard store at {store.uri}.",
+                "Make one: cxrgaze ingest ARCHIVE --gaze URI --out STORE.",
+            ) from error
+
+    def tables(self, split: str) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`), a shard at a time."""
+        for shard in self.info.shards:
+            table = pq.read_table(io.BytesIO(self.store.get(shard.name)), schema=schemas.STORE_SHARD)
+            yield table.filter(pc.equal(table["split"], split))
+
+    def dataset(self, split: str, columns: list[str]) -> ray.data.Dataset:
+        """Return some columns of a split as a Ray dataset."""
+        filesystem, root = self.store.filesystem()
+        paths = [f"{root}/{shard.name}" for shard in self.info.shards if shard.rows]
+        dataset = ray.data.read_parquet(paths, filesystem=filesystem, columns=[*columns, "split"])
+        return dataset.filter(expr=ray.data.expressions.col("split") == split).select_columns(columns)
+
+    def rows(self, split: str) -> int:
+        """Return how many images a split has."""
+        return self.info.counts.get(f"split_{split}", 0)
+
+
+def image_array(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint16]:
+    """Return an image column as uint16 (B, 640, 512)."""
+    return np.stack([np.frombuffer(value.as_buffer(), np.uint16).reshape(HEIGHT, WIDTH) for value in column])
+
+
+def gaze_density(gaze: bytes) -> NDArray[np.float32]:
+    """Return a stored gaze map as a density: float32 (640, 512), summing to 1."""
+    stored = np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
+    density: NDArray[np.float32] = stored / stored.sum(dtype=np.float64)
+    return density.astype(np.float32)
+
+
+def pack_gaze(density: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the gaze columns of a density: uint16 scaled to its peak, and the peak."""
+    peak = float(density.max())
+    return {"gaze": np.rint(density / peak * 65535).astype("<u2").tobytes(), "gaze_peak": peak}

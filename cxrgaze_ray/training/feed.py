@@ -1,0 +1,156 @@
+"""Rows of a shard store to batches: which rows take part, in which order, on which rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.preprocess import to_network
+from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.training.stages import Stage
+
+COLUMNS = ["image_id", "label", "image", "gaze"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input: image float32 in [0,1], label int64, gaze float32 summing to 1, fused features if cached."""
+
+    image_BCHW: Tensor
+    label_B: Tensor
+    gaze_BHW: Tensor
+    fused_BF: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the tensors to a device."""
+        fused = None if self.fused_BF is None else self.fused_BF.to(device)
+        return Batch(self.image_BCHW.to(device), self.label_B.to(device), self.gaze_BHW.to(device), fused)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stored row as it lies in memory: 0.65 MB of image, as much of gaze if there is any."""
+
+    image_id: str
+    label: int | None
+    image: bytes
+    gaze: bytes | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker among its fellows."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class Feed:
+    """Holds a split's rows in memory and deals them out, the same way every time.
+
+    Every rank holds all ids in one order and takes each `world`-th row of a shared shuffle; the last rows wrap
+    around, as in torch's DistributedSampler, so that all ranks take equally many steps.
+
+    Parameters
+    ----------
+    rows
+        Of one split.
+    place
+        Which rank this is.
+    seed
+        Of the shuffles.
+    """
+
+    def __init__(self, rows: Iterable[Row], place: Place = Place(), seed: int = 0) -> None:
+        self._rows = sorted(rows, key=lambda row: row.image_id)
+        self._place = place
+        self._seed = seed
+        self._fused: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def select(self, stage: Stage) -> Feed:
+        """Return the feed of the rows that can take part in a stage.
+
+        Raises
+        ------
+        UserError
+            If there is none.
+        """
+        usable = [
+            row
+            for row in self._rows
+            if (row.label is not None or not stage.needs_label) and (row.gaze is not None or not stage.needs_gaze)
+        ]
+        if not usable:
+            missing = "a label" if stage.needs_label else "gaze"
+            raise UserError(
+                f"No image of the split has {missing}, which phase {stage.name} learns from.", "Ingest more."
+            )
+        return Feed(usable, self._place, self._seed)
+
+    def shuffled(self, epoch: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
+        """Yield an epoch's training batches of this rank; `batch` counts images over all ranks."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
+        share = -(-len(order) // self._place.world)
+        order = np.resize(order, share * self._place.world)[self._place.rank :: self._place.world]
+        step = max(1, batch // self._place.world)
+        for start in range(0, len(order), step):
+            yield self._batch(order[start : start + step], size)
+
+    def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
+        """Yield every row of this rank once, for validation."""
+        order = np.arange(self._place.rank, len(self._rows), self._place.world)
+        for start in range(0, len(order), batch):
+            yield self._batch(order[start : start + batch], size)
+
+    def with_fused(self, fused: dict[str, Tensor]) -> Feed:
+        """Return this feed with cached fused features by image id."""
+        feed = Feed(self._rows, self._place, self._seed)
+        feed._fused = fused
+        return feed
+
+    def rows(self) -> list[Row]:
+        """Return the rows, in id order."""
+        return self._rows
+
+    def _batch(self, order: NDArray[np.int64], size: tuple[int, int]) -> Batch:
+        rows = [self._rows[index] for index in order]
+        labels = torch.tensor([-1 if row.label is None else row.label for row in rows])
+        if self._fused:
+            empty = torch.empty(len(rows), 0)
+            return Batch(empty, labels, empty, torch.stack([self._fused[row.image_id] for row in rows]))
+        batch = to_batch(rows, size)
+        return replace(batch, label_B=labels)
+
+
+def to_batch(rows: list[Row], size: tuple[int, int]) -> Batch:
+    """Bring rows to a stage's size; rows without gaze get an empty map."""
+    images = np.stack([np.frombuffer(row.image, np.uint16).reshape(HEIGHT, WIDTH) for row in rows])
+    gaze = np.stack([_gaze(row.gaze, size) for row in rows]) if rows[0].gaze is not None else np.empty((len(rows), 0))
+    return Batch(to_network(images, size), torch.empty(0), torch.from_numpy(gaze))
+
+
+def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:
+    if gaze is None:
+        return np.zeros(size, np.float32)
+    stored = np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
+    small = cv2.resize(stored, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    density: NDArray[np.float32] = small / small.sum()
+    return density
+
+
+def rows_of(tables: Iterable[pa.Table]) -> Iterator[Row]:
+    """Read rows from tables that hold `COLUMNS`."""
+    for table in tables:
+        for row in table.select(COLUMNS).to_pylist():
+            yield Row(**row)

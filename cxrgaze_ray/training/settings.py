@@ -1,0 +1,100 @@
+"""What can be chosen about a training."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.losses import TripletMining
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
+
+StageName = Literal["contrastive", "encoder", "saliency", "classifier"]
+STAGE_NAMES: tuple[StageName, ...] = ("contrastive", "encoder", "saliency", "classifier")
+Preset = Literal["full", "small", "tiny"]
+
+
+class StageSettings(Settings):
+    """One phase."""
+
+    epochs: int = 50
+    """Most epochs."""
+
+    batch: int = 16
+    """Images a step, over all workers."""
+
+    lr: float = 1e-4
+    """Adam's learning rate; constant, no weight decay."""
+
+    patience: int = 10
+    """Epochs without a better validation loss before the phase stops."""
+
+
+class TrainSettings(Settings):
+    """A whole training."""
+
+    preset: Preset = "full"
+    """Network: full is the paper's."""
+
+    seed: int = 0
+    """Of initialisation, shuffling and dropout."""
+
+    stages: dict[StageName, StageSettings] = {}
+    """Every phase to run, in the paper's order; `for_preset` fills them in."""
+
+    triplet: TripletMining = "batch_all"
+    """How triplets are chosen: batch_all over pooled features, batch_hard, or the release's rowwise_sum."""
+
+    legacy_batchnorm_drift: bool = False
+    """Keep frozen parts in train mode, as the released code does: their batch-norm buffers drift."""
+
+    cache_features: bool = True
+    """Train the classifier phase from fused features that are computed once."""
+
+    backbone: Literal["imagenet", "fresh"] = "imagenet"
+    """Where DenseNet starts: ImageNet weights, if they fit and can be had, or fresh."""
+
+    @property
+    def network(self) -> GazeNetConfig:
+        """The network's own settings."""
+        return PRESETS[self.preset]
+
+    @classmethod
+    def for_preset(cls, preset: Preset, phases: list[str] | None = None, **values: Any) -> TrainSettings:
+        """Fill in the stages of a preset, or some phases of them; given stage values win.
+
+        Raises
+        ------
+        ConfigError
+            If a phase or a setting has a wrong name or value.
+        """
+        chosen = phases or list(STAGE_NAMES)
+        if unknown := set(chosen) - set(STAGE_NAMES):
+            raise ConfigError(f"There is no phase {min(unknown)}.", f"Phases are {', '.join(STAGE_NAMES)}.")
+        overrides = values.pop("stages", {})
+        stages = {
+            name: {**_DEFAULTS[preset][name], **overrides.get(name, {})} for name in STAGE_NAMES if name in chosen
+        }
+        return cls.build(preset=preset, stages=stages, **values)
+
+    def run_name(self, store_sha256: str, parent: str | None) -> str:
+        """Name a training by its store, settings and parent: the same command finds it again."""
+        text = f"{store_sha256}\0{self.model_dump_json()}\0{parent or ''}"
+        return f"train-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+_PAPER: dict[str, dict[str, Any]] = {
+    "contrastive": {"batch": 32},
+    "encoder": {},
+    "saliency": {},
+    "classifier": {},
+}
+_SMALL: dict[str, dict[str, Any]] = {name: {**values, "lr": 5e-4, "epochs": 30} for name, values in _PAPER.items()}
+_TINY: dict[str, dict[str, Any]] = {
+    "contrastive": {"batch": 32, "lr": 1e-3, "epochs": 6, "patience": 3},
+    "encoder": {"batch": 16, "lr": 1e-3, "epochs": 12, "patience": 5},
+    "saliency": {"batch": 8, "lr": 2e-3, "epochs": 12, "patience": 4},
+    "classifier": {"batch": 16, "lr": 2e-3, "epochs": 40, "patience": 10},
+}
+_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {"full": _PAPER, "small": _SMALL, "tiny": _TINY}

@@ -1,0 +1,107 @@
+"""What each phase trains, what it reads, and its loss. Knows nothing of epochs, files or Ray.
+
+Tensor names carry their shape: B batch, H x W the stage's image size, K classes, F fused features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+from cxrgaze_ray.losses import classification_loss, saliency_loss, triplet_loss
+from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
+from cxrgaze_ray.training.settings import StageName, TrainSettings
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.training.feed import Batch
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One phase: its name, the parts that learn, and what a row must have to take part."""
+
+    name: StageName
+    trains: tuple[str, ...]
+    needs_label: bool
+    needs_gaze: bool
+
+    def image_size(self, config: GazeNetConfig) -> tuple[int, int]:
+        """Return height and width of this stage's input."""
+        return config.contrastive_size if self.name == "contrastive" else config.input_size
+
+
+STAGES = {
+    "contrastive": Stage("contrastive", ("densenet_contrastive",), needs_label=True, needs_gaze=False),
+    "encoder": Stage("encoder", ("densenet",), needs_label=True, needs_gaze=False),
+    "saliency": Stage("saliency", ("saliency_path",), needs_label=False, needs_gaze=True),
+    "classifier": Stage("classifier", ("classifier",), needs_label=True, needs_gaze=False),
+}
+"""In the paper's order, 1a, 1b, 2 and 3."""
+
+
+class StageModule(nn.Module):
+    """The network seen as one phase: forward() is the loss, so that DDP can wrap it.
+
+    Parameters
+    ----------
+    network
+        Shared by all stages; only the stage's parts will learn.
+    """
+
+    def __init__(self, network: GazeNet, stage: Stage, settings: TrainSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.stage = stage
+        self.settings = settings
+        network.requires_grad_(False)
+        for part in self.learning():
+            part.requires_grad_(True)
+
+    def learning(self) -> list[nn.Module]:
+        """Return the modules that learn in this stage."""
+        parts = self.network.parts()
+        return [module for name in self.stage.trains for module in parts[name]]
+
+    def train(self, mode: bool = True) -> StageModule:
+        """Set the learning parts to train or eval mode; frozen ones stay in eval, buffers and all."""
+        super().train(mode and self.settings.legacy_batchnorm_drift)
+        for part in self.learning():
+            part.train(mode)
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the batch's mean loss, a float32 scalar."""
+        if self.stage.name == "contrastive":
+            return self._contrastive(batch)
+        if self.stage.name == "encoder":
+            return classification_loss(self.network.densenet_logits(batch.image_BCHW), batch.label_B)
+        if self.stage.name == "saliency":
+            return saliency_loss(self.network.saliency(batch.image_BCHW), batch.gaze_BHW)
+        fused_BF = batch.fused_BF if batch.fused_BF is not None else self.fuse(batch.image_BCHW)
+        return classification_loss(self.network.classify(fused_BF), batch.label_B)
+
+    def _contrastive(self, batch: Batch) -> Tensor:
+        raw_BCHW = self.network.tap(batch.image_BCHW)
+        labels_B = batch.label_B
+        if torch.distributed.is_initialized() and self.training:
+            # Triplets are mined over the whole global batch; the gather passes gradients back to their rank.
+            gathered = all_gather(raw_BCHW)
+            raw_BCHW = torch.cat(list(gathered))
+            everyone = [torch.empty_like(labels_B) for _ in gathered]
+            torch.distributed.all_gather(everyone, labels_B)
+            labels_B = torch.cat(everyone)
+        return triplet_loss(raw_BCHW, labels_B, mining=self.settings.triplet)
+
+    @torch.no_grad()
+    def fuse(self, image_BCHW: Tensor) -> Tensor:
+        """Return the fused features (B, F) that the classifier phase learns from."""
+        return self.network.fused(image_BCHW)
+
+
+def trainable_state(module: StageModule) -> list[nn.Parameter]:
+    """Return the parameters that this stage's optimiser steps."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
