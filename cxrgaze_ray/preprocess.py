@@ -117,13 +117,8 @@ def fit(rows: int, columns: int, height: int = HEIGHT, width: int = WIDTH) -> Af
     )
 
 
-def content_size(affine: Affine) -> tuple[int, int]:
-    """Return height and width of the picture inside the model image."""
-    return round(affine.rows * affine.scale_y), round(affine.columns * affine.scale_x)
-
-
 def _resize(image: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
-    height, width = content_size(affine)
+    height, width = affine.content_size
     shrinking = affine.scale_y <= 1 and affine.scale_x <= 1
     method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=method).astype(np.float32, copy=False)
@@ -177,7 +172,7 @@ def to_network(images_BHW: NDArray[np.uint16], size: tuple[int, int]) -> Tensor:
     Returns
     -------
     torch.Tensor
-        float32 (B, 1, h, w) in [0,1], area resampled.
+        float32 (B, 1, h, w) in [0,1], area resampled: exactly so where the ratio is whole, as in every preset.
     """
     import torch  # decoding processes use this module without it
     from torch.nn import functional

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrgaze_ray.preprocess import content_size
 from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH, Affine
 
 
@@ -45,10 +44,11 @@ def overlay(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], stren
 def to_source(density_HW: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
     """Return the density on the source's pixels (rows, columns), summing to 1: padding cut off, scale undone."""
     top, left = round(affine.offset_y), round(affine.offset_x)
-    height, width = content_size(affine)
+    height, width = affine.content_size
     content = density_HW[top : top + height, left : left + width]
     source = cv2.resize(content, (affine.columns, affine.rows), interpolation=cv2.INTER_LINEAR)
-    return (source / source.sum()).astype(np.float32, copy=False)
+    normalised: NDArray[np.float32] = np.asarray(source / float(source.sum()), np.float32)
+    return normalised
 
 
 def png_bytes(pixels: NDArray[Any]) -> bytes:

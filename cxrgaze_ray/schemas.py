@@ -85,6 +85,11 @@ class Affine:
     rows: int
     columns: int
 
+    @property
+    def content_size(self) -> tuple[int, int]:
+        """Height and width of the picture inside the model image, without its padding."""
+        return round(self.rows * self.scale_y), round(self.columns * self.scale_x)
+
     def to_model(self, y: float, x: float) -> tuple[float, float]:
         """Map a source point to the model image."""
         return y * self.scale_y + self.offset_y, x * self.scale_x + self.offset_x

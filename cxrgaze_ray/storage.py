@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
@@ -106,7 +107,7 @@ class Store(ABC):
 
 
 def _checked(key: str) -> str:
-    if key.startswith("/") or "\\" in key or ".." in key.split("/"):
+    if key.startswith("/") or ".." in key.split("/"):
         raise UserError("A key leaves its store.")
     return key
 
@@ -165,6 +166,8 @@ class LocalStore(Store):
             with _local_errors(self.locate(key)):
                 stat = self._path(key).stat()
         except StoreNotFound:
+            return None
+        if not S_ISREG(stat.st_mode):
             return None
         return ObjectInfo(key, stat.st_size, _local_etag(stat))
 

@@ -65,7 +65,7 @@ class Decoder:
         memory_bytes: int = MEMORY_BYTES,
         command: Sequence[str] = (sys.executable, "-m", "cxrgaze_ray.decoding.worker"),
     ) -> None:
-        self._options = {"profile": profile, "frontal_only": frontal_only}
+        self._options = {"profile": profile, "frontal_only": frontal_only, "alarm_s": int(timeout_s) + 5}
         self._timeout_s = timeout_s
         self._command = [*command, str(memory_bytes)]
         self._lock = threading.Lock()

@@ -5,7 +5,6 @@ Started as ``python -m cxrgaze_ray.decoding.worker``. Knows neither torch nor Ra
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -13,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
@@ -22,8 +22,6 @@ from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.preprocess import ModelImage, prepare
 from cxrgaze_ray.radiograph import Facts, read_radiograph
 from cxrgaze_ray.schemas import Reason
-
-_PR_SET_PDEATHSIG = 1
 
 Decode = Callable[[bytes, dict[str, Any]], tuple[Facts, ModelImage]]
 
@@ -41,18 +39,24 @@ def serve(requests: BinaryIO, answers: BinaryIO, decode: Decode = decode_image) 
             options, data = receive(requests)
         except EOFError:
             return
-        try:
-            facts, image = decode(data, options)
-        except RadiographError as error:
-            send(answers, {"reason": str(error.reason), "detail": error.message})
-        except MemoryError:
-            send(answers, {"reason": str(Reason.TOO_LARGE), "detail": "Decoding needs more memory than is allowed."})
-        except Exception as error:
-            # A bug of ours: where, but never the message, which may quote the file.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            send(answers, {"bug": f"{type(error).__name__} at {os.path.basename(place.filename)}:{place.lineno}"})  # noqa: PTH119
-        else:
-            send(answers, _header(facts, image), image.pixels.astype("<u2").tobytes())
+        signal.alarm(options["alarm_s"])  # ends a process that is stuck in native code and has lost its parent
+        header, body = _answer(decode, data, options)
+        signal.alarm(0)
+        send(answers, header, body)
+
+
+def _answer(decode: Decode, data: bytes, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    try:
+        facts, image = decode(data, options)
+    except RadiographError as error:
+        return {"reason": str(error.reason), "detail": error.message}, b""
+    except MemoryError:
+        return {"reason": str(Reason.TOO_LARGE), "detail": "Decoding needs more memory than is allowed."}, b""
+    except Exception as error:
+        # A bug of ours: where, but never the message, which may quote the file.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return {"bug": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}, b""
+    return _header(facts, image), image.pixels.astype("<u2").tobytes()
 
 
 def _header(facts: Facts, image: ModelImage) -> dict[str, Any]:
@@ -64,7 +68,6 @@ def main() -> None:
     """Take over stdin and stdout for the protocol; whatever native code prints goes nowhere."""
     memory_bytes = int(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which drains
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     cv2.setNumThreads(1)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import ConfigError, RadiographError
-from cxrgaze_ray.preprocess import content_size
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
 
 
@@ -61,7 +60,7 @@ def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "pap
     inside = (y >= 0) & (y < affine.rows) & (x >= 0) & (x < affine.columns)
     if not inside.any():
         raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "No gaze sample lies on the image.")
-    height, width = content_size(affine)
+    height, width = affine.content_size
     counts = np.zeros((height, width), np.float64)
     rows = np.minimum((y[inside] * affine.scale_y).astype(int), height - 1)
     columns = np.minimum((x[inside] * affine.scale_x).astype(int), width - 1)

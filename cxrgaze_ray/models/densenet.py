@@ -91,7 +91,7 @@ def _read(uri: str) -> dict[str, Tensor]:
 
 
 def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
-    """Load every tensor under `features.`, or fail naming what does not fit: a silent partial load is the classic bug."""
+    """Load every tensor under `features.`, or fail naming what does not fit: never a silent partial load."""
     given = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
     wanted = {name: tensor for name, tensor in densenet.state_dict().items() if name.startswith("features.")}
     wrong = sorted(set(wanted) ^ set(given)) or sorted(n for n in wanted if wanted[n].shape != given[n].shape)

@@ -112,8 +112,9 @@ class Ingress:
             self._decoder = Decoder(info.profile, timeout_s=self._settings.decode_timeout_s)
         self._serving = Serving(pin, engine, info.profile)
 
+    @staticmethod
     @api.middleware("http")
-    async def _measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:  # noqa: N805
+    async def _measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         start = time.perf_counter()
         response = await call_next(request)
         route = request.url.path if request.url.path in _ROUTES else "other"

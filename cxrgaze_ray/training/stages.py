@@ -89,7 +89,7 @@ class StageModule(nn.Module):
         labels_B = batch.label_B
         if torch.distributed.is_initialized() and self.training:
             # Triplets are mined over the whole global batch; the gather passes gradients back to their rank.
-            gathered = all_gather(raw_BCHW)
+            gathered = all_gather(raw_BCHW)  # type: ignore[no-untyped-call]
             raw_BCHW = torch.cat(list(gathered))
             everyone = [torch.empty_like(labels_B) for _ in gathered]
             torch.distributed.all_gather(everyone, labels_B)

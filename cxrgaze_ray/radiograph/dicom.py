@@ -1,0 +1,170 @@
+"""DICOM: which files are radiographs that can be scored, and the facts in their tags."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from pydicom import Dataset, dcmread
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors, inflate
+from cxrgaze_ray.radiograph.facts import Facts, Radiograph, age_band, clean, read_view
+from cxrgaze_ray.radiograph.pixels import decode_pixels
+from cxrgaze_ray.radiograph.quiet import quiet
+from cxrgaze_ray.radiograph.tags import integer, sequence, text
+from cxrgaze_ray.schemas import Reason
+
+PIXEL_DATA = 0x7FE00010
+_PIXEL_DATA_MARKS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+_UNDEFINED = 0xFFFFFFFF
+_EXPLICIT_META = bytes(128) + b"DICM\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"
+
+NOT_CHEST = frozenset(
+    {
+        "ABDOMEN", "ANKLE", "ARM", "BRAIN", "BREAST", "CALCANEUS", "CSPINE", "ELBOW", "EXTREMITY", "FEMUR", "FINGER",
+        "FOOT", "FOREARM", "HAND", "HEAD", "HEEL", "HIP", "HUMERUS", "JAW", "KNEE", "LEG", "LOWEREXTREMITY", "LSPINE",
+        "MANDIBLE", "MAXILLA", "NECK", "PATELLA", "PELVIS", "SACRUM", "SHOULDER", "SKULL", "TIBIA", "TOE", "TSPINE",
+        "UPPEREXTREMITY", "WRIST",
+    }
+)  # fmt: skip
+"""Values of BodyPartExamined that are plainly no chest; anything else is read."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A parsed data set, the bytes it was parsed from, and the transfer syntax the file names."""
+
+    dataset: Dataset
+    data: bytes
+    transfer_syntax: str | None
+
+
+def read_dicom(data: bytes, *, frontal_only: bool) -> Radiograph:
+    """Read a DICOM file of one grey image: MONOCHROME1 or 2, 8 to 16 bits.
+
+    Raises
+    ------
+    RadiographError
+        If it is not that, or cannot be decoded.
+    """
+    with quiet():
+        file = _parse(data)
+        dataset = file.dataset
+        _check_kind(file)
+        facts = _facts(file)
+        _check_wanted(dataset, frontal_only=frontal_only)
+        _check_grey(dataset)
+        check_size(integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0)
+        pixels, valid = decode_pixels(dataset, _pixel_syntax(file))
+    return Radiograph(pixels, valid, facts.photometric == "MONOCHROME1", facts)
+
+
+def _parse(data: bytes) -> _File:
+    """Parse the tags; deflated files are inflated first, within bounds."""
+    file = io.BytesIO(data)
+    with decoder_errors():
+        read_preamble(file, force=True)
+        meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+    syntax = _uid(text(meta, "TransferSyntaxUID"))
+    if syntax == DeflatedExplicitVRLittleEndian:
+        data = _EXPLICIT_META + inflate(data[file.tell() :])
+    with decoder_errors():
+        return _File(dcmread(io.BytesIO(data), force=True), data, syntax)
+
+
+def _uid(value: str | None) -> str | None:
+    is_uid = value is not None and len(value) <= 64 and not value.strip("0123456789.")
+    return value or None if is_uid else None
+
+
+def _pixel_syntax(file: _File) -> str:
+    """Return the transfer syntax that the pixels are in; guessed from the tags' encoding where the file names none."""
+    if file.transfer_syntax == DeflatedExplicitVRLittleEndian:
+        return ExplicitVRLittleEndian
+    if file.transfer_syntax is not None:
+        return file.transfer_syntax
+    implicit, little = file.dataset.original_encoding
+    if not little:
+        return ExplicitVRBigEndian
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+
+
+def _check_kind(file: _File) -> None:
+    """Tell images from directories, from files without an image, and from files that were cut short."""
+    dataset = file.dataset
+    meta_class = text(dataset.file_meta, "MediaStorageSOPClassUID")
+    if meta_class == MediaStorageDirectoryStorage or sequence(dataset, "DirectoryRecordSequence"):
+        raise RadiographError(Reason.DICOMDIR, "The file is a DICOM directory.")
+    if PIXEL_DATA in dataset:
+        return
+    if _cut_short(file):
+        raise RadiographError(Reason.TRUNCATED, "The file ends before its pixel data does.")
+    if len(dataset) == 0:
+        raise RadiographError(Reason.CORRUPT, "The file has no DICOM tags.")
+    raise RadiographError(Reason.NO_PIXEL_DATA, "The file has no pixel data.")
+
+
+def _cut_short(file: _File) -> bool:
+    """Say whether the file ends inside an element; pydicom drops such an element without an error."""
+    last = max(file.dataset.keys(), default=None)
+    if last is None:
+        return False
+    element = file.dataset.get_item(last)
+    length = getattr(element, "length", _UNDEFINED)
+    if length == _UNDEFINED:
+        return any(mark in file.data for mark in _PIXEL_DATA_MARKS)
+    end = element.value_tell + length  # type: ignore[attr-defined]
+    rest = file.data[end:]
+    return end > len(file.data) or 0 < len(rest) < 8 or rest.startswith(_PIXEL_DATA_MARKS)
+
+
+def _check_wanted(dataset: Dataset, *, frontal_only: bool) -> None:
+    """Skip sound files that are not to be scored."""
+    if (text(dataset, "PresentationIntentType") or "").upper() == "FOR PROCESSING":
+        raise RadiographError(Reason.FOR_PROCESSING, "The image is a detector's raw data, FOR PROCESSING.")
+    if (text(dataset, "BodyPartExamined") or "").upper().replace(" ", "") in NOT_CHEST:
+        raise RadiographError(Reason.OTHER_BODY_PART, "The image is of another part of the body.")
+    if frontal_only and read_view(text(dataset, "ViewPosition"))[1]:
+        raise RadiographError(Reason.LATERAL_VIEW, "The view is not frontal.")
+
+
+def _check_grey(dataset: Dataset) -> None:
+    if (integer(dataset, "NumberOfFrames") or 1) > 1:
+        raise RadiographError(Reason.MULTI_FRAME, "The file has more than one frame.")
+    if (integer(dataset, "SamplesPerPixel") or 1) != 1:
+        raise RadiographError(Reason.NOT_GREYSCALE, "The image is coloured.")
+    if _photometric(dataset) not in ("MONOCHROME1", "MONOCHROME2", None):
+        raise RadiographError(Reason.NOT_GREYSCALE, "The image's photometric interpretation is not grey.")
+
+
+def _photometric(dataset: Dataset) -> str | None:
+    value = text(dataset, "PhotometricInterpretation")
+    return value.upper() if value else None
+
+
+def _facts(file: _File) -> Facts:
+    dataset = file.dataset
+    view, _ = read_view(text(dataset, "ViewPosition"))
+    sex = (text(dataset, "PatientSex") or "").upper()
+    return Facts(
+        view_position=view,
+        view_source="tag" if view else "unknown",
+        photometric=_photometric(dataset),
+        transfer_syntax=file.transfer_syntax,
+        bits_stored=integer(dataset, "BitsStored"),
+        rows=integer(dataset, "Rows"),
+        columns=integer(dataset, "Columns"),
+        manufacturer=clean(text(dataset, "Manufacturer") or ""),
+        device_model=clean(text(dataset, "ManufacturerModelName") or ""),
+        sex=sex if sex in ("M", "F", "O") else None,
+        age_band=age_band(text(dataset, "PatientAge")),
+    )

@@ -1,0 +1,112 @@
+"""What is known of a radiograph beside its pixels; every value is bounded, and free of control characters."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FRONTAL = {"AP": "AP", "PA": "PA", "AP AXIAL": "AP", "PA AXIAL": "PA"}
+_NOT_FRONTAL = frozenset(
+    {
+        "LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "LAT", "LATERAL", "XTABLE LATERAL",
+        "SWIMMERS", "AP LLD", "AP RLD", "PA LLD", "PA RLD",
+    }
+)  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufffd]+")
+_AGE = re.compile(r"(\d{1,3})([DWMY])")
+_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+_OLDEST_BAND = 90
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of the source; None where the file does not say.
+
+    Attributes
+    ----------
+    view_position
+        A DICOM view position out of a closed list, such as ``PA``.
+    view_source
+        ``tag``, or ``unknown`` where the file does not give the view or gives one that is not in the list.
+    photometric
+        ``MONOCHROME1`` or ``MONOCHROME2``; None for JPEG and PNG.
+    transfer_syntax
+        UID; None for JPEG and PNG.
+    bits_stored, rows, columns
+        Of the stored pixels.
+    manufacturer, device_model
+        At most 64 characters.
+    sex
+        ``M``, ``F`` or ``O``.
+    age_band
+        Ten years, such as ``60-69``; ``90+`` is pooled.
+    """
+
+    view_position: str | None = None
+    view_source: str = "unknown"
+    photometric: str | None = None
+    transfer_syntax: str | None = None
+    bits_stored: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    manufacturer: str | None = None
+    device_model: str | None = None
+    sex: str | None = None
+    age_band: str | None = None
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """Pixels of one image as its values mean, before any windowing or scaling.
+
+    Attributes
+    ----------
+    pixels
+        (rows, columns): the stored integers, masked to the bits stored; float32 after a Modality LUT.
+    valid
+        bool (rows, columns), False where the file says padding; None if every pixel is of the image.
+    inverted
+        True for MONOCHROME1: low values are bright.
+    facts
+        What is known beside the pixels.
+    """
+
+    pixels: NDArray[np.integer] | NDArray[np.float32]
+    valid: NDArray[np.bool_] | None
+    inverted: bool
+    facts: Facts
+
+
+def clean(text: str, length: int = 64) -> str | None:
+    """Return text fit for tables: one line, bounded, without control characters; None if nothing is left."""
+    return " ".join(_CONTROL.sub(" ", text[: 4 * length]).split())[:length].strip() or None
+
+
+def read_view(text: str | None) -> tuple[str | None, bool]:
+    """Read a view position.
+
+    Returns
+    -------
+    str or None
+        The view, if it is one of a closed list; AP AXIAL counts as AP.
+    bool
+        True if it is known and not frontal: lateral, oblique or decubitus.
+    """
+    code = (clean(text or "") or "").upper().replace("_", " ")
+    if code in _FRONTAL:
+        return _FRONTAL[code], False
+    return (code, True) if code in _NOT_FRONTAL else (None, False)
+
+
+def age_band(text: str | None) -> str | None:
+    """Return the ten-year band of a DICOM age string such as ``065Y``; None if it is malformed."""
+    match = _AGE.fullmatch((text or "").strip())
+    if match is None:
+        return None
+    years = int(int(match[1]) * _YEARS[match[2]])
+    if years >= _OLDEST_BAND:
+        return f"{_OLDEST_BAND}+"
+    return f"{years // 10 * 10}-{years // 10 * 10 + 9}"

@@ -1,0 +1,65 @@
+"""JPEG and PNG, 8 and 16 bit."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.bounds import check_size
+from cxrgaze_ray.radiograph.facts import Facts, Radiograph
+from cxrgaze_ray.schemas import Reason
+
+_CHROMA_NOISE = 6
+"""Largest mean spread of a grey picture's channels, of 255, that JPEG's colour coding leaves."""
+
+
+def read_raster(data: bytes) -> Radiograph:
+    """Read a JPEG or PNG; grey kept in colour channels counts as grey.
+
+    Raises
+    ------
+    RadiographError
+        TRUNCATED, CORRUPT, TOO_LARGE, MULTI_FRAME or NOT_GREYSCALE.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            check_size(image.height, image.width)
+            if getattr(image, "n_frames", 1) > 1:
+                raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
+            pixels, bits = _grey(image)
+    except Image.DecompressionBombError as error:
+        raise RadiographError(Reason.TOO_LARGE, "The picture is too large to decode.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        if "truncated" in str(error).lower():
+            raise RadiographError(Reason.TRUNCATED, "The picture ends before its data does.") from error
+        raise RadiographError(Reason.CORRUPT, "The picture's data can't be decoded.") from error
+    facts = Facts(
+        bits_stored=bits,
+        rows=pixels.shape[0],
+        columns=pixels.shape[1],
+    )
+    return Radiograph(pixels, None, inverted=False, facts=facts)
+
+
+def _grey(image: Image.Image) -> tuple[NDArray[Any], int]:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise RadiographError(Reason.CORRUPT, "The picture's values are not 16 bit.")
+        return values.astype(np.uint16), 16
+    if image.mode in ("L", "LA", "1"):
+        return np.asarray(image.convert("L")), 8
+    return _grey_of_colours(np.asarray(image.convert("RGB"))), 8
+
+
+def _grey_of_colours(rgb_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    spread_HW = rgb_HW3.max(axis=2).astype(np.int16) - rgb_HW3.min(axis=2)
+    if spread_HW.mean() > _CHROMA_NOISE / 4 or np.percentile(spread_HW[::4, ::4], 99) > _CHROMA_NOISE * 4:
+        raise RadiographError(Reason.NOT_GREYSCALE, "The picture is in colour.")
+    grey: NDArray[np.uint8] = np.asarray(Image.fromarray(rgb_HW3).convert("L"))
+    return grey
