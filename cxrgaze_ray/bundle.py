@@ -75,6 +75,10 @@ class Bundle:
     info: BundleInfo
     state: dict[str, Tensor]
 
+    def with_metrics(self, metrics: dict[str, Any]) -> Bundle:
+        """Return the bundle with the metrics of an evaluation."""
+        return Bundle(self.info.model_copy(update={"metrics": metrics}), self.state)
+
     def network(self) -> GazeNet:
         """Build the network with these weights, in eval mode.
 

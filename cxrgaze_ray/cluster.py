@@ -48,6 +48,20 @@ class Cluster:
         return int(_resources().get("GPU", 0))
 
 
+def set_ray_environment() -> None:
+    """Set what Ray reads when it is first imported: token authentication, and nothing sent to its makers.
+
+    Does nothing once Ray is imported: then it has read them, and setting one would only confuse its processes.
+    """
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if "RAY_ADDRESS" not in os.environ and not Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 def _resources() -> dict[str, float]:
     import ray
 
@@ -68,12 +82,8 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
         If the cluster at the address does not answer, or a private one does not start.
     """
     settings = settings or ClusterSettings()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     address = settings.address or os.environ.get("RAY_ADDRESS")
-    if address is None and "ray" not in sys.modules:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    set_ray_environment()
     import ray
 
     if ray.is_initialized():

@@ -280,8 +280,8 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         root = f"{self.prefix}/" if self.prefix else ""
-        pages = _client().get_paginator("list_objects_v2")
         with _s3_errors(self.uri):
+            pages = _client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=root + _checked(prefix)):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
@@ -289,8 +289,8 @@ class S3Store(Store):
 
     def folders(self) -> tuple[str, ...]:
         root = f"{self.prefix}/" if self.prefix else ""
-        pages = _client().get_paginator("list_objects_v2")
         with _s3_errors(self.uri):
+            pages = _client().get_paginator("list_objects_v2")
             replies = list(pages.paginate(Bucket=self.bucket, Prefix=root, Delimiter="/"))
         found = [item["Prefix"] for page in replies for item in page.get("CommonPrefixes", [])]
         return tuple(sorted(prefix.removeprefix(root).rstrip("/") for prefix in found))

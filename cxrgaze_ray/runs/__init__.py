@@ -11,7 +11,7 @@ from cxrgaze_ray.runs.contract import (
     make_run_id,
 )
 from cxrgaze_ray.runs.lease import Lease
-from cxrgaze_ray.runs.run import Run, Success, find_runs
+from cxrgaze_ray.runs.run import Run, Success, find_runs, table_bytes
 
 __all__ = [
     "CHUNK_ROWS",
@@ -26,4 +26,5 @@ __all__ = [
     "find_runs",
     "make_plan",
     "make_run_id",
+    "table_bytes",
 ]

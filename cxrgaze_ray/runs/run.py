@@ -135,6 +135,10 @@ class Run:
         tables = list(self.tables(schemas.SUMMARY.names))
         return pa.concat_tables(tables) if tables else schemas.SUMMARY.empty_table()
 
+    def reopen(self) -> None:
+        """Make a finished run unfinished, before its failed rows are scored again."""
+        self.store.delete("SUCCESS.json")
+
     def finish(self, seconds: float, images: float, finished_at: str) -> Success:
         """Audit the run, write the summaries, and SUCCESS.json last.
 

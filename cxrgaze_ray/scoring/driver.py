@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -46,9 +47,21 @@ class Progress:
     """Where a run stands; given to the progress callback after every chunk."""
 
     total: int
+    committed_before: int = 0
     committed: int = 0
     received: int = 0
+    seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        """Rows committed before and received since."""
+        return self.committed_before + self.received
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate since the first chunk was asked for."""
+        return self.received / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -117,21 +130,28 @@ def score_archive(
     with connect() as cluster, batch_model(settings.model, gpus=_gpus(cluster)) as model:
         planned = found
         if isinstance(planned, Manifest):
-            plan_engine = lambda kind: model.plan_engine.remote(kind).result()  # noqa: E731
-            planned = make_planned(request, out, registry, planned, plan_engine, new=new)
+            engine: str = model.plan_engine.remote(request.engine).result()
+            planned = make_planned(request, out, registry, planned, engine, new=new)
         if planned.complete and not retry_failed:
             return _complete(planned.run)
-        if planned.continued:
-            done = len(planned.run.live_shards())
-            say(f"Continuing run {planned.run.spec.run_id}: {done} of {planned.run.spec.shards} shards are committed.")
-        waiting = lambda s: say(f"Another driver may hold this run: watching its heartbeat for {s:.0f} s.")  # noqa: E731
+        _announce(planned, say)
         pools = Pools(settings.decoders or max(1, cluster.cpus() - 2), settings.scorers)
-        with Lease(planned.run.store, waiting) as lease:
+        with Lease(planned.run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives.")) as lease:
             driver = _Driver(planned.run, lease, stop, on_progress)
-            with _translated():
+            with translated():
                 driver.work(model.deployment_id.app_name, pools, retry_failed=retry_failed)
         success = _finish(planned.run)
     return Outcome(planned.run, success, planned.continued, already_complete=False)
+
+
+def _announce(planned: Planned, say: Reporter) -> None:
+    spec = planned.run.spec
+    if planned.continued:
+        say(f"Continuing run {spec.run_id}: {len(planned.run.live_shards())} of {spec.shards} shards are committed.")
+    else:
+        say(f"Run {spec.run_id}: {spec.rows} files with {spec.model.name} {spec.model.version} on {spec.engine}.")
+    if not spec.model.trained:
+        say("The model is untrained: its answers mean nothing.")
 
 
 def _complete(run: Run) -> Outcome:
@@ -161,6 +181,7 @@ class _Driver:
         self._commits: list[Future[int]] = []
         self._progress = Progress(run.spec.rows)
         self._images = 0
+        self._started = 0.0
 
     def work(self, application: str, pools: Pools, *, retry_failed: bool) -> None:
         """Score and commit all that is wanted."""
@@ -168,11 +189,14 @@ class _Driver:
         wanted = {shard: list(range(self._run.shard_rows(shard))) for shard in pending}
         if retry_failed:
             wanted |= self._failed_rows()
-        self._progress.committed = self._run.spec.rows - sum(len(rows) for rows in wanted.values())
+            if wanted:
+                self._run.reopen()
+        self._progress.committed_before = self._run.spec.rows - sum(len(rows) for rows in wanted.values())
+        self._progress.committed = self._progress.committed_before
         self._on_progress(self._progress)
         if not wanted:
             return
-        started = time.monotonic()
+        self._started = time.monotonic()
         blocks = result_blocks(self._run, wanted, application, pools)
         try:
             with ThreadPoolExecutor(2, thread_name_prefix="commit") as commits:
@@ -181,7 +205,7 @@ class _Driver:
                     commit.result()
         finally:
             blocks.close()  # type: ignore[attr-defined]
-            self._lease.note(seconds=time.monotonic() - started, images=float(self._images))
+            self._lease.note(seconds=time.monotonic() - self._started, images=float(self._images))
         if len(self._commits) < len(wanted):
             raise Interrupted(f"Stopped: {self._progress.committed} of {self._run.spec.rows} rows are committed.")
 
@@ -204,6 +228,7 @@ class _Driver:
                     continue  # after a stop only shards that were begun are still completed
                 self._add(shard, block.filter(pc.equal(block["shard"], shard)), commits)
             self._raise_failed_commits()
+            self._progress.seconds = time.monotonic() - self._started
             self._on_progress(self._progress)
             if self._stop.is_set() and not self._open:
                 return
@@ -233,15 +258,16 @@ class _Driver:
         return shard
 
 
-class _translated:
+@contextmanager
+def translated() -> Iterator[None]:
     """Raise the cxrgaze error that a worker raised, not Ray's wrapping of it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RayError) and (ours := find_cause(error)) is not None:
-            raise ours from error
+    try:
+        yield
+    except RayError as error:
+        cause = find_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def find_cause(error: BaseException | None) -> CxrgazeError | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.bundle import read_info
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import profile_sha256
 from cxrgaze_ray.registry import pin_model
@@ -43,13 +42,10 @@ def find_planned(request: Request, out: str, registry: str, *, new: bool) -> Pla
     return manifest
 
 
-def make_planned(
-    request: Request, out: str, registry: str, manifest: Manifest, plan_engine: Callable[[str], str], *, new: bool
-) -> Planned:
+def make_planned(request: Request, out: str, registry: str, manifest: Manifest, engine: str, *, new: bool) -> Planned:
     """Plan a new run; if the same run is there after all, return it."""
     pin = pin_model(registry, request.model)
-    info = read_bundle(open_store(pin.uri)).info
-    engine = plan_engine(request.engine)
+    info = read_info(open_store(pin.uri))
     run_id = make_run_id(manifest.sha256(), pin, profile_sha256(info.profile), engine, request.options)
     now = datetime.now(UTC)
     if new:

@@ -7,6 +7,7 @@ from cxrgaze_ray.serving.app import (
     batch_model,
     build_app,
     start_http,
+    wait_ready,
 )
 from cxrgaze_ray.serving.model import Model, ModelSettings
 
@@ -19,4 +20,5 @@ __all__ = [
     "batch_model",
     "build_app",
     "start_http",
+    "wait_ready",
 ]

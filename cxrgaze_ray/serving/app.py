@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
+from urllib.request import urlopen
 
-import yaml
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.errors import ConfigError, ServingUnavailable
 from cxrgaze_ray.serving.ingress import TOKEN_VARIABLE, Ingress, IngressSettings
 from cxrgaze_ray.serving.model import Model, ModelSettings
 
@@ -82,16 +83,26 @@ class ServeFile(Settings):
     http_options: HttpOptions = HttpOptions()
     applications: list[ApplicationOptions] = [ApplicationOptions()]
 
-    def with_arguments(self, **ingress: Any) -> ServeFile:
-        """Return the file with some arguments of the ingress replaced; None leaves one as it is."""
+    @property
+    def ingress(self) -> IngressSettings:
+        """The arguments of the ingress."""
+        return self.applications[0].args.ingress
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the application."""
+        return f"http://{self.http_options.host}:{self.http_options.port}{self.applications[0].route_prefix}".rstrip(
+            "/"
+        )
+
+    def with_arguments(self, *, port: int | None = None, **ingress: Any) -> ServeFile:
+        """Return the file with its port or some arguments of the ingress replaced; None leaves one as it is."""
         data = self.model_dump()
         arguments = data["applications"][0]["args"]["ingress"]
         arguments.update({name: value for name, value in ingress.items() if value is not None})
+        if port is not None:
+            data["http_options"]["port"] = port
         return ServeFile.build(**data)
-
-    def to_yaml(self) -> str:
-        """Return the file as Ray Serve reads it."""
-        return yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False)
 
 
 def build_app(args: ServingSettings | dict[str, Any]) -> serve.Application:
@@ -121,6 +132,26 @@ def start_http(file: ServeFile) -> None:
     serve.start(proxy_location=file.proxy_location, http_options=file.http_options.model_dump())
     bound = ingress.bind(application.args.ingress, model.bind(application.args.model))
     serve.run(bound, name=application.name, route_prefix=application.route_prefix)
+
+
+def wait_ready(file: ServeFile, timeout_s: float = 120.0) -> None:
+    """Wait until the application answers that its model is loaded.
+
+    Raises
+    ------
+    ServingUnavailable
+        If it does not within the time: the model can't be resolved or loaded.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(f"{file.url}/healthz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise ServingUnavailable(
+        f"{file.ingress.model} from {file.ingress.registry} did not load.", "See that `cxrgaze models show` finds it."
+    )
 
 
 @contextmanager

@@ -1,0 +1,124 @@
+"""What the user sees: sentences and progress on stderr, results on stdout, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+@cache
+def terminal() -> Console:
+    """Return a console on a copy of stderr, which stays the user's while Ray's noise goes to a file."""
+    return Console(file=os.fdopen(os.dup(2), "w", buffering=1), highlight=False, soft_wrap=True)
+
+
+def say(sentence: str) -> None:
+    """Tell the user something; not part of the result."""
+    terminal().print(sentence, markup=False)
+
+
+def show(result: dict[str, Any], *, as_json: bool, lines: list[str] | None = None) -> None:
+    """Print a result on stdout: as JSON, or as the given lines, or as a table of its entries."""
+    if as_json:
+        typer.echo(json.dumps(result, default=str))
+    elif lines is not None:
+        typer.echo("\n".join(lines))
+    else:
+        print_table(["", ""], [[name.replace("_", " "), value] for name, value in result.items()])
+
+
+def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    """Print rows on stdout as a table."""
+    table = Table(box=None, show_header=any(columns), pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*[str(cell) for cell in row])
+    Console(highlight=False).print(table)
+
+
+class Bar:
+    """A progress bar with rate and time left; where there is no terminal, a line every tenth of the way."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None, label: str) -> None:
+        self._progress, self._task, self._label, self._told = progress, task, label, -1
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Move the bar to `done` of `total`."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note)
+            return
+        tenth = 10 * done // total if total else 10
+        if tenth > self._told:
+            self._told = tenth
+            say(f"{self._label}: {done} of {total} {note}".rstrip())
+
+
+@contextmanager
+def bar(label: str, *, quiet: bool = False) -> Iterator[Bar]:
+    """Show a progress bar while the block runs; with `quiet` nothing is shown."""
+    if quiet or not terminal().is_terminal:
+        yield Bar(None, None, label) if not quiet else _Silent()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=terminal(), transient=True) as progress:
+        yield Bar(progress, progress.add_task(label, total=None, note=""), label)
+
+
+class _Silent(Bar):
+    def __init__(self) -> None:
+        super().__init__(None, None, "")
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show nothing."""
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """Give an event that the first Ctrl-C sets; the second one stops at once."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay.")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def human_bytes(count: float) -> str:
+    """Return a byte count for people, in powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,79 @@
+"""The command tree, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from cxrgaze_ray import __version__
+from cxrgaze_ray.cli import archive, models, operate, runs, score, train
+from cxrgaze_ray.cli.console import say
+from cxrgaze_ray.cluster import set_ray_environment
+from cxrgaze_ray.errors import EXIT_INTERRUPTED, EXIT_USER, CxrgazeError
+
+app = typer.Typer(
+    name="cxrgaze",
+    help="Score chest X-ray archives, and retrain the model that scores them. Research only, not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+archive_app = typer.Typer(
+    help="Look at archives, or make one of phantoms.", no_args_is_help=True, rich_markup_mode=None
+)
+models_app = typer.Typer(help="The model registry.", no_args_is_help=True, rich_markup_mode=None)
+runs_app = typer.Typer(help="Scoring runs.", no_args_is_help=True, rich_markup_mode=None)
+
+app.command()(operate.demo)
+app.add_typer(archive_app, name="archive")
+archive_app.command("make")(archive.make)
+archive_app.command("list")(archive.list_)
+app.command()(train.ingest)
+app.command()(train.train)
+app.command()(train.evaluate)
+app.command()(score.score)
+app.command()(operate.serve)
+app.add_typer(runs_app, name="runs")
+runs_app.command("list")(runs.list_)
+runs_app.command("show")(runs.show_)
+runs_app.command("report")(runs.report)
+app.add_typer(models_app, name="models")
+models_app.command("init")(models.init)
+models_app.command("list")(models.list_)
+models_app.command("show")(models.show_)
+models_app.command("promote")(models.promote)
+models_app.command("rollback")(models.rollback)
+app.command()(operate.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"cxrgaze {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it.")) -> None:
+    """Everything is in the subcommands."""
+
+
+def main() -> None:
+    """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
+    set_ray_environment()
+    try:
+        code = app(standalone_mode=False)
+    except CxrgazeError as error:
+        say(f"cxrgaze: {error}")
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USER)
+    except KeyboardInterrupt:
+        say("cxrgaze: stopped. The same command goes on where this one was.")
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)

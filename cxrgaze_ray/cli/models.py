@@ -1,0 +1,132 @@
+"""cxrgaze models: the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cxrgaze_ray.cli.console import print_table, say, show
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
+
+Name = Annotated[str, typer.Argument(help="Model name.")]
+
+
+def init(
+    preset: Annotated[str, typer.Option(help="full, small or tiny.")] = "tiny",
+    name: Annotated[str, typer.Option(help="Model name.")] = "cxrgaze",
+    seed: Annotated[int, typer.Option(help="Of the fresh weights.")] = 0,
+    promote_it: Annotated[bool, typer.Option("--promote/--no-promote", help="Make it the champion.")] = True,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """Publish an untrained bundle, marked as such everywhere, to try out throughput and plumbing.
+
+    Example: cxrgaze models init --preset tiny --registry ./registry
+    """
+    from cxrgaze_ray.bundle import make_bundle
+    from cxrgaze_ray.errors import ConfigError
+    from cxrgaze_ray.models.gazenet import PRESETS
+    from cxrgaze_ray.models.zoo import build
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.storage import open_store
+
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset}.", f"Presets are {', '.join(PRESETS)}.")
+    ledger = Registry(open_store(registry))
+    pin = ledger.publish(make_bundle(build(PRESETS[preset], seed), name, trained=False), "untrained")
+    if promote_it:
+        ledger.promote(name, pin.version, reason="untrained")
+    say("This model is untrained: its answers mean nothing.")
+    alias = f" and is {name}@champion" if promote_it else ""
+    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published{alias}."])
+
+
+def list_(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
+    """List models, their versions and what their aliases stand for.
+
+    Example: cxrgaze models list --registry s3://models/registry
+    """
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.storage import open_store
+
+    ledger = Registry(open_store(registry))
+    rows = [
+        [name, len({entry.version for entry in ledger.history(name)}), aliases_text(ledger.aliases(name))]
+        for name in ledger.models()
+    ]
+    if as_json:
+        show({"models": [dict(zip(("name", "versions", "aliases"), row, strict=True)) for row in rows]}, as_json=True)
+    elif rows:
+        print_table(["model", "versions", "aliases"], rows)
+    else:
+        say(f"There is no model in {registry}.")
+
+
+def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
+    """Show a model's ledger and its champion.
+
+    Example: cxrgaze models show cxrgaze
+    """
+    from cxrgaze_ray.bundle import read_info
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.storage import open_store
+
+    ledger = Registry(open_store(registry))
+    aliases = ledger.aliases(name)
+    shown = aliases.get("champion") or (ledger.history(name)[-1].version if ledger.history(name) else "champion")
+    pin = ledger.resolve(f"{name}@{shown}")
+    info = read_info(open_store(pin.uri))
+    history = [
+        entry.model_dump(include={"number", "at", "action", "version", "alias", "reason"})
+        for entry in ledger.history(name)
+    ]
+    if as_json:
+        show({"name": name, "aliases": aliases, "bundle": info.model_dump(), "ledger": history}, as_json=True)
+        return
+    state = "trained" if info.trained else "UNTRAINED"
+    say(f"{name}@{pin.version}: {state}, preset {info.network.preset}, profile {info.profile}, {aliases_text(aliases)}")
+    say(f"{info.intended_use} Weights sha256 {info.weights_sha256}")
+    print_table(["", "at", "action", "version", "alias", "reason"], [list(entry.values()) for entry in history])
+
+
+def promote(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="Such as v3.")],
+    alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
+    reason: Annotated[str, typer.Option(help="Goes into the ledger.")] = "",
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """Point an alias at a version, after checking its bundle.
+
+    Example: cxrgaze models promote cxrgaze v3 --reason "better on site B"
+    """
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.storage import open_store
+
+    pin = Registry(open_store(registry)).promote(name, version, alias, reason)
+    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{alias} is {pin.version}."])
+
+
+def rollback(
+    name: Name,
+    alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
+    reason: Annotated[str, typer.Option(help="Goes into the ledger.")] = "",
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """Point an alias back at the version it stood for before.
+
+    Example: cxrgaze models rollback cxrgaze --reason "worse on site B"
+    """
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.storage import open_store
+
+    pin = Registry(open_store(registry)).rollback(name, alias, reason)
+    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{alias} is {pin.version} again."])
+
+
+def aliases_text(aliases: dict[str, str]) -> str:
+    """Return aliases as champion=v0003."""
+    return ", ".join(f"{alias}={version}" for alias, version in sorted(aliases.items())) or "no alias"

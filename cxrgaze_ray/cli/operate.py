@@ -1,0 +1,72 @@
+"""cxrgaze demo, serve and doctor."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, print_table, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
+
+
+def demo(
+    directory: Annotated[str, typer.Option("--dir", help="Folder to leave everything in.")] = "demo-out",
+    images: Annotated[int, typer.Option(min=60, help="Phantoms to train on.")] = 240,
+    seed: Annotated[int, typer.Option(help="Of phantoms and training.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the whole line on phantoms: draw, ingest, train, publish, host, score unseen ones, report.
+
+    Example: cxrgaze demo --dir demo-out
+    """
+    from cxrgaze_ray.demo import run_demo
+
+    quiet = as_json
+    with bar("Demo", quiet=True):
+        result = run_demo(directory, images=images, seed=seed, say=(lambda _: None) if quiet else say)
+    show(asdict(result), as_json=as_json, lines=result.lines())
+
+
+def serve(
+    model: Annotated[str | None, typer.Option("--model", help="Overrides the config's model.")] = None,
+    registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
+    config: Annotated[str, typer.Option(help="Ray Serve config file.")] = "serve_configs/local.yaml",
+    port: Annotated[int | None, typer.Option(help="Overrides the config's port.")] = None,
+    address: Address = None,
+) -> None:
+    """Host the model over HTTP until Ctrl-C.
+
+    Example: cxrgaze serve --model cxrgaze@champion --registry ./registry
+    """
+    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
+    from cxrgaze_ray.storage import open_parent
+
+    store, key = open_parent(config)
+    file = ServeFile.from_yaml(store.read_text(key)).with_arguments(port=port, model=model, registry=registry)
+    with connect(ClusterSettings(address=address)) as cluster, stop_on_interrupt() as stop:
+        start_http(file)
+        wait_ready(file)
+        say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends it.")
+        say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
+        while not stop.wait(0.5):
+            time.sleep(0)
+
+
+def doctor(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
+    """Say what this installation can do: devices, decoders, Ray, the registry's store and its conditional put.
+
+    Example: cxrgaze doctor --registry s3://models/registry
+    """
+    from cxrgaze_ray.doctor import examine
+
+    findings = examine(registry)
+    if as_json:
+        show({finding.subject: asdict(finding) for finding in findings}, as_json=True)
+    else:
+        print_table(["", "", ""], [["ok" if f.sound else "--", f.subject, f.detail] for f in findings])
+    if not all(finding.sound for finding in findings if finding.needed):
+        raise typer.Exit(4)

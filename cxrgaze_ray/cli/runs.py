@@ -1,0 +1,92 @@
+"""cxrgaze runs: list, show and report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cxrgaze_ray.cli.console import human_seconds, print_table, say, show
+from cxrgaze_ray.cli.options import Json
+
+RunUri = Annotated[str, typer.Argument(help="URI of a run.")]
+
+
+def list_(
+    out: Annotated[str, typer.Argument(help="Parent of runs: what `cxrgaze score --out` was given.")],
+    as_json: Json = False,
+) -> None:
+    """List the runs under a parent.
+
+    Example: cxrgaze runs list s3://results/cxr
+    """
+    from cxrgaze_ray.runs import find_runs
+
+    rows = []
+    for run in find_runs(out):
+        success = run.success()
+        state = "complete" if success else f"{len(run.live_shards())} of {run.spec.shards} shards"
+        model = f"{run.spec.model.name} {run.spec.model.version}"
+        rows.append([run.spec.run_id, run.spec.created_at[:19], run.spec.rows, state, model, run.spec.request.archive])
+    columns = ["run", "planned", "files", "state", "model", "archive"]
+    if as_json:
+        show({"runs": [dict(zip(columns, row, strict=True)) for row in rows]}, as_json=True)
+    elif rows:
+        print_table(columns, rows)
+    else:
+        say(f"There is no run under {out}.")
+
+
+def show_(run: RunUri, as_json: Json = False) -> None:
+    """Show what a run is, and what came of it.
+
+    Example: cxrgaze runs show ./results/3f0c5a9d1b2e4f67
+    """
+    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.storage import open_store
+
+    opened = Run.open(open_store(run))
+    spec, success = opened.spec, opened.success()
+    if as_json:
+        done = success.model_dump(exclude={"shards"}) if success else None
+        show({"spec": spec.model_dump(), "pending_shards": len(opened.pending_shards()), "success": done}, as_json=True)
+        return
+    trained = "" if spec.model.trained else " (UNTRAINED: its answers mean nothing)"
+    rows = [
+        ["archive", spec.request.archive],
+        ["model", f"{spec.model.name} {spec.model.version}{trained}"],
+        ["engine", spec.engine],
+        ["profile", spec.profile],
+        ["files", spec.rows],
+        ["shards", f"{spec.shards - len(opened.pending_shards())} of {spec.shards} committed"],
+    ]
+    if success:
+        rows += [[name, number] for name, number in success.counts.items()]
+        rows += [[f"reason {name}", number] for name, number in success.reasons.items()]
+        rows += [["time", f"{human_seconds(success.seconds)}, {success.images_per_second} images/s"]]
+    print_table(["", ""], rows)
+
+
+def report(
+    run: RunUri,
+    out: Annotated[str, typer.Option(help="HTML file to write.")] = "report.html",
+    truth: Annotated[
+        str | None, typer.Option(help="EGD-CXR tables with labels and gaze, to compute metrics with.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report: one HTML file that needs no network.
+
+    Example: cxrgaze runs report ./results/3f0c5a9d1b2e4f67 --out report.html
+    """
+    from cxrgaze_ray.evaluation import evaluate_run
+    from cxrgaze_ray.gaze.egd import read_egd
+    from cxrgaze_ray.report import run_report
+    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.storage import open_parent, open_store
+
+    opened = Run.open(open_store(run))
+    evaluation = evaluate_run(opened, read_egd(open_store(truth))) if truth else None
+    store, key = open_parent(out)
+    store.put(key, run_report(opened, evaluation).encode())
+    show({"report": out}, as_json=as_json, lines=[f"The report is {out}."])

@@ -1,0 +1,108 @@
+"""cxrgaze score."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, human_bytes, human_seconds, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Address, Json, Model, RegistryUri
+from cxrgaze_ray.errors import EXIT_STRICT, Interrupted
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.runs import Request
+    from cxrgaze_ray.scoring import Outcome
+
+
+def score(
+    archive: Annotated[str, typer.Argument(help="Radiographs: a folder, a file, or an s3:// prefix.")],
+    out: Annotated[str, typer.Option(help="Parent of the run: a folder or s3:// prefix.")],
+    model: Model = DEFAULT_MODEL,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    engine: Annotated[str, typer.Option(help="float32, fast, or auto.")] = "auto",
+    view: Annotated[str, typer.Option(help="frontal skips laterals; all scores them too.")] = "frontal",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Score failed rows again.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row failed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Score an archive: one row for every file, whatever happens. The same command continues a stopped run.
+
+    Example: cxrgaze score s3://hospital/cxr --out s3://results/cxr --model cxrgaze@champion
+    """
+    from cxrgaze_ray.runs import Request, ScoreOptions
+
+    options = ScoreOptions.build(view=view, limit=limit)
+    request = Request.build(archive=archive, model=model, engine=engine, options=options)
+    if dry_run:
+        _estimate(request, registry, as_json)
+        return
+    outcome = _run(request, out, registry, address, new=new, retry_failed=retry_failed, quiet=as_json)
+    success = outcome.success
+    result = {"run": outcome.run.store.uri, "already_complete": outcome.already_complete, **success.model_dump()}
+    del result["shards"]
+    show(result, as_json=as_json, lines=summary_lines(outcome))
+    if strict and outcome.failed:
+        raise typer.Exit(EXIT_STRICT)
+
+
+def _run(request: Request, out: str, registry: str, address: str | None, *, quiet: bool, **flags: Any) -> Outcome:
+    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.scoring import Progress, score_archive
+
+    with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt() as stop:
+
+        def advance(state: Progress) -> None:
+            rate = f"{state.images_per_second:.1f} images/s" if state.images_per_second else ""
+            progress.update(state.done, state.total, rate)
+
+        try:
+            return score_archive(
+                request,
+                out,
+                registry,
+                partial(connect, ClusterSettings(address=address)),
+                stop=stop,
+                say=(lambda _: None) if quiet else say,
+                on_progress=advance,
+                **flags,
+            )
+        except Interrupted as error:
+            again = shlex.join(["cxrgaze", *sys.argv[1:]])
+            raise Interrupted(error.message, f"Go on with: {again}") from error
+
+
+def _estimate(request: Request, registry: str, as_json: bool) -> None:
+    from cxrgaze_ray.scoring import estimate
+
+    found = estimate(request, registry)
+    lines = [
+        f"{found.images} files, {human_bytes(found.bytes_in)} to read, about {human_bytes(found.bytes_out)} to write.",
+        f"About {human_seconds(found.seconds)} on this machine with engine {found.engine}, from {found.sampled} files: "
+        f"{1000 * found.decode_seconds:.0f} ms to decode on a core, {1000 * found.model_seconds:.0f} ms of model.",
+        "Nothing was written.",
+    ]
+    show(asdict(found), as_json=as_json, lines=lines)
+
+
+def summary_lines(outcome: Outcome) -> list[str]:
+    """Return what a run came to, for people."""
+    success = outcome.success
+    counts = [f"{success.counts.get(status, 0)} {status}" for status in ("scored", "skipped", "failed")]
+    lines = [f"{success.rows} files: {', '.join(counts)}."]
+    if outcome.already_complete:
+        lines.insert(0, "This run is complete already; nothing was done. --new starts afresh.")
+    else:
+        lines.append(f"{success.images_per_second:.1f} images/s over {human_seconds(success.seconds)}.")
+    if success.reasons:
+        lines.append("Reasons: " + ", ".join(f"{name} {count}" for name, count in success.reasons.items()) + ".")
+    lines.append(f"Run: {outcome.run.store.uri}")
+    return lines

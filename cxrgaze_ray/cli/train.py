@@ -1,0 +1,129 @@
+"""cxrgaze ingest, train and evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, print_table, say, show
+from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Address, Json, Model, RegistryUri
+
+StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")]
+
+
+def ingest(
+    archive: Annotated[str, typer.Argument(help="Radiographs: a folder or s3:// prefix.")],
+    out: Annotated[str, typer.Option(help="Shard store to write.")],
+    gaze: Annotated[str | None, typer.Option(help="Folder of EGD-CXR tables: gaze and labels.")] = None,
+    keep: Annotated[str, typer.Option(help="labelled: files with a label or gaze; all: every file.")] = "labelled",
+    workers: Annotated[int, typer.Option(min=1, help="Decoding workers.")] = 2,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Join radiographs and gaze into a shard store, split by patient.
+
+    Example: cxrgaze ingest ./phantoms --gaze ./phantoms/egd-cxr --out ./store
+    """
+    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.shards import IngestSettings
+    from cxrgaze_ray.shards import ingest as run_ingest
+
+    settings = IngestSettings.build(keep=keep)
+    with bar("Ingesting", quiet=as_json) as progress, connect(ClusterSettings(address=address)):
+        store = run_ingest(
+            archive,
+            gaze,
+            out,
+            settings=settings,
+            workers=workers,
+            on_progress=lambda state: progress.update(state.done, state.total),
+        )
+    counts = store.info.counts
+    if as_json:
+        show({"store": out, "sha256": store.info.sha256(), **counts}, as_json=True)
+        return
+    print_table(["", ""], [[name.replace("_", " "), count] for name, count in counts.items()])
+
+
+def train(
+    store: StoreUri,
+    preset: Annotated[str, typer.Option(help="full, small or tiny.")] = "full",
+    config: Annotated[str | None, typer.Option(help="YAML over the preset's settings.")] = None,
+    phases: Annotated[
+        str | None, typer.Option(help="Only these, by comma: contrastive,encoder,saliency,classifier.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Model name to publish as.")] = "cxrgaze",
+    parent: Annotated[str | None, typer.Option("--from", help="Start from this model's weights.")] = None,
+    backbone_weights: Annotated[str | None, typer.Option(help="DenseNet weights, safetensors.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings; train nothing.")] = False,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Train the four phases and publish the bundle. The same command goes on with a killed training.
+
+    Example: cxrgaze train ./store --preset tiny --registry ./registry --promote
+    """
+    from cxrgaze_ray.cli.training_settings import read_settings
+    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.evaluation import evaluate_bundle
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.shards import ShardStore
+    from cxrgaze_ray.storage import open_store
+    from cxrgaze_ray.training.run import run_stages
+
+    settings = read_settings(preset, config, phases)
+    if dry_run:
+        show(settings.model_dump(), as_json=as_json)
+        return
+    opened, ledger = ShardStore.open(store), Registry(open_store(registry))
+    with connect(ClusterSettings(address=address)):
+        bundle = run_stages(
+            opened,
+            settings,
+            ledger,
+            name=name,
+            parent=parent,
+            backbone_weights=backbone_weights,
+            workers=workers,
+            say=(lambda _: None) if as_json else say,
+        )
+    bundle = bundle.with_metrics(asdict(evaluate_bundle(bundle, opened, "test")))
+    pin = ledger.publish(bundle, "trained")
+    if promote:
+        ledger.promote(name, pin.version, reason="trained")
+    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published in {registry}."])
+
+
+def evaluate(
+    store: StoreUri,
+    model: Model = DEFAULT_MODEL,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """Compute a model's metrics on a split, with intervals.
+
+    Example: cxrgaze evaluate ./store --model cxrgaze@champion
+    """
+    from cxrgaze_ray.bundle import read_bundle
+    from cxrgaze_ray.evaluation import evaluate_bundle, evaluation_rows
+    from cxrgaze_ray.registry import pin_model
+    from cxrgaze_ray.shards import ShardStore
+    from cxrgaze_ray.storage import open_store
+
+    pin = pin_model(registry, model)
+    with bar("Evaluating", quiet=as_json) as progress:
+        result = evaluate_bundle(
+            read_bundle(open_store(pin.uri)), ShardStore.open(store), split, on_progress=progress.update
+        )
+    if as_json:
+        show({"model": pin.model_dump(), **asdict(result)}, as_json=True)
+        return
+    if not pin.trained:
+        say("The model is untrained: its answers mean nothing.")
+    print_table(["metric", "value", "95% interval"], evaluation_rows(result))

@@ -1,0 +1,103 @@
+"""What a run would take, from a sample: for --dry-run, without a cluster and without writing anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from cxrgaze_ray import saliency
+from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.decoding import Decoded, Decoder
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.manifest import fetch_listed, list_archive
+from cxrgaze_ray.predictor import EngineKind, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.registry import pin_model
+from cxrgaze_ray.runs import Request, make_plan
+from cxrgaze_ray.storage import open_store
+
+SAMPLE = 6
+"""Files that are tried, spread over the archive."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What scoring would read, write and take on this machine alone.
+
+    Attributes
+    ----------
+    images, bytes_in, bytes_out
+        Files of the plan, their size, and the result shards to expect.
+    sampled, decode_seconds, model_seconds
+        Files tried, and medians an image of one core's decoding and of the forward pass on all cores.
+    seconds
+        Decoding and model share the cores: images x (decode / cores + model).
+    """
+
+    images: int
+    bytes_in: int
+    bytes_out: int
+    sampled: int
+    decode_seconds: float
+    model_seconds: float
+    seconds: float
+    engine: str
+
+
+def estimate(request: Request, registry: str) -> Estimate:
+    """Try a few files of the archive and extrapolate."""
+    pin = pin_model(registry, request.model)
+    plan = make_plan(list_archive(request.archive).table, request.options.limit)
+    engine = plan_engine(_kind(request.engine))
+    limit_threads(None)
+    predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), engine)
+    places = np.unique(np.linspace(0, plan.num_rows - 1, SAMPLE).astype(int))
+    rows = plan.take(places).to_pylist()
+    decoded, decode_seconds = _decode(rows, predictor.info.profile, frontal_only=request.options.view == "frontal")
+    model_seconds, row_bytes = _predict(predictor, decoded)
+    per_image = float(np.median(decode_seconds)) / (os.cpu_count() or 1) + model_seconds
+    return Estimate(
+        images=plan.num_rows,
+        bytes_in=pc.sum(plan["size_bytes"]).as_py() or 0,
+        bytes_out=round(row_bytes * plan.num_rows),
+        sampled=len(rows),
+        decode_seconds=float(np.median(decode_seconds)),
+        model_seconds=model_seconds,
+        seconds=per_image * plan.num_rows,
+        engine=engine.name,
+    )
+
+
+def _kind(name: str) -> EngineKind:
+    return "fast" if name == "fast" else "float32" if name == "float32" else "auto"
+
+
+def _decode(rows: list[dict[str, Any]], profile: str, *, frontal_only: bool) -> tuple[list[Decoded], list[float]]:
+    decoded, seconds = [], []
+    with Decoder(profile, frontal_only=frontal_only) as decoder:
+        for row in rows:
+            started = time.perf_counter()
+            try:
+                decoded.append(decoder.decode(fetch_listed(row)))
+            except RadiographError:
+                continue  # a run gives it a row; here only the time of sound files counts
+            seconds.append(time.perf_counter() - started)
+    # the first one pays for the process
+    return decoded, seconds[1:] or seconds or [0.0]
+
+
+def _predict(predictor: Predictor, decoded: list[Decoded]) -> tuple[float, float]:
+    """Return seconds an image, warmed up, and bytes of result an image."""
+    if not decoded:
+        return 0.0, 0.0
+    images = np.stack([item.pixels for item in decoded])
+    predictor.predict(images[:1])
+    started = time.perf_counter()
+    result = predictor.predict(images)
+    seconds = (time.perf_counter() - started) / len(images)
+    sizes = [len(saliency.encode(density)[0]) for density in result.saliency_BHW]
+    return seconds, float(np.mean(sizes)) + 400  # a row's other columns
