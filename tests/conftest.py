@@ -1,0 +1,125 @@
+"""Fixtures of every test: a clean environment, and a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cxrgaze_ray import storage
+
+pytest.register_assert_rewrite("tests.store_contract")
+
+_PREFIXES = ("AWS_", "CXRGAZE_", "RAY_ADDRESS")
+_START_S = 60.0
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where the server answers, and whom it lets in. It has one bucket, ``test``."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+
+def clear_clients() -> None:
+    """Forget the S3 clients that hold the environment of another test."""
+    storage._client.cache_clear()
+    storage._session.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the user's own endpoint, credentials, settings and cluster."""
+    for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
+        monkeypatch.delenv(name)
+    nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
+    monkeypatch.setenv("AWS_CONFIG_FILE", nothing)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", nothing)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    clear_clients()
+    yield
+    clear_clients()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Start SeaweedFS for the session."""
+    folder = tmp_path_factory.mktemp("seaweedfs")
+    names = ("s3", "master", "volume", "filer", "admin")
+    ports = _free_ports(2 * len(names))
+    server = S3Server(f"http://127.0.0.1:{ports[0]}", "test-access-key", "test-secret-key")
+    command = [
+        str(Path(sys.executable).parent / "weed"), "mini",
+        f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=test", "-admin.ui=false", "-webdav=false",
+        "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-admin.dataDir={folder}/admin",
+        f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
+        *[f"-{name}.port={port}" for name, port in zip(names, ports, strict=False)],
+        *[f"-{name}.port.grpc={port}" for name, port in zip(names, ports[len(names) :], strict=True)],
+    ]  # fmt: skip
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+    }
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        _wait(process, server.endpoint, log)
+        yield server
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    """Wait until the bucket is there: an anonymous listing of it is then refused, not unknown."""
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{endpoint}/test?list-type=2", timeout=2):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 403:
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a fresh ``s3://`` prefix; the environment holds what is needed to use it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    clear_clients()
+    return f"s3://test/{uuid.uuid4().hex}"

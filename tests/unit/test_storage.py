@@ -1,0 +1,116 @@
+"""Folders as stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cxrgaze_ray.errors import StoreDenied, StoreNotFound, StoreUnavailable, UserError
+from cxrgaze_ray.storage import TEMPORARY_PREFIX, LocalStore, S3Store, open_parent, open_store
+from tests.store_contract import CHECKS, Check
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(check: Check, store: LocalStore) -> None:
+    check(store)
+
+
+def test_no_temporary_file_stays(store: LocalStore) -> None:
+    store.put("a/one", b"-")
+    store.put_if_absent("a/two", b"-")
+    store.put_if_absent("a/two", b"-")
+    assert sorted(path.name for path in store.root.rglob("*") if path.is_file()) == ["one", "two"]
+
+
+def test_no_temporary_file_stays_of_a_failed_write(store: LocalStore) -> None:
+    store.put("folder/file", b"-")
+    with pytest.raises((StoreNotFound, StoreUnavailable)):
+        store.put("folder", b"-")
+    assert [path.name for path in store.root.rglob("*") if path.is_file()] == ["file"]
+
+
+def test_temporary_files_of_a_killed_writer_are_not_listed(store: LocalStore) -> None:
+    store.put("a/one", b"-")
+    (store.root / "a" / f"{TEMPORARY_PREFIX}0").write_bytes(b"half")
+    assert [info.key for info in store.list()] == ["a/one"]
+
+
+def test_a_file_in_place_of_a_folder_is_not_found(store: LocalStore) -> None:
+    store.put("file", b"-")
+    with pytest.raises(StoreNotFound):
+        store.get("file/below")
+
+
+def test_listing_an_absent_root_is_an_error(store: LocalStore) -> None:
+    with pytest.raises(StoreNotFound):
+        list(store.list())
+
+
+def test_unreadable_file_is_denied(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("secret", b"-")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreDenied):
+        store.get("secret")
+
+
+def test_full_disk_is_unavailable(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        store.put("a", b"-")
+    assert list(store.list()) == []
+
+
+def test_arrow_reads_what_was_put(store: LocalStore) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": [1, 2]}), sink)
+    store.put("t/part.parquet", sink.getvalue().to_pybytes())
+    filesystem, root = store.filesystem()
+    assert pq.read_table(f"{root}/t/part.parquet", filesystem=filesystem)["x"].to_pylist() == [1, 2]
+
+
+def test_folders_sort_as_their_keys(store: LocalStore) -> None:
+    # SeaweedFS lists folder by folder, so only Amazon's order, "-" and "." before "/", is held here.
+    keys = ["a!/x", "a-b", "a.txt", "a/y", "a/z/1", "a0", "b", "b c/d e.dcm"]
+    for key in keys:
+        store.put(key, b"-")
+    assert [info.key for info in store.list()] == sorted(keys)
+
+
+def test_symbolic_links_inside_are_followed(store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.dcm").write_bytes(b"-")
+    store.put("b", b"-")
+    (store.root / "a").symlink_to(tmp_path / "elsewhere")
+    assert [info.key for info in store.list()] == ["a/x.dcm", "b"]
+
+
+def test_uris_choose_the_store(tmp_path: Path) -> None:
+    assert isinstance(open_store("s3://bucket/a/b/"), S3Store)
+    assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
+    assert open_store(str(tmp_path)).uri == str(tmp_path)
+    for uri in ("gs://bucket/a", "s3://", "http://host/a"):
+        with pytest.raises(UserError):
+            open_store(uri)
+
+
+def test_open_parent_splits_at_the_last_slash(tmp_path: Path) -> None:
+    store, key = open_parent(str(tmp_path / "a" / "b.dcm"))
+    assert (store.uri, key) == (str(tmp_path / "a"), "b.dcm")
+    store, key = open_parent("s3://bucket/a/b.dcm")
+    assert (store.uri, key) == ("s3://bucket/a", "b.dcm")
+    assert open_parent("/b.dcm")[0].uri == "/"
