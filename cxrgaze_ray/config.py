@@ -35,15 +35,19 @@ class Settings(BaseModel):
             values = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
             raise ConfigError(f"The settings are not YAML: {error}") from error
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise ConfigError("The settings are not a YAML mapping of names to values.")
-        return cls.build(**values, **{name: value for name, value in overrides.items() if value is not None})
+        return cls._validated(values | {name: value for name, value in overrides.items() if value is not None})
 
     @classmethod
     def build(cls, **values: Any) -> Self:
         """Validate keyword values, with a ConfigError that names the first wrong key."""
+        return cls._validated(values)
+
+    @classmethod
+    def _validated(cls, values: dict[str, Any]) -> Self:
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or cls.__name__
