@@ -7,6 +7,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from PIL import Image
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.schemas import Reason
 
@@ -20,19 +23,22 @@ MAX_INFLATED = 2 * MAX_PIXELS + 16 * 2**20
 BAD_DATA = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, NotImplementedError, OSError,
     RecursionError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error,
+    BytesLengthException, InvalidDicomError,
 )  # fmt: skip
 
 
 @contextmanager
 def decoder_errors() -> Iterator[None]:
-    """Make CORRUPT of what a third-party decoder raises. Wrap calls into the decoder only, never our own code.
+    """Make CORRUPT, or TOO_LARGE, of what a third-party decoder raises.
 
-    The cause is dropped: its message may hold values of tags.
+    Wrap calls into the decoder only, never our own code. The cause is dropped: its message may hold values of tags.
     """
     try:
         yield
     except RadiographError:
         raise
+    except Image.DecompressionBombError:
+        raise RadiographError(Reason.TOO_LARGE, "The picture is too large to decode.") from None
     except BAD_DATA as error:
         raise RadiographError(Reason.CORRUPT, f"The decoder failed: {type(error).__name__}.") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 
 from pydicom import Dataset, dcmread
@@ -70,6 +71,8 @@ def read_dicom(data: bytes, *, frontal_only: bool) -> Radiograph:
 
 def _parse(data: bytes) -> _File:
     """Parse the tags; deflated files are inflated first, within bounds."""
+    if data.startswith(b"DICM"):  # pydicom looks for the mark after a preamble only
+        data = data[4:]
     file = io.BytesIO(data)
     with decoder_errors():
         read_preamble(file, force=True)
@@ -78,7 +81,10 @@ def _parse(data: bytes) -> _File:
     if syntax == DeflatedExplicitVRLittleEndian:
         data = _EXPLICIT_META + inflate(data[file.tell() :])
     with decoder_errors():
-        return _File(dcmread(io.BytesIO(data), force=True), data, syntax)
+        try:
+            return _File(dcmread(io.BytesIO(data), force=True), data, syntax)
+        except struct.error:  # the header of an element is cut
+            raise RadiographError(Reason.TRUNCATED, "The file ends before its pixel data does.") from None
 
 
 def _uid(value: str | None) -> str | None:
@@ -114,10 +120,10 @@ def _check_kind(file: _File) -> None:
 
 
 def _cut_short(file: _File) -> bool:
-    """Say whether the file ends inside an element; pydicom drops such an element without an error."""
+    """Say whether the file ends inside an element: pydicom drops it, or every element, without an error."""
     last = max(file.dataset.keys(), default=None)
     if last is None:
-        return False
+        return len(file.dataset.file_meta) > 0 or any(mark in file.data for mark in _PIXEL_DATA_MARKS)
     element = file.dataset.get_item(last)
     length = getattr(element, "length", _UNDEFINED)
     if length == _UNDEFINED:

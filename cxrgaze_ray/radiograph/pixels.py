@@ -26,7 +26,7 @@ from pydicom.uid import (
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors
-from cxrgaze_ray.radiograph.tags import integer, number, sequence
+from cxrgaze_ray.radiograph.tags import integer, number, sequence, text
 from cxrgaze_ray.schemas import Reason
 
 _WAVELET = frozenset({*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL})
@@ -157,13 +157,20 @@ def _decode(dataset: Dataset, syntax: str, layout: Layout) -> NDArray[np.integer
 
 def _fill_in(dataset: Dataset, layout: Layout) -> None:
     """Set the tags that pydicom needs to what was read of them, so that missing and malformed ones do no harm."""
-    dataset.SamplesPerPixel = 1
-    dataset.NumberOfFrames = 1
-    dataset.BitsStored = layout.stored
-    dataset.HighBit = layout.high_bit
-    dataset.PixelRepresentation = int(layout.signed)
-    if not dataset.get("PhotometricInterpretation"):
-        dataset.PhotometricInterpretation = "MONOCHROME2"
+    values = {
+        "SamplesPerPixel": 1,
+        "NumberOfFrames": 1,
+        "Rows": layout.rows,
+        "Columns": layout.columns,
+        "BitsAllocated": layout.allocated,
+        "BitsStored": layout.stored,
+        "HighBit": layout.high_bit,
+        "PixelRepresentation": int(layout.signed),
+        "PhotometricInterpretation": text(dataset, "PhotometricInterpretation") or "MONOCHROME2",
+    }
+    for keyword, value in values.items():
+        dataset.pop(keyword, None)  # setting an attribute parses the old value, which may be malformed
+        setattr(dataset, keyword, value)
 
 
 def mask(pixels: NDArray[np.integer], layout: Layout, *, shifted: bool) -> NDArray[np.integer]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph.bounds import check_size
+from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors
 from cxrgaze_ray.radiograph.facts import Facts, Radiograph
+from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.schemas import Reason
 
 _CHROMA_NOISE = 6
@@ -26,24 +27,27 @@ def read_raster(data: bytes) -> Radiograph:
     RadiographError
         TRUNCATED, CORRUPT, TOO_LARGE, MULTI_FRAME or NOT_GREYSCALE.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            check_size(image.height, image.width)
-            if getattr(image, "n_frames", 1) > 1:
-                raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
-            pixels, bits = _grey(image)
-    except Image.DecompressionBombError as error:
-        raise RadiographError(Reason.TOO_LARGE, "The picture is too large to decode.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        if "truncated" in str(error).lower():
-            raise RadiographError(Reason.TRUNCATED, "The picture ends before its data does.") from error
-        raise RadiographError(Reason.CORRUPT, "The picture's data can't be decoded.") from error
+    with quiet(), decoder_errors(), Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+        check_size(image.height, image.width)
+        if getattr(image, "n_frames", 1) > 1:
+            raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
+        _load(image)
+    pixels, bits = _grey(image)
     facts = Facts(
         bits_stored=bits,
         rows=pixels.shape[0],
         columns=pixels.shape[1],
     )
     return Radiograph(pixels, None, inverted=False, facts=facts)
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except (OSError, SyntaxError) as error:
+        if "truncated" in str(error).lower():
+            raise RadiographError(Reason.TRUNCATED, "The picture ends before its data does.") from None
+        raise
 
 
 def _grey(image: Image.Image) -> tuple[NDArray[Any], int]:

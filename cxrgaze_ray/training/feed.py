@@ -113,15 +113,17 @@ class Feed:
         for start in range(0, len(order), batch):
             yield self._batch(order[start : start + batch], size)
 
+    def with_ids(self, batch: int, size: tuple[int, int]) -> Iterator[tuple[list[str], Batch]]:
+        """Yield every row of the split once, whatever the rank, with its image ids."""
+        for start in range(0, len(self._rows), batch):
+            order = np.arange(start, min(start + batch, len(self._rows)))
+            yield [self._rows[index].image_id for index in order], self._batch(order, size)
+
     def with_fused(self, fused: dict[str, Tensor]) -> Feed:
         """Return this feed with cached fused features by image id."""
         feed = Feed(self._rows, self._place, self._seed)
         feed._fused = fused
         return feed
-
-    def rows(self) -> list[Row]:
-        """Return the rows, in id order."""
-        return self._rows
 
     def _batch(self, order: NDArray[np.int64], size: tuple[int, int]) -> Batch:
         rows = [self._rows[index] for index in order]

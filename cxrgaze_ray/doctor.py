@@ -1,0 +1,102 @@
+"""What this installation can do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from dataclasses import dataclass
+
+from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.storage import open_store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `needed` if nothing works without it."""
+
+    subject: str
+    sound: bool
+    detail: str
+    needed: bool = True
+
+
+def examine(registry: str) -> list[Finding]:
+    """Look at Python, devices, decoders, Ray and the registry's store."""
+    return [_python(), _device(), *_decoders(), _ray(), _weights(), _store(registry), _registry(registry)]
+
+
+def _python() -> Finding:
+    return Finding("python", True, f"{platform.python_version()}, {os.cpu_count()} cores")
+
+
+def _device() -> Finding:
+    import torch
+
+    from cxrgaze_ray.predictor import plan_engine
+
+    if torch.cuda.is_available():
+        place = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    else:
+        place = "CPU only"
+    return Finding("device", True, f"torch {torch.__version__}, {place}; fast engine is {plan_engine('fast').name}")
+
+
+def _decoders() -> list[Finding]:
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import (
+        HTJ2K,
+        JPEG2000Lossless,
+        JPEGBaseline8Bit,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        RLELossless,
+    )
+
+    needed = {"JPEG baseline": JPEGBaseline8Bit, "JPEG 2000": JPEG2000Lossless, "RLE": RLELossless}
+    optional = {"HTJ2K": HTJ2K, "JPEG Lossless": JPEGLosslessSV1, "JPEG-LS": JPEGLSLossless}
+    findings = []
+    for name, uid in {**needed, **optional}.items():
+        sound = bool(get_decoder(uid).is_available)
+        findings.append(Finding(f"decode {name}", sound, "" if sound else "no library for it", name in needed))
+    return findings
+
+
+def _ray() -> Finding:
+    import ray
+
+    mode = os.environ.get("RAY_AUTH_MODE", "Ray's default")
+    return Finding("ray", True, f"{ray.__version__}, authentication: {mode}")
+
+
+def _weights() -> Finding:
+    import torch
+
+    path = os.path.join(torch.hub.get_dir(), "checkpoints")  # noqa: PTH118 - torch gives a string
+    found = os.path.isdir(path) and any(name.startswith("densenet201") for name in os.listdir(path))  # noqa: PTH112, PTH208
+    detail = "cached" if found else "not cached: downloaded when first needed, or give --backbone-weights FILE"
+    return Finding("ImageNet weights", found, detail, needed=False)
+
+
+def _store(uri: str) -> Finding:
+    """Write a probe twice under a condition: the second one must be refused, or commits are not safe there."""
+    store, key = open_store(uri), f".doctor-{uuid.uuid4().hex}"
+    try:
+        first, second = store.put_if_absent(key, b"a"), store.put_if_absent(key, b"b")
+        kept = store.get(key)
+        store.delete(key)
+    except CxrgazeError as error:
+        return Finding("registry store", False, str(error))
+    sound = first and not second and kept == b"a"
+    return Finding("registry store", sound, f"{uri}, conditional put {'works' if sound else 'is IGNORED'}")
+
+
+def _registry(uri: str) -> Finding:
+    from cxrgaze_ray.registry import Registry
+
+    try:
+        registry = Registry(open_store(uri))
+        models = [f"{name} ({', '.join(registry.aliases(name)) or 'no alias'})" for name in registry.models()]
+    except CxrgazeError as error:
+        return Finding("registry", False, str(error), needed=False)
+    return Finding("registry", bool(models), ", ".join(models) or "no model yet", needed=False)

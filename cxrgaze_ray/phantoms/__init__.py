@@ -1,0 +1,9 @@
+"""Seeded phantom chest radiographs and scan paths, in the MIMIC-CXR and EGD-CXR layouts.
+
+`anatomy` draws, `scanpath` looks, `files` writes one image as a hospital's device would, `faults` writes broken ones,
+`archive` puts them together.
+"""
+
+from cxrgaze_ray.phantoms.anatomy import Phantom, draw
+
+__all__ = ["Phantom", "PhantomReport", "draw", "make_archive"]

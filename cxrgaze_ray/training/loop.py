@@ -1,0 +1,206 @@
+"""Walk the stages: epochs, validation, best weights, early stopping. Runs on one process or many; no Ray here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from cxrgaze_ray.models.gazenet import GazeNet
+from cxrgaze_ray.training.checkpoint import (
+    Checkpoint,
+    Standing,
+    hand_over,
+    load_optimiser_state,
+    optimiser_state,
+    snapshot,
+)
+from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.settings import StageName, StageSettings, TrainSettings
+from cxrgaze_ray.training.stages import STAGES, StageModule, trainable_state
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop needs of its surroundings.
+
+    Attributes
+    ----------
+    wrap
+        Makes a stage's module train over all workers (DDP), or returns it as it is.
+    report
+        Called after every epoch, by every rank, with the epoch's metrics and the checkpoint.
+    device
+        Where to compute.
+    """
+
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    report: Callable[[dict[str, Any], Checkpoint], None] = lambda _metrics, _checkpoint: None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+def run_loop(
+    network: GazeNet,
+    train: Feed,
+    validation: Feed,
+    settings: TrainSettings,
+    hooks: Hooks,
+    resume: Checkpoint | None = None,
+) -> Standing:
+    """Train every stage of the settings in the paper's order; the network ends with the best weights of the last.
+
+    Parameters
+    ----------
+    network
+        Trained in place.
+    train, validation
+        Rows of the two splits.
+    resume
+        Go on from here.
+
+    Returns
+    -------
+    Standing
+        With the history of all epochs.
+    """
+    standing = resume.standing if resume else Standing()
+    names: list[StageName] = list(settings.stages)
+    network.to(hooks.device)
+    for index in range(standing.stage, len(names)):
+        standing = replace(standing, stage=index)
+        stage = _Stage(network, names[index], train, validation, settings, hooks)
+        standing = stage.run(standing, resume if resume and resume.standing.stage == index else None)
+        resume = None
+        standing = Standing(stage=index + 1, history=standing.history)
+    return standing
+
+
+class _Stage:
+    """One phase: its module, optimiser, rows and best weights."""
+
+    def __init__(
+        self, network: GazeNet, name: StageName, train: Feed, validation: Feed, settings: TrainSettings, hooks: Hooks
+    ) -> None:
+        self.settings: StageSettings = settings.stages[name]
+        self.stage, self.hooks, self.network, self.seed = STAGES[name], hooks, network, settings.seed
+        self.size = self.stage.image_size(network.config)
+        self.module = StageModule(network, self.stage, settings)
+        self.wrapped = hooks.wrap(self.module)
+        self.optimiser = Adam(trainable_state(self.module), lr=self.settings.lr)
+        self.scaler = torch.amp.GradScaler(enabled=_half(hooks.device) == torch.float16)
+        self.train, self.validation = train.select(self.stage), validation.select(self.stage)
+        if name == "classifier" and settings.cache_features:
+            self.train, self.validation = self._cached(self.train), self._cached(self.validation)
+
+    def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
+        """Train to the last epoch or until patience ends; leave the best weights in the network."""
+        best = snapshot(self.network)
+        if resume is not None:
+            hand_over(self.network, resume.model)
+            load_optimiser_state(self.optimiser, resume.optimiser)
+            torch.set_rng_state(resume.rng)
+            best = resume.best
+        else:
+            torch.manual_seed(self.seed * 1000 + standing.stage)
+        while not self._finished(standing):
+            started = time.perf_counter()
+            losses = {"train": self._epoch(standing.epoch), "validation": self._validate()}
+            standing, improved = self._advance(standing, losses, time.perf_counter() - started)
+            if improved:
+                best = snapshot(self.network)
+            rng = torch.get_rng_state()
+            checkpoint = Checkpoint(standing, snapshot(self.network), best, optimiser_state(self.optimiser), rng)
+            self.hooks.report(standing.history[-1], checkpoint)
+        hand_over(self.network, best)
+        return standing
+
+    def _finished(self, standing: Standing) -> bool:
+        out_of_patience = standing.epoch - standing.best_epoch >= self.settings.patience
+        return standing.epoch >= self.settings.epochs or out_of_patience
+
+    def _advance(self, standing: Standing, losses: dict[str, float], seconds: float) -> tuple[Standing, bool]:
+        epoch = standing.epoch + 1
+        improved = standing.best_loss is None or losses["validation"] < standing.best_loss
+        metrics = {
+            "stage": self.stage.name,
+            "epoch": epoch,
+            "epochs": self.settings.epochs,
+            "train_loss": losses["train"],
+            "validation_loss": losses["validation"],
+            "best": improved,
+            "seconds": round(seconds, 3),
+            "images": len(self.train),
+        }
+        ahead = replace(standing, epoch=epoch, history=[*standing.history, metrics])
+        if improved:
+            ahead = replace(ahead, best_loss=losses["validation"], best_epoch=epoch)
+        return ahead, improved
+
+    def _epoch(self, epoch: int) -> float:
+        self.module.train()
+        total, count = 0.0, 0
+        for batch in self.train.shuffled(epoch, self.settings.batch, self.size):
+            with _autocast(self.hooks.device):
+                loss: Tensor = self.wrapped(batch.to(self.hooks.device))
+            self.optimiser.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            total, count = total + float(loss.detach()) * len(batch.label_B), count + len(batch.label_B)
+        return _mean(total, count, self.hooks.device)
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        self.module.eval()
+        _share_buffers(self.module)
+        total, count = 0.0, 0
+        for batch in self.validation.in_order(self.settings.batch, self.size):
+            with _autocast(self.hooks.device):
+                loss = self.module(batch.to(self.hooks.device))
+            total, count = total + float(loss) * len(batch.label_B), count + len(batch.label_B)
+        return _mean(total, count, self.hooks.device)
+
+    def _cached(self, feed: Feed) -> Feed:
+        """Compute the fused features of every row once: all that feeds them is frozen."""
+        self.module.eval()
+        fused: dict[str, Tensor] = {}
+        for ids, batch in feed.with_ids(self.settings.batch, self.size):
+            with _autocast(self.hooks.device):
+                features_BF = self.module.fuse(batch.image_BCHW.to(self.hooks.device))
+            fused |= dict(zip(ids, features_BF.float().cpu(), strict=True))
+        return feed.with_fused(fused)
+
+
+def _half(device: torch.device) -> torch.dtype | None:
+    """Return the reduced precision that a device trains in, if any."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+    half = _half(device)
+    return torch.autocast(device.type, half) if half else nullcontext()
+
+
+def _share_buffers(module: nn.Module) -> None:
+    """Give every rank the first one's batch-norm statistics, which are the ones that are kept."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def _mean(total: float, count: int, device: torch.device) -> float:
+    """Return the mean over all ranks."""
+    if not dist.is_initialized():
+        return total / count
+    sums = torch.tensor([total, float(count)], dtype=torch.float64, device=device)
+    dist.all_reduce(sums)
+    return float(sums[0] / sums[1])

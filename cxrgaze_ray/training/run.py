@@ -1,0 +1,242 @@
+"""One Ray Train run that walks all stages, on 1 to N workers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from safetensors.torch import load, save
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.bundle import Bundle, Golden, Lineage, make_bundle, read_bundle
+from cxrgaze_ray.models.densenet import load_backbone
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.predictor import Predictor
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.storage import Store, open_parent, open_store
+from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
+from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, rows_of
+from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.settings import TrainSettings
+
+_GOLDEN_SEEDS = (1, 2)
+_BOARD = "cxrgaze-training-board"
+
+
+def run_stages(
+    store: ShardStore,
+    settings: TrainSettings,
+    registry: Registry,
+    *,
+    name: str = "cxrgaze",
+    parent: str | None = None,
+    backbone_weights: str | None = None,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+) -> Bundle:
+    """Train every stage and return the bundle; the same call goes on with a killed training, or returns a finished one.
+
+    Checkpoints and metrics live beside the registry's models, in ``<name>/training/<run>/``, where run hashes store,
+    settings and parent.
+
+    Parameters
+    ----------
+    store
+        With train and validation splits.
+    settings
+        Preset and stages.
+    registry
+        Resolves `parent`, and holds the checkpoints.
+    name
+        Of the model.
+    parent
+        Model whose weights to start from.
+    backbone_weights
+        DenseNet's first weights, if there is no parent.
+    workers
+        Ray Train workers, a GPU each where the cluster has GPUs.
+    say
+        Called with a line an epoch, and with warnings.
+    """
+    pin = registry.resolve(parent) if parent else None
+    run_name = settings.run_name(store.info.sha256(), pin.weights_sha256 if pin else None)
+    work = registry.store.child(f"{name}/training/{run_name}")
+    lineage, initial = _initial(settings, pin.uri if pin else None, backbone_weights, work, say)
+    lineage = lineage.model_copy(update={"store_sha256": store.info.sha256(), "parent": parent})
+    say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
+    config = {"settings": settings.model_dump(), "initial": initial, "seed": settings.seed}
+    with _progress(say):
+        result = _trainer(store, config, work, run_name, workers).fit()
+    assert result.checkpoint is not None
+    with result.checkpoint.as_directory() as folder:
+        final = read_checkpoint(Path(folder))
+    work.put("metrics.json", json.dumps(final.standing.history, indent=2).encode())
+    network = build(settings.network, settings.seed)
+    hand_over(network, final.best)
+    return _with_golden(make_bundle(network, name, trained=True, lineage=lineage))
+
+
+def _initial(
+    settings: TrainSettings, parent: str | None, backbone_weights: str | None, work: Store, say: Callable[[str], None]
+) -> tuple[Lineage, str]:
+    """Write the weights that every worker starts from, once; return where they are from and their URI."""
+    bundle = read_bundle(open_store(parent)) if parent else None
+    source = None
+    if bundle is None:
+        network = build(settings.network, settings.seed)
+        if settings.backbone == "imagenet" or backbone_weights:
+            report = load_backbone(network.densenet, backbone_weights)
+            source = report.source
+            if report.warning:
+                say(f"Warning: {report.warning}")
+        bundle = make_bundle(network, "initial", trained=False)
+    work.put_if_absent("initial.safetensors", save(bundle.state))
+    return Lineage(settings=settings.model_dump(), backbone=source), work.locate("initial.safetensors")
+
+
+def _trainer(store: ShardStore, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:
+    filesystem, root = work.filesystem()
+    gpus = bool(_cluster_gpus())
+    return TorchTrainer(
+        train_loop_per_worker,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **_gpu(gpus)}),
+        datasets={split: store.dataset(split, COLUMNS) for split in ("train", "validation")},
+        # every rank reads all rows and keeps its share: a split of the stream would drop the rows that do not divide
+        dataset_config=DataConfig(datasets_to_split=[]),
+        run_config=RunConfig(
+            name=run_name,
+            storage_path=f"{root}/ray",
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _gpu(gpus: bool) -> dict[str, float]:
+    return {"GPU": 1} if gpus else {}
+
+
+def _cluster_gpus() -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0.0)
+
+
+def train_loop_per_worker(config: dict[str, Any]) -> None:
+    """Load this rank's rows, and walk the stages."""
+    settings = TrainSettings.build(**config["settings"])
+    context = ray.train.get_context()
+    place = Place(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // place.world))
+    network = build(settings.network, settings.seed)
+    hand_over(network, _read_state(config["initial"]))
+    train, validation = (Feed(_rows(split), place, settings.seed) for split in ("train", "validation"))
+    wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
+    hooks = Hooks(
+        wrap=wrap if place.world > 1 else lambda module: module,
+        report=partial(_report, place.rank),
+        device=ray.train.torch.get_device(),
+    )
+    resume = ray.train.get_checkpoint()
+    if resume is None:
+        run_loop(network, train, validation, settings, hooks)
+        return
+    with resume.as_directory() as folder:
+        checkpoint = read_checkpoint(Path(folder))
+    # the best weights so far are what the stage before handed over, or better
+    hand_over(network, checkpoint.best)
+    run_loop(network, train, validation, settings, hooks, checkpoint)
+
+
+def _read_state(uri: str) -> dict[str, torch.Tensor]:
+    store, key = open_parent(uri)
+    return load(store.get(key))
+
+
+def _rows(split: str) -> Any:
+    shard = ray.train.get_dataset_shard(split)
+    return rows_of(shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1))
+
+
+def _report(rank: int, metrics: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Tell Ray Train, the metrics endpoint and the user's terminal of a finished epoch."""
+    if rank != 0:
+        ray.train.report(metrics)
+        return
+    stage = metrics["stage"]
+    telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
+    for split in ("train", "validation"):
+        telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
+    ray.get_actor(_BOARD).put.remote(epoch_line(metrics))
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder), checkpoint)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def epoch_line(metrics: dict[str, Any]) -> str:
+    """Return an epoch's line for the terminal."""
+    mark = " *" if metrics["best"] else ""
+    return (
+        f"{metrics['stage']:<11} epoch {metrics['epoch']:>2}/{metrics['epochs']}  "
+        f"train {metrics['train_loss']:.4f}  validation {metrics['validation_loss']:.4f}  "
+        f"{metrics['seconds']:.1f} s{mark}"
+    )
+
+
+def _with_golden(bundle: Bundle) -> Bundle:
+    predictor = Predictor.from_bundle(bundle)
+    golden = tuple(Golden(seed=seed, logits=predictor.golden_logits(seed)) for seed in _GOLDEN_SEEDS)
+    return Bundle(bundle.info.model_copy(update={"golden": golden}), bundle.state)
+
+
+class _Board:
+    """Carries lines from the training's worker to the driver's terminal."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def put(self, line: str) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        lines, self._lines = self._lines, []
+        return lines
+
+
+class _progress:
+    """Shows the board's lines while a training runs."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._stop = threading.Event()
+
+    def __enter__(self) -> None:
+        actor: Any = ray.remote(_Board)
+        self._board = actor.options(name=_BOARD, num_cpus=0).remote()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        ray.kill(self._board)
+
+    def _watch(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(0.5)
+            for line in ray.get(self._board.take.remote()):
+                self._say(line)
