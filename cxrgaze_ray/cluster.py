@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault
@@ -73,7 +73,7 @@ def _resources() -> dict[str, float]:
 def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> Iterator[Cluster]:
     """Join the cluster this process is on already, or the one at the address, or start a private one.
 
-    With `quiet`, this process's stderr goes to the log file meanwhile. A private cluster listens with a fresh
+    With `quiet`, this process's stdout and stderr go to the log file meanwhile. A private cluster listens with a fresh
     token, stops at the end, and removes its logs unless something failed.
 
     Raises
@@ -100,11 +100,10 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
         except Exception as error:
             error.add_note(f"Ray's logs are in {folder}")
             raise
-        else:
-            if address is None:
-                shutil.rmtree(folder, ignore_errors=True)
         finally:
             ray.shutdown()
+    if address is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path) -> None:
@@ -133,18 +132,25 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
 
 @contextmanager
 def _quiet(log_file: Path) -> Iterator[None]:
-    """Send all that Ray says in this process to a file: its loggers and its C++ core write to stderr as they like.
+    """Send all that Ray says in this process to a file: its loggers, its C++ core and its error listener print freely.
 
-    Who writes for the user meanwhile does so on a copy of the terminal taken before (`cxrgaze_ray.cli.console`).
+    Results are printed after the cluster is gone; who writes for the user meanwhile does so on a copy of the terminal
+    taken before (`cxrgaze_ray.cli.console`).
     """
-    sys.stderr.flush()
-    terminal = os.dup(2)
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 2)
+    with _diverted(1, sys.stdout, log), _diverted(2, sys.stderr, log):
+        os.close(log)
+        yield
+
+
+@contextmanager
+def _diverted(number: int, stream: TextIO, log: int) -> Iterator[None]:
+    stream.flush()
+    before = os.dup(number)
+    os.dup2(log, number)
     try:
         yield
     finally:
-        sys.stderr.flush()
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(log)
+        stream.flush()
+        os.dup2(before, number)
+        os.close(before)

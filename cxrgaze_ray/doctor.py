@@ -35,10 +35,8 @@ def _device() -> Finding:
 
     from cxrgaze_ray.predictor import plan_engine
 
-    if torch.cuda.is_available():
-        place = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    else:
-        place = "CPU only"
+    gpus = torch.cuda.device_count()
+    place = f"{gpus} x {torch.cuda.get_device_name()}" if gpus else "CPU only"
     return Finding("device", True, f"torch {torch.__version__}, {place}; fast engine is {plan_engine('fast').name}")
 
 

@@ -16,9 +16,9 @@ from cxrgaze_ray.errors import RadiographError, UserError
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.gaze.heatmap import gaze_map
 from cxrgaze_ray.metrics import (
-    DiagnosisMetrics,
+    Evaluation,
+    ImageScore,
     Interval,
-    SaliencyMetrics,
     bootstrap,
     correlation,
     diagnosis_metrics,
@@ -35,59 +35,34 @@ from cxrgaze_ray.shards.store import gaze_density, image_array
 _CHUNK = 16
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of a set of images; None where nothing was known to compare with.
+@dataclass
+class _Seen:
+    """One image: its answer, and what is known about it."""
 
-    Attributes
-    ----------
-    diagnosis, saliency
-        Of the labelled images, and of those with gaze.
-    intervals
-        95% bootstrap intervals clustered by patient: auc_macro, accuracy, cc.
-    note
-        What does not hold of these figures, for people.
-    """
-
-    images: int
-    diagnosis: DiagnosisMetrics | None
-    saliency: SaliencyMetrics | None
-    intervals: dict[str, Interval | None]
-    note: str = ""
+    image_id: str
+    patient: str
+    probabilities_K: NDArray[np.float32]
+    label: int | None
+    maps: tuple[float, float | None, float] | None = None
+    """KL, CC and HS, if somebody looked at the image."""
 
 
 @dataclass
 class _Collected:
-    """What was seen so far."""
+    """All images so far."""
 
-    probabilities: list[NDArray[np.float32]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    patients: list[str] = field(default_factory=list)
-    pairs: list[tuple[float, float | None, float]] = field(default_factory=list)
-    gaze_patients: list[str] = field(default_factory=list)
-    images: int = 0
-
-    def add_label(self, probabilities_K: NDArray[np.float32], label: int | None, patient: str) -> None:
-        if label is not None:
-            self.probabilities.append(probabilities_K)
-            self.labels.append(label)
-            self.patients.append(patient)
-
-    def add_gaze(
-        self, gaze_HW: NDArray[np.float32], density_HW: NDArray[np.float32], patient: str, *, kl: bool
-    ) -> None:
-        divergence = kl_divergence(gaze_HW, density_HW) if kl else float("nan")
-        self.pairs.append((divergence, correlation(gaze_HW, density_HW), histogram_similarity(gaze_HW, density_HW)))
-        self.gaze_patients.append(patient)
+    images: list[_Seen] = field(default_factory=list)
 
     def evaluation(self, note: str = "") -> Evaluation:
-        intervals = _intervals(self)
+        labelled = [one for one in self.images if one.label is not None]
+        mapped = [one.maps for one in self.images if one.maps is not None]
         return Evaluation(
-            images=self.images,
-            diagnosis=diagnosis_metrics(np.stack(self.probabilities), np.array(self.labels)) if self.labels else None,
-            saliency=saliency_metrics(self.pairs) if self.pairs else None,
-            intervals=intervals,
+            images=len(self.images),
+            diagnosis=diagnosis_metrics(*_arrays(labelled)) if labelled else None,
+            saliency=saliency_metrics(mapped) if mapped else None,
+            intervals=_label_intervals(labelled) | _map_interval(self.images),
             note=note,
+            scores=tuple(_score(one) for one in self.images),
         )
 
 
@@ -117,7 +92,7 @@ def evaluate_bundle(
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
             _predict(predictor, table.slice(start, _CHUNK), seen)
-            on_progress(seen.images, total)
+            on_progress(len(seen.images), total)
     return seen.evaluation()
 
 
@@ -125,11 +100,13 @@ def _predict(predictor: Predictor, table: pa.Table, seen: _Collected) -> None:
     result = predictor.predict(image_array(table["image"]))
     rows = table.select(["image_id", "subject_id", "label", "gaze"]).to_pylist()
     for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):
-        patient = row["subject_id"] or row["image_id"]
-        seen.images += 1
-        seen.add_label(probabilities, row["label"], patient)
+        one = _Seen(row["image_id"], row["subject_id"] or row["image_id"], probabilities, row["label"])
         if row["gaze"] is not None:
-            seen.add_gaze(gaze_density(row["gaze"]), density, patient, kl=True)
+            gaze = gaze_density(row["gaze"])
+            one.maps = (
+                kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
+            )  # fmt: skip
+        seen.images.append(one)
 
 
 def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
@@ -142,55 +119,42 @@ def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
     for table in run.tables(columns):
         for row in table.filter(pc.equal(table["status"], "scored")).to_pylist():
             study = truth.studies.get(row["image_id"])
-            patient = row["subject_id"] or row["image_id"]
-            seen.images += 1
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
-            seen.add_label(probabilities, study.label if study else None, patient)
+            patient = row["subject_id"] or row["image_id"]
+            one = _Seen(row["image_id"], patient, probabilities, study.label if study else None)
             try:
                 gaze = gaze_map(truth.samples(row["image_id"]), Affine(**row["affine"]))
             except RadiographError:
-                continue  # nobody looked at this image, or only past it
-            seen.add_gaze(gaze, saliency.decode(row["saliency_png"]), patient, kl=False)
+                pass  # nobody looked at this image, or only past it
+            else:
+                density = saliency.decode(row["saliency_png"])
+                one.maps = (float("nan"), correlation(gaze, density), histogram_similarity(gaze, density))
+            seen.images.append(one)
     return seen.evaluation("KL is not computed from a run: its stored maps have 8 bits.")
 
 
-def _intervals(seen: _Collected) -> dict[str, Interval | None]:
-    intervals: dict[str, Interval | None] = {}
-    if seen.labels:
-        probabilities, labels = np.stack(seen.probabilities), np.array(seen.labels)
-        hits = (probabilities.argmax(axis=1) == labels).astype(float)
-        intervals["auc_macro"] = bootstrap(
-            lambda index: diagnosis_metrics(probabilities[index], labels[index]).auc_macro, seen.patients, rounds=200
-        )
-        intervals["accuracy"] = bootstrap(lambda index: float(hits[index].mean()), seen.patients)
-    correlations = [(pair[1], patient) for pair, patient in zip(seen.pairs, seen.gaze_patients, strict=True)]
-    defined = [(value, patient) for value, patient in correlations if value is not None]
-    if defined:
-        values = np.array([value for value, _ in defined])
-        intervals["cc"] = bootstrap(lambda index: float(values[index].mean()), [patient for _, patient in defined])
-    return intervals
+def _arrays(labelled: list[_Seen]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    return np.stack([one.probabilities_K for one in labelled]), np.array([one.label for one in labelled], np.int64)
 
 
-def evaluation_rows(result: Evaluation) -> list[list[str]]:
-    """Return (metric, value, interval) rows for a table."""
-    rows = [["images", str(result.images), ""]]
-    if result.diagnosis:
-        found = result.diagnosis
-        rows += [[f"AUC {name}", _number(value), ""] for name, value in found.auc.items()]
-        rows += [["AUC macro", _number(found.auc_macro), _span(result.intervals.get("auc_macro"))]]
-        rows += [["AUC micro", _number(found.auc_micro), ""]]
-        rows += [["accuracy", _number(found.accuracy), _span(result.intervals.get("accuracy"))]]
-    if result.saliency:
-        maps = result.saliency
-        rows += [["saliency CC", _number(maps.cc), _span(result.intervals.get("cc"))]]
-        rows += [["saliency HS", _number(maps.hs), ""]]
-        rows += [["saliency KL", _number(maps.kl), ""]] if np.isfinite(maps.kl) else []
-    return rows
+def _score(one: _Seen) -> ImageScore:
+    p_true = None if one.label is None else float(one.probabilities_K[one.label])
+    return ImageScore(one.image_id, one.label, p_true, one.maps[1] if one.maps else None)
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _label_intervals(labelled: list[_Seen]) -> dict[str, Interval | None]:
+    if not labelled:
+        return {}
+    probabilities, labels = _arrays(labelled)
+    patients = [one.patient for one in labelled]
+    hits = (probabilities.argmax(axis=1) == labels).astype(float)
+    auc = bootstrap(lambda index: diagnosis_metrics(probabilities[index], labels[index]).auc_macro, patients)
+    return {"auc_macro": auc, "accuracy": bootstrap(lambda index: float(hits[index].mean()), patients)}
 
 
-def _span(interval: Interval | None) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}" if interval else ""
+def _map_interval(images: list[_Seen]) -> dict[str, Interval | None]:
+    defined = [(one.maps[1], one.patient) for one in images if one.maps is not None and one.maps[1] is not None]
+    if not defined:
+        return {}
+    values = np.array([value for value, _ in defined])
+    return {"cc": bootstrap(lambda index: float(values[index].mean()), [patient for _, patient in defined])}

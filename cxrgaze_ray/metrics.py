@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,68 @@ class SaliencyMetrics:
     hs: float
     hs_std: float
     undefined_cc: int
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """How one image fared: probability given to its true class, and CC with its reader's gaze; None where unknown."""
+
+    image_id: str
+    label: int | None
+    p_true: float | None
+    cc: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a set of images; None where nothing was known to compare with.
+
+    Attributes
+    ----------
+    diagnosis, saliency
+        Of the labelled images, and of those with gaze.
+    intervals
+        95% bootstrap intervals clustered by patient: auc_macro, accuracy, cc.
+    note
+        What does not hold of these figures, for people.
+    scores
+        Of single images.
+    """
+
+    images: int
+    diagnosis: DiagnosisMetrics | None
+    saliency: SaliencyMetrics | None
+    intervals: dict[str, Interval | None]
+    note: str = ""
+    scores: tuple[ImageScore, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything but the single images, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
+
+    def rows(self) -> list[list[str]]:
+        """Return (metric, value, interval) rows for a table."""
+        rows = [["images", str(self.images), ""]]
+        if self.diagnosis:
+            found = self.diagnosis
+            rows += [[f"AUC {name.replace('_', ' ')}", _number(value), ""] for name, value in found.auc.items()]
+            rows += [["AUC macro", _number(found.auc_macro), _span(self.intervals.get("auc_macro"))]]
+            rows += [["AUC micro", _number(found.auc_micro), ""]]
+            rows += [["accuracy", _number(found.accuracy), _span(self.intervals.get("accuracy"))]]
+        if self.saliency:
+            maps = self.saliency
+            rows += [["saliency CC", _number(maps.cc), _span(self.intervals.get("cc"))]]
+            rows += [["saliency HS", _number(maps.hs), ""]]
+            rows += [["saliency KL", _number(maps.kl), ""]] if np.isfinite(maps.kl) else []
+        return rows
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _span(interval: Interval | None) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}" if interval else ""
 
 
 def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -> DiagnosisMetrics:

@@ -53,6 +53,29 @@ class Reason(StrEnum):
     NO_GAZE_IN_IMAGE = "no_gaze_in_image"
 
 
+REASON_HELP: dict[Reason, str] = {
+    Reason.LATERAL_VIEW: "Not a frontal view. --view all scores it too.",
+    Reason.FOR_PROCESSING: "A detector's raw data. Score the image that was made for presentation.",
+    Reason.OTHER_BODY_PART: "The tags name another part of the body than the chest.",
+    Reason.NO_PIXEL_DATA: "A sound DICOM file without an image, such as a report.",
+    Reason.EMPTY_FILE: "The file has no bytes. Copy it again.",
+    Reason.NOT_AN_IMAGE: "Neither DICOM nor JPEG nor PNG, whatever its name says.",
+    Reason.DICOMDIR: "An index of a DICOM medium. The files it names are listed on their own.",
+    Reason.TRUNCATED: "The file ends too early. Copy it again from its source.",
+    Reason.CORRUPT: "The file's contents contradict themselves. Copy it again from its source.",
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: "No library here reads this compression. See `cxrgaze doctor`.",
+    Reason.MULTI_FRAME: "More than one frame. Radiographs have one.",
+    Reason.NOT_GREYSCALE: "The picture is coloured. Radiographs are grey.",
+    Reason.CONSTANT_IMAGE: "Every pixel has the same value.",
+    Reason.TOO_LARGE: "More pixels or bytes than a radiograph has.",
+    Reason.DECODER_CRASH: "Decoding it ended the decoder's process. Look at the file before you try it elsewhere.",
+    Reason.DECODE_TIMEOUT: "Decoding it took longer than a radiograph can.",
+    Reason.MISSING: "The file is listed, and not there.",
+    Reason.CHANGED: "The file is not the one that was listed when the run was planned. Plan a new run.",
+    Reason.NO_GAZE_IN_IMAGE: "All gaze samples lie off the image.",
+}
+"""What a reason means to the person who looks it up, and what to do about it."""
+
 SKIPS = frozenset({Reason.LATERAL_VIEW, Reason.FOR_PROCESSING, Reason.OTHER_BODY_PART, Reason.NO_PIXEL_DATA})
 """Reasons that say "a sound file, but not one we score"; every other reason is a failure."""
 

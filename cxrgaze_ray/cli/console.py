@@ -60,7 +60,7 @@ class Bar:
             self._progress.update(self._task, completed=done, total=total, note=note)
             return
         tenth = 10 * done // total if total else 10
-        if tenth > self._told:
+        if tenth > self._told or done == 0:
             self._told = tenth
             say(f"{self._label}: {done} of {total} {note}".rstrip())
 

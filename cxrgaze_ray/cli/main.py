@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.cli import archive, models, operate, runs, score, train
 from cxrgaze_ray.cli.console import say
 from cxrgaze_ray.cluster import set_ray_environment
-from cxrgaze_ray.errors import EXIT_INTERRUPTED, EXIT_USER, CxrgazeError
+from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
 
 app = typer.Typer(
     name="cxrgaze",
@@ -64,16 +63,11 @@ def main() -> None:
     """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
     set_ray_environment()
     try:
-        code = app(standalone_mode=False)
+        app()
     except CxrgazeError as error:
         say(f"cxrgaze: {error}")
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(EXIT_INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_USER)
-    except KeyboardInterrupt:
-        say("cxrgaze: stopped. The same command goes on where this one was.")
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit as leaving:
+        if leaving.code == EXIT_INTERRUPTED:
+            say("cxrgaze: stopped. The same command goes on where this one was.")
+        raise

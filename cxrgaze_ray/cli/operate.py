@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
 def demo(
     directory: Annotated[str, typer.Option("--dir", help="Folder to leave everything in.")] = "demo-out",
     images: Annotated[int, typer.Option(min=60, help="Phantoms to train on.")] = 240,
+    unseen: Annotated[int, typer.Option(min=12, help="Phantoms to score.")] = 96,
     seed: Annotated[int, typer.Option(help="Of phantoms and training.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -22,11 +22,14 @@ def demo(
 
     Example: cxrgaze demo --dir demo-out
     """
-    from cxrgaze_ray.demo import run_demo
+    from cxrgaze_ray.demo import DemoHooks, run_demo
 
-    quiet = as_json
-    with bar("Demo", quiet=True):
-        result = run_demo(directory, images=images, seed=seed, say=(lambda _: None) if quiet else say)
+    with bar("Demo", quiet=as_json) as progress:
+        hooks = DemoHooks(
+            say=(lambda _: None) if as_json else say,
+            on_progress=lambda part, done, total: progress.update(done, total, part),
+        )
+        result = run_demo(directory, images=images, unseen=unseen, seed=seed, hooks=hooks)
     show(asdict(result), as_json=as_json, lines=result.lines())
 
 
@@ -52,8 +55,7 @@ def serve(
         wait_ready(file)
         say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends it.")
         say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
-        while not stop.wait(0.5):
-            time.sleep(0)
+        stop.wait()
 
 
 def doctor(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,7 +52,7 @@ def show_(run: RunUri, as_json: Json = False) -> None:
         show({"spec": spec.model_dump(), "pending_shards": len(opened.pending_shards()), "success": done}, as_json=True)
         return
     trained = "" if spec.model.trained else " (UNTRAINED: its answers mean nothing)"
-    rows = [
+    rows: list[list[Any]] = [
         ["archive", spec.request.archive],
         ["model", f"{spec.model.name} {spec.model.version}{trained}"],
         ["engine", spec.engine],
@@ -86,7 +86,8 @@ def report(
     from cxrgaze_ray.storage import open_parent, open_store
 
     opened = Run.open(open_store(run))
-    evaluation = evaluate_run(opened, read_egd(open_store(truth))) if truth else None
+    tables = read_egd(open_store(truth)) if truth else None
+    evaluation = evaluate_run(opened, tables) if tables else None
     store, key = open_parent(out)
-    store.put(key, run_report(opened, evaluation).encode())
+    store.put(key, run_report(opened, evaluation, tables).encode())
     show({"report": out}, as_json=as_json, lines=[f"The report is {out}."])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -70,11 +69,10 @@ def train(
     """
     from cxrgaze_ray.cli.training_settings import read_settings
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.evaluation import evaluate_bundle
+    from cxrgaze_ray.publishing import train_and_publish
     from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
-    from cxrgaze_ray.training.run import run_stages
 
     settings = read_settings(preset, config, phases)
     if dry_run:
@@ -82,7 +80,7 @@ def train(
         return
     opened, ledger = ShardStore.open(store), Registry(open_store(registry))
     with connect(ClusterSettings(address=address)):
-        bundle = run_stages(
+        pin = train_and_publish(
             opened,
             settings,
             ledger,
@@ -90,12 +88,9 @@ def train(
             parent=parent,
             backbone_weights=backbone_weights,
             workers=workers,
+            promote=promote,
             say=(lambda _: None) if as_json else say,
         )
-    bundle = bundle.with_metrics(asdict(evaluate_bundle(bundle, opened, "test")))
-    pin = ledger.publish(bundle, "trained")
-    if promote:
-        ledger.promote(name, pin.version, reason="trained")
     show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published in {registry}."])
 
 
@@ -111,7 +106,7 @@ def evaluate(
     Example: cxrgaze evaluate ./store --model cxrgaze@champion
     """
     from cxrgaze_ray.bundle import read_bundle
-    from cxrgaze_ray.evaluation import evaluate_bundle, evaluation_rows
+    from cxrgaze_ray.evaluation import evaluate_bundle
     from cxrgaze_ray.registry import pin_model
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
@@ -122,8 +117,8 @@ def evaluate(
             read_bundle(open_store(pin.uri)), ShardStore.open(store), split, on_progress=progress.update
         )
     if as_json:
-        show({"model": pin.model_dump(), **asdict(result)}, as_json=True)
+        show({"model": pin.model_dump(), **result.summary()}, as_json=True)
         return
     if not pin.trained:
         say("The model is untrained: its answers mean nothing.")
-    print_table(["metric", "value", "95% interval"], evaluation_rows(result))
+    print_table(["metric", "value", "95% interval"], result.rows())

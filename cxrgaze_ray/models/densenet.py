@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.error import URLError
@@ -18,6 +19,9 @@ CONTRASTIVE_PARTS = (
     "denseblock4",
 )  # fmt: skip
 """Parts of `features` that the contrastive phase trains: all but norm5."""
+
+
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
     if not _is_densenet201(densenet):
         return BackboneReport("fresh", "ImageNet weights are for DenseNet-201; this preset's DenseNet starts fresh.")
     try:
-        state = DenseNet201_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        state = DenseNet201_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError):
         return BackboneReport(
             "fresh",
@@ -90,10 +94,17 @@ def _read(uri: str) -> dict[str, Tensor]:
         ) from error
 
 
+def _modern(name: str) -> str:
+    """Return the name that a tensor has in today's torchvision: the published files still say ``norm.1``."""
+    return _OLD_NAME.sub(r"\1\2.", name)
+
+
 def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
     """Load every tensor under `features.`, or fail naming what does not fit: never a silent partial load."""
-    given = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
+    given = {_modern(name): tensor for name, tensor in state.items() if name.startswith("features.")}
     wanted = {name: tensor for name, tensor in densenet.state_dict().items() if name.startswith("features.")}
+    # files from before PyTorch 0.4.1 have no such counters
+    given |= {name: wanted[name] for name in wanted.keys() - given.keys() if name.endswith("num_batches_tracked")}
     wrong = sorted(set(wanted) ^ set(given)) or sorted(n for n in wanted if wanted[n].shape != given[n].shape)
     if wrong:
         raise UserError(f"The backbone weights do not fit: {len(wrong)} tensors differ, first {wrong[0]}.")

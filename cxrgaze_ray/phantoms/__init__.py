@@ -5,5 +5,6 @@
 """
 
 from cxrgaze_ray.phantoms.anatomy import Phantom, draw
+from cxrgaze_ray.phantoms.archive import GAZE_FOLDER, PhantomReport, Planted, make_archive
 
-__all__ = ["Phantom", "PhantomReport", "draw", "make_archive"]
+__all__ = ["GAZE_FOLDER", "Phantom", "PhantomReport", "Planted", "draw", "make_archive"]

@@ -88,8 +88,8 @@ class _Canvas:
         thickness = max(1, round(width * self.height))
         for curve in curves:
             points = np.stack([curve[:, 0] * self.scale_u + self.width / 2, curve[:, 1] * self.height], axis=1)
-            fixed = np.rint(points * (1 << _SHIFT)).astype(np.int32)[None]
-            cv2.polylines(mask, fixed, False, 255, thickness, cv2.LINE_AA, _SHIFT)
+            fixed = np.rint(points * (1 << _SHIFT)).astype(np.int32)
+            cv2.polylines(mask, [fixed], False, 255, thickness, cv2.LINE_AA, _SHIFT)
         return self._soft(mask, blur)
 
     def polygon(self, outline: NDArray[np.float64], blur: float) -> Floats:
@@ -100,8 +100,8 @@ class _Canvas:
         return self._soft(mask, blur)
 
     def _soft(self, mask: NDArray[np.uint8], blur: float) -> Floats:
-        soft = mask.astype(np.float32) / 255
-        return cv2.GaussianBlur(soft, (0, 0), blur * self.height).astype(np.float32) if blur else soft
+        soft = mask.astype(np.float32) / np.float32(255)
+        return np.asarray(cv2.GaussianBlur(soft, (0, 0), blur * self.height), np.float32) if blur else soft
 
     def blob(self, u: float, v: float, radius_u: float, radius_v: float, power: float = 2.0) -> Floats:
         """Return a bump of height 1 that falls to 1/e at the radii."""
@@ -133,7 +133,7 @@ def draw(
     canvas = _Canvas(rows, columns, body.tilt)
     lungs = _lungs(canvas, body, rng)
     tissue = _torso(canvas, body, rng) - lungs * _lung_air(canvas, rng)
-    tissue += _centre(canvas, body, rng) + _bones(canvas, body, rng) + _vessels(canvas, body, lungs, rng, label)
+    tissue += _centre(canvas, body, rng) + _bones(canvas, body, rng) + _vessels(canvas, lungs, rng, label)
     tissue -= 0.30 * canvas.blob(0.36, body.dome_left + 0.13, 0.16, 0.055, 4) * rng.uniform(0.3, 1)  # stomach bubble
     change, findings = _disease(canvas, body, lungs, rng, label)
     film = _expose(canvas, tissue + change, rng, drift)
@@ -150,7 +150,7 @@ def draw(
 
 def _step(x: Floats) -> Floats:
     """Return a soft step from 0 to 1 (the logistic function, which does not overflow this way)."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
 
 
 def _scaled(point: tuple[float, float], size: tuple[float, float]) -> tuple[float, float]:
@@ -202,7 +202,7 @@ def _torso(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
     wall: Floats = (1.05 * np.sqrt(inside)).astype(np.float32)
     breast = sum(canvas.blob(side * 0.47, 0.70, 0.34, 0.13, 4) for side in (-1, 1)) * rng.uniform(0.0, 0.16)
     belly = 0.55 * _step((v - body.base) / 0.05)
-    return (wall + breast * inside + belly * inside).astype(np.float32)
+    return np.asarray(wall + breast * inside + belly * inside, np.float32)
 
 
 def _lung_outline(body: _Body, side: int) -> NDArray[np.float64]:
@@ -216,7 +216,8 @@ def _lung_outline(body: _Body, side: int) -> NDArray[np.float64]:
             (wall - 0.19, dome + 0.05), (0.42, dome), (0.26, dome + 0.012), (0.12, dome + 0.06), (0.10, 0.55),
         ]
     )  # fmt: skip
-    return _smooth(knots, closed=True) * np.array([side, 1.0])
+    mirrored: NDArray[np.float64] = _smooth(knots, closed=True) * np.array([side, 1.0])
+    return mirrored
 
 
 def _smooth(knots: NDArray[np.float64], *, closed: bool, steps: int = 12) -> NDArray[np.float64]:
@@ -226,10 +227,7 @@ def _smooth(knots: NDArray[np.float64], *, closed: bool, steps: int = 12) -> NDA
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     parts = []
     for i in range(count):
-        if closed:
-            p = [ends[(i + k - 1) % len(ends)] for k in range(4)]
-        else:
-            p = [ends[i + k] for k in range(4)]
+        p = [ends[(i + k - closed) % len(ends)] for k in range(4)]
         parts.append(
             0.5 * (2 * p[1] + (p[2] - p[0]) * t + (2 * p[0] - 5 * p[1] + 4 * p[2] - p[3]) * t**2
                    + (3 * p[1] - p[0] - 3 * p[2] + p[3]) * t**3)
@@ -245,7 +243,7 @@ def _lungs(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
 def _lung_air(canvas: _Canvas, rng: Generator) -> Floats:
     """Return how much tissue a lung takes away: more towards its middle, with a slow mottle."""
     depth = 0.72 + 0.16 * np.exp(-(((np.abs(canvas.u) - 0.45) / 0.30) ** 2)) - 0.10 * (canvas.v - 0.4)
-    return (depth * (1 + 0.05 * _mottle(canvas, rng, 24))).astype(np.float32)
+    return np.asarray(depth * (1 + 0.05 * _mottle(canvas, rng, 24)), np.float32)
 
 
 def _mottle(canvas: _Canvas, rng: Generator, cells: int) -> Floats:
@@ -262,7 +260,7 @@ def _centre(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
     trachea = np.exp(-(((canvas.u - 0.005) / 0.035) ** 4)) * _step((0.36 - canvas.v) / 0.012) * 0.30
     bronchi = [_smooth(np.array([(0.0, 0.36), (s * 0.10, 0.40), (s * 0.17, 0.435)]), closed=False) for s in (-1, 1)]
     airway = trachea + 0.18 * canvas.lines(bronchi, 0.016, 0.004)
-    return (band + spine + knob + _heart(canvas, body) - airway + 0.02 * _mottle(canvas, rng, 12)).astype(np.float32)
+    return np.asarray(band + spine + knob + _heart(canvas, body) - airway + 0.02 * _mottle(canvas, rng, 12), np.float32)
 
 
 def _heart(canvas: _Canvas, body: _Body) -> Floats:
@@ -271,8 +269,9 @@ def _heart(canvas: _Canvas, body: _Body) -> Floats:
     bottom = (body.dome_left + body.dome_right) / 2 + 0.05
     knots = np.array(
         [
-            (-0.08, 0.38), (0.10, 0.38), (0.17, 0.44), (0.55 * left + 0.06, 0.52), (0.90 * left, 0.62), (left, bottom - 0.075),
-            (0.88 * left, bottom), (0.3 * left, bottom + 0.03), (0.6 * right, bottom + 0.01), (right, bottom - 0.09),
+            (-0.08, 0.38), (0.10, 0.38), (0.17, 0.44), (0.55 * left + 0.06, 0.52), (0.90 * left, 0.62),
+            (left, bottom - 0.075), (0.88 * left, bottom), (0.3 * left, bottom + 0.03),
+            (0.6 * right, bottom + 0.01), (right, bottom - 0.09),
             (0.93 * right, bottom - 0.17), (0.75 * right - 0.03, 0.47),
         ]
     )  # fmt: skip
@@ -304,7 +303,9 @@ def _bones(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
         ribs += [_rib(side, v, reach, 0.05 + 0.017 * index) for side in (-1, 1)]
     edges = [rib + np.array([0.0, offset]) for rib in ribs for offset in (-0.0105, 0.0105)]
     bones += strength * (0.095 * canvas.lines(ribs, 0.021, 0.003) + 0.055 * canvas.lines(edges, 0.003, 0.0015))
-    front = [_front_rib(side, 0.20 + 0.085 * index, body.half_width * 0.97) for side in (-1, 1) for index in range(1, 6)]
+    front = [
+        _front_rib(side, 0.20 + 0.085 * index, body.half_width * 0.97) for side in (-1, 1) for index in range(1, 6)
+    ]
     bones += strength * 0.055 * canvas.lines(front, 0.024, 0.004)
     lift = rng.uniform(-0.02, 0.02)
     knots = np.array([(0.07, 0.195), (0.22, 0.165 + lift), (0.42, 0.150 + lift), (0.62, 0.115 + lift), (0.86, 0.105)])
@@ -316,7 +317,7 @@ def _bones(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
     return bones + 0.10 * canvas.lines(blades, 0.012, 0.003)
 
 
-def _vessels(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator, label: int) -> Floats:
+def _vessels(canvas: _Canvas, lungs: Floats, rng: Generator, label: int) -> Floats:
     """Vessels that branch out from the hila and thin towards the wall; congestion feeds the upper ones too."""
     total = np.zeros((canvas.height, canvas.width), np.float32)
     failing = CLASSES[label] == "heart_failure"
@@ -332,7 +333,12 @@ def _vessels(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator, label:
 
 
 def _branch(
-    out: dict[int, list[NDArray[np.float64]]], rng: Generator, start: NDArray[np.float64], side: int, angle: float, order: int
+    out: dict[int, list[NDArray[np.float64]]],
+    rng: Generator,
+    start: NDArray[np.float64],
+    side: int,
+    angle: float,
+    order: int,
 ) -> None:
     length = rng.uniform(0.10, 0.17) * 0.82**order
     t = np.linspace(0, 1, 8)[:, None]
@@ -353,7 +359,7 @@ def _disease(
     if name == "heart_failure":
         return _failure(canvas, body, lungs, rng)
     if name == "pneumonia":
-        return _consolidation(canvas, body, lungs, rng)
+        return _consolidation(canvas, lungs, rng)
     return np.zeros((canvas.height, canvas.width), np.float32), ()
 
 
@@ -377,7 +383,7 @@ def _failure(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator) -> tup
     return change.astype(np.float32), tuple(findings)
 
 
-def _consolidation(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator) -> tuple[Floats, tuple[_Finding, ...]]:
+def _consolidation(canvas: _Canvas, lungs: Floats, rng: Generator) -> tuple[Floats, tuple[_Finding, ...]]:
     """A cloud in one zone of one lung, some subtle, with hints of air-filled bronchi."""
     side = int(rng.choice([-1, 1]))
     zone = rng.choice(3, p=[0.25, 0.3, 0.45])
@@ -400,8 +406,7 @@ def _expose(canvas: _Canvas, tissue: Floats, rng: Generator, drift: float) -> Fl
     total = np.clip(0.86 * tissue + 0.14 * scatter, 0, None)
     dose = rng.uniform(0.85, 1.25) * (1 + 0.5 * drift)
     film = 1 - np.exp(-dose * total)
-    film = (film / film.max()) ** rng.uniform(0.85, 1.2)
-    return film.astype(np.float32)
+    return np.asarray((film / film.max()) ** rng.uniform(0.85, 1.2), np.float32)
 
 
 def _finish(film: Floats, rows: int, columns: int, rng: Generator, drift: float, *, marker: bool) -> Floats:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -19,10 +21,14 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
 )
-from openjpeg.utils import encode_array
 
 _ROOT = "2.25"
-_VENDORS = (("Lumen Imaging", "LX-200"), ("Lumen Imaging", "LX-410"), ("Nordray", "Atlas DR"), ("Ostia Medical", "CR-7"))
+_VENDORS = (
+    ("Lumen Imaging", "LX-200"),
+    ("Lumen Imaging", "LX-410"),
+    ("Nordray", "Atlas DR"),
+    ("Ostia Medical", "CR-7"),
+)
 _DRIFT_VENDOR = ("Helio Systems", "H-9")
 
 
@@ -85,7 +91,7 @@ def stored_values(image: NDArray[np.float32], recipe: Recipe) -> NDArray[np.uint
     """Return stored values of the recipe's bits: a few counts above 0, which is left to padding."""
     top = (1 << recipe.bits) - 1
     values = np.rint(1 + image * (top - 1)) if recipe.photometric == "MONOCHROME2" else np.rint(top - image * (top - 1))
-    return values.astype(np.uint8 if recipe.bits == 8 else np.uint16)
+    return values.astype(np.uint8) if recipe.bits == 8 else values.astype(np.uint16)
 
 
 def dicom_dataset(pixels: NDArray[np.uint8] | NDArray[np.uint16], recipe: Recipe, identity: Identity) -> Dataset:
@@ -143,13 +149,10 @@ def dicom_bytes(dataset: Dataset, transfer_syntax: str) -> bytes:
     meta.ImplementationVersionName = "CXRGAZE"
     dataset.file_meta = meta
     buffer = io.BytesIO()
-    implicit = transfer_syntax == ImplicitVRLittleEndian
-    dcmwrite(buffer, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=True, force_encoding=True)
+    dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
 
 
 def uid_of(text: str) -> str:
-    """Return a UID made of a text's hash, or of its digits where it is a number."""
-    import hashlib
-
+    """Return a UID made of a text's hash."""
     return f"{_ROOT}.{int(hashlib.sha256(text.encode()).hexdigest()[:30], 16)}"

@@ -1,0 +1,50 @@
+# Everything a person runs. `make demo` and `make test` need Python 3.11 to 3.13 and nothing else of ours.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHONS := python3 python3.13 python3.12 python3.11
+SOUND := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+
+help:
+	@echo "make demo       the whole line on phantom radiographs: train, host, score, report (about 5 minutes)"
+	@echo "make test       all tests but the long ones"
+	@echo "make test-long  faults and whole loops"
+	@echo "make check      ruff, mypy, import-linter"
+	@echo "make install    only make $(VENV); demo and test do it too"
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; chosen=; for one in $(PYTHON) $(PYTHONS); do \
+	  if $$one -c '$(SOUND)' >/dev/null 2>&1; then chosen=$$one; break; fi; done; \
+	if [ -z "$$chosen" ]; then \
+	  echo "cxrgaze needs Python 3.11, 3.12 or 3.13 with its venv module; install one (on Debian: python3 python3-venv), or name it: make PYTHON=/path/to/python." >&2; \
+	  exit 2; fi; \
+	[ -x $(BIN)/python ] || $$chosen -m venv $(VENV); \
+	echo "Installing into $(VENV) (2 to 5 minutes the first time)."; \
+	PIP_CONSTRAINT=requirements.lock $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	PIP_CONSTRAINT= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
+	touch $@
+
+demo: $(STAMP)
+	@$(BIN)/cxrgaze demo --dir demo-out
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m long --durations=5
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,3 @@
+from cxrgaze_ray.cli import main
+
+main()

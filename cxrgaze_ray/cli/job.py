@@ -1,0 +1,31 @@
+"""What every file in jobs/ does around its one call: settings in, one line of JSON out, an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from cxrgaze_ray.cluster import set_ray_environment
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.storage import open_parent
+
+Job = TypeVar("Job", bound=Settings)
+
+
+def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoReturn:
+    """Read ``--config``, do the work, print its result as one line of JSON, and exit."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--config", required=True, help="YAML file or s3:// object")
+    set_ray_environment()
+    try:
+        store, key = open_parent(parser.parse_args().config)
+        result = work(settings.from_yaml(store.read_text(key)))
+    except CxrgazeError as error:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
+        sys.exit(error.exit_code)
+    print(json.dumps(result, default=str), flush=True)
+    sys.exit(0)

@@ -1,0 +1,53 @@
+"""From a shard store to a published version: train, evaluate on the test split, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cxrgaze_ray.evaluation import evaluate_bundle
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.training.run import run_stages
+from cxrgaze_ray.training.settings import TrainSettings
+
+
+def train_and_publish(
+    store: ShardStore,
+    settings: TrainSettings,
+    registry: Registry,
+    *,
+    name: str = "cxrgaze",
+    parent: str | None = None,
+    backbone_weights: str | None = None,
+    workers: int = 1,
+    promote: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> ModelPin:
+    """Train every stage and publish the bundle with its metrics on the store's test split.
+
+    Parameters
+    ----------
+    promote
+        Make the new version the champion, without a gate.
+
+    Other parameters are those of `training.run.run_stages`.
+    """
+    bundle = run_stages(
+        store,
+        settings,
+        registry,
+        name=name,
+        parent=parent,
+        backbone_weights=backbone_weights,
+        workers=workers,
+        say=say,
+    )
+    if store.rows("test"):
+        bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test").summary())
+    else:
+        say("The store has no test split: the bundle carries no metrics.")
+    pin = registry.publish(bundle, "trained")
+    if promote:
+        registry.promote(name, pin.version, reason="trained")
+    return pin

@@ -1,0 +1,29 @@
+"""Ray job: archive and gaze to a shard store.  python jobs/ingest.py --config jobs/ingest.yaml"""
+
+from typing import Any
+
+from cxrgaze_ray.cli.job import run_job
+from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.shards import IngestSettings, ingest
+
+
+class IngestJob(Settings):
+    """Contents of ingest.yaml."""
+
+    archive: str
+    gaze: str | None = None
+    out: str
+    workers: int = 2
+    cluster: ClusterSettings = ClusterSettings()
+    settings: IngestSettings = IngestSettings()
+
+
+def work(job: IngestJob) -> dict[str, Any]:
+    with connect(job.cluster, quiet=False):
+        store = ingest(job.archive, job.gaze, job.out, settings=job.settings, workers=job.workers)
+    return {"store": job.out, "sha256": store.info.sha256(), **store.info.counts}
+
+
+if __name__ == "__main__":
+    run_job(IngestJob, work)

@@ -1,0 +1,33 @@
+"""Ray job: score an archive into a run.  python jobs/score.py --config jobs/score.yaml"""
+
+from functools import partial
+from typing import Any
+
+from cxrgaze_ray.cli.job import run_job
+from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.runs import Request
+from cxrgaze_ray.scoring import ScoreSettings, score_archive
+
+
+class ScoreJob(Settings):
+    """Contents of score.yaml."""
+
+    request: Request
+    out: str
+    registry: str
+    cluster: ClusterSettings = ClusterSettings()
+    settings: ScoreSettings = ScoreSettings()
+    retry_failed: bool = False
+
+
+def work(job: ScoreJob) -> dict[str, Any]:
+    connected = partial(connect, job.cluster, quiet=False)
+    outcome = score_archive(
+        job.request, job.out, job.registry, connected, settings=job.settings, retry_failed=job.retry_failed
+    )
+    return {"run": outcome.run.store.uri, **outcome.success.model_dump(exclude={"shards"})}
+
+
+if __name__ == "__main__":
+    run_job(ScoreJob, work)

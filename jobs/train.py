@@ -1,0 +1,39 @@
+"""Ray job: train the phases and publish the bundle.  python jobs/train.py --config jobs/train.yaml"""
+
+from typing import Any
+
+from cxrgaze_ray.cli.job import run_job
+from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.publishing import train_and_publish
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.training.settings import Preset, TrainSettings
+
+
+class TrainJob(Settings):
+    """Contents of train.yaml; `settings` go over the preset's."""
+
+    store: str
+    registry: str
+    preset: Preset = "full"
+    name: str = "cxrgaze"
+    workers: int = 1
+    promote: bool = False
+    cluster: ClusterSettings = ClusterSettings()
+    settings: dict[str, Any] = {}
+
+
+def work(job: TrainJob) -> dict[str, Any]:
+    settings, registry = TrainSettings.for_preset(job.preset, **job.settings), Registry(open_store(job.registry))
+    store = ShardStore.open(job.store)
+    with connect(job.cluster, quiet=False):
+        pin = train_and_publish(
+            store, settings, registry, name=job.name, workers=job.workers, promote=job.promote, say=print
+        )
+    return pin.model_dump()
+
+
+if __name__ == "__main__":
+    run_job(TrainJob, work)
