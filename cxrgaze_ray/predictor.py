@@ -15,6 +15,7 @@ from torch.nn import functional
 from cxrgaze_ray.bundle import Bundle, BundleInfo, golden_image
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.models.gazenet import GazeNet
+from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.preprocess import to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 
@@ -92,23 +93,6 @@ def _native_dtype(device: str) -> Literal["float32", "bfloat16", "float16"]:
 def limit_threads(threads: int | None) -> None:
     """Set the CPU threads of a forward pass in this process; None takes every core it may run on."""
     torch.set_num_threads(threads or torch.multiprocessing.cpu_count())
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers for B images.
-
-    Attributes
-    ----------
-    logits_BK, probabilities_BK
-        float32, in the order of `schemas.CLASSES`.
-    saliency_BHW
-        float32 density at 640x512, summing to 1 an image.
-    """
-
-    logits_BK: NDArray[np.float32]
-    probabilities_BK: NDArray[np.float32]
-    saliency_BHW: NDArray[np.float32]
 
 
 class Predictor:

@@ -7,7 +7,7 @@ from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.runs import Request
-from cxrgaze_ray.scoring import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 
 
 class ScoreJob(Settings):

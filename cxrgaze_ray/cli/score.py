@@ -16,7 +16,7 @@ from cxrgaze_ray.errors import EXIT_STRICT, Interrupted
 
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import Request
-    from cxrgaze_ray.scoring import Outcome
+    from cxrgaze_ray.scoring.driver import Outcome
 
 
 def score(
@@ -56,7 +56,7 @@ def score(
 
 def _run(request: Request, out: str, registry: str, address: str | None, *, quiet: bool, **flags: Any) -> Outcome:
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.scoring import Progress, score_archive
+    from cxrgaze_ray.scoring.driver import Progress, score_archive
 
     with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt() as stop:
 
@@ -81,7 +81,7 @@ def _run(request: Request, out: str, registry: str, address: str | None, *, quie
 
 
 def _estimate(request: Request, registry: str, as_json: bool) -> None:
-    from cxrgaze_ray.scoring import estimate
+    from cxrgaze_ray.scoring.estimate import estimate
 
     found = estimate(request, registry)
     lines = [

@@ -1,6 +1,7 @@
-"""Score an archive: Ray Data reads the plan and decodes, Serve scores, the driver commits shards."""
+"""Score an archive: Ray Data reads the plan and decodes, Serve scores, the driver commits shards.
 
-from cxrgaze_ray.scoring.driver import Outcome, Progress, ScoreSettings, score_archive
-from cxrgaze_ray.scoring.estimate import Estimate, estimate
+Read in this order: `planning` (which run a command means), `pipeline` (the two stages between plan and rows),
+`decode`, `score`, `driver` (gathers rows into shards, commits them), `estimate` (what it would take).
 
-__all__ = ["Estimate", "Outcome", "Progress", "ScoreSettings", "estimate", "score_archive"]
+Nothing is imported here: decoding workers load this package, and need no torch.
+"""

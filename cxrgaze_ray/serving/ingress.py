@@ -23,7 +23,7 @@ from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
-from cxrgaze_ray.predictor import Predictions
+from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason

@@ -17,7 +17,8 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import BundleError
-from cxrgaze_ray.predictor import Engine, Predictions, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.predictor import Engine, Predictor, limit_threads, plan_engine
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.storage import open_store

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,13 +37,14 @@ class Hooks:
     wrap
         Makes a stage's module train over all workers (DDP), or returns it as it is.
     report
-        Called after every epoch, by every rank, with the epoch's metrics and the checkpoint.
+        Called after every epoch, by every rank, with the epoch's metrics, a function that makes the checkpoint, and
+        whether the stage ends here: then a checkpoint must be kept.
     device
         Where to compute.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
-    report: Callable[[dict[str, Any], Checkpoint], None] = lambda _metrics, _checkpoint: None
+    report: Callable[[dict[str, Any], Callable[[], Checkpoint], bool], None] = lambda _metrics, _make, _ends: None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -115,11 +117,14 @@ class _Stage:
             standing, improved = self._advance(standing, losses, time.perf_counter() - started)
             if improved:
                 best = snapshot(self.network)
-            rng = torch.get_rng_state()
-            checkpoint = Checkpoint(standing, snapshot(self.network), best, optimiser_state(self.optimiser), rng)
-            self.hooks.report(standing.history[-1], checkpoint)
+            make = partial(self._checkpoint, standing, best)
+            self.hooks.report(standing.history[-1], make, self._finished(standing))
         hand_over(self.network, best)
         return standing
+
+    def _checkpoint(self, standing: Standing, best: dict[str, Tensor]) -> Checkpoint:
+        rng = torch.get_rng_state()
+        return Checkpoint(standing, snapshot(self.network), best, optimiser_state(self.optimiser), rng)
 
     def _finished(self, standing: Standing) -> bool:
         out_of_patience = standing.epoch - standing.best_epoch >= self.settings.patience

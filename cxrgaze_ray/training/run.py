@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,9 @@ from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoi
 from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, rows_of
 from cxrgaze_ray.training.loop import Hooks, run_loop
 from cxrgaze_ray.training.settings import TrainSettings
+
+CHECKPOINT_S = 5.0
+"""Least time between checkpoints within a stage: epochs on cached features take milliseconds."""
 
 _GOLDEN_SEEDS = (1, 2)
 _BOARD = "cxrgaze-training-board"
@@ -147,7 +151,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
     hooks = Hooks(
         wrap=wrap if place.world > 1 else lambda module: module,
-        report=partial(_report, place.rank),
+        report=_Reporter(place.rank),
         device=ray.train.torch.get_device(),
     )
     resume = ray.train.get_checkpoint()
@@ -171,19 +175,29 @@ def _rows(split: str) -> Any:
     return rows_of(shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1))
 
 
-def _report(rank: int, metrics: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Tell Ray Train, the metrics endpoint and the user's terminal of a finished epoch."""
-    if rank != 0:
-        ray.train.report(metrics)
-        return
-    stage = metrics["stage"]
-    telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
-    for split in ("train", "validation"):
-        telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
-    ray.get_actor(_BOARD).put.remote(epoch_line(metrics))
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder), checkpoint)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+class _Reporter:
+    """Tells Ray Train, the metrics endpoint and the user's terminal of finished epochs."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._kept = time.monotonic()
+
+    def __call__(self, metrics: dict[str, Any], make: Callable[[], Checkpoint], stage_ends: bool) -> None:
+        if self._rank != 0:
+            ray.train.report(metrics)
+            return
+        stage = metrics["stage"]
+        telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
+        for split in ("train", "validation"):
+            telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
+        ray.get_actor(_BOARD).put.remote(epoch_line(metrics))
+        if not stage_ends and time.monotonic() - self._kept < CHECKPOINT_S:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write_checkpoint(Path(folder), make())
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        self._kept = time.monotonic()
 
 
 def epoch_line(metrics: dict[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""First stage: plan rows to rows with facts, and the model images of those that can be read. Loads no torch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.manifest import fetch_listed
+from cxrgaze_ray.runs import Run
+from cxrgaze_ray.schemas import FACT_FIELDS, RESULT
+from cxrgaze_ray.storage import open_store
+
+ROWS, IMAGES = "rows", "images"
+"""Columns between the stages, one row a chunk: result rows so far as Arrow IPC, and uint16 pixels, image by image."""
+
+_FACTS = [name for name, _ in FACT_FIELDS]
+
+
+class DecodeChunk:
+    """Fetch and decode the images of a chunk, one at a time; what can't be decoded becomes a row with a reason."""
+
+    def __init__(self, run_uri: str, chunks: NDArray[np.int64], narrow: dict[int, list[int]]) -> None:
+        run = Run.open(open_store(run_uri))
+        self._spec = run.spec
+        self._plan = run.plan()
+        self._chunks = chunks
+        self._narrow = narrow
+        self._decoder = Decoder(run.spec.profile, frontal_only=run.spec.request.options.view == "frontal")
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        out = [self._decode_chunk(int(self._chunks[index])) for index in batch["id"].to_pylist()]
+        return pa.table({ROWS: [rows for rows, _ in out], IMAGES: [images for _, images in out]})
+
+    def _decode_chunk(self, chunk: int) -> tuple[bytes, bytes]:
+        start = chunk * self._spec.chunk_rows
+        rows, images = [], []
+        for planned in self._plan.slice(start, self._spec.chunk_rows).to_pylist():
+            if planned["position"] not in self._narrow.get(planned["shard"], (planned["position"],)):
+                continue
+            row, image = self._decode_row(planned)
+            rows.append(row)
+            images += [image] if image is not None else []
+        table = pa.Table.from_pylist(rows, schema=RESULT)
+        return table_to_ipc(table), b"".join(image.tobytes() for image in images)
+
+    def _decode_row(self, planned: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint16] | None]:
+        row = {name: planned[name] for name in ("shard", "position", "image_id", "subject_id", "study_id")}
+        started = time.perf_counter()
+        try:
+            decoded = self._decoder.decode(fetch_listed(planned))
+        except RadiographError as error:
+            facts = {"view_position": planned["view_position"], "view_source": planned["view_source"]}
+            return row | facts | {"reason_code": str(error.reason), "detail": error.message}, None
+        telemetry.record(telemetry.DECODE_SECONDS, time.perf_counter() - started, job="score")
+        facts = dict(decoded.facts)
+        if facts["view_source"] in (None, "unknown") and planned["view_position"]:
+            facts |= {"view_position": planned["view_position"], "view_source": planned["view_source"]}
+        return row | {name: facts[name] for name in _FACTS} | {"affine": asdict(decoded.affine)}, decoded.pixels
+
+
+def table_to_ipc(table: pa.Table) -> bytes:
+    """Return a table as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
