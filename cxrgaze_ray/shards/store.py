@@ -95,12 +95,11 @@ class ShardStore:
             table = pq.read_table(io.BytesIO(self.store.get(shard.name)), schema=schemas.STORE_SHARD)
             yield table.filter(pc.equal(table["split"], split))
 
-    def dataset(self, split: str, columns: list[str]) -> ray.data.Dataset:
-        """Return some columns of a split as a Ray dataset."""
+    def dataset(self, columns: list[str]) -> ray.data.Dataset:
+        """Return some columns of every row as a Ray dataset."""
         filesystem, root = self.store.filesystem()
         paths = [f"{root}/{shard.name}" for shard in self.info.shards if shard.rows]
-        dataset = ray.data.read_parquet(paths, filesystem=filesystem, columns=[*columns, "split"])
-        return dataset.filter(expr=ray.data.expressions.col("split") == split).select_columns(columns)
+        return ray.data.read_parquet(paths, filesystem=filesystem, columns=columns)
 
     def rows(self, split: str) -> int:
         """Return how many images a split has."""

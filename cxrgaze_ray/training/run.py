@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed as dist
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load, save
@@ -28,7 +30,7 @@ from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
-from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, rows_of
+from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, Row, rows_of
 from cxrgaze_ray.training.loop import Hooks, run_loop
 from cxrgaze_ray.training.settings import TrainSettings
 
@@ -36,6 +38,7 @@ CHECKPOINT_S = 5.0
 """Least time between checkpoints within a stage: epochs on cached features take milliseconds."""
 
 _GOLDEN_SEEDS = (1, 2)
+_DATASET = "store"
 _BOARD = "cxrgaze-training-board"
 
 
@@ -117,7 +120,7 @@ def _trainer(store: ShardStore, config: dict[str, Any], work: Store, run_name: s
         train_loop_per_worker,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **_gpu(gpus)}),
-        datasets={split: store.dataset(split, COLUMNS) for split in ("train", "validation")},
+        datasets={_DATASET: store.dataset([*COLUMNS, "split"])},
         # every rank reads all rows and keeps its share: a split of the stream would drop the rows that do not divide
         dataset_config=DataConfig(datasets_to_split=[]),
         run_config=RunConfig(
@@ -147,7 +150,8 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // place.world))
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
-    train, validation = (Feed(_rows(split), place, settings.seed) for split in ("train", "validation"))
+    rows = _rows()
+    train, validation = (Feed(rows[split], place, settings.seed) for split in ("train", "validation"))
     wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
     hooks = Hooks(
         wrap=wrap if place.world > 1 else lambda module: module,
@@ -170,9 +174,14 @@ def _read_state(uri: str) -> dict[str, torch.Tensor]:
     return load(store.get(key))
 
 
-def _rows(split: str) -> Any:
-    shard = ray.train.get_dataset_shard(split)
-    return rows_of(shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1))
+def _rows() -> dict[str, list[Row]]:
+    """Read all splits in one pass: a pass costs seconds to start, however few rows it yields."""
+    rows: dict[str, list[Row]] = {"train": [], "validation": []}
+    shard = ray.train.get_dataset_shard(_DATASET)
+    for table in shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1):
+        for split in ("train", "validation"):
+            rows[split] += rows_of([table.filter(pc.equal(table["split"], split))])
+    return rows
 
 
 class _Reporter:
@@ -183,21 +192,34 @@ class _Reporter:
         self._kept = time.monotonic()
 
     def __call__(self, metrics: dict[str, Any], make: Callable[[], Checkpoint], stage_ends: bool) -> None:
-        if self._rank != 0:
-            ray.train.report(metrics)
+        if self._rank == 0:
+            self._tell(metrics)
+        if not self._due(stage_ends):
             return
-        stage = metrics["stage"]
-        telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
-        for split in ("train", "validation"):
-            telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
-        ray.get_actor(_BOARD).put.remote(epoch_line(metrics))
-        if not stage_ends and time.monotonic() - self._kept < CHECKPOINT_S:
+        if self._rank != 0:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
             write_checkpoint(Path(folder), make())
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
         self._kept = time.monotonic()
+
+    def _due(self, stage_ends: bool) -> bool:
+        """Say whether to report, the same on every rank: `report` is a barrier, and takes a second or two."""
+        due = stage_ends or time.monotonic() - self._kept >= CHECKPOINT_S
+        if not dist.is_initialized():
+            return due
+        flag = torch.tensor([int(due)], device=ray.train.torch.get_device())
+        dist.broadcast(flag, 0)
+        return bool(flag.item())
+
+    @staticmethod
+    def _tell(metrics: dict[str, Any]) -> None:
+        stage = metrics["stage"]
+        telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
+        for split in ("train", "validation"):
+            telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
+        ray.get_actor(_BOARD).put.remote(epoch_line(metrics))
 
 
 def epoch_line(metrics: dict[str, Any]) -> str:
