@@ -93,8 +93,8 @@ _PAPER: dict[str, dict[str, Any]] = {
 _SMALL: dict[str, dict[str, Any]] = {name: {**values, "lr": 5e-4, "epochs": 30} for name, values in _PAPER.items()}
 _TINY: dict[str, dict[str, Any]] = {
     "contrastive": {"batch": 32, "lr": 5e-4, "epochs": 6, "patience": 3},
-    "encoder": {"batch": 16, "lr": 3e-4, "epochs": 14, "patience": 6},
-    "saliency": {"batch": 8, "lr": 2e-3, "epochs": 12, "patience": 4},
+    "encoder": {"batch": 8, "lr": 2e-4, "epochs": 14, "patience": 6},
+    "saliency": {"batch": 8, "lr": 2e-3, "epochs": 10, "patience": 4},
     "classifier": {"batch": 16, "lr": 2e-3, "epochs": 40, "patience": 10},
 }
 _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {"full": _PAPER, "small": _SMALL, "tiny": _TINY}
