@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -75,7 +76,9 @@ def list_archive(uri: str) -> Manifest:
     objects, skipped = _inputs(store)
     if not objects and open_parent(uri)[0].exists(open_parent(uri)[1]):
         store, objects = open_parent(uri)[0], [_require(open_parent(uri))]
-    listed = _record_list(store)
+        listed = {key: ids for key, ids in _record_list(store).items() if key == objects[0].key}
+    else:
+        listed = _record_list(store)
     rows = [_row(store, info, listed.get(info.key)) for info in objects]
     present = {info.key for info in objects}
     rows += [_absent(store, key, ids) for key, ids in listed.items() if key not in present]
@@ -153,8 +156,11 @@ def _record_list(store: Store) -> dict[str, tuple[str, str, str]]:
 def _read_csv(store: Store, name: str, columns: list[str]) -> pa.Table:
     data = store.get(name)
     if name.endswith(".gz"):
-        with gzip.open(io.BytesIO(data)) as unpacked:
-            data = unpacked.read(_MAX_LIST_BYTES + 1)
+        try:
+            with gzip.open(io.BytesIO(data)) as unpacked:
+                data = unpacked.read(_MAX_LIST_BYTES + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{name} can't be unpacked.", "Copy it again from its source.") from error
         if len(data) > _MAX_LIST_BYTES:
             raise UserError(f"{name} unpacks to more than a list of files can be.", "Check the file.")
     options = pacsv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=columns)
