@@ -101,7 +101,10 @@ def _studies(sheet: pa.Table) -> dict[str, Study]:
 
 
 def _study(row: dict[str, Any]) -> Study:
-    marked = [index for index, name in enumerate(_LABELS) if row[name] and float(row[name]) == 1]
+    try:
+        marked = [index for index, name in enumerate(_LABELS) if row[name] and float(row[name]) == 1]
+    except ValueError as error:
+        raise UserError("master_sheet.csv marks a class with something else than 0 or 1.", "Check the file.") from error
     return Study(
         image_id=row["dicom_id"],
         subject_id=str(row["patient_id"]).lstrip("p"),
@@ -111,7 +114,10 @@ def _study(row: dict[str, Any]) -> Study:
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = pc.fill_null(pc.cast(column, pa.float64()), float("nan")).to_numpy()
+    try:
+        values: NDArray[np.float64] = pc.fill_null(pc.cast(column, pa.float64()), float("nan")).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise UserError("eye_gaze.csv has a coordinate that is no number.", "Check the file.") from error
     return values
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,11 +73,18 @@ def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "pap
 
 
 def _blur(counts: NDArray[np.float64], profile: GazeProfile, affine: Affine) -> NDArray[np.float64]:
-    kernel_x, kernel_y = _kernel(profile, affine.scale_x), _kernel(profile, affine.scale_y)
-    reach_x, reach_y = len(kernel_x) // 2, len(kernel_y) // 2
-    mirrored = np.pad(counts, ((reach_y, reach_y), (reach_x, reach_x)), mode="symmetric")
-    blurred = np.asarray(cv2.sepFilter2D(mirrored, -1, kernel_x, kernel_y), np.float64)
-    return blurred[reach_y : reach_y + counts.shape[0], reach_x : reach_x + counts.shape[1]]
+    down, across = (_kernel(profile, scale) for scale in (affine.scale_y, affine.scale_x))
+    blurred: NDArray[np.float64] = _matrix(down, counts.shape[0]) @ counts @ _matrix(across, counts.shape[1]).T
+    return blurred
+
+
+def _matrix(kernel: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return the matrix that blurs an axis mirrored at both ends: its cost does not grow with the kernel."""
+    reach, period = len(kernel) // 2, 2 * size
+    wrapped = np.bincount(np.arange(-reach, reach + 1) % period, kernel, period)
+    to, from_ = np.ogrid[:size, :size]
+    matrix: NDArray[np.float64] = wrapped[(from_ - to) % period] + wrapped[(-1 - from_ - to) % period]
+    return matrix
 
 
 def _kernel(profile: GazeProfile, scale: float) -> NDArray[np.float64]:

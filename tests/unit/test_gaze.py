@@ -1,0 +1,277 @@
+"""Eye tracking tables are read as they were written, and gaze becomes a density where the reader looked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from cxrgaze_ray.errors import ConfigError, RadiographError, StoreNotFound, UserError
+from cxrgaze_ray.gaze.egd import ID_LENGTH, EgdTables, read_egd
+from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.phantoms.scanpath import Scanpath
+from cxrgaze_ray.phantoms.tables import calibration_rows, csv_bytes, fixation_table, gaze_table, master_row
+from cxrgaze_ray.preprocess import fit
+from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
+from cxrgaze_ray.storage import LocalStore
+
+ONE, TWO, THREE = ("a" * ID_LENGTH, "b" * ID_LENGTH, "c" * ID_LENGTH)
+SIZE = (1000, 900)
+MASTER = "dicom_id,study_id,patient_id,Normal,CHF,pneumonia\n"
+GAZE = "DICOM_ID,X_ORIGINAL,Y_ORIGINAL\n"
+
+
+def scanpath(seed: int, count: int = 50) -> Scanpath:
+    rng = np.random.default_rng(seed)
+    return Scanpath(rng.uniform(0, SIZE, (count, 2)), np.repeat(np.arange(count // 10) + 1, 10))
+
+
+def master(image_id: str, label: int) -> dict[str, object]:
+    return master_row(image_id, "10000032", "50414267", label, "files/x.dcm", "F", 60)
+
+
+def tables(folder: Path, sheet: bytes | str, gaze: bytes | str) -> EgdTables:
+    store = LocalStore(str(folder))
+    for name, data in (("master_sheet.csv", sheet), ("eye_gaze.csv", gaze)):
+        store.put(name, data.encode() if isinstance(data, str) else data)
+    return read_egd(store)
+
+
+def written(folder: Path) -> tuple[EgdTables, dict[str, Scanpath]]:
+    """Write two images' tables, rows of the second one before those of the first."""
+    paths = {TWO: scanpath(2), ONE: scanpath(1, 30)}
+    gaze = [gaze_table(name, path, SIZE, number) for number, (name, path) in enumerate(paths.items())]
+    rows = pa.concat_tables([calibration_rows(gaze[0]), *gaze])
+    sheet = pa.Table.from_pylist([master(ONE, 1), master(TWO, 2), master(THREE, 0)])
+    return tables(folder, csv_bytes(sheet), csv_bytes(rows)), paths
+
+
+def test_tables_hold_what_was_written(tmp_path: Path) -> None:
+    found, paths = written(tmp_path)
+    assert found.images_with_gaze == {ONE, TWO}
+    for name, path in paths.items():
+        np.testing.assert_allclose(found.samples(name), path.samples, atol=0.051)
+    assert {name: study.label for name, study in found.studies.items()} == {ONE: 1, TWO: 2, THREE: 0}
+    study = found.studies[ONE]
+    assert (study.image_id, study.subject_id, study.study_id) == (ONE, "10000032", "50414267")
+
+
+def test_rows_are_counted(tmp_path: Path) -> None:
+    found, _ = written(tmp_path)
+    assert found.counts == {
+        "gaze_rows": 85,
+        "gaze_rows_malformed_id": 5,
+        "images_with_gaze": 2,
+        "images_in_sheet": 3,
+        "gaze_without_study": 0,
+        "study_without_gaze": 1,
+        "studies_without_label": 0,
+    }
+
+
+def test_shut_eyes_are_off_the_image(tmp_path: Path) -> None:
+    path = scanpath(3)
+    path.samples[::2] = np.nan
+    sheet = csv_bytes(pa.Table.from_pylist([master(ONE, 0)]))
+    samples = tables(tmp_path, sheet, csv_bytes(gaze_table(ONE, path, SIZE, 0))).samples(ONE)
+    assert (samples[::2] < 0).all()
+    np.testing.assert_allclose(samples[1::2], path.samples[1::2], atol=0.051)
+
+
+def test_an_unknown_image_has_no_samples(tmp_path: Path) -> None:
+    assert written(tmp_path)[0].samples("unknown").shape == (0, 2)
+
+
+def test_samples_keep_their_order_and_empty_cells_are_nan(tmp_path: Path) -> None:
+    gaze = GAZE + "".join(f"{name},{x},{x + 0.5}\n" for x in range(200) for name in (TWO, ONE)) + f"{ONE},,7\n"
+    samples = tables(tmp_path, MASTER, gaze).samples(ONE)
+    np.testing.assert_array_equal(samples[:200, 1], np.arange(200))
+    np.testing.assert_array_equal(samples[:200, 0], np.arange(200) + 0.5)
+    np.testing.assert_array_equal(samples[200], [7, np.nan])
+
+
+def test_malformed_ids_are_counted_and_left_out(tmp_path: Path) -> None:
+    rows = [f"{ONE},1,2", "calibration,1,2", f"{ONE[:-1]},1,2", f"{ONE}x,1,2", ",1,2"]
+    found = tables(tmp_path, MASTER, GAZE + "\n".join(rows) + "\n")
+    assert (found.counts["gaze_rows"], found.counts["gaze_rows_malformed_id"]) == (5, 4)
+    assert found.images_with_gaze == {ONE}
+    assert found.counts["gaze_without_study"] == 1
+
+
+def test_reports_may_span_lines(tmp_path: Path) -> None:
+    header = MASTER.replace("Normal", "report,Normal")
+    sheet = f'{header}{ONE},s1,2,"Clear.\n\nNo ""acute"", finding\n",1,0,0\n{TWO},s3,4,"One line",0,0,1\n'
+    studies = tables(tmp_path, sheet, GAZE).studies
+    assert {name: study.label for name, study in studies.items()} == {ONE: 0, TWO: 2}
+
+
+@pytest.mark.parametrize(
+    ("marks", "label"),
+    [("1,0,0", 0), ("0,1,0", 1), ("0,0,1", 2), ("1.0,0.0,0.0", 0), ("0,0,0", None), ("1,0,1", None), (",,", None)],
+)
+def test_a_label_needs_exactly_one_mark(tmp_path: Path, marks: str, label: int | None) -> None:
+    found = tables(tmp_path, f"{MASTER}{ONE},s1,p2,{marks}\n", GAZE)
+    assert found.studies[ONE].label == label
+    assert found.counts["studies_without_label"] == (label is None)
+
+
+@pytest.mark.parametrize("mark", ["yes", "1;0"])
+def test_a_mark_that_is_no_number_is_a_user_error(tmp_path: Path, mark: str) -> None:
+    with pytest.raises(UserError, match="master_sheet"):
+        tables(tmp_path, f"{MASTER}{ONE},s1,p2,{mark},0,0\n", GAZE)
+
+
+def test_a_coordinate_that_is_no_number_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="eye_gaze"):
+        tables(tmp_path, MASTER, f"{GAZE}{ONE},left,2\n")
+
+
+@pytest.mark.parametrize("name", ["master_sheet.csv", "eye_gaze.csv"])
+@pytest.mark.parametrize("data", [b"a,b\n1,2\n", b"", b"\xff\xfe\x00"])
+def test_missing_columns_are_a_user_error(tmp_path: Path, name: str, data: bytes) -> None:
+    store = LocalStore(str(tmp_path))
+    store.put("master_sheet.csv", MASTER.encode())
+    store.put("eye_gaze.csv", GAZE.encode())
+    store.put(name, data)
+    with pytest.raises(UserError, match=name):
+        read_egd(store)
+
+
+def test_a_missing_table_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFound, match="master_sheet"):
+        read_egd(LocalStore(str(tmp_path)))
+
+
+def points(*places: tuple[float, float]) -> NDArray[np.float64]:
+    return np.array(places, np.float64)
+
+
+def moments(density: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the standard deviation, y and x, in model pixels with centres at +0.5."""
+    grid = np.mgrid[0 : density.shape[0], 0 : density.shape[1]] + 0.5
+    mass = density.astype(np.float64)
+    mean = (grid * mass).sum(axis=(1, 2))
+    spread = np.sqrt(((grid - mean[:, None, None]) ** 2 * mass).sum(axis=(1, 2)))
+    return mean, spread
+
+
+def content(density: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
+    top, left = round(affine.offset_y), round(affine.offset_x)
+    height, width = affine.content_size
+    return density[top : top + height, left : left + width]
+
+
+@pytest.mark.parametrize("size", [(2500, 2000), (3000, 1500), (1500, 3000)])
+@pytest.mark.parametrize("profile", ["paper", "dataset"])
+def test_the_peak_is_where_the_reader_looked(size: tuple[int, int], profile: str) -> None:
+    affine = fit(*size)
+    looked = (0.4 * size[0], 0.6 * size[1])
+    density = gaze_map(points(looked), affine, profile)
+    assert density.shape == (HEIGHT, WIDTH)
+    assert density.dtype == np.float32
+    assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
+    assert density.min() >= 0
+    peak = np.array(np.unravel_index(density.argmax(), density.shape)) + 0.5
+    np.testing.assert_allclose(peak, affine.to_model(*looked), atol=1)
+
+
+def test_more_samples_weigh_more() -> None:
+    affine = fit(2500, 2000)
+    density = gaze_map(points(*[(600, 500)] * 3, (1900, 1500)), affine)
+    first, second = (density[int(y * affine.scale_y), int(x * affine.scale_x)] for y, x in ((600, 500), (1900, 1500)))
+    assert first / second == pytest.approx(3, rel=1e-3)
+
+
+@pytest.mark.parametrize("astray", [(-1, 5), (5, -0.01), (2500, 5), (5, 2000), (np.nan, np.nan), (5, np.nan), (-1, -1)])
+def test_points_off_the_image_are_ignored(astray: tuple[float, float]) -> None:
+    affine = fit(2500, 2000)
+    expected = gaze_map(points((1000, 900)), affine)
+    np.testing.assert_array_equal(gaze_map(points((1000, 900), astray), affine), expected)
+    with pytest.raises(RadiographError) as error:
+        gaze_map(points(astray, astray), affine)
+    assert error.value.reason == Reason.NO_GAZE_IN_IMAGE
+
+
+def test_no_points_are_no_gaze() -> None:
+    with pytest.raises(RadiographError) as error:
+        gaze_map(np.zeros((0, 2)), fit(2500, 2000))
+    assert error.value.reason == Reason.NO_GAZE_IN_IMAGE
+
+
+@pytest.mark.parametrize("size", [(3000, 1500), (1500, 3000), (2500, 2000)])
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0.5), (0.5, 1)])
+def test_no_mass_leaks_off_the_edge(size: tuple[int, int], corner: tuple[float, float]) -> None:
+    affine = fit(*size)
+    looked = tuple(min(share * length, length - 0.01) for share, length in zip(corner, size, strict=True))
+    density = gaze_map(points((looked[0], looked[1])), affine)
+    inside = content(density, affine)
+    assert inside.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
+    # all of it mirrored back, not rescaled from what a cut would leave: the corner of a mirrored Gaussian is its peak
+    assert np.unravel_index(inside.argmax(), inside.shape) == tuple(
+        min(int(share * length), length - 1) for share, length in zip(corner, inside.shape, strict=True)
+    )
+
+
+def test_a_point_at_the_edge_is_mirrored_not_cut() -> None:
+    affine = fit(2500, 2000)
+    middle, edge = (gaze_map(points((1250, x)), affine) for x in (1000.0, 0.0))
+    assert edge.max() / middle.max() == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(2500, 2000), (3000, 1800), (1800, 2400)])
+def test_the_width_is_sigma_in_source_pixels(size: tuple[int, int]) -> None:
+    affine = fit(*size)
+    _, spread = moments(gaze_map(points((size[0] / 2, size[1] / 2)), affine))
+    np.testing.assert_allclose(spread / [affine.scale_y, affine.scale_x], 75.5, rtol=0.02)
+
+
+def test_the_width_follows_each_axis_scale() -> None:
+    affine = Affine(scale_y=0.3, scale_x=0.15, offset_y=0, offset_x=0, rows=2000, columns=3000)
+    _, spread = moments(gaze_map(points((1000, 1500)), affine))
+    np.testing.assert_allclose(spread, [75.5 * 0.3, 75.5 * 0.15], rtol=0.02)
+
+
+def test_the_data_sets_profile_is_wider() -> None:
+    affine = fit(3000, 2400)
+    spreads = [moments(gaze_map(points((1500, 1200)), affine, name))[1] for name in ("paper", "dataset")]
+    np.testing.assert_allclose(spreads[1] / spreads[0], 150 / 75.5, rtol=0.03)
+
+
+def test_a_gaussian_wider_than_the_image_is_mirrored_again_and_again() -> None:
+    density = content(gaze_map(points((30, 40)), fit(100, 80), "dataset"), fit(100, 80))
+    assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
+    assert density.max() / density.min() == pytest.approx(1, abs=0.05)
+
+
+def test_moved_points_move_the_map() -> None:
+    affine = fit(2560, 2048)  # four source pixels a model pixel
+    looked = np.random.default_rng(0).uniform((1000, 800), (1400, 1100), (40, 2))
+    before, after = (gaze_map(looked + moved, affine) for moved in points((0, 0), (4 * 30, -4 * 20)))
+    np.testing.assert_allclose(after, np.roll(before, (30, -20), (0, 1)), atol=1e-9)
+
+
+def test_the_centre_of_mass_is_the_points() -> None:
+    affine = fit(2560, 2048)
+    looked = np.random.default_rng(1).uniform((900, 700), (1600, 1300), (200, 2))
+    mean, _ = moments(gaze_map(looked, affine))
+    np.testing.assert_allclose(mean, affine.to_model(*looked.mean(axis=0)), atol=0.2)
+
+
+def test_an_unknown_profile_is_named() -> None:
+    with pytest.raises(ConfigError, match="profile wide"):
+        gaze_map(points((1, 1)), fit(10, 10), "wide")
+
+
+def test_fixations_are_means_and_durations() -> None:
+    path = scanpath(5)
+    path.samples[:3] = np.nan
+    path.samples[10:20] = np.nan  # a whole fixation with shut eyes
+    rows: list[dict[str, Any]] = fixation_table(ONE, path, SIZE, 0).to_pylist()
+    assert [row["FPOGID"] for row in rows] == [1, 3, 4, 5]
+    assert rows[0]["FPOGD"] == pytest.approx(10 / 60, abs=1e-4)
+    means = [path.samples[3:10].mean(axis=0), *(path.samples[i : i + 10].mean(axis=0) for i in (20, 30, 40))]
+    np.testing.assert_allclose([[row["Y_ORIGINAL"], row["X_ORIGINAL"]] for row in rows], means, atol=0.051)
