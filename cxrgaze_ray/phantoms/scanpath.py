@@ -34,7 +34,7 @@ class Scanpath:
 
 
 def look(phantom: Phantom, rng: Generator) -> Scanpath:
-    """Read a phantom: a tour of most landmarks, with returns to every finding, 8 to 20 s in all."""
+    """Read a phantom: a tour of most landmarks, with returns to every finding: 2 to 11 s in all."""
     rows, columns = phantom.image.shape
     spread = 0.018 * rows
     targets = [phantom.landmarks[name] for name in _TOUR if rng.random() < 0.85]
