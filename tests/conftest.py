@@ -114,12 +114,20 @@ def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
     raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def s3_environment(server: S3Server) -> dict[str, str]:
+    """Return what a process needs to use the server."""
+    return {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+    }
+
+
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return a fresh ``s3://`` prefix; the environment holds what is needed to use it."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    for name, value in s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
     clear_clients()
     return f"s3://test/{uuid.uuid4().hex}"

@@ -1,0 +1,96 @@
+"""One real Ray cluster for the session, and archives to work on."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ray import serve
+
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.cluster import Cluster, ClusterSettings, connect, set_ray_environment
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.phantoms import PhantomReport, make_archive
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
+from cxrgaze_ray.storage import LocalStore, open_store
+from tests.conftest import S3Server, s3_environment
+
+set_ray_environment()
+
+HEIGHT = (220, 300)
+"""Phantoms this small are drawn and decoded in a moment."""
+
+LARGE = 300
+"""Files of the archive that spans three shards."""
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server: S3Server) -> Iterator[Cluster]:
+    """Start Ray once; its workers know the S3 server, and who joins it by address inherits its token."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment(s3_server).items():
+            patch.setenv(name, value)
+        with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
+            yield cluster
+
+
+@pytest.fixture(scope="session")
+def application(cluster: Cluster, published: str) -> Iterator[ServeFile]:
+    """Host the published model over HTTP; batch jobs of the session use it too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    file = ServeFile().with_arguments(port=port, registry=published, engine="float32", follow_every_s=1, max_body_mib=8)
+    start_http(file)
+    wait_ready(file)
+    yield file
+    serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def same_cluster() -> Iterator[Cluster]:
+    """Stand for `connect` where the session's cluster is joined already."""
+    yield Cluster("", private=False, log_file=None)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, PhantomReport]:
+    """Draw 36 phantoms, with one broken file of every kind."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    report = make_archive(open_store(str(folder)), images=36, seed=11, faults=1, height=HEIGHT)
+    return str(folder), report
+
+
+@pytest.fixture(scope="session")
+def large_archive(phantoms: tuple[str, PhantomReport], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Copy phantoms under other names into a plain folder: three shards of files."""
+    folder = tmp_path_factory.mktemp("large")
+    sources = sorted(path for path in Path(phantoms[0], "files").rglob("*") if path.is_file())
+    for index in range(LARGE):
+        source = sources[index % len(sources)]
+        shutil.copyfile(source, folder / f"file-{index:04d}{source.suffix}")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a registry whose cxrgaze@champion is an untrained tiny network."""
+    folder = tmp_path_factory.mktemp("registry")
+    registry = Registry(LocalStore(str(folder)))
+    pin = registry.publish(make_bundle(build(PRESETS["tiny"], 5), "cxrgaze", trained=False))
+    registry.promote("cxrgaze", pin.version)
+    return str(folder)
+
+
+@pytest.fixture
+def registry(published: str, tmp_path: Path) -> str:
+    """Return a registry that a test may change."""
+    copy = tmp_path / "registry"
+    shutil.copytree(published, copy)
+    return str(copy)

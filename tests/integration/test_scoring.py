@@ -1,0 +1,212 @@
+"""Scoring archives on real Ray Data and Serve: one row for every input, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.errors import Interrupted, RunConflict
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.phantoms import PhantomReport
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import Lease, Request, Run, ScoreOptions, find_runs
+from cxrgaze_ray.scoring.driver import Outcome, Progress, ScoreSettings, score_archive
+from cxrgaze_ray.storage import LocalStore, open_store
+from tests.integration.conftest import LARGE, same_cluster
+
+pytestmark = pytest.mark.usefixtures("application")
+
+
+def request(archive: str, **options: Any) -> Request:
+    return Request(archive=archive, model="cxrgaze@champion", engine="float32", options=ScoreOptions(**options))
+
+
+def score(asked: str | Request, out: str, registry: str, **options: Any) -> Outcome:
+    wanted = asked if isinstance(asked, Request) else request(asked)
+    connect = options.pop("connect", same_cluster)
+    return score_archive(wanted, out, registry, connect, settings=ScoreSettings(decoders=2), **options)
+
+
+def rows(run: Run) -> pa.Table:
+    """Return all rows, but for the time they were made at."""
+    return pa.concat_tables(run.read_shard(shard).drop_columns(["scored_at"]) for shard in range(run.spec.shards))
+
+
+def stop_when(done: int, stop: threading.Event) -> Callable[[Progress], None]:
+    def watch(progress: Progress) -> None:
+        if progress.done >= done:
+            stop.set()
+
+    return watch
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, large_archive: str, published: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Score the large archive undisturbed."""
+    return score(large_archive, str(tmp_path_factory.mktemp("whole")), published)
+
+
+def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path) -> None:
+    archive, report = phantoms
+    outcome = score(archive, str(tmp_path), registry)
+    table = rows(outcome.run)
+    by_id = {row["image_id"]: row for row in table.to_pylist()}
+    planted = {fault.image_id: fault.reason for fault in report.planted}
+    assert table.num_rows == len(by_id) == report.counts["images"] + report.counts["faults"]
+    assert {image_id: by_id[image_id]["reason_code"] for image_id in planted} == planted
+    sound = [row for image_id, row in by_id.items() if image_id not in planted]
+    assert all(row["status"] == "scored" for row in sound)
+    for row in sound:
+        assert row["p_normal"] + row["p_heart_failure"] + row["p_pneumonia"] == pytest.approx(1, abs=1e-5)
+        assert row["saliency_png"].startswith(b"\x89PNG")
+        assert row["engine"] == "reference-float32-cpu"
+    assert outcome.success.counts == {"scored": 36, "skipped": 3, "failed": 11}
+    assert outcome.run.summary().num_rows == table.num_rows
+
+
+def test_a_complete_run_is_left_alone_and_new_starts_afresh(
+    phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path
+) -> None:
+    asked = request(phantoms[0], limit=20)
+    first = score(asked, str(tmp_path), registry)
+    again = score(asked, str(tmp_path), registry)
+    assert again.already_complete
+    assert again.run.spec == first.run.spec
+    fresh = score(asked, str(tmp_path), registry, new=True)
+    assert fresh.run.spec.run_id != first.run.spec.run_id
+    assert rows(fresh.run).equals(rows(first.run))
+    assert len(find_runs(str(tmp_path))) == 2
+
+
+def test_a_stopped_run_goes_on_with_the_weights_it_began_with(
+    whole: Outcome, large_archive: str, registry: str, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+    with pytest.raises(Interrupted, match="rows are committed"):
+        score(large_archive, str(tmp_path), registry, stop=stop, on_progress=stop_when(1, stop))
+    (stopped,) = find_runs(str(tmp_path))
+    committed = stopped.live_shards()
+    assert 0 < len(committed) < stopped.spec.shards
+    before = {key: stopped.store.get(key) for key in committed.values()}
+
+    ledger = Registry(open_store(registry))
+    other = ledger.publish(make_bundle(build(PRESETS["tiny"], 77), "cxrgaze", trained=False))
+    ledger.promote("cxrgaze", other.version)
+    done = score(large_archive, str(tmp_path), registry)
+    assert done.continued
+    assert {key: done.run.store.get(key) for key in before} == before
+    assert rows(done.run).equals(rows(whole.run))
+
+
+def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
+    whole: Outcome, cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "cxrgaze_ray", "score", large_archive, "--out", str(tmp_path), "--registry", registry,
+        "--engine", "float32", "--address", cluster.address,
+    ]  # fmt: skip
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    try:
+        wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path))), driver)
+        time.sleep(random.uniform(0, 0.3))  # any moment will do
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    (killed,) = find_runs(str(tmp_path))
+    assert killed.success() is None, "the run was over before its driver was killed"
+    done = score(large_archive, str(tmp_path), registry)
+    assert done.continued
+    assert rows(done.run).equals(rows(whole.run))
+    assert done.success.rows == LARGE
+
+
+def test_ctrl_c_drains_and_says_how_to_go_on(
+    cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "cxrgaze_ray", "score", large_archive, "--out", str(tmp_path / "out"), "--registry",
+        registry, "--address", cluster.address,
+    ]  # fmt: skip
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path / "out"))), driver)
+    driver.send_signal(signal.SIGINT)
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert "Go on with: cxrgaze score" in err
+    (run,) = find_runs(str(tmp_path / "out"))
+    assert run.success() is None
+    assert run.live_shards()
+
+
+def test_failed_rows_can_be_scored_again(phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    sound = sorted(path for path in Path(phantoms[0], "files").rglob("*.jpg") if path.stat().st_size > 8000)[:4]
+    for number, path in enumerate(sound):
+        shutil.copy2(path, archive / f"{number}.jpg")
+    away = tmp_path / "away.jpg"
+
+    @contextmanager
+    def losing_one() -> Iterator[Cluster]:
+        (archive / "2.jpg").rename(away)  # after the plan was made: its row says missing
+        with same_cluster() as cluster:
+            yield cluster
+
+    out = str(tmp_path / "out")
+    first = score(str(archive), out, registry, connect=losing_one)
+    assert first.success.reasons == {"missing": 1}
+    away.rename(archive / "2.jpg")
+    again = score(str(archive), out, registry, retry_failed=True)
+    assert again.run.spec == first.run.spec
+    assert again.success.counts == {"scored": 4}
+    assert [shard.name for shard in again.success.shards] == ["results/shard-00000.r1.parquet"]
+    kept = [row for row in rows(first.run).to_pylist() if row["position"] != 2]
+    assert [row for row in rows(again.run).to_pylist() if row["position"] != 2] == kept
+
+
+def test_a_second_driver_is_told(large_archive: str, registry: str, tmp_path: Path, whole: Outcome) -> None:
+    run = Run.create(open_store(str(tmp_path)).child("run"), whole.run.spec, whole.run.plan())
+    with Lease(run.store), pytest.raises(RunConflict, match="Another driver"):
+        score(large_archive, str(tmp_path), registry)
+
+
+def test_a_bucket_gives_the_same_rows_as_a_folder(
+    phantoms: tuple[str, PhantomReport], s3: str, registry: str, tmp_path: Path
+) -> None:
+    local = score(phantoms[0], str(tmp_path), registry)
+    for folder, prefix in ((phantoms[0], "archive"), (registry, "registry")):
+        for info in LocalStore(folder).list():
+            open_store(f"{s3}/{prefix}").put(info.key, LocalStore(folder).get(info.key))
+    remote = score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry")
+    assert remote.run.store.uri.startswith(f"{s3}/out/")
+    assert remote.success.counts == local.success.counts
+    names, by_id = ["image_id", "status", "reason_code", "logits", "saliency_png"], [("image_id", "ascending")]
+    here, there = (rows(outcome.run).select(names).sort_by(by_id) for outcome in (local, remote))
+    assert there.equals(here)
+    assert score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry").already_complete
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, "the command ended before it was disturbed"
+        assert time.monotonic() < end, "nothing was committed"
+        time.sleep(0.1)
