@@ -55,7 +55,7 @@ class Run:
     @classmethod
     def create(cls, store: Store, spec: RunSpec, plan: pa.Table) -> Run:
         """Write the plan, then commit it with run.json; a run that is already there wins."""
-        store.put("plan.parquet", table_bytes(plan))
+        store.put_if_absent("plan.parquet", table_bytes(plan))
         store.put_if_absent("run.json", spec.model_dump_json(indent=2).encode())
         return cls.open(store)
 
@@ -68,12 +68,16 @@ class Run:
         RunConflict
             If there is no run at the URI, or another version wrote it.
         """
+        other = RunConflict(f"The run at {store.uri} was written by another version.", "Use that version.")
         try:
-            return cls(store, RunSpec.model_validate_json(store.get("run.json")))
+            spec = RunSpec.model_validate_json(store.get("run.json"))
         except StoreNotFound as error:
             raise RunConflict(f"There is no run at {store.uri}.", "See `cxrgaze runs list OUT`.") from error
         except ValidationError as error:
-            raise RunConflict(f"The run at {store.uri} was written by another version.", "Use that version.") from error
+            raise other from error
+        if spec.schema_version != schemas.SCHEMA_VERSION:
+            raise other
+        return cls(store, spec)
 
     def plan(self) -> pa.Table:
         """Return the plan (`schemas.PLAN`)."""
