@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http.client import HTTPException
+from pickle import UnpicklingError
 from typing import Literal
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -64,10 +65,11 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
         return BackboneReport("fresh", "ImageNet weights are for DenseNet-201; this preset's DenseNet starts fresh.")
     try:
         state = DenseNet201_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, OSError):
+    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError):
+        # not only a dead line: a proxy's own page has the wrong hash, and a cached file may be cut short
         return BackboneReport(
             "fresh",
-            "ImageNet weights can't be downloaded here: DenseNet starts fresh, and will score worse. "
+            "ImageNet weights can't be downloaded or read here: DenseNet starts fresh, and will score worse. "
             "Give --backbone-weights FILE (safetensors, torchvision's names) to start from a local copy.",
         )
     _load_features(densenet, dict(state))
