@@ -96,8 +96,12 @@ class Evaluation:
     scores: tuple[ImageScore, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Return everything but the single images, for JSON."""
-        return {name: value for name, value in asdict(self).items() if name != "scores"}
+        """Return everything but the single images, for JSON, which has no NaN: None where a figure is not known."""
+        summary = {name: value for name, value in asdict(self).items() if name != "scores"}
+        if self.saliency:
+            maps = summary["saliency"].items()
+            summary["saliency"] = {name: None if value is None or np.isnan(value) else value for name, value in maps}
+        return summary
 
     def rows(self) -> list[list[str]]:
         """Return (metric, value, interval) rows for a table."""
@@ -160,6 +164,8 @@ def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float:
 
 def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
     """Return Pearson's r over pixels, in float64; None if a map is constant."""
+    if np.ptp(gaze_HW) == 0 or np.ptp(saliency_HW) == 0:
+        return None  # a mean is rounded, so the deviations from it need not be zero
     q, p = (array.astype(np.float64).ravel() - array.mean(dtype=np.float64) for array in (gaze_HW, saliency_HW))
     spread = float(np.sqrt((q @ q) * (p @ p)))
     return float(q @ p / spread) if spread > 0 else None
