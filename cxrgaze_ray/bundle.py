@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -60,7 +61,7 @@ class BundleInfo(Settings):
     metrics: dict[str, Any] = {}
     """Of an evaluation, with intervals."""
 
-    temperature: float = 1.0
+    temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it before softmax: calibration."""
 
     lineage: Lineage = Lineage()
@@ -100,7 +101,11 @@ class Bundle:
 
 def make_bundle(network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None) -> Bundle:
     """Bundle a network's weights under the default profile, without metrics or golden outputs yet."""
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    # copies: the network may go on learning
+    state = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in network.state_dict().items()
+    }
     info = BundleInfo(
         name=name,
         trained=trained,
@@ -147,8 +152,8 @@ def read_bundle(store: Store) -> Bundle:
     Raises
     ------
     BundleError
-        If a file is missing or malformed, the weights are not those that were published, or this version's
-        preprocessing profile is not the one the model was trained with.
+        If a file is missing or malformed, the weights are not those that were published, the classes are others, or
+        this version's preprocessing profile is not the one the model was trained with.
     """
     info = read_info(store)
     try:
@@ -160,6 +165,8 @@ def read_bundle(store: Store) -> Bundle:
             f"The weights at {store.uri} do not match their hash: the file was changed or cut short.",
             "Do not use it; publish the bundle again.",
         )
+    if info.classes != CLASSES:
+        raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
     if profile_sha256(info.profile) != info.profile_sha256:
         raise BundleError(f"Profile {info.profile} is not what it was when the bundle was made.", "Use that version.")
     try:
