@@ -23,8 +23,8 @@ def read_settings(preset: str, config: str | None, phases: str | None) -> TrainS
     values: dict[str, Any] = {}
     if config is not None:
         store, key = open_parent(config)
-        values = yaml.safe_load(store.read_text(key)) or {}
-        if not isinstance(values, dict):
-            raise ConfigError(f"{config} is not a YAML mapping of names to values.")
+        text = store.read_text(key)
+        TrainSettings.from_yaml(text)  # names what is wrong, phases and their settings included
+        values = yaml.safe_load(text) or {}
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     return TrainSettings.for_preset(cast("Preset", values.pop("preset", preset)), chosen, **values)

@@ -36,7 +36,7 @@ class Request(Settings):
 
     archive: str
     model: str
-    engine: str
+    engine: Literal["auto", "float32", "fast"]
     options: ScoreOptions = ScoreOptions()
 
 
