@@ -53,10 +53,12 @@ class Registry:
         version = self._claim(name)
         write_bundle(self._version_store(name, version), bundle)
         self._append(name, "publish", version, bundle.info.weights_sha256, None, reason)
-        return self._pin(name, version)
+        return self._pin(name, version, bundle.info.weights_sha256)
 
     def promote(self, name: str, version: str, alias: str = CHAMPION, reason: str = "") -> ModelPin:
         """Point an alias at a version; its bundle is read and checked first."""
+        if _VERSION.fullmatch(alias):
+            raise RegistryError(f"{alias} is the name of a version, and can't be an alias.")
         pin = self.resolve(f"{name}@{version}")
         read_bundle(open_store(pin.uri))
         self._append(name, "promote", pin.version, pin.weights_sha256, _checked(alias), reason)
@@ -65,14 +67,18 @@ class Registry:
     def rollback(self, name: str, alias: str = CHAMPION, reason: str = "") -> ModelPin:
         """Point an alias back at the version it stood for before; RegistryError if there is none."""
         stack: list[str] = []
-        for entry in self.history(name):
-            if entry.alias == alias and entry.action == "promote":
+        history = self.history(name)
+        for entry in history:
+            if entry.alias != alias:
+                continue
+            # promoting a version again, or two rollbacks at once, must not count twice
+            if entry.action == "promote" and stack[-1:] != [entry.version]:
                 stack.append(entry.version)
-            elif entry.alias == alias and entry.action == "rollback":
+            while entry.action == "rollback" and stack and stack[-1] != entry.version:
                 stack.pop()
         if len(stack) < 2:
             raise RegistryError(f"{name}@{alias} has no earlier version to go back to.", "Promote one by its version.")
-        pin = self._pin(name, stack[-2])
+        pin = self._pin(name, stack[-2], _published(history, stack[-2]))
         self._append(name, "rollback", pin.version, pin.weights_sha256, alias, reason)
         return pin
 
@@ -82,7 +88,8 @@ class Registry:
         Raises
         ------
         RegistryError
-            If there is no such name, version or alias; the message says what there is.
+            If there is no such name, version or alias, or another bundle stands in its place; the message says what
+            to do.
         """
         name, at, wanted = reference.partition("@")
         if not at or "/" in reference:
@@ -96,15 +103,15 @@ class Registry:
             )
         if match := _VERSION.fullmatch(wanted):
             version = _version(int(match[1]))
-            if not any(entry.action == "publish" and entry.version == version for entry in history):
+            if _published(history, version) is None:
                 raise RegistryError(f"{name} has no version {version}.", f"See `cxrgaze models show {name}`.")
-            return self._pin(name, version)
+            return self._pin(name, version, _published(history, version))
         target = self.aliases(name).get(wanted)
         if target is None:
             raise RegistryError(
                 f"{name} has no alias {wanted}.", f"Promote a version: cxrgaze models promote {name} VERSION."
             )
-        return self._pin(name, target)
+        return self._pin(name, target, _published(history, target))
 
     def models(self) -> tuple[str, ...]:
         """Return the names in the registry."""
@@ -124,6 +131,8 @@ class Registry:
         """
         entries: list[Entry] = []
         previous = ""
+        if name not in self.store.folders():
+            return entries
         for info in self.store.list(f"{name}/ledger/"):
             data = self.store.get(info.key)
             try:
@@ -184,8 +193,13 @@ class Registry:
     def _version_store(self, name: str, version: str) -> Store:
         return self.store.child(f"{name}/versions/{version}")
 
-    def _pin(self, name: str, version: str) -> ModelPin:
+    def _pin(self, name: str, version: str, published_sha256: str | None) -> ModelPin:
         info = read_info(self._version_store(name, version))
+        if info.weights_sha256 != published_sha256:
+            raise RegistryError(
+                f"{name}@{version} does not hold the weights that were published: its bundle was replaced.",
+                "Do not use it; restore it, or publish the model again.",
+            )
         return ModelPin(
             uri=self._version_store(name, version).uri,
             name=name,
@@ -210,6 +224,12 @@ def pin_bundle(uri: str) -> ModelPin:
 def pin_model(registry: str, reference: str) -> ModelPin:
     """Resolve a model reference against the registry at a URI."""
     return Registry(open_store(registry)).resolve(reference)
+
+
+def _published(history: list[Entry], version: str) -> str | None:
+    """Return the hash under which a version was published, or None if it was not."""
+    hashes = (entry.weights_sha256 for entry in history if entry.action == "publish" and entry.version == version)
+    return next(hashes, None)
 
 
 def _version(number: int) -> str:

@@ -1,0 +1,380 @@
+"""The registry: versions never change, aliases move by ledger entries only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import torch
+
+from cxrgaze_ray.bundle import INFO, WEIGHTS, Bundle, make_bundle, read_bundle, read_info, write_bundle
+from cxrgaze_ray.errors import BundleError, RegistryError, StoreUnavailable, UserError
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry import Entry, Registry, pin_bundle, pin_model
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.storage import LocalStore
+
+NAME = "net"
+
+
+def fresh(seed: int) -> Bundle:
+    return make_bundle(build(PRESETS["tiny"], seed), NAME, trained=seed % 2 == 1)
+
+
+@pytest.fixture(scope="module")
+def bundles() -> tuple[Bundle, ...]:
+    return tuple(fresh(seed) for seed in range(3))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(LocalStore(str(tmp_path / "registry")))
+
+
+@pytest.fixture
+def pins(registry: Registry, bundles: tuple[Bundle, ...]) -> list[ModelPin]:
+    """Publish three versions."""
+    return [registry.publish(bundle, f"number {number}") for number, bundle in enumerate(bundles)]
+
+
+def actions(registry: Registry) -> list[tuple[str, str, str | None]]:
+    return [(entry.action, entry.version, entry.alias) for entry in registry.history(NAME)]
+
+
+def test_versions_are_counted_and_pinned(registry: Registry, pins: list[ModelPin], bundles: tuple[Bundle, ...]) -> None:
+    assert [pin.version for pin in pins] == ["v0001", "v0002", "v0003"]
+    assert [pin.trained for pin in pins] == [False, True, False]
+    for pin, bundle in zip(pins, bundles, strict=True):
+        assert (pin.name, pin.weights_sha256) == (NAME, bundle.info.weights_sha256)
+        found = read_bundle(LocalStore(pin.uri))
+        assert found.info == bundle.info
+        assert torch.equal(found.state["classifier.out.bias"], bundle.state["classifier.out.bias"])
+
+
+def test_the_ledger_says_what_was_done_and_why(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v2", reason="better on site B")
+    registry.promote(NAME, "v3", alias="canary")
+    registry.promote(NAME, "v1")
+    registry.rollback(NAME, reason="worse after all")
+    assert actions(registry) == [
+        ("publish", "v0001", None),
+        ("publish", "v0002", None),
+        ("publish", "v0003", None),
+        ("promote", "v0002", "champion"),
+        ("promote", "v0003", "canary"),
+        ("promote", "v0001", "champion"),
+        ("rollback", "v0002", "champion"),
+    ]
+    history = registry.history(NAME)
+    assert [entry.number for entry in history] == list(range(7))
+    assert (history[0].reason, history[3].reason, history[6].reason) == (
+        "number 0", "better on site B", "worse after all",
+    )  # fmt: skip
+    assert history[3].weights_sha256 == pins[1].weights_sha256
+    assert registry.aliases(NAME) == {"champion": "v0002", "canary": "v0003"}
+
+
+def test_every_kind_of_reference_resolves_to_the_same_pin(registry: Registry, pins: list[ModelPin]) -> None:
+    promoted = registry.promote(NAME, "v2")
+    assert promoted == pins[1]
+    for reference in (f"{NAME}@champion", f"{NAME}@v2", f"{NAME}@v0002", f"{NAME}@v02"):
+        assert registry.resolve(reference) == pins[1]
+    assert pin_model(registry.store.uri, f"{NAME}@champion") == pins[1]
+
+
+def test_a_bundle_resolves_by_its_uri_too(registry: Registry, pins: list[ModelPin]) -> None:
+    pin = registry.resolve(pins[1].uri)
+    assert (pin.uri, pin.name, pin.trained) == (pins[1].uri, NAME, True)
+    assert pin.weights_sha256 == pins[1].weights_sha256
+    assert pin.version == pins[1].weights_sha256[:12]
+
+
+def test_a_bundle_folder_may_have_an_at_in_its_path(tmp_path: Path, bundles: tuple[Bundle, ...]) -> None:
+    write_bundle(LocalStore(str(tmp_path / "me@home")), bundles[0])
+    assert pin_model(str(tmp_path / "none"), f"{tmp_path}/me@home").weights_sha256 == bundles[0].info.weights_sha256
+
+
+def test_a_pin_stays_where_it_is_when_the_alias_moves(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v1")
+    pin = registry.resolve(f"{NAME}@champion")
+    registry.promote(NAME, "v2")
+    assert registry.resolve(f"{NAME}@champion") == pins[1]
+    assert read_info(LocalStore(pin.uri)).weights_sha256 == pins[0].weights_sha256
+
+
+def test_names_are_kept_apart(registry: Registry, bundles: tuple[Bundle, ...]) -> None:
+    other = Bundle(bundles[1].info.model_copy(update={"name": "net-2"}), bundles[1].state)
+    registry.publish(bundles[0])
+    assert registry.publish(other).version == "v0001"
+    registry.promote("net-2", "v1")
+    assert registry.models() == ("net", "net-2")
+    assert registry.aliases("net") == {}
+    assert len(registry.history("net")) == 1
+
+
+def test_an_alias_can_be_promoted_from_another(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v3", alias="canary")
+    registry.promote(NAME, "canary")
+    assert registry.aliases(NAME) == {"canary": "v0003", "champion": "v0003"}
+
+
+def test_rollbacks_go_back_one_by_one_and_stop(registry: Registry, pins: list[ModelPin]) -> None:
+    for version in ("v1", "v2", "v3"):
+        registry.promote(NAME, version)
+    assert registry.rollback(NAME) == pins[1]
+    assert registry.rollback(NAME) == pins[0]
+    with pytest.raises(RegistryError, match=r"net@champion has no earlier version.*Promote one"):
+        registry.rollback(NAME)
+    assert registry.resolve(f"{NAME}@champion") == pins[0]
+    assert len(registry.history(NAME)) == 8
+
+
+def test_a_promotion_after_a_rollback_goes_back_to_where_that_left(registry: Registry, pins: list[ModelPin]) -> None:
+    for version in ("v1", "v2"):
+        registry.promote(NAME, version)
+    registry.rollback(NAME)
+    registry.promote(NAME, "v3")
+    assert registry.rollback(NAME).version == "v0001"
+
+
+def test_a_rollback_undoes_a_promotion_that_was_repeated(registry: Registry, pins: list[ModelPin]) -> None:
+    for version in ("v1", "v2", "v2"):
+        registry.promote(NAME, version)
+    assert registry.rollback(NAME).version == "v0001"
+
+
+def test_a_rollback_moves_its_own_alias_only(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v1")
+    registry.promote(NAME, "v2")
+    registry.promote(NAME, "v3", alias="canary")
+    registry.promote(NAME, "v1", alias="canary")
+    registry.rollback(NAME, alias="canary")
+    assert registry.aliases(NAME) == {"champion": "v0002", "canary": "v0003"}
+
+
+@pytest.mark.parametrize("alias", ["champion", "unknown"])
+def test_nothing_to_roll_back_to(registry: Registry, pins: list[ModelPin], alias: str) -> None:
+    registry.promote(NAME, "v1")
+    with pytest.raises(RegistryError, match="no earlier version to go back to"):
+        registry.rollback(NAME, alias)
+    assert len(registry.history(NAME)) == 4
+
+
+def test_rollbacks_at_once_leave_a_ledger_that_can_be_rolled_back(registry: Registry, pins: list[ModelPin]) -> None:
+    for version in ("v1", "v2", "v3"):
+        registry.promote(NAME, version)
+    # three drivers decide on the same ledger, then write one after the other
+    decided = registry.history(NAME)
+    for _ in range(3):
+        late = _Late(registry, decided)
+        assert late.rollback(NAME).version == "v0002"
+    assert registry.resolve(f"{NAME}@champion") == pins[1]
+    assert registry.rollback(NAME) == pins[0]
+    with pytest.raises(RegistryError, match="no earlier version"):
+        registry.rollback(NAME)
+
+
+class _Late(Registry):
+    """Sees an old ledger at first, as a slow driver does."""
+
+    def __init__(self, registry: Registry, seen: list[Entry]) -> None:
+        super().__init__(registry.store)
+        self._seen = [seen]
+
+    def history(self, name: str) -> list[Entry]:
+        return self._seen.pop() if self._seen else super().history(name)
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("other@champion", r"no model other in .*registry\..*cxrgaze models init"),
+        ("net@v9", r"net has no version v0009\. See `cxrgaze models show net`"),
+        ("net@canary", r"no alias canary\. Promote a version: cxrgaze models promote net VERSION"),
+        ("net@", "no alias"),
+        ("net@v0", "no alias v0"),
+        ("net@V1", "no alias V1"),
+        ("net", "There is no bundle at net.*name@champion"),
+        ("/nowhere/at/all", "There is no bundle at /nowhere/at/all"),
+        ("NET@v1", "is made of a-z"),
+    ],
+)
+def test_an_unknown_reference_says_what_to_do(
+    registry: Registry, pins: list[ModelPin], reference: str, says: str
+) -> None:
+    with pytest.raises(RegistryError, match=says):
+        registry.resolve(reference)
+
+
+def test_a_registry_that_is_not_there_yet_is_empty(registry: Registry) -> None:
+    assert registry.models() == ()
+    assert registry.aliases(NAME) == {}
+    with pytest.raises(RegistryError, match="There is no model net"):
+        registry.resolve("net@champion")
+    with pytest.raises(RegistryError, match="There is no model net"):
+        registry.promote(NAME, "v1")
+    with pytest.raises(RegistryError, match="no earlier version"):
+        registry.rollback(NAME)
+    assert not Path(registry.store.uri).exists()
+
+
+@pytest.mark.parametrize("name", ["", "Net", "net_1", "-net", "../net", "net/a", "net@v1", "net\n", "n" * 64, "nét"])
+def test_bad_names_are_refused(registry: Registry, bundles: tuple[Bundle, ...], name: str) -> None:
+    bundle = Bundle(bundles[0].info.model_copy(update={"name": name}), bundles[0].state)
+    with pytest.raises(UserError, match="is made of a-z, 0-9 and -"):
+        registry.publish(bundle)
+    assert not Path(registry.store.uri).exists()
+
+
+@pytest.mark.parametrize("alias", ["", "Champion", "a b", "a/b", "v1", "v0003", "v17"])
+def test_bad_aliases_are_refused(registry: Registry, pins: list[ModelPin], alias: str) -> None:
+    with pytest.raises(RegistryError):
+        registry.promote(NAME, "v1", alias)
+    assert registry.aliases(NAME) == {}
+
+
+def test_the_longest_name_is_fine(registry: Registry, bundles: tuple[Bundle, ...]) -> None:
+    name = "0" + "n" * 62
+    registry.publish(Bundle(bundles[0].info.model_copy(update={"name": name}), bundles[0].state))
+    assert registry.models() == (name,)
+
+
+def test_a_version_that_was_never_entered_does_not_exist(registry: Registry, bundles: tuple[Bundle, ...]) -> None:
+    class Stopping(LocalStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            if "/ledger/" in key:
+                raise StoreUnavailable("The disk is full.")
+            return super().put_if_absent(key, data)
+
+    with pytest.raises(StoreUnavailable):
+        Registry(Stopping(registry.store.uri)).publish(bundles[0])
+    with pytest.raises(RegistryError, match="no model net"):
+        registry.resolve("net@v1")
+    assert registry.models() == ()
+    assert registry.publish(bundles[1]).version == "v0002"
+    with pytest.raises(RegistryError, match="no version v0001"):
+        registry.resolve("net@v1")
+
+
+def test_a_lost_answer_does_not_enter_twice(tmp_path: Path, bundles: tuple[Bundle, ...]) -> None:
+    class Lossy(LocalStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            super().put_if_absent(key, data)
+            return False  # as S3 says when a client's retry meets its own first try
+
+    registry = Registry(Lossy(str(tmp_path)))
+    assert registry.publish(bundles[0]).version == "v0001"
+    registry.promote(NAME, "v1")
+    assert actions(registry) == [("publish", "v0001", None), ("promote", "v0001", "champion")]
+
+
+def test_publishing_and_promoting_at_once_loses_nothing(registry: Registry, bundles: tuple[Bundle, ...]) -> None:
+    threads, rounds = 6, 2
+    start = Barrier(threads)
+
+    def work(number: int) -> list[ModelPin]:
+        own, made = Registry(LocalStore(registry.store.uri)), []
+        start.wait(timeout=60)
+        for _ in range(rounds):
+            made.append(own.publish(bundles[number % 3], f"by {number}"))
+            own.promote(NAME, made[-1].version, alias=f"of-{number}")
+        return made
+
+    with ThreadPoolExecutor(threads) as pool:
+        made = list(pool.map(work, range(threads)))
+    versions = [pin.version for pins in made for pin in pins]
+    assert sorted(versions) == [f"v{number:04d}" for number in range(1, threads * rounds + 1)]
+    history = registry.history(NAME)
+    assert [entry.number for entry in history] == list(range(2 * threads * rounds))
+    assert sorted(entry.version for entry in history if entry.action == "publish") == sorted(versions)
+    assert registry.aliases(NAME) == {f"of-{number}": pins[-1].version for number, pins in enumerate(made)}
+    for number, pins in enumerate(made):
+        for pin in pins:
+            assert read_bundle(LocalStore(pin.uri)).info.weights_sha256 == bundles[number % 3].info.weights_sha256
+
+
+def entry_path(registry: Registry, number: int) -> Path:
+    return Path(registry.store.uri) / NAME / "ledger" / f"{number:08d}.json"
+
+
+def _reword(path: Path) -> None:
+    path.write_text(path.read_text().replace("number", "another"))
+
+
+def _respace(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text())))
+
+
+@pytest.mark.parametrize("change", [_reword, _respace, Path.unlink], ids=["reworded", "respaced", "deleted"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_changed_ledger_is_found(
+    registry: Registry, pins: list[ModelPin], change: Callable[[Path], None], number: int
+) -> None:
+    change(entry_path(registry, number))
+    with pytest.raises(RegistryError, match=r"ledger of net is broken at entry [012].*Restore it"):
+        registry.history(NAME)
+    with pytest.raises(RegistryError, match="broken"):
+        registry.resolve("net@v3")
+    with pytest.raises(RegistryError, match="broken"):
+        registry.promote(NAME, "v3")
+    with pytest.raises(RegistryError, match="broken"):
+        registry.models()
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"half an ent", b'{"number": 2, "surprise": 1}'])
+def test_a_malformed_last_entry_is_found(registry: Registry, pins: list[ModelPin], data: bytes) -> None:
+    entry_path(registry, 2).write_bytes(data)
+    with pytest.raises(RegistryError, match="broken at entry 2"):
+        registry.history(NAME)
+
+
+def test_an_entry_put_in_between_is_found(registry: Registry, pins: list[ModelPin]) -> None:
+    entry_path(registry, 3).write_bytes(entry_path(registry, 2).read_bytes())
+    with pytest.raises(RegistryError, match="broken at entry 3"):
+        registry.history(NAME)
+
+
+def test_bundles_outlive_a_broken_ledger(registry: Registry, pins: list[ModelPin]) -> None:
+    entry_path(registry, 0).unlink()
+    assert registry.resolve(pins[2].uri).weights_sha256 == pins[2].weights_sha256
+
+
+def test_a_tampered_bundle_is_not_promoted(registry: Registry, pins: list[ModelPin]) -> None:
+    store = LocalStore(pins[1].uri)
+    weights = bytearray(store.get(WEIGHTS))
+    weights[-1] ^= 1
+    store.put(WEIGHTS, bytes(weights))
+    with pytest.raises(BundleError, match="do not match their hash"):
+        registry.promote(NAME, "v2")
+    assert registry.aliases(NAME) == {}
+
+
+def test_a_bundle_that_was_replaced_whole_is_found(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v1")
+    registry.promote(NAME, "v2")
+    write_bundle(LocalStore(pins[0].uri), fresh(7))
+    replaced = re.escape("net@v0001 does not hold the weights that were published")
+    with pytest.raises(RegistryError, match=replaced):
+        registry.resolve("net@v1")
+    with pytest.raises(RegistryError, match=replaced):
+        registry.promote(NAME, "v1")
+    with pytest.raises(RegistryError, match=replaced):
+        registry.rollback(NAME)
+    assert registry.resolve("net@champion") == pins[1]
+
+
+def test_a_version_whose_bundle_is_gone_is_named(registry: Registry, pins: list[ModelPin]) -> None:
+    LocalStore(pins[0].uri).delete(INFO)
+    with pytest.raises(BundleError, match=f"There is no bundle at {pins[0].uri}"):
+        registry.resolve("net@v1")
+
+
+def test_pinning_reads_no_weights(registry: Registry, pins: list[ModelPin]) -> None:
+    LocalStore(pins[0].uri).delete(WEIGHTS)
+    assert pin_bundle(pins[0].uri).weights_sha256 == pins[0].weights_sha256
