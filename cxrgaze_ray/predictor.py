@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,7 +93,8 @@ def _native_dtype(device: str) -> Literal["float32", "bfloat16", "float16"]:
 
 def limit_threads(threads: int | None) -> None:
     """Set the CPU threads of a forward pass in this process; None takes every core it may run on."""
-    torch.set_num_threads(threads or torch.multiprocessing.cpu_count())
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or allowed)
 
 
 class Predictor:
