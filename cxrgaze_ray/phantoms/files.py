@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from pydicom.uid import (
 )
 
 _ROOT = "2.25"
+_ENCODER = threading.Lock()  # two threads in openjpeg's encoder at once crash the process
 _VENDORS = (
     ("Lumen Imaging", "LX-200"),
     ("Lumen Imaging", "LX-410"),
@@ -129,7 +131,8 @@ def _set_pixels(dataset: Dataset, pixels: NDArray[np.uint8] | NDArray[np.uint16]
     if recipe.padding:
         dataset.add_new("PixelPaddingValue", "US", 0)
     if recipe.transfer_syntax == JPEG2000Lossless:
-        codestream = encode_array(pixels, bits_stored=recipe.bits, photometric_interpretation=2)
+        with _ENCODER:
+            codestream = encode_array(pixels, bits_stored=recipe.bits, photometric_interpretation=2)
         dataset.PixelData = encapsulate([codestream])
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True

@@ -1,43 +1,36 @@
 """The HTTP ingress: one radiograph in, probabilities and saliency out."""
 
-from __future__ import annotations
+# no `from __future__ import annotations` here: FastAPI must see the routes' annotations as types, not as strings
 
 import asyncio
-import base64
 import contextlib
 import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray import saliency, telemetry
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.decoding import Decoded, Decoder
+from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.registry import pin_model
-from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason
+from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse, status_code
 from cxrgaze_ray.storage import open_store
 
 TOKEN_VARIABLE = "CXRGAZE_TOKEN"
 """Environment variable that holds the bearer token of the HTTP interface."""
 
-_STATUS = {
-    Reason.TOO_LARGE: 413,
-    Reason.NOT_AN_IMAGE: 415,
-    Reason.UNSUPPORTED_TRANSFER_SYNTAX: 415,
-    Reason.EMPTY_FILE: 400,
-}
 _ROUTES = ("/v1/predict", "/v1/model", "/healthz")
 
 
@@ -53,6 +46,9 @@ class IngressSettings(Settings):
     engine: str = "auto"
     """float32, fast, or auto: fast where the hardware has reduced precision, else float32."""
 
+    view: Literal["frontal", "all"] = "frontal"
+    """frontal refuses laterals; all scores every view."""
+
     max_body_mib: int = 64
     """Largest request body, in MiB."""
 
@@ -64,15 +60,6 @@ class IngressSettings(Settings):
 
     require_token: bool = False
     """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Turn it on wherever others can reach the port."""
-
-
-@dataclass(frozen=True)
-class Serving:
-    """The model being served."""
-
-    pin: ModelPin
-    engine: str
-    profile: str
 
 
 api = FastAPI(title="cxrgaze", docs_url=None, redoc_url=None, openapi_url=None)
@@ -109,7 +96,9 @@ class Ingress:
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
         if self._decoder is None or self._serving is None or self._serving.profile != info.profile:
-            self._decoder = Decoder(info.profile, timeout_s=self._settings.decode_timeout_s)
+            frontal_only = self._settings.view == "frontal"
+            timeout = self._settings.decode_timeout_s
+            self._decoder = Decoder(info.profile, frontal_only=frontal_only, timeout_s=timeout)
         self._serving = Serving(pin, engine, info.profile)
 
     @staticmethod
@@ -126,7 +115,7 @@ class Ingress:
     async def healthz(self) -> Response:
         """200 once a model is loaded and warm."""
         if self._serving is None:
-            return _refuse(503, "No model is loaded yet.", "not_ready")
+            return refuse(503, "No model is loaded yet.", "not_ready")
         return JSONResponse({"status": "ok"})
 
     @api.get("/v1/model")
@@ -134,7 +123,7 @@ class Ingress:
         """The model being served."""
         if refused := self._authorise(request) or self._not_ready():
             return refused
-        return JSONResponse(_describe(self._ready()))
+        return JSONResponse(describe(self._ready()))
 
     @api.post("/v1/predict")
     async def predict(self, request: Request) -> Response:
@@ -147,25 +136,28 @@ class Ingress:
             body = await self._read(request)
             decoded = await asyncio.to_thread(decoder.decode, body)
         except RadiographError as error:
-            return _refuse(_STATUS.get(Reason(error.reason), 422), error.message, error.reason)
-        result: Predictions = await self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine)
+            return refuse(status_code(error), error.message, error.reason)
+        try:
+            result: Predictions = await self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine)
+        except (RayActorError, RayServeException):
+            return refuse(503, "The model is not to be had just now; try again.", "model_unavailable")
         png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
         if "image/png" in request.headers.get("accept", ""):
             return Response(png, media_type="image/png")
-        return JSONResponse(_answer(serving, decoded, result, png, peak))
+        return JSONResponse(answer(serving, decoded, result, png, peak))
 
     def _ready(self) -> Serving:
         assert self._serving is not None
         return self._serving
 
     def _not_ready(self) -> Response | None:
-        return None if self._serving else _refuse(503, "No model is loaded yet.", "not_ready")
+        return None if self._serving else refuse(503, "No model is loaded yet.", "not_ready")
 
     def _authorise(self, request: Request) -> Response | None:
         given = request.headers.get("authorization", "")
         if not self._token or hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             return None
-        return _refuse(401, "A bearer token is needed.", "unauthorised")
+        return refuse(401, "A bearer token is needed.", "unauthorised")
 
     async def _read(self, request: Request) -> bytes:
         """Read the body, never more than the limit of it."""
@@ -180,38 +172,3 @@ class Ingress:
             if len(body) > limit:
                 raise too_large
         return bytes(body)
-
-
-def _refuse(code: int, message: str, reason: str) -> Response:
-    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else None
-    return JSONResponse({"error": message, "reason": str(reason)}, status_code=code, headers=headers)
-
-
-def _describe(serving: Serving) -> dict[str, Any]:
-    return {
-        "name": serving.pin.name,
-        "version": serving.pin.version,
-        "weights_sha256": serving.pin.weights_sha256,
-        "trained": serving.pin.trained,
-        "profile": serving.profile,
-        "engine": serving.engine,
-        "classes": list(CLASSES),
-        "intended_use": RESEARCH_ONLY,
-    }
-
-
-def _answer(serving: Serving, decoded: Decoded, result: Predictions, png: bytes, peak: float) -> dict[str, Any]:
-    probabilities = result.probabilities_BK[0]
-    return {
-        "prediction": CLASSES[int(np.argmax(probabilities))],
-        "probabilities": {name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
-        "model": _describe(serving),
-        "profile": serving.profile,
-        "view_position": decoded.facts["view_position"],
-        "saliency": {
-            "png_base64": base64.b64encode(png).decode(),
-            "peak": peak,
-            "affine": asdict(decoded.affine),
-        },
-        "intended_use": RESEARCH_ONLY,
-    }

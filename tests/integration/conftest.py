@@ -36,6 +36,7 @@ def cluster(s3_server: S3Server) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(s3_server).items():
             patch.setenv(name, value)
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
         with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
             yield cluster
 

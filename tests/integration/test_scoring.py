@@ -114,28 +114,6 @@ def test_a_stopped_run_goes_on_with_the_weights_it_began_with(
     assert rows(done.run).equals(rows(whole.run))
 
 
-def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
-    whole: Outcome, cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
-) -> None:
-    command = [
-        sys.executable, "-m", "cxrgaze_ray", "score", large_archive, "--out", str(tmp_path), "--registry", registry,
-        "--engine", "float32", "--address", cluster.address,
-    ]  # fmt: skip
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    try:
-        wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path))), driver)
-        time.sleep(random.uniform(0, 0.3))  # any moment will do
-    finally:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-    (killed,) = find_runs(str(tmp_path))
-    assert killed.success() is None, "the run was over before its driver was killed"
-    done = score(large_archive, str(tmp_path), registry)
-    assert done.continued
-    assert rows(done.run).equals(rows(whole.run))
-    assert done.success.rows == LARGE
-
-
 def test_ctrl_c_drains_and_says_how_to_go_on(
     cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
 ) -> None:
@@ -202,6 +180,28 @@ def test_a_bucket_gives_the_same_rows_as_a_folder(
     here, there = (rows(outcome.run).select(names).sort_by(by_id) for outcome in (local, remote))
     assert there.equals(here)
     assert score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry").already_complete
+
+
+def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
+    whole: Outcome, cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "cxrgaze_ray", "score", large_archive, "--out", str(tmp_path), "--registry", registry,
+        "--engine", "float32", "--address", cluster.address,
+    ]  # fmt: skip
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    try:
+        wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path))), driver)
+        time.sleep(random.uniform(0, 0.3))  # any moment will do
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    (killed,) = find_runs(str(tmp_path))
+    assert killed.success() is None, "the run was over before its driver was killed"
+    done = score(large_archive, str(tmp_path), registry)
+    assert done.continued
+    assert rows(done.run).equals(rows(whole.run))
+    assert done.success.rows == LARGE
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:

@@ -1,0 +1,78 @@
+"""What the ingress answers. Apart from it: Ray Serve pickles the routes while `ingress` is still being imported, so
+they can use only what is imported or defined above them.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
+from cxrgaze_ray.decoding import Decoded
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason
+
+_STATUS = {
+    Reason.TOO_LARGE: 413,
+    Reason.NOT_AN_IMAGE: 415,
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: 415,
+    Reason.EMPTY_FILE: 400,
+}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model being served."""
+
+    pin: ModelPin
+    engine: str
+    profile: str
+
+
+def status_code(error: RadiographError) -> int:
+    """Return the HTTP status of a body that can't be scored."""
+    return _STATUS.get(Reason(error.reason), 422)
+
+
+def refuse(code: int, message: str, reason: str) -> Response:
+    """Answer with one sentence and a reason code."""
+    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else None
+    return JSONResponse({"error": message, "reason": str(reason)}, status_code=code, headers=headers)
+
+
+def describe(serving: Serving) -> dict[str, Any]:
+    """Describe the model being served."""
+    return {
+        "name": serving.pin.name,
+        "version": serving.pin.version,
+        "weights_sha256": serving.pin.weights_sha256,
+        "trained": serving.pin.trained,
+        "profile": serving.profile,
+        "engine": serving.engine,
+        "classes": list(CLASSES),
+        "intended_use": RESEARCH_ONLY,
+    }
+
+
+def answer(serving: Serving, decoded: Decoded, result: Predictions, png: bytes, peak: float) -> dict[str, Any]:
+    """Put an answer together."""
+    probabilities = result.probabilities_BK[0]
+    return {
+        "prediction": CLASSES[int(np.argmax(probabilities))],
+        "probabilities": {name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
+        "model": describe(serving),
+        "profile": serving.profile,
+        "view_position": decoded.facts["view_position"],
+        "saliency": {
+            "png_base64": base64.b64encode(png).decode(),
+            "peak": peak,
+            "affine": asdict(decoded.affine),
+        },
+        "intended_use": RESEARCH_ONLY,
+    }

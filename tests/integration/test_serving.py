@@ -1,0 +1,161 @@
+"""The HTTP interface, on a real Serve application."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxrgaze_ray.bundle import make_bundle, read_bundle
+from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.phantoms import PhantomReport
+from cxrgaze_ray.predictor import Predictor
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import Request
+from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.serving import ServeFile, start_http
+from cxrgaze_ray.storage import open_store
+from tests.dicom_files import gradient, make_dicom, picture
+from tests.integration.conftest import same_cluster
+
+
+@pytest.fixture
+def client(application: ServeFile) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=application.url, timeout=60) as client:
+        yield client
+
+
+def file_of(phantoms: tuple[str, PhantomReport], suffix: str) -> bytes:
+    """Return a sound file of an archive."""
+    archive, report = phantoms
+    planted = {Path(archive, fault.path) for fault in report.planted}
+    return next(path for path in sorted(Path(archive, "files").rglob(f"*{suffix}")) if path not in planted).read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".jpg"])
+def test_a_radiograph_is_scored_as_the_predictor_alone_scores_it(
+    client: httpx.Client, phantoms: tuple[str, PhantomReport], published: str, suffix: str
+) -> None:
+    body = file_of(phantoms, suffix)
+    answer = client.post("/v1/predict", content=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    with Decoder("cxrgaze-v1", frontal_only=True) as decoder:
+        image = decoder.decode(body).pixels
+    pin = Registry(open_store(published)).resolve("cxrgaze@champion")
+    expected = Predictor.from_bundle(read_bundle(open_store(pin.uri))).predict(image[None])
+    assert list(found["probabilities"].values()) == pytest.approx(expected.probabilities_BK[0].tolist(), abs=1e-6)
+    assert found["prediction"] == max(found["probabilities"], key=found["probabilities"].__getitem__)
+    assert found["model"]["version"] == pin.version
+    assert found["model"]["weights_sha256"] == pin.weights_sha256
+    assert found["profile"] == "cxrgaze-v1"
+    with Image.open(io.BytesIO(base64.b64decode(found["saliency"]["png_base64"]))) as saliency:
+        assert (saliency.size, saliency.mode) == ((256, 320), "L")
+
+
+def test_a_16_bit_png_is_scored(client: httpx.Client) -> None:
+    assert client.post("/v1/predict", content=picture(gradient(bits=16), "PNG")).status_code == 200
+
+
+def test_the_map_alone_comes_as_an_image(client: httpx.Client) -> None:
+    answer = client.post("/v1/predict", content=make_dicom(gradient()), headers={"Accept": "image/png"})
+    assert answer.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(answer.content)) as saliency:
+        assert np.asarray(saliency).max() == 255
+
+
+def test_model_and_health_are_told(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    model = client.get("/v1/model").json()
+    assert model["trained"] is False
+    assert model["classes"] == ["normal", "heart_failure", "pneumonia"]
+    assert "not for clinical use" in model["intended_use"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "reason"),
+    [
+        (b"", 400, "empty_file"),
+        (b"this is no radiograph" * 20, 415, "not_an_image"),
+        (make_dicom(gradient())[:2500], 422, "truncated"),
+        (make_dicom(gradient(), ViewPosition="LL"), 422, "lateral_view"),
+        (picture(np.full((40, 40, 3), (200, 20, 90), np.uint8), "PNG"), 422, "not_greyscale"),
+        (make_dicom(np.full((40, 40), 7, np.uint16)), 422, "constant_image"),
+    ],
+)
+def test_a_bad_body_gets_one_sentence_and_its_reason(client: httpx.Client, body: bytes, code: int, reason: str) -> None:
+    answer = client.post("/v1/predict", content=body)
+    assert (answer.status_code, answer.json()["reason"]) == (code, reason)
+    assert answer.json()["error"].endswith(".")
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_oversized_body_is_refused_before_it_is_read(client: httpx.Client, declared: bool) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(9):
+            yield bytes(2**20)
+
+    content = bytes(9 * 2**20) if declared else parts()
+    answer = client.post("/v1/predict", content=content)
+    assert (answer.status_code, answer.json()["reason"]) == (413, "too_large")
+
+
+def test_unknown_routes_and_methods_are_refused(client: httpx.Client) -> None:
+    assert client.get("/v1/nothing").status_code == 404
+    assert client.get("/v1/predict").status_code == 405
+
+
+def test_many_at_once_get_their_own_answers(client: httpx.Client) -> None:
+    bodies = [make_dicom((gradient() * share).astype(np.uint16)) for share in (1, 0.9, 0.8, 0.7)]
+    bodies += [b"no radiograph" * 9]
+    alone = [client.post("/v1/predict", content=body).json().get("probabilities") for body in bodies]
+    with ThreadPoolExecutor(5) as pool:
+        answers = pool.map(lambda body: client.post("/v1/predict", content=body).json(), bodies * 3)
+        together = [answer.get("probabilities") for answer in answers]
+    assert together == alone * 3
+
+
+def test_a_moved_champion_is_followed(
+    client: httpx.Client, published: str, phantoms: tuple[str, PhantomReport], tmp_path: Path
+) -> None:
+    ledger = Registry(open_store(published))
+    before = client.get("/v1/model").json()["version"]
+    pin = ledger.publish(make_bundle(build(PRESETS["tiny"], 21), "cxrgaze", trained=False))
+    ledger.promote("cxrgaze", pin.version)
+    try:
+        wait_for_version(client, pin.version)
+        # an archive that is scored meanwhile keeps the version it names
+        request = Request(archive=phantoms[0], model=f"cxrgaze@{before}", engine="float32")
+        outcome = score_archive(request, str(tmp_path), published, same_cluster, settings=ScoreSettings(decoders=2))
+        assert set(outcome.run.summary()["bundle_version"].to_pylist()) == {before}
+        assert client.get("/v1/model").json()["version"] == pin.version
+    finally:
+        ledger.rollback("cxrgaze")
+        wait_for_version(client, before)
+
+
+def wait_for_version(client: httpx.Client, version: str) -> None:
+    end = time.monotonic() + 60
+    while client.get("/v1/model").json()["version"] != version:
+        assert time.monotonic() < end, "the champion moved, and the application did not follow"
+        assert client.post("/v1/predict", content=make_dicom(gradient())).status_code == 200
+
+
+def test_the_network_is_not_served_to_others_without_a_token(cluster: Cluster) -> None:
+    data = ServeFile().model_dump()
+    data["http_options"]["host"] = "0.0.0.0"
+    with pytest.raises(ConfigError, match="no token"):
+        start_http(ServeFile.build(**data))
