@@ -99,7 +99,7 @@ class ShardStore:
         """Return some columns of every row as a Ray dataset."""
         filesystem, root = self.store.filesystem()
         paths = [f"{root}/{shard.name}" for shard in self.info.shards if shard.rows]
-        return ray.data.read_parquet(paths, filesystem=filesystem, columns=columns)
+        return ray.data.read_parquet(paths, filesystem=filesystem).select_columns(columns)
 
     def rows(self, split: str) -> int:
         """Return how many images a split has."""

@@ -1,0 +1,107 @@
+"""Archive and gaze to a shard store, on real Ray Data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.gaze.egd import read_egd
+from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.metrics import correlation
+from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
+from cxrgaze_ray.schemas import Affine
+from cxrgaze_ray.shards import IngestSettings, ShardStore, ingest
+from cxrgaze_ray.shards.store import SPLITS, gaze_density, image_array
+from cxrgaze_ray.storage import open_store
+from tests.integration.conftest import HEIGHT
+
+SETTINGS = IngestSettings(shard_rows=16, keep="all")
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture(scope="module")
+def store(cluster: object, phantoms: tuple[str, PhantomReport], tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+    out = str(tmp_path_factory.mktemp("store"))
+    return ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", out, settings=SETTINGS, workers=1)
+
+
+def all_rows(store: ShardStore) -> pa.Table:
+    return pa.concat_tables(table for split in SPLITS for table in store.tables(split))
+
+
+def test_every_file_is_a_row_or_a_reject(store: ShardStore, phantoms: tuple[str, PhantomReport]) -> None:
+    _, report = phantoms
+    rejects = pa.concat_tables(
+        pq.read_table(pa.BufferReader(store.store.get(info.key))) for info in store.store.list("rejects/")
+    )
+    planted = {fault.image_id: fault.reason for fault in report.planted}
+    assert dict(zip(rejects["image_id"].to_pylist(), rejects["reason_code"].to_pylist(), strict=True)) == planted
+    ids = all_rows(store)["image_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == report.counts["images"]
+    assert not set(ids) & planted.keys()
+    assert store.info.counts["images"] == report.counts["images"]
+    assert store.info.counts["files"] == report.counts["images"] + report.counts["faults"]
+    assert store.info.counts["egd_gaze_rows_malformed_id"] == 5
+    assert max(shard.rows for shard in store.info.shards) <= SETTINGS.shard_rows
+
+
+def test_images_and_gaze_are_what_reading_the_files_gives(
+    store: ShardStore, phantoms: tuple[str, PhantomReport]
+) -> None:
+    archive, truth = phantoms[0], read_egd(open_store(f"{phantoms[0]}/{GAZE_FOLDER}"))
+    table = all_rows(store).slice(0, 6)
+    files = {path.stem: path for path in Path(archive, "files").rglob("*") if path.is_file()}
+    with Decoder("cxrgaze-v1", frontal_only=True) as decoder:
+        for row, image in zip(table.to_pylist(), image_array(table["image"]), strict=True):
+            decoded = decoder.decode(files[row["image_id"]].read_bytes())
+            assert np.array_equal(decoded.pixels, image)
+            assert row["label"] == truth.studies[row["image_id"]].label
+            expected = gaze_map(truth.samples(row["image_id"]), Affine(**row["affine"]))
+            assert correlation(gaze_density(row["gaze"]), expected) == pytest.approx(1, abs=1e-6)
+            assert row["gaze_peak"] == pytest.approx(float(expected.max()))
+
+
+def test_patients_are_never_split(store: ShardStore) -> None:
+    table = all_rows(store)
+    pairs = set(zip(table["subject_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+    assert len(pairs) == len({patient for patient, _ in pairs})
+    assert len(pairs) < table.num_rows, "no patient has two images: this shows nothing"
+
+
+def test_the_same_ingest_again_changes_nothing(store: ShardStore, phantoms: tuple[str, PhantomReport]) -> None:
+    before = {info.key: info.etag for info in store.store.list()}
+    again = ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", store.store.uri, settings=SETTINGS, workers=1)
+    assert again.info == store.info
+    assert {info.key: info.etag for info in store.store.list()} == before
+
+
+def test_a_store_is_never_mixed_with_another_archive(
+    store: ShardStore, phantoms: tuple[str, PhantomReport], tmp_path: Path
+) -> None:
+    other = str(tmp_path / "other")
+    make_archive(open_store(other), images=3, seed=5, height=HEIGHT)
+    with pytest.raises(UserError, match="Another store"):
+        ingest(other, None, store.store.uri, settings=SETTINGS, workers=1)
+
+
+def test_a_grown_archive_moves_nobody(store: ShardStore, phantoms: tuple[str, PhantomReport], tmp_path: Path) -> None:
+    """A part of the archive, ingested on its own into a bucket's stead, splits its patients the same way."""
+    part = SETTINGS.model_copy(update={"keep": "labelled", "shard_rows": 8})
+    smaller = ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", str(tmp_path / "part"), settings=part, workers=1)
+    split = {row["subject_id"]: row["split"] for row in all_rows(store).select(["subject_id", "split"]).to_pylist()}
+    for row in all_rows(smaller).select(["subject_id", "split"]).to_pylist():
+        assert split[row["subject_id"]] == row["split"]
+    assert smaller.info.counts["left_out_unlabelled"] == phantoms[1].counts["faults"]
+
+
+def test_a_bucket_holds_a_store_as_well(phantoms: tuple[str, PhantomReport], store: ShardStore, s3: str) -> None:
+    remote = ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", f"{s3}/store", settings=SETTINGS, workers=1)
+    assert remote.info.sha256() == store.info.sha256()
+    assert ShardStore.open(f"{s3}/store").info == remote.info

@@ -1,0 +1,114 @@
+"""The four phases on real Ray Train, up to a published version."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport
+from cxrgaze_ray.predictor import Predictor
+from cxrgaze_ray.publishing import train_and_publish
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
+from cxrgaze_ray.storage import LocalStore, open_store
+from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
+from tests.integration.test_telemetry import count, wait_until
+
+SHORT = {name: {"epochs": 2, "batch": 8} for name in STAGE_NAMES}
+
+
+def settings(**values: Any) -> TrainSettings:
+    return TrainSettings.for_preset("tiny", backbone="fresh", **{"stages": SHORT, **values})
+
+
+@pytest.fixture(scope="module")
+def store(
+    cluster: Cluster, phantoms: tuple[str, PhantomReport], tmp_path_factory: pytest.TempPathFactory
+) -> ShardStore:
+    out = str(tmp_path_factory.mktemp("training-store"))
+    split = IngestSettings(split=SplitSettings(train=0.6, validation=0.2))
+    return ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", out, settings=split, workers=1)
+
+
+def test_training_publishes_a_bundle_that_carries_its_story(store: ShardStore, tmp_path: Path) -> None:
+    registry = Registry(LocalStore(str(tmp_path)))
+    lines: list[str] = []
+    pin = train_and_publish(store, settings(), registry, promote=True, say=lines.append)
+    bundle = read_bundle(open_store(pin.uri))
+    assert registry.resolve("cxrgaze@champion") == pin
+    assert bundle.info.trained
+    assert bundle.info.lineage.store_sha256 == store.info.sha256()
+    assert bundle.info.metrics["images"] == store.rows("test")
+    for golden in bundle.info.golden:
+        assert Predictor.from_bundle(bundle).golden_logits(golden.seed) == pytest.approx(golden.logits, abs=1e-4)
+    epochs = [line for line in lines if "epoch" in line]
+    assert [line.split()[0] for line in epochs] == [name for name in STAGE_NAMES for _ in range(2)]
+    (metrics,) = tmp_path.rglob("metrics.json")
+    history = json.loads(metrics.read_text())
+    assert [(e["stage"], e["epoch"]) for e in history] == [(name, n) for name in STAGE_NAMES for n in (1, 2)]
+    wait_until(lambda: count("ray_cxrgaze_training_epoch", stage="classifier") == 2, "no epoch was to be seen")
+    assert count("ray_cxrgaze_training_loss", stage="saliency", split="validation") > 0
+
+    # the same command again finds the training finished, and trains nothing
+    more: list[str] = []
+    again = train_and_publish(store, settings(), registry, say=more.append)
+    assert not [line for line in more if "epoch" in line]
+    assert again.weights_sha256 == pin.weights_sha256
+
+
+@pytest.mark.long
+def test_two_workers_train_as_one_does(store: ShardStore, tmp_path: Path) -> None:
+    history = {}
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        train_and_publish(store, settings(), Registry(LocalStore(str(folder))), workers=workers)
+        (metrics,) = folder.rglob("metrics.json")
+        history[workers] = json.loads(metrics.read_text())
+    # validation of untouched weights would be equal; after two epochs in another batch order it is near
+    for one, two in zip(history[1], history[2], strict=True):
+        assert (one["stage"], one["epoch"]) == (two["stage"], two["epoch"])
+        assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.5)
+
+
+@pytest.mark.long
+def test_a_killed_training_goes_on_with_the_same_command(cluster: Cluster, store: ShardStore, tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    stages = {name: {"epochs": 8, "batch": 8, "patience": 8} for name in STAGE_NAMES}
+    config.write_text(yaml.safe_dump({"backbone": "fresh", "stages": stages}))
+    registry = tmp_path / "registry"
+    command = [
+        sys.executable, "-m", "cxrgaze_ray", "train", store.store.uri, "--preset", "tiny", "--config", str(config),
+        "--registry", str(registry), "--address", cluster.address, "--promote",
+    ]  # fmt: skip
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("saliency") and "epoch  2/" in line:
+            break
+    else:
+        raise AssertionError("the training ended before it was killed")
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    time.sleep(5)  # until Ray has ended the dead job's workers
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    epochs = [line for line in done.stderr.splitlines() if " epoch " in line]
+    assert not [line for line in epochs if line.startswith(("contrastive", "encoder"))], "it began anew"
+    assert epochs[-1].startswith("classifier")
+    assert Registry(LocalStore(str(registry))).resolve("cxrgaze@champion").trained
+    (metrics,) = registry.rglob("metrics.json")
+    history = json.loads(metrics.read_text())
+    assert [(e["stage"], e["epoch"]) for e in history if e["stage"] != "classifier"] == [
+        (name, n) for name in STAGE_NAMES[:3] for n in range(1, 9)
+    ]
