@@ -25,10 +25,7 @@ def decode(png: bytes) -> NDArray[np.float32]:
     """Return the density (640, 512), summing to 1, that a saliency PNG stands for; never compute KL from it."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         levels = np.asarray(image, dtype=np.float32)
-    density = cv2.resize(levels, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
-    total = float(density.sum())
-    restored = density / total if total > 0 else np.full_like(density, 1 / density.size)
-    return restored.astype(np.float32, copy=False)
+    return _normalised(cv2.resize(levels, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
 
 
 def overlay(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], strength: float = 0.55) -> NDArray[np.uint8]:
@@ -37,7 +34,7 @@ def overlay(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], stren
     relative = density_HW / max(float(density_HW.max()), 1e-30)
     heat = cv2.cvtColor(cv2.applyColorMap((relative * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     alpha = (strength * np.sqrt(relative))[..., None]
-    blended: NDArray[np.uint8] = (grey[..., None] * (1 - alpha) + heat * alpha).astype(np.uint8)
+    blended: NDArray[np.uint8] = np.rint(grey[..., None] * (1 - alpha) + heat * alpha).astype(np.uint8)
     return blended
 
 
@@ -46,9 +43,14 @@ def to_source(density_HW: NDArray[np.float32], affine: Affine) -> NDArray[np.flo
     top, left = round(affine.offset_y), round(affine.offset_x)
     height, width = affine.content_size
     content = density_HW[top : top + height, left : left + width]
-    source = cv2.resize(content, (affine.columns, affine.rows), interpolation=cv2.INTER_LINEAR)
-    normalised: NDArray[np.float32] = np.asarray(source / float(source.sum()), np.float32)
-    return normalised
+    return _normalised(cv2.resize(content, (affine.columns, affine.rows), interpolation=cv2.INTER_LINEAR))
+
+
+def _normalised(density: NDArray[Any]) -> NDArray[np.float32]:
+    """Bring a density to sum 1; one of zeros becomes an even one."""
+    total = float(density.sum())
+    normalised = density / total if total > 0 else np.full_like(density, 1 / density.size)
+    return normalised.astype(np.float32, copy=False)
 
 
 def png_bytes(pixels: NDArray[Any]) -> bytes:
