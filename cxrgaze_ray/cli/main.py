@@ -8,7 +8,7 @@ import typer
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.cli import archive, models, operate, runs, score, train
-from cxrgaze_ray.cli.console import say
+from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
 
@@ -62,6 +62,7 @@ def _root(version: bool = typer.Option(False, "--version", callback=_version, is
 def main() -> None:
     """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
     set_ray_environment()
+    terminal()  # taken now, before Ray's noise is diverted from it
     try:
         app()
     except CxrgazeError as error:
