@@ -109,6 +109,14 @@ def test_reports_may_span_lines(tmp_path: Path) -> None:
     assert {name: study.label for name, study in studies.items()} == {ONE: 0, TWO: 2}
 
 
+def test_a_long_table_of_reports_is_read_across_blocks(tmp_path: Path) -> None:
+    report = "A line\n" * 100
+    rows = [f'{index:0{ID_LENGTH}d},s1,p2,"{report}",0,0,1\n' for index in range(4000)]
+    found = tables(tmp_path, MASTER.replace("Normal", "report,Normal") + "".join(rows), GAZE)
+    assert len(found.studies) == 4000
+    assert {study.label for study in found.studies.values()} == {2}
+
+
 @pytest.mark.parametrize(
     ("marks", "label"),
     [("1,0,0", 0), ("0,1,0", 1), ("0,0,1", 2), ("1.0,0.0,0.0", 0), ("0,0,0", None), ("1,0,1", None), (",,", None)],
@@ -220,6 +228,27 @@ def test_a_point_at_the_edge_is_mirrored_not_cut() -> None:
     affine = fit(2500, 2000)
     middle, edge = (gaze_map(points((1250, x)), affine) for x in (1000.0, 0.0))
     assert edge.max() / middle.max() == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("profile", ["paper", "dataset"])
+def test_the_map_is_a_cut_gaussian_of_the_mirrored_counts(profile: str) -> None:
+    affine = Affine(scale_y=0.02, scale_x=0.03, offset_y=100, offset_x=50, rows=2000, columns=1000)
+    looked = np.random.default_rng(2).uniform(0, (2000, 1000), (30, 2))
+    sigma, radius = {"paper": (75.5, 250), "dataset": (150, 600)}[profile]
+    y, x = np.mgrid[:40, :30].astype(float)
+    expected = np.zeros((40, 30))
+    for at_y, at_x in np.floor(looked * (0.02, 0.03)):
+        ways = []
+        for at, size, scale, grid in ((at_y, 40, 0.02, y), (at_x, 30, 0.03, x)):
+            mirrored = [place + 2 * size * turn for turn in (-1, 0, 1) for place in (at, -1 - at)]
+            offsets = [grid - place for place in mirrored]
+            inside = [np.abs(offset) <= round(radius * scale) for offset in offsets]
+            parts = [np.exp(-0.5 * (offset / (sigma * scale)) ** 2) for offset in offsets]
+            ways.append(sum(part * near for part, near in zip(parts, inside, strict=True)))
+        expected += ways[0] * ways[1]
+    density = gaze_map(looked, affine, profile)
+    np.testing.assert_allclose(content(density, affine), expected / expected.sum(), rtol=1e-4, atol=1e-9)
+    assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("size", [(2500, 2000), (3000, 1800), (1800, 2400)])

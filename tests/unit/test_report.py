@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cxrgaze_ray import saliency
+from cxrgaze_ray import report, saliency
+from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.gaze.egd import EgdTables, read_egd
 from cxrgaze_ray.manifest import list_archive
 from cxrgaze_ray.metrics import (
@@ -282,6 +283,14 @@ def test_a_report_is_made_though_the_files_are_gone(archive: Path, tmp_path: Pat
     page = Page(run_report(run, figures=1))
     assert page.html.count("(the file is out of reach now)") == 3
     assert tiles(page)["scored"] == "6"
+
+
+def test_a_report_is_made_though_the_store_is_down(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(_: object) -> bytes:
+        raise StoreUnavailable("S3 is down.")
+
+    monkeypatch.setattr(report, "fetch_listed", down)
+    assert run_report(run, figures=1).count("(the file is out of reach now)") == 3
 
 
 def test_an_evaluation_is_shown_with_its_confusion(run: Run) -> None:
