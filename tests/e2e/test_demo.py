@@ -1,0 +1,110 @@
+"""The whole line, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxrgaze_ray import saliency
+from cxrgaze_ray.bundle import Bundle, read_bundle
+from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.metrics import correlation
+from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.predictor import Engine, Predictor
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import find_runs
+from cxrgaze_ray.storage import open_store
+from tests.e2e.conftest import UNSEEN, Demo
+
+NOISE = re.compile(r"raylet|INFO|WARNING|Traceback|\x1b|/session_")
+
+
+def champion(demo: Demo) -> Bundle:
+    pin = Registry(open_store(str(demo.folder / "registry"))).resolve("cxrgaze@champion")
+    return read_bundle(open_store(pin.uri))
+
+
+def unseen_images(demo: Demo, count: int) -> np.ndarray:
+    (run,) = find_runs(str(demo.folder / "run"))
+    scored = run.summary().to_pylist()
+    plan = run.plan().to_pylist()
+    paths = [Path(planned["uri"]) for planned, row in zip(plan, scored, strict=True) if row["status"] == "scored"]
+    with Decoder("cxrgaze-v1", frontal_only=True) as decoder:
+        return np.stack([decoder.decode(path.read_bytes()).pixels for path in paths[:count]])
+
+
+@pytest.fixture(scope="module")
+def answers(demo: Demo) -> Predictions:
+    return Predictor.from_bundle(champion(demo)).predict(unseen_images(demo, 12))
+
+
+def test_it_leaves_every_part_behind(demo: Demo) -> None:
+    parts = {path.name for path in demo.folder.iterdir()}
+    assert parts == {"archive", "unseen", "store", "registry", "run", "report.html", "demo.json"}
+    assert champion(demo).info.trained
+
+
+def test_it_ends_with_what_was_done(demo: Demo) -> None:
+    counted, quality, report = demo.out.splitlines()
+    assert re.fullmatch(rf"Unseen archive: {UNSEEN} scored, 3 skipped, 11 failed, \d+\.\d images/s\.", counted), counted
+    found = re.fullmatch(r"On its phantoms: macro AUC (\d\.\d+), saliency CC (\d\.\d+)\.", quality)
+    assert found, quality
+    assert float(found[1]) > 0.5, "the network learned nothing of the diagnosis"
+    assert float(found[2]) > 0.5, "the network learned nothing of where readers look"
+    assert str(demo.folder / "report.html") in report
+
+
+def test_the_terminal_belongs_to_the_user(demo: Demo) -> None:
+    lines = (demo.out + demo.err).splitlines()
+    assert not [line for line in lines if NOISE.search(line)]
+    assert [line for line in demo.err.splitlines() if line.startswith("saliency")]
+
+
+def test_every_unseen_file_has_one_row(demo: Demo) -> None:
+    (run,) = find_runs(str(demo.folder / "run"))
+    ids = run.summary()["image_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == UNSEEN + 14
+
+
+def test_the_fast_engine_agrees_with_the_reference_on_a_trained_bundle(demo: Demo, answers: Predictions) -> None:
+    forced = Engine("bfloat16", channels_last=True, device="cpu")
+    fast = Predictor.from_bundle(champion(demo), forced).predict(unseen_images(demo, 12))
+    assert np.abs(fast.probabilities_BK - answers.probabilities_BK).max() <= 0.01
+    for one, other in zip(fast.saliency_BHW, answers.saliency_BHW, strict=True):
+        assert (correlation(one, other) or 0) >= 0.999
+
+
+def test_stored_maps_restore_trained_ones(answers: Predictions) -> None:
+    for density in answers.saliency_BHW:
+        png, _ = saliency.encode(density)
+        assert (correlation(saliency.decode(png), density) or 0) >= 0.999
+
+
+def test_the_report_is_a_page_without_a_network(demo: Demo, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is missing")
+        pytest.skip("needs Debian's chromium")
+    picture = tmp_path / "report.png"
+    # --host-resolver-rules: whatever the page asks of a network fails
+    subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={picture}",
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,3600", f"--user-data-dir={tmp_path}/profile",
+            (demo.folder / "report.html").as_uri(),
+        ],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    with Image.open(picture) as shown:
+        page = np.asarray(shown.convert("RGB"), np.int16)
+    coloured = np.abs(page[..., 0] - page[..., 2]) > 60
+    assert coloured.mean() > 0.01, "no saliency is to be seen"
+    assert (page.max(axis=2) < 40).mean() > 0.005, "no radiograph is to be seen"
