@@ -16,7 +16,7 @@ from torch.nn import functional
 from cxrgaze_ray.bundle import Bundle, golden_image, make_bundle
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.metrics import correlation
-from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.predictor import Engine, Predictor, limit_threads, plan_engine
@@ -54,7 +54,7 @@ def fast(bundle: Bundle) -> Predictor:
 
 @pytest.fixture(scope="module")
 def fast_whole(fast: Predictor, images: NDArray[np.uint16]) -> Predictions:
-    return fast.predict(images)
+    return fast.predict(images[:5])
 
 
 def same(part: Predictions, whole: Predictions, chosen: list[int]) -> None:
@@ -64,14 +64,14 @@ def same(part: Predictions, whole: Predictions, chosen: list[int]) -> None:
 
 
 # the fixed batch is 4: nine images need padding, one needs most, three meet other neighbours
-@pytest.mark.parametrize("chosen", [[0], [8], [3, 4, 5], [6, 7, 8], [7, 1, 0]], ids=str)
+@pytest.mark.parametrize("chosen", [[8], [3, 4, 5], [7, 1, 0]], ids=str)
 def test_an_answer_does_not_depend_on_the_batch(
     predictor: Predictor, images: NDArray[np.uint16], whole: Predictions, chosen: list[int]
 ) -> None:
     same(predictor.predict(images[chosen]), whole, chosen)
 
 
-@pytest.mark.parametrize("chosen", [[8], [7, 1, 0]], ids=str)
+@pytest.mark.parametrize("chosen", [[4], [3, 1, 0]], ids=str)
 def test_nor_does_it_on_the_fast_engine(
     fast: Predictor, images: NDArray[np.uint16], fast_whole: Predictions, chosen: list[int]
 ) -> None:
@@ -82,11 +82,11 @@ def test_answers_are_of_their_images(whole: Predictions) -> None:
     assert len(np.unique(whole.logits_BK, axis=0)) == 9
 
 
-@pytest.mark.parametrize("engine", ["whole", "fast_whole"])
-def test_probabilities_and_saliency_sum_to_one(request: pytest.FixtureRequest, engine: str) -> None:
+@pytest.mark.parametrize(("engine", "count"), [("whole", 9), ("fast_whole", 5)])
+def test_probabilities_and_saliency_sum_to_one(request: pytest.FixtureRequest, engine: str, count: int) -> None:
     found: Predictions = request.getfixturevalue(engine)
-    assert found.saliency_BHW.shape == (9, 640, 512)
-    assert found.probabilities_BK.shape == found.logits_BK.shape == (9, 3)
+    assert found.saliency_BHW.shape == (count, 640, 512)
+    assert found.probabilities_BK.shape == found.logits_BK.shape == (count, 3)
     for array in (found.logits_BK, found.probabilities_BK, found.saliency_BHW):
         assert array.dtype == np.float32
     np.testing.assert_allclose(found.probabilities_BK.sum(axis=1), 1, atol=1e-6)
@@ -108,8 +108,8 @@ def test_predictions_are_the_networks(bundle: Bundle, whole: Predictions, images
 
 @torch.inference_mode()
 def test_a_network_of_full_size_is_not_resampled(images: NDArray[np.uint16]) -> None:
-    config = PRESETS["tiny"].model_copy(update={"input_size": (640, 512)})
-    bundle = make_bundle(build(config, seed=1), "large", trained=False)
+    slim = GazeNetConfig(widths=(4,) * 5, growth_rate=4, block_config=(1, 1, 1, 1), init_features=4, se_reduction=4)
+    bundle = make_bundle(build(slim, seed=1), "large", trained=False)
     predictor = Predictor.from_bundle(bundle, REFERENCE)
     found = predictor.predict(images[:1])
     assert predictor.batch == 1
@@ -177,8 +177,8 @@ def test_the_fast_engine_agrees_with_the_reference(images: NDArray[np.uint16]) -
 
 
 def test_fast_probabilities_of_a_fresh_network_agree(whole: Predictions, fast_whole: Predictions) -> None:
-    np.testing.assert_allclose(fast_whole.probabilities_BK, whole.probabilities_BK, atol=0.01)
-    np.testing.assert_allclose(fast_whole.saliency_BHW, whole.saliency_BHW, rtol=0.02)
+    np.testing.assert_allclose(fast_whole.probabilities_BK, whole.probabilities_BK[:5], atol=0.01)
+    np.testing.assert_allclose(fast_whole.saliency_BHW, whole.saliency_BHW[:5], rtol=0.02)
 
 
 def test_float32_in_another_layout_is_almost_the_same(
