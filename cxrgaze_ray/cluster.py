@@ -76,7 +76,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     """Join the cluster this process is on already, or the one at the address, or start a private one.
 
     With `quiet`, this process's stdout and stderr go to the log file meanwhile. A private cluster listens with a fresh
-    token, stops at the end, and removes its logs unless something failed.
+    token, and stops at the end. Logs are removed unless something failed.
 
     Raises
     ------
@@ -104,8 +104,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
             raise
         finally:
             ray.shutdown()
-    if address is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path) -> None:

@@ -109,6 +109,7 @@ class Predictor:
         self.info = info
         self.engine = engine
         self._network = network.eval().to(engine.device, memory_format=layout)  # type: ignore[call-overload]
+        self._network.exact_densenet = True
         self._layout = layout
         height, width = network.config.input_size
         small = height * width <= _SMALL_INPUT

@@ -35,7 +35,7 @@ class BackboneReport:
 
 def pooled(densenet: DenseNet, raw_BCHW: Tensor) -> Tensor:
     """Return the ordinary pooled DenseNet vector (B, C) of raw denseblock4 features: GAP(ReLU(norm5))."""
-    return torch.relu(densenet.features.norm5(raw_BCHW)).mean(dim=(2, 3))
+    return torch.relu(densenet.features.norm5(raw_BCHW)).float().mean(dim=(2, 3))
 
 
 def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> BackboneReport:

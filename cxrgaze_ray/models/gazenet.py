@@ -7,6 +7,7 @@ image ─┬─ U-Net encoder ──── skips ───┐
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -105,8 +106,10 @@ class FusionClassifier(nn.Module):
         self.out = nn.Linear(config.fusion_hidden, len(CLASSES))
 
     def forward(self, fused_BF: Tensor) -> Tensor:
-        logits_BK: Tensor = self.out(self.dropout(torch.relu(self.hidden(fused_BF))))
-        return logits_BK.float()
+        # float32 whatever precision the features were computed in: it costs nothing, and rounding here shows
+        with torch.autocast(fused_BF.device.type, enabled=False):
+            logits_BK: Tensor = self.out(self.dropout(torch.relu(self.hidden(fused_BF.float()))))
+        return logits_BK
 
 
 class GazeNet(nn.Module):
@@ -119,6 +122,8 @@ class GazeNet(nn.Module):
     def __init__(self, config: GazeNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.exact_densenet = False
+        """Compute DenseNet in float32 under autocast too: rounding its weights moves every image's logits alike."""
         self.encoder = Encoder(config.widths, config.se_reduction)
         self.densenet = DenseNet(
             growth_rate=config.growth_rate,
@@ -135,8 +140,7 @@ class GazeNet(nn.Module):
     def forward(self, image_B1HW: Tensor) -> GazeNetOutput:
         """Return log saliency and logits; ValueError if the size is no multiple of 32."""
         vector_BC, decoded_BCHW = self._decode(image_B1HW)
-        fused_BF = torch.cat([vector_BC, decoded_BCHW.mean(dim=(2, 3))], dim=1)
-        return GazeNetOutput(self.saliency_head(decoded_BCHW), self.classifier(fused_BF))
+        return GazeNetOutput(self.saliency_head(decoded_BCHW), self.classifier(_fuse(vector_BC, decoded_BCHW)))
 
     def tap(self, image_B1HW: Tensor) -> Tensor:
         """Return the raw denseblock4 output (B, C, H/32, W/32), before norm5."""
@@ -155,7 +159,7 @@ class GazeNet(nn.Module):
     def fused(self, image_B1HW: Tensor) -> Tensor:
         """Return the fused features (B, F) that the classifier reads, float32."""
         vector_BC, decoded_BCHW = self._decode(image_B1HW)
-        return torch.cat([vector_BC, decoded_BCHW.mean(dim=(2, 3))], dim=1).float()
+        return _fuse(vector_BC, decoded_BCHW)
 
     def classify(self, fused_BF: Tensor) -> Tensor:
         """Return the logits (B,3) of fused features."""
@@ -175,12 +179,14 @@ class GazeNet(nn.Module):
     def _densenet(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Return the raw denseblock4 output and transition3's."""
         x_BCHW, transition3_BCHW = image_B1HW.expand(-1, 3, -1, -1), image_B1HW
-        for name, layer in self.densenet.features.named_children():
-            if name == "norm5":
-                break
-            x_BCHW = layer(x_BCHW)
-            if name == "transition3":
-                transition3_BCHW = x_BCHW
+        exact = torch.autocast(image_B1HW.device.type, enabled=False) if self.exact_densenet else nullcontext()
+        with exact:
+            for name, layer in self.densenet.features.named_children():
+                if name == "norm5":
+                    break
+                x_BCHW = layer(x_BCHW)
+                if name == "transition3":
+                    transition3_BCHW = x_BCHW
         return x_BCHW, transition3_BCHW
 
     def _decode(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,3 +198,8 @@ class GazeNet(nn.Module):
         deep_BCHW = raw_BCHW if self.config.tap == "denseblock4" else transition3_BCHW
         decoded_BCHW = self.decoder(deep_BCHW, self.encoder(image_B1HW))
         return pooled(self.densenet, raw_BCHW), decoded_BCHW
+
+
+def _fuse(vector_BC: Tensor, decoded_BCHW: Tensor) -> Tensor:
+    """Return what the classifier reads, in float32."""
+    return torch.cat([vector_BC.float(), decoded_BCHW.float().mean(dim=(2, 3))], dim=1)

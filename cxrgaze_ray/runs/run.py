@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -217,7 +218,11 @@ def table_bytes(table: pa.Table) -> bytes:
 
 
 def find_runs(out: str) -> list[Run]:
-    """Return the runs under a parent URI, in order of their planning time."""
+    """Return the runs under a parent URI, in order of their planning time; those of other versions are left out."""
     store = open_store(out)
-    runs = [Run.open(child) for name in store.folders() if (child := store.child(name)).exists("run.json")]
+    runs = []
+    for name in store.folders():
+        if (child := store.child(name)).exists("run.json"):
+            with suppress(RunConflict):
+                runs.append(Run.open(child))
     return sorted(runs, key=lambda run: run.spec.created_at)

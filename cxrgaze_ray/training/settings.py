@@ -73,6 +73,7 @@ class TrainSettings(Settings):
         if unknown := set(chosen) - set(STAGE_NAMES):
             raise ConfigError(f"There is no phase {min(unknown)}.", f"Phases are {', '.join(STAGE_NAMES)}.")
         overrides = values.pop("stages", {})
+        cls.build(stages=overrides)  # names what is wrong with them
         stages = {
             name: {**_DEFAULTS[preset][name], **overrides.get(name, {})} for name in STAGE_NAMES if name in chosen
         }
