@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault
+from cxrgaze_ray.errors import ConfigError, EnvironmentFault, Interrupted, UserError
 
 
 class ClusterSettings(Settings):
@@ -76,7 +76,8 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     """Join the cluster this process is on already, or the one at the address, or start a private one.
 
     With `quiet`, this process's stdout and stderr go to the log file meanwhile. A private cluster listens with a fresh
-    token, and stops at the end. Logs are removed unless something failed.
+    token, and stops at the end. Logs are removed, unless the environment or a bug ended
+    the work: then the error names them.
 
     Raises
     ------
@@ -92,19 +93,21 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
         yield Cluster(ray.get_runtime_context().gcs_address, private=False, log_file=None)
         return
     folder = Path(tempfile.mkdtemp(prefix="cxrgaze-"))
-    log_file = folder / "cxrgaze.log"
+    log_file, keep = folder / "cxrgaze.log", False
     with _quiet(log_file) if quiet else nullcontext():
         _init(settings, address, folder, log_file)
         try:
             yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=log_file)
-        except CxrgazeError:
+        except (UserError, Interrupted):
             raise
         except Exception as error:
-            error.add_note(f"Ray's logs are in {folder}")
+            keep = True
+            error.add_note(f"Ray's log is {log_file}")
             raise
         finally:
             ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path) -> None:

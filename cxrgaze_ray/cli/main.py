@@ -66,7 +66,7 @@ def main() -> None:
     try:
         app()
     except CxrgazeError as error:
-        say(f"cxrgaze: {error}")
+        say(" ".join([f"cxrgaze: {error}", *(f"{note}." for note in getattr(error, "__notes__", []))]))
         sys.exit(error.exit_code)
     except SystemExit as leaving:
         if leaving.code == EXIT_INTERRUPTED:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show, stop_on_interrupt
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
+
+_LOCAL = "serve_configs/local.yaml"
 
 
 def demo(
@@ -36,7 +39,9 @@ def demo(
 def serve(
     model: Annotated[str | None, typer.Option("--model", help="Overrides the config's model.")] = None,
     registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
-    config: Annotated[str, typer.Option(help="Ray Serve config file.")] = "serve_configs/local.yaml",
+    config: Annotated[
+        str | None, typer.Option(help="Ray Serve config; by default serve_configs/local.yaml, where there is one.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Overrides the config's port.")] = None,
     address: Address = None,
 ) -> None:
@@ -48,8 +53,11 @@ def serve(
     from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
     from cxrgaze_ray.storage import open_parent
 
-    store, key = open_parent(config)
-    file = ServeFile.from_yaml(store.read_text(key)).with_arguments(port=port, model=model, registry=registry)
+    text = ""
+    if config is not None or Path(_LOCAL).exists():
+        store, key = open_parent(config or _LOCAL)
+        text = store.read_text(key)
+    file = ServeFile.from_yaml(text).with_arguments(port=port, model=model, registry=registry)
     with connect(ClusterSettings(address=address)) as cluster, stop_on_interrupt() as stop:
         start_http(file)
         wait_ready(file)
