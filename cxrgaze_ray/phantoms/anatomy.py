@@ -1,23 +1,19 @@
 """Draw a frontal chest radiograph: thicknesses of tissue, then what an X-ray beam leaves of them.
 
-Coordinates are (u, v): u from -1 to 1 across the thorax, the patient's left on the right; v from 0 at the top edge to 1
-at the bottom edge. Everything smooth is drawn on a canvas of CANVAS pixels height and enlarged.
+`canvas` has the coordinates and the brushes, `film` what follows the drawing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from cxrgaze_ray.phantoms.canvas import Canvas, Floats, mottle, quartic, smooth_curve, soft_step
+from cxrgaze_ray.phantoms.film import expose, finish
 from cxrgaze_ray.schemas import CLASSES
-
-Floats = NDArray[np.float32]
-CANVAS = 512
-_SHIFT = 4  # sub-pixel bits of cv2's drawing
 
 
 @dataclass(frozen=True)
@@ -66,50 +62,6 @@ class _Finding:
     radius: float
 
 
-class _Canvas:
-    """Maps (u, v) to canvas pixels, and draws soft shapes."""
-
-    def __init__(self, rows: int, columns: int, tilt: float) -> None:
-        self.height = CANVAS
-        self.width = max(64, round(CANVAS * columns / rows))
-        v, x = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
-        self.scale_u = 0.47 * self.width
-        u = (x - self.width / 2) / self.scale_u
-        self.v = (v + 0.5) / self.height + tilt * u
-        self.u = u - tilt * (self.v - 0.5)
-
-    def point(self, u: float, v: float) -> tuple[float, float]:
-        """Return (y, x) in canvas pixels, tilt left out: it is small."""
-        return v * self.height, u * self.scale_u + self.width / 2
-
-    def lines(self, curves: list[NDArray[np.float64]], width: float, blur: float = 0.0) -> Floats:
-        """Draw open curves of (u, v) points as soft bands; width and blur are shares of the height."""
-        mask = np.zeros((self.height, self.width), np.uint8)
-        thickness = max(1, round(width * self.height))
-        for curve in curves:
-            points = np.stack([curve[:, 0] * self.scale_u + self.width / 2, curve[:, 1] * self.height], axis=1)
-            fixed = np.rint(points * (1 << _SHIFT)).astype(np.int32)
-            cv2.polylines(mask, [fixed], False, 255, thickness, cv2.LINE_AA, _SHIFT)
-        return self._soft(mask, blur)
-
-    def polygon(self, outline: NDArray[np.float64], blur: float) -> Floats:
-        """Fill a closed outline of (u, v) points."""
-        mask = np.zeros((self.height, self.width), np.uint8)
-        points = np.stack([outline[:, 0] * self.scale_u + self.width / 2, outline[:, 1] * self.height], axis=1)
-        cv2.fillPoly(mask, [np.rint(points * (1 << _SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
-        return self._soft(mask, blur)
-
-    def _soft(self, mask: NDArray[np.uint8], blur: float) -> Floats:
-        soft = mask.astype(np.float32) / np.float32(255)
-        return np.asarray(cv2.GaussianBlur(soft, (0, 0), blur * self.height), np.float32) if blur else soft
-
-    def blob(self, u: float, v: float, radius_u: float, radius_v: float, power: float = 2.0) -> Floats:
-        """Return a bump of height 1 that falls to 1/e at the radii."""
-        distance = ((self.u - u) / radius_u) ** 2 + ((self.v - v) / radius_v) ** 2
-        bump: Floats = np.exp(-(distance ** (power / 2))).astype(np.float32)
-        return bump
-
-
 def draw(
     rng: Generator, label: int, rows: int, columns: int, *, drift: float = 0.0, view: str = "PA", marker: bool = True
 ) -> Phantom:
@@ -130,14 +82,14 @@ def draw(
         PA or AP; AP magnifies the heart and stands less deep.
     """
     body = _body(rng, label, ap=view == "AP")
-    canvas = _Canvas(rows, columns, body.tilt)
+    canvas = Canvas(rows, columns, body.tilt)
     lungs = _lungs(canvas, body, rng)
     tissue = _torso(canvas, body, rng) - lungs * _lung_air(canvas, rng)
     tissue += _centre(canvas, body, rng) + _bones(canvas, body, rng) + _vessels(canvas, lungs, rng, label)
     tissue -= 0.30 * canvas.blob(0.36, body.dome_left + 0.13, 0.16, 0.055, 4) * rng.uniform(0.3, 1)  # stomach bubble
     change, findings = _disease(canvas, body, lungs, rng, label)
-    film = _expose(canvas, tissue + change, rng, drift)
-    image = _finish(film, rows, columns, rng, drift, marker=marker)
+    film = expose(canvas, tissue + change, rng, drift)
+    image = finish(film, rows, columns, rng, drift, marker=marker)
     size = (rows / canvas.height, columns / canvas.width)
     return Phantom(
         image=image,
@@ -146,16 +98,6 @@ def draw(
         findings=tuple((*_scaled(canvas.point(f.u, f.v), size), f.radius * rows) for f in findings),
         cardiothoracic_ratio=body.ratio,
     )
-
-
-def _step(x: Floats) -> Floats:
-    """Return a soft step from 0 to 1 (the logistic function, which does not overflow this way)."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
-
-
-def _quartic(x: Floats) -> Floats:
-    """Return the fourth power; NumPy's own takes ten times longer."""
-    return np.square(np.square(x))
 
 
 def _scaled(point: tuple[float, float], size: tuple[float, float]) -> tuple[float, float]:
@@ -198,15 +140,15 @@ def _landmarks(body: _Body) -> dict[str, tuple[float, float]]:
     }
 
 
-def _torso(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
+def _torso(canvas: Canvas, body: _Body, rng: Generator) -> Floats:
     """Soft tissue: neck, sloping shoulders, chest wall, and the abdomen below."""
     v = canvas.v
-    shoulder = 0.34 + 0.86 * _step((v - 0.10) / 0.030)
+    shoulder = 0.34 + 0.86 * soft_step((v - 0.10) / 0.030)
     reach = np.where(v < 0.35, shoulder, 1.20 - 0.10 * np.clip((v - 0.35) / 0.5, 0, 1))
     inside = np.clip(1 - (np.abs(canvas.u) / (reach * (body.half_width / 0.80))) ** 5, 0, 1)
     wall: Floats = (1.05 * np.sqrt(inside)).astype(np.float32)
     breast = sum(canvas.blob(side * 0.47, 0.70, 0.34, 0.13, 4) for side in (-1, 1)) * rng.uniform(0.0, 0.16)
-    belly = 0.55 * _step((v - body.base) / 0.05)
+    belly = 0.55 * soft_step((v - body.base) / 0.05)
     return np.asarray(wall + breast * inside + belly * inside, np.float32)
 
 
@@ -221,54 +163,35 @@ def _lung_outline(body: _Body, side: int) -> NDArray[np.float64]:
             (wall - 0.19, dome + 0.05), (0.42, dome), (0.26, dome + 0.012), (0.12, dome + 0.06), (0.10, 0.55),
         ]
     )  # fmt: skip
-    mirrored: NDArray[np.float64] = _smooth(knots, closed=True) * np.array([side, 1.0])
+    mirrored: NDArray[np.float64] = smooth_curve(knots, closed=True) * np.array([side, 1.0])
     return mirrored
 
 
-def _smooth(knots: NDArray[np.float64], *, closed: bool, steps: int = 12) -> NDArray[np.float64]:
-    """Return a Catmull-Rom curve through the knots."""
-    ends = knots if closed else np.concatenate([knots[:1], knots, knots[-1:]])
-    count = len(knots) if closed else len(knots) - 1
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None]
-    parts = []
-    for i in range(count):
-        p = [ends[(i + k - closed) % len(ends)] for k in range(4)]
-        parts.append(
-            0.5 * (2 * p[1] + (p[2] - p[0]) * t + (2 * p[0] - 5 * p[1] + 4 * p[2] - p[3]) * t**2
-                   + (3 * p[1] - p[0] - 3 * p[2] + p[3]) * t**3)
-        )  # fmt: skip
-    return np.concatenate([*parts, knots[:1] if closed else knots[-1:]])
-
-
-def _lungs(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
+def _lungs(canvas: Canvas, body: _Body, rng: Generator) -> Floats:
     both = sum(canvas.polygon(_lung_outline(body, side), blur=0.006) for side in (-1, 1))
     return np.clip(both, 0, 1).astype(np.float32) * np.float32(rng.uniform(0.94, 1.0))
 
 
-def _lung_air(canvas: _Canvas, rng: Generator) -> Floats:
+def _lung_air(canvas: Canvas, rng: Generator) -> Floats:
     """Return how much tissue a lung takes away: more towards its middle, with a slow mottle."""
     depth = 0.72 + 0.16 * np.exp(-(((np.abs(canvas.u) - 0.45) / 0.30) ** 2)) - 0.10 * (canvas.v - 0.4)
-    return np.asarray(depth * (1 + 0.05 * _mottle(canvas, rng, 24)), np.float32)
+    return np.asarray(depth * (1 + 0.05 * mottle(canvas, rng, 24)), np.float32)
 
 
-def _mottle(canvas: _Canvas, rng: Generator, cells: int) -> Floats:
-    """Return smooth noise with about this many cells a height, of unit spread."""
-    coarse = rng.standard_normal((cells, max(2, cells * canvas.width // canvas.height))).astype(np.float32)
-    return cv2.resize(coarse, (canvas.width, canvas.height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-
-
-def _centre(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
+def _centre(canvas: Canvas, body: _Body, rng: Generator) -> Floats:
     """Mediastinum, heart, aortic knob, spine and trachea."""
-    band = np.exp(-_quartic(canvas.u / (0.135 + 0.05 * canvas.v))) * 0.44
-    spine = np.exp(-_quartic(canvas.u / 0.075)) * (0.10 + 0.06 * np.cos(2 * np.pi * canvas.v / 0.052))
+    band = np.exp(-quartic(canvas.u / (0.135 + 0.05 * canvas.v))) * 0.44
+    spine = np.exp(-quartic(canvas.u / 0.075)) * (0.10 + 0.06 * np.cos(2 * np.pi * canvas.v / 0.052))
     knob = 0.30 * canvas.blob(0.13, 0.335, 0.085, 0.048, 4)
-    trachea = np.exp(-_quartic((canvas.u - 0.005) / 0.035)) * _step((0.36 - canvas.v) / 0.012) * 0.30
-    bronchi = [_smooth(np.array([(0.0, 0.36), (s * 0.10, 0.40), (s * 0.17, 0.435)]), closed=False) for s in (-1, 1)]
+    trachea = np.exp(-quartic((canvas.u - 0.005) / 0.035)) * soft_step((0.36 - canvas.v) / 0.012) * 0.30
+    bronchi = [
+        smooth_curve(np.array([(0.0, 0.36), (s * 0.10, 0.40), (s * 0.17, 0.435)]), closed=False) for s in (-1, 1)
+    ]
     airway = trachea + 0.18 * canvas.lines(bronchi, 0.016, 0.004)
-    return np.asarray(band + spine + knob + _heart(canvas, body) - airway + 0.02 * _mottle(canvas, rng, 12), np.float32)
+    return np.asarray(band + spine + knob + _heart(canvas, body) - airway + 0.02 * mottle(canvas, rng, 12), np.float32)
 
 
-def _heart(canvas: _Canvas, body: _Body) -> Floats:
+def _heart(canvas: Canvas, body: _Body) -> Floats:
     width = 2 * body.half_width * body.ratio
     right, left = -0.36 * width, 0.64 * width
     bottom = (body.dome_left + body.dome_right) / 2 + 0.05
@@ -281,8 +204,8 @@ def _heart(canvas: _Canvas, body: _Body) -> Floats:
         ]
     )  # fmt: skip
     # below the domes it lies on the liver, and adds little to it
-    above = 0.25 + 0.75 * _step((bottom - 0.035 - canvas.v) / 0.02)
-    return 0.62 * canvas.polygon(_smooth(knots, closed=True), blur=0.008) * above
+    above = 0.25 + 0.75 * soft_step((bottom - 0.035 - canvas.v) / 0.02)
+    return 0.62 * canvas.polygon(smooth_curve(knots, closed=True), blur=0.008) * above
 
 
 def _rib(side: int, v: float, reach: float, drop: float) -> NDArray[np.float64]:
@@ -297,7 +220,7 @@ def _front_rib(side: int, v: float, reach: float) -> NDArray[np.float64]:
     return np.stack([side * (reach - (reach - 0.28) * t), v + 0.10 * t**1.3 + 0.015 * np.sin(np.pi * t)], axis=1)
 
 
-def _bones(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
+def _bones(canvas: Canvas, body: _Body, rng: Generator) -> Floats:
     """Ribs as bands with denser edges, clavicles, edges of the shoulder blades."""
     bones = np.zeros((canvas.height, canvas.width), np.float32)
     strength = rng.uniform(0.8, 1.25)
@@ -314,15 +237,15 @@ def _bones(canvas: _Canvas, body: _Body, rng: Generator) -> Floats:
     bones += strength * 0.055 * canvas.lines(front, 0.024, 0.004)
     lift = rng.uniform(-0.02, 0.02)
     knots = np.array([(0.07, 0.195), (0.22, 0.165 + lift), (0.42, 0.150 + lift), (0.62, 0.115 + lift), (0.86, 0.105)])
-    clavicles = [_smooth(knots * np.array([side, 1.0]), closed=False) for side in (-1, 1)]
+    clavicles = [smooth_curve(knots * np.array([side, 1.0]), closed=False) for side in (-1, 1)]
     edges = [curve + np.array([0.0, offset]) for curve in clavicles for offset in (-0.012, 0.012)]
     bones += 0.20 * canvas.lines(clavicles, 0.026, 0.003) + 0.08 * canvas.lines(edges, 0.004, 0.0015)
     blade = np.array([(0.66, 0.16), (0.72, 0.26), (0.78, 0.38), (0.84, 0.44), (0.93, 0.36)])
-    blades = [_smooth(blade * np.array([side, 1.0]), closed=False) for side in (-1, 1)]
+    blades = [smooth_curve(blade * np.array([side, 1.0]), closed=False) for side in (-1, 1)]
     return bones + 0.10 * canvas.lines(blades, 0.012, 0.003)
 
 
-def _vessels(canvas: _Canvas, lungs: Floats, rng: Generator, label: int) -> Floats:
+def _vessels(canvas: Canvas, lungs: Floats, rng: Generator, label: int) -> Floats:
     """Vessels that branch out from the hila and thin towards the wall; congestion feeds the upper ones too."""
     total = np.zeros((canvas.height, canvas.width), np.float32)
     failing = CLASSES[label] == "heart_failure"
@@ -358,7 +281,7 @@ def _branch(
 
 
 def _disease(
-    canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator, label: int
+    canvas: Canvas, body: _Body, lungs: Floats, rng: Generator, label: int
 ) -> tuple[Floats, tuple[_Finding, ...]]:
     name = CLASSES[label]
     if name == "heart_failure":
@@ -368,7 +291,7 @@ def _disease(
     return np.zeros((canvas.height, canvas.width), np.float32), ()
 
 
-def _failure(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator) -> tuple[Floats, tuple[_Finding, ...]]:
+def _failure(canvas: Canvas, body: _Body, lungs: Floats, rng: Generator) -> tuple[Floats, tuple[_Finding, ...]]:
     """Effusions that blunt the angles, haze about the hila, short septal lines near the base."""
     change = np.zeros((canvas.height, canvas.width), np.float32)
     places = _landmarks(body)
@@ -378,9 +301,9 @@ def _failure(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator) -> tup
         # fluid climbs along the wall: a meniscus
         lateral = np.clip((side * canvas.u - 0.15) / (body.half_width - 0.15), 0, 1)
         level = body.base + 0.03 - height * (0.35 + 0.65 * lateral**3)
-        change += 0.75 * lungs * _step((canvas.v - level) / 0.010) * (side * canvas.u > 0)
+        change += 0.75 * lungs * soft_step((canvas.v - level) / 0.010) * (side * canvas.u > 0)
         findings.append(_Finding(*places[angle], 0.05))
-        haze = canvas.blob(side * 0.26, 0.45, 0.24, 0.16) * (1 + 0.3 * _mottle(canvas, rng, 20))
+        haze = canvas.blob(side * 0.26, 0.45, 0.24, 0.16) * (1 + 0.3 * mottle(canvas, rng, 20))
         change += rng.uniform(0.08, 0.24) * haze * lungs
         wall = body.half_width - 0.03
         septal = [np.array([(side * (wall - 0.07), v), (side * wall, v + 0.004)]) for v in rng.uniform(0.62, 0.82, 6)]
@@ -388,14 +311,14 @@ def _failure(canvas: _Canvas, body: _Body, lungs: Floats, rng: Generator) -> tup
     return change.astype(np.float32), tuple(findings)
 
 
-def _consolidation(canvas: _Canvas, lungs: Floats, rng: Generator) -> tuple[Floats, tuple[_Finding, ...]]:
+def _consolidation(canvas: Canvas, lungs: Floats, rng: Generator) -> tuple[Floats, tuple[_Finding, ...]]:
     """A cloud in one zone of one lung, some subtle, with hints of air-filled bronchi."""
     side = int(rng.choice([-1, 1]))
     zone = rng.choice(3, p=[0.25, 0.3, 0.45])
     u, v = side * rng.uniform(0.36, 0.56), (0.24, 0.46, 0.64)[zone] + rng.uniform(-0.04, 0.04)
     radius_v = rng.uniform(0.07, 0.13)
     radius_u = radius_v * rng.uniform(1.5, 2.3)
-    texture = 1 + 0.35 * _mottle(canvas, rng, 18) + 0.2 * _mottle(canvas, rng, 40)
+    texture = 1 + 0.35 * mottle(canvas, rng, 18) + 0.2 * mottle(canvas, rng, 40)
     cloud = canvas.blob(u, v, radius_u, radius_v, 3) * np.clip(texture, 0.2, 1.8)
     bronchi: dict[int, list[NDArray[np.float64]]] = {0: [], 1: [], 2: [], 3: []}
     _branch(bronchi, rng, np.array([side * 0.25, v]), side, 0.0, 0)
@@ -403,43 +326,3 @@ def _consolidation(canvas: _Canvas, lungs: Floats, rng: Generator) -> tuple[Floa
     density = rng.uniform(0.26, 0.62)
     change = density * cloud * lungs * (1 - 0.35 * air)
     return change.astype(np.float32), (_Finding(u, v, float(radius_v)),)
-
-
-def _expose(canvas: _Canvas, tissue: Floats, rng: Generator, drift: float) -> Floats:
-    """Turn thickness into film: what is absorbed, with scatter, and the beam's limits cut out."""
-    scatter = cv2.GaussianBlur(tissue, (0, 0), 0.05 * canvas.height)
-    total = np.clip(0.86 * tissue + 0.14 * scatter, 0, None)
-    dose = rng.uniform(0.85, 1.25) * (1 + 0.5 * drift)
-    film = 1 - np.exp(-dose * total)
-    return np.asarray((film / film.max()) ** rng.uniform(0.85, 1.2), np.float32)
-
-
-def _finish(film: Floats, rows: int, columns: int, rng: Generator, drift: float, *, marker: bool) -> Floats:
-    """Enlarge, add the detector's grain, cut the collimated border, set the side marker."""
-    image = cv2.resize(film, (columns, rows), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    grain = rng.standard_normal((rows // 2 + 1, columns // 2 + 1), dtype=np.float32)
-    grain = cv2.resize(grain, (columns, rows), interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    image += grain * (0.010 + 0.018 * drift) * np.sqrt(0.25 + np.clip(1 - image, 0, 1))
-    if rng.random() < 0.6:
-        _collimate(image, rng)
-    if marker:
-        _mark(image, rng)
-    return np.clip(image, 0, 1)
-
-
-def _collimate(image: Floats, rng: Generator) -> None:
-    rows, columns = image.shape
-    top, bottom, left, right = (int(share * size) for share, size in zip(
-        rng.uniform(0, 0.035, 4), (rows, rows, columns, columns), strict=True))  # fmt: skip
-    image[:top] = image[rows - bottom :] = 0
-    image[:, :left] = image[:, columns - right :] = 0
-
-
-def _mark(image: Floats, rng: Generator) -> None:
-    """Set a lead letter beside the shoulder: bright, as lead absorbs everything."""
-    rows, columns = image.shape
-    letter, share = ("L", 0.90) if rng.random() < 0.5 else ("R", 0.06)
-    origin = (int(columns * share), int(rows * rng.uniform(0.06, 0.12)))
-    ink = np.zeros(image.shape, np.uint8)
-    cv2.putText(ink, letter, origin, cv2.FONT_HERSHEY_SIMPLEX, rows / 600, 255, max(2, rows // 240), cv2.LINE_AA)
-    np.maximum(image, ink.astype(np.float32) / 255, out=image)
