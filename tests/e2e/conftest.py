@@ -28,6 +28,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo") / "out"
     command = [sys.executable, "-m", "cxrgaze_ray", "demo", "--dir", str(folder)]
     command += ["--images", str(IMAGES), "--unseen", str(UNSEEN), "--seed", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=290, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=580, check=False)
     assert done.returncode == 0, done.stderr
     return Demo(folder, done.stdout, done.stderr)

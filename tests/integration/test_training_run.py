@@ -108,7 +108,7 @@ def test_a_killed_training_goes_on_with_the_same_command(cluster: Cluster, store
     first.wait()
     first.stderr.close()
     time.sleep(5)  # until Ray has ended the dead job's workers
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     epochs = [line for line in done.stderr.splitlines() if " epoch " in line]
     assert not [line for line in epochs if line.startswith(("contrastive", "encoder"))], "it began anew"
