@@ -102,7 +102,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
             raise
         except Exception as error:
             keep = True
-            error.add_note(f"Ray's log is {log_file}")
+            error.add_note(f"Ray's log is {log_file}" if quiet else f"Ray's logs are in {folder}")
             raise
         finally:
             ray.shutdown()

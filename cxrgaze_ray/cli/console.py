@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+_WIDE = 240
+"""Columns of a table that goes to a file or a pipe."""
 
 
 @cache
@@ -41,11 +45,11 @@ def show(result: dict[str, Any], *, as_json: bool, lines: list[str] | None = Non
 def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     """Print rows on stdout as a table."""
     table = Table(box=None, show_header=any(columns), pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=place == 0)  # the first names the row, to be copied
     for row in rows:
-        table.add_row(*[str(cell) for cell in row])
-    Console(highlight=False).print(table)
+        table.add_row(*["" if cell is None else str(cell) for cell in row])
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 class Bar:

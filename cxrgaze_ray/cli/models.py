@@ -87,7 +87,8 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
     state = "trained" if info.trained else "UNTRAINED"
     say(f"{name}@{pin.version}: {state}, preset {info.network.preset}, profile {info.profile}, {aliases_text(aliases)}")
     say(f"{info.intended_use} Weights sha256 {info.weights_sha256}")
-    print_table(["", "at", "action", "version", "alias", "reason"], [list(entry.values()) for entry in history])
+    names = ["number", "at", "action", "version", "alias", "reason"]
+    print_table(names, [[entry[name] for name in names] for entry in history])
 
 
 def promote(

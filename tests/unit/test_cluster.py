@@ -190,15 +190,23 @@ def test_the_logs_of_a_bug_stay_and_are_named(ray: FakeRay, tmp_path: Path) -> N
     with pytest.raises(ZeroDivisionError) as error, connect():
         raise ZeroDivisionError
     (folder,) = tmp_path.iterdir()
-    assert error.value.__notes__ == [f"Ray's logs are in {folder}"]
+    assert error.value.__notes__ == [f"Ray's log is {folder / 'cxrgaze.log'}"]
     assert ray.stops == 1
 
 
-def test_an_error_on_purpose_passes_as_it_is(ray: FakeRay) -> None:
+def test_a_user_s_error_passes_as_it_is(ray: FakeRay, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error, connect():
         raise UserError("No.")
     assert not hasattr(error.value, "__notes__")
+    assert list(tmp_path.iterdir()) == []
     assert ray.stops == 1
+
+
+def test_an_outage_names_the_log(ray: FakeRay, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault) as error, connect():
+        raise EnvironmentFault("The model is gone.")
+    (folder,) = tmp_path.iterdir()
+    assert error.value.__notes__ == [f"Ray's log is {folder / 'cxrgaze.log'}"]
 
 
 @pytest.mark.parametrize("given", ["option", "variable"])
