@@ -6,6 +6,7 @@ import os
 import platform
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 from cxrgaze_ray.errors import CxrgazeError
 from cxrgaze_ray.storage import open_store
@@ -70,8 +71,7 @@ def _ray() -> Finding:
 def _weights() -> Finding:
     import torch
 
-    path = os.path.join(torch.hub.get_dir(), "checkpoints")  # noqa: PTH118 - torch gives a string
-    found = os.path.isdir(path) and any(name.startswith("densenet201") for name in os.listdir(path))  # noqa: PTH112, PTH208
+    found = any(Path(torch.hub.get_dir(), "checkpoints").glob("densenet201*"))
     detail = "cached" if found else "not cached: downloaded when first needed, or give --backbone-weights FILE"
     return Finding("ImageNet weights", found, detail, needed=False)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -47,23 +47,17 @@ class _Seen:
     """KL, CC and HS, if somebody looked at the image."""
 
 
-@dataclass
-class _Collected:
-    """All images so far."""
-
-    images: list[_Seen] = field(default_factory=list)
-
-    def evaluation(self, note: str = "") -> Evaluation:
-        labelled = [one for one in self.images if one.label is not None]
-        mapped = [one.maps for one in self.images if one.maps is not None]
-        return Evaluation(
-            images=len(self.images),
-            diagnosis=diagnosis_metrics(*_arrays(labelled)) if labelled else None,
-            saliency=saliency_metrics(mapped) if mapped else None,
-            intervals=_label_intervals(labelled) | _map_interval(self.images),
-            note=note,
-            scores=tuple(_score(one) for one in self.images),
-        )
+def _evaluation(images: list[_Seen], note: str = "") -> Evaluation:
+    labelled = [one for one in images if one.label is not None]
+    mapped = [one.maps for one in images if one.maps is not None]
+    return Evaluation(
+        images=len(images),
+        diagnosis=diagnosis_metrics(*_arrays(labelled)) if labelled else None,
+        saliency=saliency_metrics(mapped) if mapped else None,
+        intervals=_label_intervals(labelled) | _map_interval(images),
+        note=note,
+        scores=tuple(_score(one) for one in images),
+    )
 
 
 def evaluate_bundle(
@@ -86,17 +80,17 @@ def evaluate_bundle(
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     predictor.check_profile(store.info.profile)
-    total, seen = store.rows(split), _Collected()
+    total, seen = store.rows(split), list[_Seen]()
     if not total:
         raise UserError(f"The store has no image in the split {split}.", "Splits are train, validation and test.")
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
-            _predict(predictor, table.slice(start, _CHUNK), seen)
-            on_progress(len(seen.images), total)
-    return seen.evaluation()
+            seen += _predict(predictor, table.slice(start, _CHUNK))
+            on_progress(len(seen), total)
+    return _evaluation(seen)
 
 
-def _predict(predictor: Predictor, table: pa.Table, seen: _Collected) -> None:
+def _predict(predictor: Predictor, table: pa.Table) -> Iterator[_Seen]:
     result = predictor.predict(image_array(table["image"]))
     rows = table.select(["image_id", "subject_id", "label", "gaze"]).to_pylist()
     for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):
@@ -106,7 +100,7 @@ def _predict(predictor: Predictor, table: pa.Table, seen: _Collected) -> None:
             one.maps = (
                 kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
             )  # fmt: skip
-        seen.images.append(one)
+        yield one
 
 
 def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
@@ -114,7 +108,7 @@ def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
 
     KL is left out: stored maps have 8 bits.
     """
-    seen = _Collected()
+    seen = []
     columns = ["image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES], "saliency_png", "affine"]
     for table in run.tables(columns):
         for row in table.filter(pc.equal(table["status"], "scored")).to_pylist():
@@ -129,8 +123,8 @@ def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
             else:
                 density = saliency.decode(row["saliency_png"])
                 one.maps = (float("nan"), correlation(gaze, density), histogram_similarity(gaze, density))
-            seen.images.append(one)
-    return seen.evaluation("KL is not computed from a run: its stored maps have 8 bits.")
+            seen.append(one)
+    return _evaluation(seen, "KL is not computed from a run: its stored maps have 8 bits.")
 
 
 def _arrays(labelled: list[_Seen]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

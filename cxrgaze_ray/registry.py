@@ -106,7 +106,7 @@ class Registry:
             if _published(history, version) is None:
                 raise RegistryError(f"{name} has no version {version}.", f"See `cxrgaze models show {name}`.")
             return self._pin(name, version, _published(history, version))
-        target = self.aliases(name).get(wanted)
+        target = _aliases(history).get(wanted)
         if target is None:
             raise RegistryError(
                 f"{name} has no alias {wanted}.", f"Promote a version: cxrgaze models promote {name} VERSION."
@@ -119,7 +119,7 @@ class Registry:
 
     def aliases(self, name: str) -> dict[str, str]:
         """Return what each alias stands for: its last promote or rollback entry."""
-        return {entry.alias: entry.version for entry in self.history(name) if entry.alias is not None}
+        return _aliases(self.history(name))
 
     def history(self, name: str) -> list[Entry]:
         """Return the ledger of a name, checked to be a gap-free chain.
@@ -230,6 +230,10 @@ def _published(history: list[Entry], version: str) -> str | None:
     """Return the hash under which a version was published, or None if it was not."""
     hashes = (entry.weights_sha256 for entry in history if entry.action == "publish" and entry.version == version)
     return next(hashes, None)
+
+
+def _aliases(history: list[Entry]) -> dict[str, str]:
+    return {entry.alias: entry.version for entry in history if entry.alias is not None}
 
 
 def _version(number: int) -> str:

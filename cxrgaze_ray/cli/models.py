@@ -73,14 +73,11 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    aliases = ledger.aliases(name)
-    shown = aliases.get("champion") or (ledger.history(name)[-1].version if ledger.history(name) else "champion")
+    aliases, entries = ledger.aliases(name), ledger.history(name)
+    shown = aliases.get("champion") or (entries[-1].version if entries else "champion")
     pin = ledger.resolve(f"{name}@{shown}")
     info = read_info(open_store(pin.uri))
-    history = [
-        entry.model_dump(include={"number", "at", "action", "version", "alias", "reason"})
-        for entry in ledger.history(name)
-    ]
+    history = [entry.model_dump(include={"number", "at", "action", "version", "alias", "reason"}) for entry in entries]
     if as_json:
         show({"name": name, "aliases": aliases, "bundle": info.model_dump(), "ledger": history}, as_json=True)
         return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.storage import open_parent
 
@@ -23,8 +21,6 @@ def read_settings(preset: str, config: str | None, phases: str | None) -> TrainS
     values: dict[str, Any] = {}
     if config is not None:
         store, key = open_parent(config)
-        text = store.read_text(key)
-        TrainSettings.from_yaml(text)  # names what is wrong, phases and their settings included
-        values = yaml.safe_load(text) or {}
+        values = TrainSettings.from_yaml(store.read_text(key)).model_dump(exclude_unset=True)
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     return TrainSettings.for_preset(cast("Preset", values.pop("preset", preset)), chosen, **values)

@@ -121,7 +121,15 @@ class Run:
 
     def read_shard(self, shard: int) -> pa.Table:
         """Return the live rows of a committed shard (`schemas.RESULT`)."""
-        return pq.read_table(io.BytesIO(self.store.get(self.live_shards()[shard])), schema=schemas.RESULT)
+        return self._read(self.live_shards()[shard])
+
+    def committed(self) -> Iterator[tuple[int, str, pa.Table]]:
+        """Yield every live shard with its key and rows, after one listing."""
+        for shard, key in self.live_shards().items():
+            yield shard, key, self._read(key)
+
+    def _read(self, key: str) -> pa.Table:
+        return pq.read_table(io.BytesIO(self.store.get(key)), schema=schemas.RESULT)
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield every live shard's rows, in order, with only the columns asked for."""

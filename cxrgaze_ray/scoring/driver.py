@@ -212,8 +212,7 @@ class _Driver:
     def _failed_rows(self) -> dict[int, list[int]]:
         """Find failed rows, and keep the others of their shards to be written again beside them."""
         wanted = {}
-        for shard, key in self._run.live_shards().items():
-            rows = self._run.read_shard(shard)
+        for shard, key, rows in self._run.committed():
             failed = pc.equal(rows["status"], str(Status.FAILED))
             if pc.any(failed).as_py():
                 wanted[shard] = rows.filter(failed)["position"].to_pylist()

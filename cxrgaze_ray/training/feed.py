@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -67,12 +67,15 @@ class Feed:
         Which rank this is.
     seed
         Of the shuffles.
+    gaze
+        Whether batches carry gaze maps: resizing them is work that only the saliency phase needs.
     """
 
-    def __init__(self, rows: Iterable[Row], place: Place = Place(), seed: int = 0) -> None:
+    def __init__(self, rows: Iterable[Row], place: Place = Place(), seed: int = 0, *, gaze: bool = True) -> None:
         self._rows = sorted(rows, key=lambda row: row.image_id)
         self._place = place
         self._seed = seed
+        self._gaze = gaze
         self._fused: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -96,7 +99,7 @@ class Feed:
             raise UserError(
                 f"No image of the split has {missing}, which phase {stage.name} learns from.", "Ingest more."
             )
-        return Feed(usable, self._place, self._seed)
+        return Feed(usable, self._place, self._seed, gaze=stage.needs_gaze)
 
     def shuffled(self, epoch: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield an epoch's training batches of this rank; `batch` counts images over all ranks."""
@@ -131,15 +134,9 @@ class Feed:
         if self._fused:
             empty = torch.empty(len(rows), 0)
             return Batch(empty, labels, empty, torch.stack([self._fused[row.image_id] for row in rows]))
-        batch = to_batch(rows, size)
-        return replace(batch, label_B=labels)
-
-
-def to_batch(rows: list[Row], size: tuple[int, int]) -> Batch:
-    """Bring rows to a stage's size; rows without gaze get an empty map."""
-    images = np.stack([np.frombuffer(row.image, np.uint16).reshape(HEIGHT, WIDTH) for row in rows])
-    gaze = np.stack([_gaze(row.gaze, size) for row in rows]) if rows[0].gaze is not None else np.empty((len(rows), 0))
-    return Batch(to_network(images, size), torch.empty(0), torch.from_numpy(gaze))
+        images = np.stack([np.frombuffer(row.image, np.uint16).reshape(HEIGHT, WIDTH) for row in rows])
+        gaze = np.stack([_gaze(row.gaze, size) for row in rows]) if self._gaze else np.empty((len(rows), 0))
+        return Batch(to_network(images, size), labels, torch.from_numpy(gaze))
 
 
 def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ def run_stages(
     lineage, initial = _initial(settings, pin.uri if pin else None, backbone_weights, work, say)
     lineage = lineage.model_copy(update={"store_sha256": store.info.sha256(), "parent": parent})
     say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
-    config = {"settings": settings.model_dump(), "initial": initial, "seed": settings.seed}
+    config = {"settings": settings.model_dump(), "initial": initial}
     with _progress(say):
         result = _trainer(store, config, work, run_name, workers).fit()
     assert result.checkpoint is not None
