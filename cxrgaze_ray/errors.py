@@ -21,6 +21,8 @@ A message is one sentence that says what happened; ``hint`` says what to do next
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_DONE = 0
 EXIT_BUG = 1
 EXIT_USER = 2
@@ -110,9 +112,19 @@ class RadiographError(CxrgazeError):
         A `cxrgaze_ray.schemas.Reason`.
     message
         One sentence for the person who looks the row up; no patient data.
+
+    Attributes
+    ----------
+    facts
+        What the tags said before the input was refused, by the names of `schemas.FACT_FIELDS`; often empty.
+    patient, study
+        The file's own identifiers, for the row's keyed hashes; never part of the message.
     """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.args = (reason, message)
         self.reason = reason
+        self.facts: dict[str, Any] = {}
+        self.patient: str | None = None
+        self.study: str | None = None

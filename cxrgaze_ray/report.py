@@ -241,7 +241,7 @@ class _Painter:
 
 @contextmanager
 def _painter(run: Run, truth: EgdTables | None) -> Iterator[_Painter]:
-    with Decoder(run.spec.profile, frontal_only=False) as decoder:
+    with Decoder(run.spec.profile) as decoder:
         yield _Painter(run, truth, decoder)
 
 

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     DECODE_TIMEOUT = "decode_timeout"
     MISSING = "missing"
     CHANGED = "changed"
+    INVALID_URI = "invalid_uri"
     NO_GAZE_IN_IMAGE = "no_gaze_in_image"
 
 
@@ -72,6 +73,7 @@ REASON_HELP: dict[Reason, str] = {
     Reason.DECODE_TIMEOUT: "Decoding it took longer than a radiograph can.",
     Reason.MISSING: "The file is listed, and not there.",
     Reason.CHANGED: "The file is not the one that was listed when the run was planned. Plan a new run.",
+    Reason.INVALID_URI: "The list names a place that is neither a path nor s3://. Correct the list.",
     Reason.NO_GAZE_IN_IMAGE: "All gaze samples lie off the image.",
 }
 """What a reason means to the person who looks it up, and what to do about it."""
@@ -137,7 +139,10 @@ FACT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("view_position", pa.string()),
     ("view_source", pa.string()),
     ("photometric", pa.string()),
+    ("photometric_check", pa.string()),
+    ("presentation_lut_shape", pa.string()),
     ("transfer_syntax", pa.string()),
+    ("decode", pa.string()),
     ("bits_stored", pa.int32()),
     ("rows", pa.int32()),
     ("columns", pa.int32()),
@@ -150,28 +155,47 @@ FACT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("intensity_p99", pa.float32()),
     ("intensity_mean", pa.float32()),
 ]
-"""Facts of the input beside every decoded row; all nullable. Intensities are of the model image, in [0,1]."""
+"""Facts of the input beside every decoded row; all nullable. Intensities are of the model image, in [0,1].
+
+view_source: tag, metadata, procedure or unknown. photometric_check: what the picture says of the polarity that the tag
+gives: agrees, disagrees or unsure. decode: the resolution that was decoded: full, 1/2, 1/4 or 1/8.
+"""
 
 ID_FIELDS: list[tuple[str, pa.DataType]] = [
     ("image_id", pa.string()),
     ("subject_id", pa.string()),
     ("study_id", pa.string()),
+    ("repeated_id", pa.bool_()),
+]
+"""repeated_id: another file of the archive has the same image_id. Rows are flagged, never merged."""
+
+FINDINGS = (
+    "atelectasis", "cardiomegaly", "consolidation", "edema", "enlarged_cardiomediastinum", "fracture", "lung_lesion",
+    "lung_opacity", "no_finding", "pleural_effusion", "pleural_other", "pneumonia", "pneumothorax", "support_devices",
+)  # fmt: skip
+"""CheXpert's labels, in the columns' order of MIMIC-CXR-JPG's table."""
+
+_PLACE_FIELDS: list[tuple[str, pa.DataType]] = [
+    *ID_FIELDS,
+    ("uri", pa.string()),
+    ("size_bytes", pa.int64()),
+    ("etag", pa.string()),
+    ("format", pa.string()),
+    ("view_position", pa.string()),
+    ("view_source", pa.string()),
 ]
 
 MANIFEST = pa.schema(
     [
-        *ID_FIELDS,
-        ("uri", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("etag", pa.string()),
-        ("format", pa.string()),
-        ("view_position", pa.string()),
-        ("view_source", pa.string()),
+        *_PLACE_FIELDS,
+        ("split", pa.string()),
+        *[(f"finding_{name}", pa.int8()) for name in FINDINGS],
     ]
 )
-"""One row a file. format is dicom, jpeg, png or other; view_source is tag, metadata, procedure or unknown."""
+"""One row a file. format is dicom, jpeg, png or other; view_source is metadata, procedure or unknown. split is the
+archive's own: train, validate or test. finding_*: CheXpert's label of the study: 1 present, 0 absent, -1 uncertain."""
 
-PLAN = pa.schema([("shard", pa.int32()), ("position", pa.int32()), *MANIFEST])
+PLAN = pa.schema([("shard", pa.int32()), ("position", pa.int32()), *_PLACE_FIELDS])
 """A manifest cut into shards: (shard, position) names a row for good."""
 
 STORE_SHARD = pa.schema(

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.decoding.protocol import receive, send
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
 
 MEMORY_BYTES = 4 * 2**30
@@ -35,11 +36,15 @@ class Decoded:
         From source pixels to model pixels.
     facts
         By the names of `schemas.FACT_FIELDS`.
+    patient, study
+        The file's own identifiers, to be hashed before they stand anywhere.
     """
 
     pixels: NDArray[np.uint16]
     affine: Affine
     facts: dict[str, Any]
+    patient: str | None = None
+    study: str | None = None
 
 
 class Decoder:
@@ -49,8 +54,8 @@ class Decoder:
     ----------
     profile
         Preprocessing profile.
-    frontal_only
-        Refuse views tagged lateral.
+    reading
+        How files are read; what the archive knows of an image's view comes with its bytes.
     timeout_s
         Longest time for one image, in seconds.
     command
@@ -61,12 +66,13 @@ class Decoder:
         self,
         profile: str = DEFAULT_PROFILE,
         *,
-        frontal_only: bool = False,
+        reading: Reading | None = None,
         timeout_s: float = 60.0,
         memory_bytes: int = MEMORY_BYTES,
         command: Sequence[str] = (sys.executable, "-m", "cxrgaze_ray.decoding.worker"),
     ) -> None:
-        self._options = {"profile": profile, "frontal_only": frontal_only, "alarm_s": int(timeout_s) + 5}
+        self._reading = reading or Reading()
+        self._options = {"profile": profile, "alarm_s": int(timeout_s) + 5}
         self._timeout_s = timeout_s
         self._command = [*command, str(memory_bytes)]
         self._lock = threading.Lock()
@@ -80,8 +86,15 @@ class Decoder:
     ) -> None:
         self.close()
 
-    def decode(self, data: bytes) -> Decoded:
+    def decode(self, data: bytes, view: str | None = None, view_source: str = "unknown") -> Decoded:
         """Decode one image; threads wait for each other.
+
+        Parameters
+        ----------
+        data
+            The whole file.
+        view, view_source
+            What the archive's tables say of the view: see `radiograph.Reading`.
 
         Raises
         ------
@@ -91,20 +104,23 @@ class Decoder:
             If our own code in the process failed: a bug, not the image's fault.
         """
         with self._lock:
-            header, body = self._ask(data)
+            header, body = self._ask(data, replace(self._reading, known_view=view, known_view_source=view_source))
         if "reason" in header:
-            raise RadiographError(Reason(header["reason"]), header["detail"])
+            refused = RadiographError(Reason(header["reason"]), header["detail"])
+            refused.facts = header.get("facts", {})
+            refused.patient, refused.study = header.get("patient"), header.get("study")
+            raise refused
         if "bug" in header:
             raise RuntimeError(f"decoding failed with {header['bug']}")
         pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
-        return Decoded(pixels, Affine(**header["affine"]), header["facts"])
+        return Decoded(pixels, Affine(**header["affine"]), header["facts"], header["patient"], header["study"])
 
     def close(self) -> None:
         """End the process, if there is one."""
         with self._lock:
             self._end()
 
-    def _ask(self, data: bytes) -> tuple[dict[str, Any], bytes]:
+    def _ask(self, data: bytes, reading: Reading) -> tuple[dict[str, Any], bytes]:
         process = self._started()
         requests, answers = process.stdin, process.stdout
         assert requests is not None
@@ -118,7 +134,7 @@ class Decoder:
         watchdog = threading.Timer(self._timeout_s, end_late)
         watchdog.start()
         try:
-            send(requests, self._options, data)
+            send(requests, self._options | {"reading": asdict(reading)}, data)
             return receive(answers)
         except (EOFError, BrokenPipeError):
             self._end()

@@ -20,16 +20,16 @@ import cv2
 from cxrgaze_ray.decoding.protocol import receive, send
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.preprocess import ModelImage, prepare
-from cxrgaze_ray.radiograph import Facts, read_radiograph
+from cxrgaze_ray.radiograph import Radiograph, Reading, read_radiograph
 from cxrgaze_ray.schemas import Reason
 
-Decode = Callable[[bytes, dict[str, Any]], tuple[Facts, ModelImage]]
+Decode = Callable[[bytes, dict[str, Any]], tuple[Radiograph, ModelImage]]
 
 
-def decode_image(data: bytes, options: dict[str, Any]) -> tuple[Facts, ModelImage]:
+def decode_image(data: bytes, options: dict[str, Any]) -> tuple[Radiograph, ModelImage]:
     """Read and prepare one image."""
-    radiograph = read_radiograph(data, frontal_only=options["frontal_only"])
-    return radiograph.facts, prepare(radiograph, options["profile"])
+    radiograph = read_radiograph(data, Reading(**options["reading"]))
+    return radiograph, prepare(radiograph, options["profile"])
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, decode: Decode = decode_image) -> None:
@@ -47,21 +47,27 @@ def serve(requests: BinaryIO, answers: BinaryIO, decode: Decode = decode_image) 
 
 def _answer(decode: Decode, data: bytes, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     try:
-        facts, image = decode(data, options)
+        radiograph, image = decode(data, options)
     except RadiographError as error:
-        return {"reason": str(error.reason), "detail": error.message}, b""
+        known = {"facts": error.facts, "patient": error.patient, "study": error.study}
+        return {"reason": str(error.reason), "detail": error.message, **known}, b""
     except MemoryError:
         return {"reason": str(Reason.TOO_LARGE), "detail": "Decoding needs more memory than is allowed."}, b""
     except Exception as error:
         # A bug of ours: where, but never the message, which may quote the file.
         place = traceback.extract_tb(error.__traceback__)[-1]
         return {"bug": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}, b""
-    return _header(facts, image), image.pixels.astype("<u2").tobytes()
+    return _header(radiograph, image), image.pixels.astype("<u2").tobytes()
 
 
-def _header(facts: Facts, image: ModelImage) -> dict[str, Any]:
+def _header(radiograph: Radiograph, image: ModelImage) -> dict[str, Any]:
     intensities = {name: value for name, value in vars(image).items() if name.startswith("intensity_")}
-    return {"facts": asdict(facts) | intensities, "affine": asdict(image.affine)}
+    return {
+        "facts": asdict(radiograph.facts) | intensities,
+        "affine": asdict(image.affine),
+        "patient": radiograph.patient,
+        "study": radiograph.study,
+    }
 
 
 def main() -> None:

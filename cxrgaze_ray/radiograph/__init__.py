@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.dicom import read_dicom
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph
+from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading
 from cxrgaze_ray.radiograph.raster import read_raster
 from cxrgaze_ray.radiograph.sniff import SNIFF_BYTES, sniff
 from cxrgaze_ray.schemas import Reason
 
-__all__ = ["SNIFF_BYTES", "Facts", "Radiograph", "read_radiograph", "sniff"]
+__all__ = ["SNIFF_BYTES", "Facts", "Radiograph", "Reading", "read_radiograph", "sniff"]
 
 
-def read_radiograph(data: bytes, *, frontal_only: bool = False) -> Radiograph:
+def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:
     """Read one radiograph, whatever its format; the format is told from the bytes, never from a name.
 
     Parameters
     ----------
     data
         The whole file.
-    frontal_only
-        Refuse a view that is tagged lateral, before its pixels are decoded.
+    reading
+        How; by default every view at full resolution.
 
     Raises
     ------
     RadiographError
         With the reason, if the file is not one usable greyscale frame.
     """
+    reading = reading or Reading()
     if not data:
         raise RadiographError(Reason.EMPTY_FILE, "The file is empty.")
     kind = sniff(data[:SNIFF_BYTES])
     if kind == "dicom":
-        return read_dicom(data, frontal_only=frontal_only)
+        return read_dicom(data, reading)
     if kind in ("jpeg", "png"):
         return read_raster(data)
     raise RadiographError(Reason.NOT_AN_IMAGE, "The file is neither DICOM, JPEG nor PNG.")

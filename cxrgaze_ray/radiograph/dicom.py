@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors, inflate
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph, age_band, clean, read_view
+from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading, age_band, clean, read_view
 from cxrgaze_ray.radiograph.pixels import decode_pixels
 from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.tags import integer, sequence, text
@@ -49,7 +49,7 @@ class _File:
     transfer_syntax: str | None
 
 
-def read_dicom(data: bytes, *, frontal_only: bool) -> Radiograph:
+def read_dicom(data: bytes, reading: Reading) -> Radiograph:
     """Read a DICOM file of one grey image: MONOCHROME1 or 2, 8 to 16 bits.
 
     Raises
@@ -62,11 +62,11 @@ def read_dicom(data: bytes, *, frontal_only: bool) -> Radiograph:
         dataset = file.dataset
         _check_kind(file)
         facts = _facts(file)
-        _check_wanted(dataset, frontal_only=frontal_only)
+        _check_wanted(dataset, frontal_only=reading.frontal_only)
         _check_grey(dataset)
         check_size(integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0)
-        pixels, valid = decode_pixels(dataset, _pixel_syntax(file))
-    return Radiograph(pixels, valid, facts.photometric == "MONOCHROME1", facts)
+        stored, pixels, valid = decode_pixels(dataset, _pixel_syntax(file))
+    return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts)
 
 
 def _parse(data: bytes) -> _File:

@@ -30,11 +30,18 @@ class Facts:
     view_position
         A DICOM view position out of a closed list, such as ``PA``.
     view_source
-        ``tag``, or ``unknown`` where the file does not give the view or gives one that is not in the list.
+        ``tag``, ``metadata`` (what the archive's tables say), ``procedure`` (text, of the tables or the file), or
+        ``unknown``: the first that gives a view of the list.
     photometric
         ``MONOCHROME1`` or ``MONOCHROME2``; None for JPEG and PNG.
+    photometric_check
+        Whether the picture agrees: ``agrees``, ``disagrees`` or ``unsure``.
+    presentation_lut_shape
+        ``IDENTITY`` or ``INVERSE``, as tagged: recorded, never obeyed, because it is sometimes wrong.
     transfer_syntax
         UID; None for JPEG and PNG.
+    decode
+        Resolution that was decoded: ``full``, ``1/2``, ``1/4`` or ``1/8``.
     bits_stored, rows, columns
         Of the stored pixels.
     manufacturer, device_model
@@ -48,7 +55,10 @@ class Facts:
     view_position: str | None = None
     view_source: str = "unknown"
     photometric: str | None = None
+    photometric_check: str | None = None
+    presentation_lut_shape: str | None = None
     transfer_syntax: str | None = None
+    decode: str = "full"
     bits_stored: int | None = None
     rows: int | None = None
     columns: int | None = None
@@ -59,11 +69,33 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a file is to be read.
+
+    Attributes
+    ----------
+    frontal_only
+        Refuse a view that is known and not frontal, before pixels are decoded.
+    reduced
+        Decode JPEG and JPEG 2000 at the lowest resolution that still holds every pixel of the model image.
+    known_view, known_view_source
+        What the archive's tables say of the view: a view, and ``metadata`` or ``procedure``.
+    """
+
+    frontal_only: bool = False
+    reduced: bool = False
+    known_view: str | None = None
+    known_view_source: str = "unknown"
+
+
+@dataclass(frozen=True)
 class Radiograph:
     """Pixels of one image as its values mean, before any windowing or scaling.
 
     Attributes
     ----------
+    stored
+        (rows, columns): the stored integers, masked to the bits stored.
     pixels
         (rows, columns): the stored integers, masked to the bits stored; float32 after a Modality LUT.
     valid
@@ -71,13 +103,18 @@ class Radiograph:
     inverted
         True for MONOCHROME1: low values are bright.
     facts
-        What is known beside the pixels.
+        What is known beside the pixels. Its rows and columns are the source's, also where fewer were decoded.
+    patient, study
+        PatientID and StudyInstanceUID as the file gives them, for keyed hashes; None for JPEG and PNG.
     """
 
+    stored: NDArray[np.integer]
     pixels: NDArray[np.integer] | NDArray[np.float32]
     valid: NDArray[np.bool_] | None
     inverted: bool
     facts: Facts
+    patient: str | None = None
+    study: str | None = None
 
 
 def clean(text: str, length: int = 64) -> str | None:

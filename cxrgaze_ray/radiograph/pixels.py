@@ -50,13 +50,15 @@ class Layout:
 
 def decode_pixels(
     dataset: Dataset, syntax: str
-) -> tuple[NDArray[np.integer] | NDArray[np.float32], NDArray[np.bool_] | None]:
+) -> tuple[NDArray[np.integer], NDArray[np.integer] | NDArray[np.float32], NDArray[np.bool_] | None]:
     """Decode the one frame of a data set whose size was checked.
 
     Returns
     -------
+    stored
+        (rows, columns): stored integers.
     pixels
-        (rows, columns): stored integers, or float32 after a Modality LUT.
+        The same, or float32 after a Modality LUT.
     valid
         bool (rows, columns), False on padding; None if there is none.
     """
@@ -69,7 +71,7 @@ def decode_pixels(
         _check_native(dataset, layout)
     stored = mask(_decode(dataset, syntax, layout), layout, shifted=not encapsulated)
     valid = _valid(stored, dataset, layout)
-    return _modality(stored, dataset, syntax), valid
+    return stored, _modality(stored, dataset, syntax), valid
 
 
 def read_layout(dataset: Dataset) -> Layout:

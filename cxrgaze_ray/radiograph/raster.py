@@ -38,7 +38,7 @@ def read_raster(data: bytes) -> Radiograph:
         rows=pixels.shape[0],
         columns=pixels.shape[1],
     )
-    return Radiograph(pixels, None, inverted=False, facts=facts)
+    return Radiograph(pixels, pixels, None, inverted=False, facts=facts)
 
 
 def _load(image: Image.Image) -> None:

@@ -94,5 +94,9 @@ def make_plan(manifest: pa.Table, limit: int | None = None) -> pa.Table:
     """
     table = manifest if limit is None else manifest.slice(0, limit)
     index = np.arange(table.num_rows, dtype=np.int32)
-    columns = [pa.array(index // SHARD_ROWS), pa.array(index % SHARD_ROWS), *table.columns]
+    columns = [
+        pa.array(index // SHARD_ROWS),
+        pa.array(index % SHARD_ROWS),
+        *table.select(schemas.PLAN.names[2:]).columns,
+    ]
     return pa.Table.from_arrays(columns, schema=schemas.PLAN)

@@ -14,6 +14,7 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.manifest import fetch_listed
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import FACT_FIELDS, RESULT
 from cxrgaze_ray.storage import open_store
@@ -33,7 +34,9 @@ class DecodeChunk:
         self._plan = run.plan()
         self._chunks = chunks
         self._narrow = narrow
-        self._decoder = Decoder(run.spec.profile, frontal_only=run.spec.request.options.view == "frontal")
+        self._decoder = Decoder(
+            run.spec.profile, reading=Reading(frontal_only=run.spec.request.options.view == "frontal")
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         out = [self._decode_chunk(int(self._chunks[index])) for index in batch["id"].to_pylist()]

@@ -16,6 +16,7 @@ from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.manifest import fetch_listed, list_archive
 from cxrgaze_ray.predictor import EngineKind, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import Request, make_plan
 from cxrgaze_ray.storage import open_store
@@ -78,7 +79,7 @@ def _kind(name: str) -> EngineKind:
 
 def _decode(rows: list[dict[str, Any]], profile: str, *, frontal_only: bool) -> tuple[list[Decoded], list[float]]:
     decoded, seconds = [], []
-    with Decoder(profile, frontal_only=frontal_only) as decoder:
+    with Decoder(profile, reading=Reading(frontal_only=frontal_only)) as decoder:
         for row in rows:
             started = time.perf_counter()
             try:

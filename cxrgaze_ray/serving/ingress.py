@@ -23,6 +23,7 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse, status_code
@@ -96,9 +97,9 @@ class Ingress:
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
         if self._decoder is None or self._serving is None or self._serving.profile != info.profile:
-            frontal_only = self._settings.view == "frontal"
+            reading = Reading(frontal_only=self._settings.view == "frontal")
             timeout = self._settings.decode_timeout_s
-            self._decoder = Decoder(info.profile, frontal_only=frontal_only, timeout_s=timeout)
+            self._decoder = Decoder(info.profile, reading=reading, timeout_s=timeout)
         self._serving = Serving(pin, engine, info.profile)
 
     @staticmethod

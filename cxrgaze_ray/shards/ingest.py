@@ -23,6 +23,7 @@ from cxrgaze_ray.gaze.egd import EgdTables, read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
 from cxrgaze_ray.manifest import Manifest, fetch_listed, list_archive
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_sha256
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import CLASSES, status_of
 from cxrgaze_ray.shards.store import ShardInfo, ShardStore, SplitSettings, StoreInfo, pack_gaze, split_of
 from cxrgaze_ray.storage import Store, open_store
@@ -188,7 +189,7 @@ class IngestShard:
     def __init__(self, store_uri: str, settings: IngestSettings) -> None:
         self._store = open_store(store_uri)
         self._settings = settings
-        self._decoder = Decoder(settings.profile, frontal_only=True)
+        self._decoder = Decoder(settings.profile, reading=Reading(frontal_only=True))
 
     def __call__(self, block: pa.Table) -> pa.Table:
         number = block["shard"][0].as_py()

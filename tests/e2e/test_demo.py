@@ -18,6 +18,7 @@ from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.predictor import Engine, Predictor
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import find_runs
 from cxrgaze_ray.storage import open_store
@@ -36,7 +37,7 @@ def unseen_images(demo: Demo, count: int) -> np.ndarray:
     scored = run.summary().to_pylist()
     plan = run.plan().to_pylist()
     paths = [Path(planned["uri"]) for planned, row in zip(plan, scored, strict=True) if row["status"] == "scored"]
-    with Decoder("cxrgaze-v1", frontal_only=True) as decoder:
+    with Decoder("cxrgaze-v1", reading=Reading(frontal_only=True)) as decoder:
         return np.stack([decoder.decode(path.read_bytes()).pixels for path in paths[:count]])
 
 

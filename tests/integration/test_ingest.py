@@ -15,6 +15,7 @@ from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import Affine
 from cxrgaze_ray.shards import IngestSettings, ShardStore, ingest
 from cxrgaze_ray.shards.store import SPLITS, gaze_density, image_array
@@ -58,7 +59,7 @@ def test_images_and_gaze_are_what_reading_the_files_gives(
     archive, truth = phantoms[0], read_egd(open_store(f"{phantoms[0]}/{GAZE_FOLDER}"))
     table = all_rows(store).slice(0, 6)
     files = {path.stem: path for path in Path(archive, "files").rglob("*") if path.is_file()}
-    with Decoder("cxrgaze-v1", frontal_only=True) as decoder:
+    with Decoder("cxrgaze-v1", reading=Reading(frontal_only=True)) as decoder:
         for row, image in zip(table.to_pylist(), image_array(table["image"]), strict=True):
             decoded = decoder.decode(files[row["image_id"]].read_bytes())
             assert np.array_equal(decoded.pixels, image)

@@ -22,6 +22,7 @@ from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.predictor import Predictor
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
@@ -52,7 +53,7 @@ def test_a_radiograph_is_scored_as_the_predictor_alone_scores_it(
     answer = client.post("/v1/predict", content=body)
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    with Decoder("cxrgaze-v1", frontal_only=True) as decoder:
+    with Decoder("cxrgaze-v1", reading=Reading(frontal_only=True)) as decoder:
         image = decoder.decode(body).pixels
     pin = Registry(open_store(published)).resolve("cxrgaze@champion")
     expected = Predictor.from_bundle(read_bundle(open_store(pin.uri))).predict(image[None])

@@ -18,10 +18,11 @@ from cxrgaze_ray.decoding.client import MEMORY_BYTES
 from cxrgaze_ray.decoding.protocol import receive, send
 from cxrgaze_ray.decoding.worker import decode_image
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import Reason
 from tests.dicom_files import CANARY, gradient, make_dicom
 
-OPTIONS = {"profile": "cxrgaze-v1", "frontal_only": False, "alarm_s": 60}
+OPTIONS = {"profile": "cxrgaze-v1", "reading": {}, "alarm_s": 60}
 SOUND = make_dicom(gradient(60, 40), PhotometricInterpretation="MONOCHROME1", BitsStored=12)
 
 # The real process, but for data that is one of these words.
@@ -84,13 +85,13 @@ def is_gone(pid: int) -> bool:
 
 
 def test_pixels_are_those_of_decoding_in_this_process() -> None:
-    facts, image = decode_image(SOUND, OPTIONS)
+    radiograph, image = decode_image(SOUND, OPTIONS)
     with Decoder() as decoder:
         decoded = decoder.decode(SOUND)
     assert decoded.pixels.dtype == np.uint16
     np.testing.assert_array_equal(decoded.pixels, image.pixels)
     assert decoded.affine == image.affine
-    assert decoded.facts["photometric"] == facts.photometric == "MONOCHROME1"
+    assert decoded.facts["photometric"] == radiograph.facts.photometric == "MONOCHROME1"
     assert decoded.facts["intensity_p50"] == image.intensity_p50
 
 
@@ -135,7 +136,7 @@ def test_one_process_decodes_image_after_image(decoder: Decoder) -> None:
 
 def test_reasons_and_details_pass_through() -> None:
     lateral = make_dicom(gradient(), ViewPosition="LATERAL")
-    with Decoder(frontal_only=True) as decoder:
+    with Decoder(reading=Reading(frontal_only=True)) as decoder:
         assert refusal(decoder, lateral).reason == Reason.LATERAL_VIEW
         assert refusal(decoder, b"").reason == Reason.EMPTY_FILE
         text = refusal(decoder, b"text")

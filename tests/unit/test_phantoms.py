@@ -23,6 +23,7 @@ from cxrgaze_ray.phantoms import GAZE_FOLDER, Phantom, PhantomReport, draw, make
 from cxrgaze_ray.phantoms.faults import FAULTS
 from cxrgaze_ray.phantoms.files import choose_recipe
 from cxrgaze_ray.phantoms.scanpath import RATE_HZ, look
+from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.storage import LocalStore
 
@@ -99,7 +100,7 @@ def test_every_planted_fault_gets_its_reason_and_all_else_decodes(archive: Archi
     planted = {one["path"]: one for one in json.loads((folder / "phantoms.json").read_text())["planted"]}
     assert {one["kind"] for one in planted.values()} == set(FAULTS)
     found = {}
-    with Decoder(frontal_only=True) as decoder:
+    with Decoder(reading=Reading(frontal_only=True)) as decoder:
         for row in manifest.table.to_pylist():
             found[row["uri"].removeprefix(f"{folder}/")] = outcome(decoder, row)
     expected = {path: planted[path]["reason"] if path in planted else "decoded" for path in found}

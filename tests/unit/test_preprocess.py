@@ -21,7 +21,7 @@ SIZES = st.integers(1, 6000)
 
 
 def radiograph(pixels: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, inverted: bool = False) -> Radiograph:
-    return Radiograph(pixels, valid, inverted, Facts())
+    return Radiograph(pixels, pixels, valid, inverted, Facts())
 
 
 def smooth(rows: int = 800, columns: int = 700, top: int = 65535) -> NDArray[np.uint16]:

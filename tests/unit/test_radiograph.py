@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph import SNIFF_BYTES, Radiograph, read_radiograph, sniff
+from cxrgaze_ray.radiograph import SNIFF_BYTES, Radiograph, Reading, read_radiograph, sniff
 from tests.dicom_files import dicom_bytes, dicom_dataset, gradient, make_dicom, make_encapsulated, picture
 
 SYNTAXES = {
@@ -165,8 +165,11 @@ def test_lateral_is_read_unless_frontal_only() -> None:
     data = make_dicom(gradient(), ViewPosition="LL")
     assert read_radiograph(data).facts.view_position == "LL"
     with pytest.raises(RadiographError, match="not frontal"):
-        read_radiograph(data, frontal_only=True)
-    assert read_radiograph(make_dicom(gradient(), ViewPosition=None), frontal_only=True).facts.view_source == "unknown"
+        read_radiograph(data, Reading(frontal_only=True))
+    assert (
+        read_radiograph(make_dicom(gradient(), ViewPosition=None), Reading(frontal_only=True)).facts.view_source
+        == "unknown"
+    )
 
 
 def test_facts() -> None:

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph import read_radiograph
+from cxrgaze_ray.radiograph import Reading, read_radiograph
 from cxrgaze_ray.schemas import Reason
 from tests.dicom_files import (
     CANARY,
@@ -177,7 +177,7 @@ CASES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
 def test_reason(name: str) -> None:
     reason, make = CASES[name]
     with pytest.raises(RadiographError) as caught:
-        read_radiograph(make(), frontal_only=True)
+        read_radiograph(make(), Reading(frontal_only=True))
     assert caught.value.reason == reason
     assert CANARY not in _everything(caught.value)
 
@@ -245,6 +245,6 @@ def test_reading_prints_and_logs_nothing(capfd: pytest.CaptureFixture[str], capl
     read_radiograph(make_dicom(gradient(), PatientAge=CANARY, StudyDate=CANARY, ViewPosition=CANARY))
     for name in CASES:
         with pytest.raises(RadiographError):
-            read_radiograph(CASES[name][1](), frontal_only=True)
+            read_radiograph(CASES[name][1](), Reading(frontal_only=True))
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
