@@ -34,7 +34,11 @@ class Settings(BaseModel):
         try:
             values = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
-            raise ConfigError(f"The settings are not YAML: {error}") from error
+            mark = getattr(error, "problem_mark", None)
+            place = f", line {mark.line + 1}" if mark else ""
+            raise ConfigError(
+                f"The settings are not YAML{place}: {getattr(error, 'problem', None) or 'syntax'}."
+            ) from error
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise ConfigError("The settings are not a YAML mapping of names to values.")
         return cls._validated(values | {name: value for name, value in overrides.items() if value is not None})

@@ -34,7 +34,10 @@ FIGURES = 4
 """Images in a group."""
 
 _BINS = 10
-_FACTS = ("view_position", "photometric", "bits_stored", "manufacturer")
+_FACTS = (
+    "view_position", "view_source", "photometric", "photometric_check", "transfer_syntax", "decode", "bits_stored",
+    "manufacturer",
+)  # fmt: skip
 _PICTURE_WIDTH = 256
 
 

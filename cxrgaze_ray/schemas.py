@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CLASSES = ("normal", "heart_failure", "pneumonia")
 """Class order of every logit, probability and label index."""

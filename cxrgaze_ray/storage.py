@@ -54,8 +54,11 @@ class Store(ABC):
         return f"{self.uri.rstrip('/')}/{_checked(key)}"
 
     def read_text(self, key: str) -> str:
-        """Return an object as UTF-8 text."""
-        return self.get(key).decode("utf-8")
+        """Return an object as UTF-8 text; UserError if it is none."""
+        try:
+            return self.get(key).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.locate(key)} is not UTF-8 text.", "Check the file.") from error
 
     def exists(self, key: str) -> bool:
         """Say whether an object is there."""

@@ -1,4 +1,4 @@
-"""cxrgaze runs: list, show and report."""
+"""cxrgaze runs: list, show, report and verify."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cxrgaze_ray.cli.console import human_seconds, print_table, say, show
+from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
 from cxrgaze_ray.cli.options import Json
+from cxrgaze_ray.errors import EXIT_USER
 
 RunUri = Annotated[str, typer.Argument(help="URI of a run.")]
 
@@ -57,6 +58,8 @@ def show_(run: RunUri, as_json: Json = False) -> None:
         ["model", f"{spec.model.name} {spec.model.version}{trained}"],
         ["engine", spec.engine],
         ["profile", spec.profile],
+        ["decoding", spec.request.options.decode],
+        ["identities", spec.identities],
         ["files", spec.rows],
         ["shards", f"{spec.shards - len(opened.pending_shards())} of {spec.shards} committed"],
     ]
@@ -91,3 +94,24 @@ def report(
     store, key = open_parent(out)
     store.put(key, run_report(opened, evaluation, tables).encode())
     show({"report": out}, as_json=as_json, lines=[f"The report is {out}."])
+
+
+def verify(run: RunUri, as_json: Json = False) -> None:
+    """Prove that a run is complete: every input once, hashes and counts agree; or name what is not.
+
+    Example: cxrgaze runs verify s3://results/cxr/3f0c5a9d1b2e4f67
+    """
+    from cxrgaze_ray.runs import Run, verify_run
+    from cxrgaze_ray.storage import open_store
+
+    opened = Run.open(open_store(run))
+    with bar("Verifying", quiet=as_json) as progress:
+        problems = verify_run(opened, progress.update)
+    if as_json:
+        show({"run": run, "sound": not problems, "problems": [vars(one) for one in problems]}, as_json=True)
+    elif problems:
+        print_table(["file", "what is wrong"], [[one.file, one.what] for one in problems])
+    else:
+        say(f"The run is complete: {opened.spec.rows} files, each with one row, in {opened.spec.shards} shards.")
+    if problems:
+        raise typer.Exit(EXIT_USER)

@@ -12,12 +12,14 @@ from cxrgaze_ray.runs.contract import (
 )
 from cxrgaze_ray.runs.lease import Lease
 from cxrgaze_ray.runs.run import Run, Success, find_runs, table_bytes
+from cxrgaze_ray.runs.verify import Problem, verify_run
 
 __all__ = [
     "CHUNK_ROWS",
     "SHARD_ROWS",
     "Lease",
     "ModelPin",
+    "Problem",
     "Request",
     "Run",
     "RunSpec",
@@ -27,4 +29,5 @@ __all__ = [
     "make_plan",
     "make_run_id",
     "table_bytes",
+    "verify_run",
 ]

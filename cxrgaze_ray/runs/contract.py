@@ -27,8 +27,11 @@ class ScoreOptions(Settings):
     limit: int | None = None
     """Score the first N files of the archive only."""
 
-    decode: Literal["full"] = "full"
-    """Resolution at which images are decoded."""
+    decode: Literal["full", "reduced"] = "full"
+    """reduced decodes JPEG and JPEG 2000 at the lowest resolution that still fills the model image."""
+
+    identities: Literal["auto", "keep"] = "auto"
+    """auto replaces identifiers by keyed hashes, except in known de-identified archives; keep never does."""
 
 
 class Request(Settings):
@@ -59,7 +62,9 @@ class RunSpec(Settings):
     profile: str
     engine: str
     layout: str
+    identities: str
     manifest_sha256: str
+    plan_sha256: str
     rows: int
     shards: int
     shard_rows: int = SHARD_ROWS
@@ -69,7 +74,14 @@ class RunSpec(Settings):
     created_at: str
 
 
-def make_run_id(manifest_sha256: str, model: ModelPin, profile_sha256: str, engine: str, options: ScoreOptions) -> str:
+def make_run_id(
+    manifest_sha256: str,
+    model: ModelPin,
+    profile_sha256: str,
+    engine: str,
+    options: ScoreOptions,
+    identities: str = "keep",
+) -> str:
     """Hash what determines the rows of a run, and nothing else (never worker counts): 16 hex digits."""
     parts = [
         manifest_sha256,
@@ -77,6 +89,7 @@ def make_run_id(manifest_sha256: str, model: ModelPin, profile_sha256: str, engi
         profile_sha256,
         engine,
         options.model_dump_json(),
+        identities,
         str(schemas.SCHEMA_VERSION),
         str(schemas.RESULT.names),
         f"{SHARD_ROWS}/{CHUNK_ROWS}",

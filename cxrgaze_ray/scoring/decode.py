@@ -11,32 +11,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.manifest import fetch_listed
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.intake import Intake
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import FACT_FIELDS, RESULT
+from cxrgaze_ray.schemas import RESULT
 from cxrgaze_ray.storage import open_store
 
 ROWS, IMAGES = "rows", "images"
 """Columns between the stages, one row a chunk: result rows so far as Arrow IPC, and uint16 pixels, image by image."""
 
-_FACTS = [name for name, _ in FACT_FIELDS]
-
 
 class DecodeChunk:
     """Fetch and decode the images of a chunk, one at a time; what can't be decoded becomes a row with a reason."""
 
-    def __init__(self, run_uri: str, chunks: NDArray[np.int64], narrow: dict[int, list[int]]) -> None:
+    def __init__(
+        self, run_uri: str, identities: Identities, chunks: NDArray[np.int64], narrow: dict[int, list[int]]
+    ) -> None:
         run = Run.open(open_store(run_uri))
         self._spec = run.spec
         self._plan = run.plan()
         self._chunks = chunks
         self._narrow = narrow
-        self._decoder = Decoder(
-            run.spec.profile, reading=Reading(frontal_only=run.spec.request.options.view == "frontal")
-        )
+        options = run.spec.request.options
+        reading = Reading(frontal_only=options.view == "frontal", reduced=options.decode == "reduced")
+        self._intake = Intake(run.spec.profile, reading, identities)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         out = [self._decode_chunk(int(self._chunks[index])) for index in batch["id"].to_pylist()]
@@ -55,18 +55,16 @@ class DecodeChunk:
         return table_to_ipc(table), b"".join(image.tobytes() for image in images)
 
     def _decode_row(self, planned: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint16] | None]:
-        row = {name: planned[name] for name in ("shard", "position", "image_id", "subject_id", "study_id")}
+        place = {"shard": planned["shard"], "position": planned["position"]}
         started = time.perf_counter()
         try:
-            decoded = self._decoder.decode(fetch_listed(planned))
+            decoded = self._intake.take(planned)
         except RadiographError as error:
-            facts = {"view_position": planned["view_position"], "view_source": planned["view_source"]}
-            return row | facts | {"reason_code": str(error.reason), "detail": error.message}, None
+            refusal = {"reason_code": str(error.reason), "detail": error.message}
+            return place | self._intake.ids(planned, error) | error.facts | refusal, None
         telemetry.record(telemetry.DECODE_SECONDS, time.perf_counter() - started, job="score")
-        facts = dict(decoded.facts)
-        if facts["view_source"] in (None, "unknown") and planned["view_position"]:
-            facts |= {"view_position": planned["view_position"], "view_source": planned["view_source"]}
-        return row | {name: facts[name] for name in _FACTS} | {"affine": asdict(decoded.affine)}, decoded.pixels
+        row = place | self._intake.ids(planned, decoded) | decoded.facts
+        return row | {"affine": asdict(decoded.affine)}, decoded.pixels
 
 
 def table_to_ipc(table: pa.Table) -> bytes:

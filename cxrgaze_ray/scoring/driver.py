@@ -20,12 +20,13 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster import Cluster
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import CxrgazeError, Interrupted
+from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.manifest import Manifest
 from cxrgaze_ray.runs import Lease, Request, Run, Success
 from cxrgaze_ray.runs.lease import drivers_summary
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
-from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
+from cxrgaze_ray.scoring.planning import Planned, find_planned, identities_of_run, make_planned
 from cxrgaze_ray.serving import ModelSettings, batch_model
 
 
@@ -89,6 +90,7 @@ def score_archive(
     connect: Callable[[], Any],
     *,
     settings: ScoreSettings | None = None,
+    identities: Callable[[], Identities] = open_key,
     new: bool = False,
     retry_failed: bool = False,
     stop: threading.Event | None = None,
@@ -107,6 +109,8 @@ def score_archive(
         URI of the model registry.
     connect
         Returns a context manager that gives a `Cluster`; only entered if there is work.
+    identities
+        Gives the key of the keyed hashes; only asked where an archive is not known to be de-identified.
     new
         Plan afresh, although an unfinished or complete run of the request is there.
     retry_failed
@@ -124,7 +128,8 @@ def score_archive(
         If `stop` was set before the end.
     """
     settings, stop = settings or ScoreSettings(), stop or threading.Event()
-    found = find_planned(request, out, registry, new=new)
+    chosen = Identities if request.options.identities == "keep" else identities
+    found = find_planned(request, out, registry, chosen, new=new)
     if isinstance(found, Planned) and found.complete and not retry_failed:
         return _complete(found.run)
     with connect() as cluster, batch_model(settings.model, gpus=_gpus(cluster)) as model:
@@ -134,10 +139,11 @@ def score_archive(
             planned = make_planned(request, out, registry, planned, engine, new=new)
         if planned.complete and not retry_failed:
             return _complete(planned.run)
+        used = identities_of_run(planned.run, chosen)
         _announce(planned, say)
         pools = Pools(settings.decoders or max(1, cluster.cpus() - 2), settings.scorers)
         with Lease(planned.run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives.")) as lease:
-            driver = _Driver(planned.run, lease, stop, on_progress)
+            driver = _Driver(planned.run, used, lease, stop, on_progress)
             with translated():
                 driver.work(model.deployment_id.app_name, pools, retry_failed=retry_failed)
         success = _finish(planned.run)
@@ -173,8 +179,16 @@ def _finish(run: Run) -> Success:
 class _Driver:
     """Gathers result rows by shard; commits a shard when it has all of them."""
 
-    def __init__(self, run: Run, lease: Lease, stop: threading.Event, on_progress: Callable[[Progress], None]) -> None:
-        self._run, self._lease, self._stop, self._on_progress = run, lease, stop, on_progress
+    def __init__(
+        self,
+        run: Run,
+        identities: Identities,
+        lease: Lease,
+        stop: threading.Event,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._run, self._identities, self._lease = run, identities, lease
+        self._stop, self._on_progress = stop, on_progress
         self._open: dict[int, list[pa.Table]] = {}
         self._carried: dict[int, pa.Table] = {}
         self._retry: dict[int, int] = {}
@@ -197,7 +211,7 @@ class _Driver:
         if not wanted:
             return
         self._started = time.monotonic()
-        blocks = result_blocks(self._run, wanted, application, pools)
+        blocks = result_blocks(self._run, wanted, application, pools, self._identities)
         try:
             with ThreadPoolExecutor(2, thread_name_prefix="commit") as commits:
                 self._gather(blocks, commits)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
+from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import RESULT
 from cxrgaze_ray.scoring.decode import DecodeChunk
@@ -27,7 +28,9 @@ class Pools:
     decoder_cpus: float = 1.0
 
 
-def result_blocks(run: Run, wanted: dict[int, list[int]], application: str, pools: Pools) -> Iterator[pa.Table]:
+def result_blocks(
+    run: Run, wanted: dict[int, list[int]], application: str, pools: Pools, identities: Identities
+) -> Iterator[pa.Table]:
     """Score the wanted positions of each shard; yield result rows (`schemas.RESULT`), a chunk at a time."""
     per_shard = run.spec.shard_rows // run.spec.chunk_rows
     chunks = [
@@ -41,7 +44,7 @@ def result_blocks(run: Run, wanted: dict[int, list[int]], application: str, pool
         ray.data.range(len(chunks), override_num_blocks=len(chunks))
         .map_batches(
             DecodeChunk,
-            fn_constructor_args=(run.store.uri, np.array(chunks, np.int64), _narrow(run, wanted)),
+            fn_constructor_args=(run.store.uri, identities, np.array(chunks, np.int64), _narrow(run, wanted)),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=pools.decoder_cpus,

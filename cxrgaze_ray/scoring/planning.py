@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import Manifest, list_archive
-from cxrgaze_ray.preprocess import profile_sha256
+from cxrgaze_ray.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry import pin_model
-from cxrgaze_ray.runs import Request, Run, RunSpec, find_runs, make_plan, make_run_id
+from cxrgaze_ray.runs import Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
 from cxrgaze_ray.storage import open_store
 
 
@@ -23,7 +27,9 @@ class Planned:
     complete: bool
 
 
-def find_planned(request: Request, out: str, registry: str, *, new: bool) -> Planned | Manifest:
+def find_planned(
+    request: Request, out: str, registry: str, identities: Callable[[], Identities], *, new: bool
+) -> Planned | Manifest:
     """Look for the run that a request means; return the fresh manifest if a new run is to be planned.
 
     An unfinished run of the same request is continued with its stored plan and pinned weights, although the
@@ -33,7 +39,7 @@ def find_planned(request: Request, out: str, registry: str, *, new: bool) -> Pla
     unfinished = [run for run in same if run.success() is None]
     if unfinished and not new:
         return Planned(unfinished[-1], continued=True, complete=False)
-    manifest = list_archive(request.archive)
+    manifest = list_archive(request.archive, identities)
     pin = pin_model(registry, request.model)
     for run in same:
         unchanged = (run.spec.manifest_sha256, run.spec.model) == (manifest.sha256(), pin)
@@ -46,7 +52,11 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
     """Plan a new run; if the same run is there after all, return it."""
     pin = pin_model(registry, request.model)
     info = read_info(open_store(pin.uri))
-    run_id = make_run_id(manifest.sha256(), pin, profile_sha256(info.profile), engine, request.options)
+    if request.options.decode == "reduced":
+        check_reducible(info.profile)
+    run_id = make_run_id(
+        manifest.sha256(), pin, profile_sha256(info.profile), engine, request.options, manifest.identities
+    )
     now = datetime.now(UTC)
     if new:
         run_id = f"{run_id}-{now:%Y%m%dT%H%M%S}"
@@ -58,7 +68,9 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
         profile=info.profile,
         engine=engine,
         layout=manifest.layout,
+        identities=manifest.identities,
         manifest_sha256=manifest.sha256(),
+        plan_sha256=hashlib.sha256(table_bytes(plan)).hexdigest(),
         rows=plan.num_rows,
         shards=plan["shard"][-1].as_py() + 1,
         code_version=__version__,
@@ -66,3 +78,15 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
     )
     run = Run.create(open_store(out).child(run_id), spec, plan)
     return Planned(run, continued=False, complete=run.success() is not None)
+
+
+def identities_of_run(run: Run, chosen: Callable[[], Identities]) -> Identities:
+    """Return what a run's identifiers are made with; UserError if the key is not the one it was planned with."""
+    if run.spec.identities == Identities().name:
+        return Identities()
+    identities = chosen()
+    if identities.name != run.spec.identities:
+        raise UserError(
+            "This run was planned with another pseudonym key.", "Name that key: --pseudonymise KEYFILE; or use --new."
+        )
+    return identities

@@ -407,6 +407,8 @@ def planned(out: Path, archive: Path) -> Run:
         profile="cxrgaze-v1",
         engine="reference-float32-cpu",
         layout=manifest.layout,
+        identities=manifest.identities,
+        plan_sha256="ff",
         manifest_sha256=manifest.sha256(),
         rows=plan.num_rows,
         shards=1,

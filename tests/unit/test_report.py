@@ -117,6 +117,8 @@ def make_run(archive: Path, out: Path, *, trained: bool = True, commit: bool = T
         profile="cxrgaze-v1",
         engine="cpu-float32",
         layout=manifest.layout,
+        identities=manifest.identities,
+        plan_sha256="ff",
         manifest_sha256=manifest.sha256(),
         rows=plan.num_rows,
         shards=1,

@@ -1,0 +1,117 @@
+"""One phantom chest, large as detectors make them, in every format that can be written here; or files of an archive."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.manifest import fetch_listed, list_archive
+from cxrgaze_ray.phantoms.anatomy import draw
+from cxrgaze_ray.phantoms.files import Identity, Recipe, dicom_bytes, dicom_dataset, stored_values
+
+ROWS, COLUMNS = 3056, 2544
+"""Size of most images of MIMIC-CXR."""
+
+SMALL = 1024
+"""Rows and columns of NIH ChestX-ray14."""
+
+_RECIPE = Recipe(
+    format="dicom",
+    photometric="MONOCHROME1",
+    bits=12,
+    transfer_syntax=str(ExplicitVRLittleEndian),
+    view="PA",
+    vendor=("Ostia Medical", "CR-7"),
+    rescale=False,
+    padding=False,
+)
+_NOBODY = Identity("image", "10000001", "50000001", "O", 50)
+
+Picture = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file to decode: what the table calls it, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+def phantom_samples(seed: int = 0) -> list[Sample]:
+    """Draw one phantom and encode it in every format."""
+    rng = np.random.default_rng(seed)
+    large, small = draw(rng, 0, ROWS, COLUMNS).image, draw(rng, 0, SMALL, SMALL).image
+    samples = [Sample(f"{name}, {ROWS}x{COLUMNS}", encode(large)) for name, encode in _ENCODERS.items()]
+    return [*samples, Sample(f"JPEG, {SMALL}x{SMALL}", _jpeg(small))]
+
+
+def archive_samples(uri: str, count: int) -> list[Sample]:
+    """Fetch files spread over an archive; those that are not there are left out."""
+    table = list_archive(uri).table
+    places = np.unique(np.linspace(0, table.num_rows - 1, min(count, table.num_rows)).astype(int))
+    samples = []
+    for row in table.take(places).to_pylist():
+        try:
+            samples.append(Sample(f"{row['format']} {row['image_id'][:8]}", fetch_listed(row)))
+        except RadiographError:
+            continue
+    return samples
+
+
+def _dicom(picture: Picture, syntax: str, bits: int = 12) -> bytes:
+    recipe = replace(_RECIPE, bits=bits, transfer_syntax=syntax)
+    return dicom_bytes(dicom_dataset(stored_values(picture, recipe), recipe, _NOBODY), syntax)
+
+
+def _rle(picture: Picture) -> bytes:
+    dataset = dcmread(io.BytesIO(_dicom(picture, ExplicitVRLittleEndian)))
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    return dicom_bytes(dataset, RLELossless)
+
+
+def _dicom_jpeg(picture: Picture) -> bytes:
+    dataset = dcmread(io.BytesIO(_dicom(picture, ExplicitVRLittleEndian, bits=8)))
+    dataset.PixelData = encapsulate([_jpeg(1 - picture)])
+    dataset["PixelData"].VR = "OB"
+    return dicom_bytes(dataset, JPEGBaseline8Bit)
+
+
+def _jpeg(picture: Picture) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def _png(picture: Picture, top: int) -> bytes:
+    file = io.BytesIO()
+    values = np.rint(picture * top).astype(np.uint8 if top == 255 else np.uint16)
+    Image.fromarray(values).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+_ENCODERS: dict[str, Callable[[Picture], bytes]] = {
+    "DICOM native 12 bit": lambda picture: _dicom(picture, ExplicitVRLittleEndian),
+    "DICOM deflated": lambda picture: _dicom(picture, DeflatedExplicitVRLittleEndian),
+    "DICOM RLE": _rle,
+    "DICOM JPEG baseline": _dicom_jpeg,
+    "DICOM JPEG 2000": lambda picture: _dicom(picture, JPEG2000Lossless),
+    "JPEG": _jpeg,
+    "PNG 8 bit": lambda picture: _png(picture, 255),
+    "PNG 16 bit": lambda picture: _png(picture, 65535),
+}

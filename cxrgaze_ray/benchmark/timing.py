@@ -1,0 +1,43 @@
+"""Interleaved timing: what runs side by side shares the machine's moods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one contestant: median over rounds, and the spread from the fastest to the slowest."""
+
+    seconds: float
+    fastest: float
+    slowest: float
+
+    @property
+    def spread(self) -> float:
+        """Slowest less fastest, as a share of the median."""
+        return (self.slowest - self.fastest) / self.seconds
+
+
+def race(contestants: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, Timing]:
+    """Run each contestant once unmeasured, then all of them in turn, round after round.
+
+    Parameters
+    ----------
+    contestants
+        By name; each call does the same work.
+    rounds
+        Measured calls of each.
+    """
+    for run in contestants.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: Timing(median(each), min(each), max(each)) for name, each in seconds.items()}

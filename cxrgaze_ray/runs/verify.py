@@ -1,0 +1,149 @@
+"""Prove that a run is complete and untouched, or name what is not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cxrgaze_ray import schemas
+from cxrgaze_ray.errors import StoreNotFound
+from cxrgaze_ray.runs.run import Run, Success, count, summarise_studies
+from cxrgaze_ray.schemas import CLASSES, Status, status_of
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the file it is in, and one sentence."""
+
+    file: str
+    what: str
+
+
+def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Problem]:
+    """Check a run against its plan and its own account of itself.
+
+    Every planned input has exactly one row in its shard; every shard is the file that SUCCESS.json names, by hash;
+    statuses, reasons and probabilities agree with each other; counts and summaries agree with the rows.
+
+    Parameters
+    ----------
+    run
+        Finished or not.
+    on_progress
+        Called with shards checked and shards in all.
+
+    Returns
+    -------
+    list of Problem
+        Empty if the run is complete and sound.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the store can't be read: that proves nothing.
+    """
+    plan, problems = _plan(run)
+    success = run.success()
+    if success is None:
+        pending = len(run.pending_shards())
+        problems.append(Problem("SUCCESS.json", f"The run is not finished: {pending} shards are not committed."))
+    if plan is None:
+        return problems
+    rows, live = [], run.live_shards()
+    for shard in range(run.spec.shards):
+        key = live.get(shard, f"results/shard-{shard:05d}.parquet")
+        found, table = _shard(run, key, plan.filter(pc.equal(plan["shard"], shard)), success)
+        problems += found
+        rows += [] if table is None else [table]
+        on_progress(shard + 1, run.spec.shards)
+    summary = pa.concat_tables(rows) if rows else schemas.SUMMARY.empty_table()
+    return problems + (list(_account(run, success, summary, set(live.values()))) if success else [])
+
+
+def _plan(run: Run) -> tuple[pa.Table | None, list[Problem]]:
+    try:
+        data = run.store.get("plan.parquet")
+        plan = pq.read_table(io.BytesIO(data), schema=schemas.PLAN)
+    except (StoreNotFound, pa.ArrowException, OSError):
+        return None, [Problem("plan.parquet", "The plan is missing, or can't be read.")]
+    if hashlib.sha256(data).hexdigest() != run.spec.plan_sha256:
+        return plan, [Problem("plan.parquet", "The plan is not the one that the run was made with.")]
+    return plan, []
+
+
+def _shard(run: Run, key: str, planned: pa.Table, success: Success | None) -> tuple[list[Problem], pa.Table | None]:
+    """Check one shard; return its rows without maps, if it can be read."""
+    try:
+        data = run.store.get(key)
+        table = pq.read_table(io.BytesIO(data), schema=schemas.RESULT)
+    except StoreNotFound:
+        return [Problem(key, "The shard is missing.")], None
+    except (pa.ArrowException, OSError):
+        return [Problem(key, "The shard can't be read.")], None
+    problems = [Problem(key, what) for what in _rows(table, planned)]
+    if success is not None:
+        named = {one.name: one.sha256 for one in success.shards}
+        if key not in named:
+            problems.append(Problem(key, "SUCCESS.json does not name this file."))
+        elif named[key] != hashlib.sha256(data).hexdigest():
+            problems.append(Problem(key, "The file was changed after the run was finished."))
+    return problems, table.select(schemas.SUMMARY.names)
+
+
+def _rows(table: pa.Table, planned: pa.Table) -> Iterator[str]:
+    names = ["shard", "position", "image_id"]
+    if not table.select(names).combine_chunks().equals(planned.select(names).combine_chunks()):
+        yield from _differences(table, planned)
+    if any(
+        status != str(status_of(reason))
+        for status, reason in zip(table["status"].to_pylist(), table["reason_code"].to_pylist(), strict=True)
+    ):
+        yield "A row's status is not the one of its reason."
+    scored = table.filter(pc.equal(table["status"], str(Status.SCORED)))
+    total = sum(scored[f"p_{name}"].to_numpy().astype(np.float64) for name in CLASSES)
+    if scored.num_rows and not np.allclose(total, 1, atol=1e-4):
+        yield "A scored row's probabilities do not sum to 1."
+    if scored["saliency_png"].null_count or scored["prediction"].null_count:
+        yield "A scored row has no map or no prediction."
+
+
+def _differences(table: pa.Table, planned: pa.Table) -> Iterator[str]:
+    wanted, there = Counter(planned["position"].to_pylist()), Counter(table["position"].to_pylist())
+    if missing := sorted(wanted - there):
+        yield f"{len(missing)} planned inputs have no row, the first at position {missing[0]}."
+    if extra := sorted(there - wanted):
+        yield f"{len(extra)} rows are twice or not planned, the first at position {extra[0]}."
+    if not missing and not extra:
+        yield "The rows are not in the plan's order, or of other images."
+
+
+def _account(run: Run, success: Success, summary: pa.Table, live: set[str]) -> Iterator[Problem]:
+    """Compare the run's own account with its rows."""
+    for one in success.shards:
+        if one.name not in live:
+            yield Problem(one.name, "SUCCESS.json names a file that is not the shard's last.")
+    if success.rows != run.spec.rows or sum(one.rows for one in success.shards) != run.spec.rows:
+        yield Problem("SUCCESS.json", "The number of rows is not the plan's.")
+    told_of = {"status": success.counts, "reason_code": success.reasons, "prediction": success.predictions}
+    for column, told in told_of.items():
+        if told != count(summary[column]):
+            yield Problem("SUCCESS.json", f"The counts by {column} are not those of the rows.")
+    for name, table in {"summary.parquet": summary, "studies.parquet": summarise_studies(summary)}.items():
+        if not _same(run, name, table):
+            yield Problem(name, "It is missing, or does not say what the rows say.")
+
+
+def _same(run: Run, name: str, table: pa.Table) -> bool:
+    try:
+        found = pq.read_table(io.BytesIO(run.store.get(name)), schema=table.schema)
+    except (StoreNotFound, pa.ArrowException, OSError):
+        return False
+    return bool(found.combine_chunks().equals(table.combine_chunks()))

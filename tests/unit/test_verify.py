@@ -1,0 +1,109 @@
+"""A run proves itself complete, or says what is not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from cxrgaze_ray.runs import Run, table_bytes, verify_run
+from cxrgaze_ray.schemas import RESULT
+from tests.unit.test_runs import make_finished, make_run, results
+
+FIRST = "results/shard-00000.parquet"
+RETRIED = "results/shard-00000.r1.parquet"
+
+
+def change_rows(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[Run], None]:
+    """Rewrite the first shard's rows."""
+
+    def rewrite(run: Run) -> None:
+        rows = change(pq.read_table(io.BytesIO(run.store.get(FIRST))).to_pylist())
+        run.store.put(FIRST, table_bytes(pa.Table.from_pylist(rows, schema=RESULT)))
+
+    return rewrite
+
+
+def edit_json(old: bytes, new: bytes) -> Callable[[Run], None]:
+    def rewrite(run: Run) -> None:
+        data = run.store.get("SUCCESS.json")
+        assert old in data
+        run.store.put("SUCCESS.json", data.replace(old, new))
+
+    return rewrite
+
+
+def edit_summary(run: Run) -> None:
+    table = pq.read_table(io.BytesIO(run.store.get("summary.parquet")))
+    wrong = pa.array(["pneumonia"] * table.num_rows)
+    run.store.put(
+        "summary.parquet",
+        table_bytes(table.set_column(table.schema.get_field_index("prediction"), "prediction", wrong)),
+    )
+
+
+def edit_plan(run: Run) -> None:
+    table = run.plan()
+    index = table.schema.get_field_index("size_bytes")
+    run.store.put("plan.parquet", table_bytes(table.set_column(index, "size_bytes", pc.add(table["size_bytes"], 1))))
+
+
+def with_(rows: list[dict[str, Any]], index: int, **values: Any) -> list[dict[str, Any]]:
+    return [row | values if number == index else row for number, row in enumerate(rows)]
+
+
+DAMAGES: dict[str, tuple[Callable[[Run], None], str, str]] = {
+    "a shard is deleted": (lambda run: run.store.delete(FIRST), FIRST, "missing"),
+    "a shard is cut": (lambda run: run.store.put(FIRST, run.store.get(FIRST)[:99]), FIRST, "can't be read"),
+    "a score is edited": (change_rows(lambda rows: with_(rows, 0, prediction="pneumonia")), FIRST, "changed after"),
+    "a row is dropped": (change_rows(lambda rows: rows[1:]), FIRST, "1 planned inputs have no row"),
+    "a row is doubled": (change_rows(lambda rows: [rows[0], *rows]), FIRST, "1 rows are twice"),
+    "rows are swapped": (change_rows(lambda rows: rows[::-1]), FIRST, "not in the plan's order"),
+    "a status is edited": (change_rows(lambda rows: with_(rows, 4, status="scored")), FIRST, "status is not the one"),
+    "a probability is edited": (change_rows(lambda rows: with_(rows, 0, p_normal=0.9)), FIRST, "do not sum to 1"),
+    "a map is gone": (change_rows(lambda rows: with_(rows, 0, saliency_png=None)), FIRST, "no map"),
+    "a newer file was added": (lambda run: run.store.put(RETRIED, run.store.get(FIRST)), RETRIED, "does not name"),
+    "success is deleted": (lambda run: run.store.delete("SUCCESS.json"), "SUCCESS.json", "not finished: 0 shards"),
+    "a count is edited": (edit_json(b'"truncated": 26', b'"truncated": 25'), "SUCCESS.json", "by reason_code"),
+    "the rows are edited": (edit_json(b'"rows": 133', b'"rows": 132'), "SUCCESS.json", "number of rows"),
+    "the summary is edited": (edit_summary, "summary.parquet", "does not say"),
+    "the studies are deleted": (lambda run: run.store.delete("studies.parquet"), "studies.parquet", "missing"),
+    "the plan is edited": (edit_plan, "plan.parquet", "not the one"),
+    "the plan is deleted": (lambda run: run.store.delete("plan.parquet"), "plan.parquet", "missing"),
+}  # fmt: skip
+
+
+def test_a_finished_run_is_sound(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    assert verify_run(make_finished(tmp_path), lambda done, total: told.append((done, total))) == []
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_a_retried_run_is_sound(tmp_path: Path) -> None:
+    run = make_finished(tmp_path)
+    run.reopen()
+    run.commit(0, results(run.plan(), 0, mark=0.4), retry=1)
+    run.finish(1.0, 5, "2026-01-01T00:02:00+00:00")
+    assert verify_run(run) == []
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_named(name: str, tmp_path: Path) -> None:
+    damage, file, what = DAMAGES[name]
+    run = make_finished(tmp_path)
+    damage(run)
+    assert any(one.file == file and what in one.what for one in verify_run(run)), verify_run(run)
+
+
+def test_an_unfinished_run_says_what_is_pending(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.commit(1, results(run.plan(), 1))
+    problems = {one.file: one.what for one in verify_run(run)}
+    assert "1 shards are not committed" in problems["SUCCESS.json"]
+    assert problems[FIRST] == "The shard is missing."
