@@ -17,15 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxrgaze_ray import schemas, telemetry
-from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import RadiographError, StoreNotFound
 from cxrgaze_ray.gaze.heatmap import Fixations, Gaze, Samples, mean_map
 from cxrgaze_ray.gaze.reflacx import read_fixations
 from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import fetch_listed
+from cxrgaze_ray.intake import Intake
 from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.radiograph.facts import read_view
-from cxrgaze_ray.schemas import CLASSES, Affine, Reason, status_of
+from cxrgaze_ray.schemas import CLASSES, Affine, status_of
 from cxrgaze_ray.shards.plan import Plan
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import ShardInfo, pack_gaze, split_of
@@ -53,10 +51,9 @@ class BuildShard:
     ) -> None:
         self._store = open_store(store_uri)
         self._settings = settings
-        self._identities = identities
         self._reflacx = open_store(reflacx_uri) if reflacx_uri else None
         self._plan = Plan(self._store)
-        self._decoder = Decoder(settings.profile, reading=Reading(frontal_only=True))
+        self._intake = Intake(settings.profile, Reading(frontal_only=True), identities)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         built = [self._ensure(number) for number in batch["id"].to_pylist()]
@@ -99,15 +96,14 @@ class BuildShard:
                 telemetry.record(telemetry.IMAGES, job="ingest", status=status, reason=str(error.reason))
 
     def _row(self, planned: dict[str, Any], readings: Counter[str]) -> dict[str, Any]:
-        _refuse_laterals(planned)
-        decoded = self._decoder.decode(fetch_listed(planned), planned["view_position"], planned["view_source"])
-        ids = self._ids(planned, decoded.patient, decoded.study)
+        decoded = self._intake.take(planned)
+        ids = self._intake.ids(planned, decoded)
         row = ids | {
             "split": planned["split"] or split_of(ids["subject_id"] or ids["image_id"], self._settings.split),
             "label": planned["label"],
             "image": decoded.pixels.astype("<u2").tobytes(),
             "affine": asdict(decoded.affine),
-            **_with_known_view(decoded.facts, planned),
+            **decoded.facts,
         }
         if planned["samples"] is None and planned["readings"] is None:
             return row
@@ -115,16 +111,7 @@ class BuildShard:
 
     def _reject(self, planned: dict[str, Any], error: RadiographError) -> dict[str, Any]:
         outcome = {"status": str(status_of(error.reason)), "reason_code": str(error.reason), "detail": error.message}
-        return self._ids(planned, error.patient, error.study) | outcome
-
-    def _ids(self, planned: dict[str, Any], patient: str | None, study: str | None) -> dict[str, Any]:
-        """Return the plan's identities, and in their stead the file's own, as the identities of rows have them."""
-        return {
-            "image_id": planned["image_id"],
-            "subject_id": planned["subject_id"] or self._identities.of("patient", patient),
-            "study_id": planned["study_id"] or self._identities.of("study", study),
-            "repeated_id": planned["repeated_id"],
-        }
+        return self._intake.ids(planned, error) | outcome
 
     def _gaze(self, planned: dict[str, Any], affine: Affine, readings: Counter[str]) -> list[Gaze]:
         if planned["samples"] is not None:
@@ -133,19 +120,6 @@ class BuildShard:
         found = [usable_reading(self._reflacx, one, affine) for one in planned["readings"]]
         readings.update(outcome for outcome, _ in found)
         return [fixations for _, fixations in found if fixations is not None]
-
-
-def _refuse_laterals(planned: dict[str, Any]) -> None:
-    """Refuse a view that the archive's metadata rules out, before its bytes are asked for."""
-    if planned["view_source"] == "metadata" and read_view(planned["view_position"])[1]:
-        raise RadiographError(Reason.LATERAL_VIEW, "The archive's metadata says that the view is not frontal.")
-
-
-def _with_known_view(facts: dict[str, Any], planned: dict[str, Any]) -> dict[str, Any]:
-    """Return a file's facts, with the archive's word on the view where the file has none."""
-    if facts["view_source"] not in (None, "unknown") or not planned["view_position"]:
-        return facts
-    return facts | {"view_position": planned["view_position"], "view_source": planned["view_source"]}
 
 
 def usable_reading(store: Store, reading: dict[str, Any], affine: Affine) -> tuple[str, Fixations | None]:

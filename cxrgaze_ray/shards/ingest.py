@@ -18,7 +18,7 @@ import ray.data
 from cxrgaze_ray.cluster import translated
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.sources import GazeSources, find_gaze
-from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import profile_sha256
 from cxrgaze_ray.shards.build import BuildShard, peak_rss_mib
@@ -44,7 +44,7 @@ def ingest(
     out: str,
     *,
     settings: IngestSettings | None = None,
-    identities: Identities | None = None,
+    identities: Callable[[], Identities] = open_key,
     workers: int = 1,
     on_progress: Callable[[IngestProgress], None] = lambda _: None,
 ) -> ShardStore:
@@ -61,7 +61,7 @@ def ingest(
     out
         URI of the store.
     identities
-        How patients and studies are named; kept as they are by default.
+        Gives the key of the keyed hashes; only asked where an archive is not known to be de-identified.
     workers
         Decoding actors.
 
@@ -72,18 +72,18 @@ def ingest(
     EnvironmentFault
         If a store can't be reached; what was written is used again.
     """
-    settings, identities = settings or IngestSettings(), identities or Identities()
+    settings = settings or IngestSettings()
     sources = find_gaze([gaze] if isinstance(gaze, str) else gaze or [])
     store = open_store(out)
-    manifest = list_archive(archive)
+    manifest, named = _listed(archive, identities)
     manifest_sha256 = manifest.sha256()
-    _claim(store, manifest_sha256, sources, settings, identities)
+    _claim(store, manifest_sha256, sources, settings, named)
     if store.exists("store.json"):
         return ShardStore.open(out)
     plan = _planned(store, manifest, sources, settings)
     del manifest  # the plan is written: the driver needs no row of it any more
     shards, counts = [], plan.counts
-    for shard, tally in _run(plan, store, sources, settings, identities, workers, on_progress):
+    for shard, tally in _run(plan, store, sources, settings, named, workers, on_progress):
         shards.append(shard)
         counts.update(tally)
     info = StoreInfo(
@@ -96,6 +96,12 @@ def ingest(
     )
     store.put("store.json", info.model_dump_json(indent=2).encode())
     return ShardStore(store, info)
+
+
+def _listed(archive: str, identities: Callable[[], Identities]) -> tuple[Manifest, Identities]:
+    """List the archive, and settle what becomes of identifiers that stand in its files only."""
+    manifest = list_archive(archive)
+    return manifest, Identities() if manifest.layout == "mimic-cxr" else identities()
 
 
 def _claim(
