@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import ConfigError, EnvironmentFault, Interrupted, UserError
+from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
 
 
 class ClusterSettings(Settings):
@@ -158,3 +158,26 @@ def _diverted(number: int, stream: TextIO, log: int) -> Iterator[None]:
         stream.flush()
         os.dup2(before, number)
         os.close(before)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the cxrgaze error that a worker raised, not Ray's wrapping of it."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        cause = find_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
+
+
+def find_cause(error: BaseException | None) -> CxrgazeError | None:
+    """Return the cxrgaze error among the causes of one that crossed Ray."""
+    while error is not None:
+        if isinstance(error, CxrgazeError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None

@@ -10,7 +10,8 @@ from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import fetch_listed
-from cxrgaze_ray.radiograph import Reading, read_view
+from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.radiograph import read_view
 from cxrgaze_ray.schemas import ID_FIELDS, Reason
 
 METADATA = "metadata"
@@ -61,7 +62,7 @@ class Intake:
         try:
             if self._reading.frontal_only and _ruled_out(planned):
                 raise RadiographError(Reason.LATERAL_VIEW, "The archive's tables say that the view is not frontal.")
-            return self._decoder.decode(fetch_listed(planned), planned["view_position"], view["view_source"])
+            return self._decoder.decode(fetch_listed(dict(planned)), planned["view_position"], view["view_source"])
         except RadiographError as error:
             error.facts = view | error.facts
             raise

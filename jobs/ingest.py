@@ -1,10 +1,11 @@
 """Ray job: archive and gaze to a shard store.  python jobs/ingest.py --config jobs/ingest.yaml"""
 
-from typing import Any
+from typing import Any, Literal
 
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings
+from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.shards import IngestSettings, ingest
 
 
@@ -12,8 +13,9 @@ class IngestJob(Settings):
     """Contents of ingest.yaml."""
 
     archive: str
-    gaze: str | None = None
+    gaze: str | list[str] | None = None
     out: str
+    identities: Literal["auto", "keep"] = "auto"
     workers: int = 2
     cluster: ClusterSettings = ClusterSettings()
     settings: IngestSettings = IngestSettings()
@@ -21,7 +23,14 @@ class IngestJob(Settings):
 
 def work(job: IngestJob) -> dict[str, Any]:
     with connect(job.cluster, quiet=False):
-        store = ingest(job.archive, job.gaze, job.out, settings=job.settings, workers=job.workers)
+        store = ingest(
+            job.archive,
+            job.gaze,
+            job.out,
+            settings=job.settings,
+            identities=Identities if job.identities == "keep" else open_key,
+            workers=job.workers,
+        )
     return {"store": job.out, "sha256": store.info.sha256(), **store.info.counts}
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Address, Json, Model, RegistryUri
+from cxrgaze_ray.errors import ConfigError
 
 StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")]
 
@@ -15,27 +18,42 @@ StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ing
 def ingest(
     archive: Annotated[str, typer.Argument(help="Radiographs: a folder or s3:// prefix.")],
     out: Annotated[str, typer.Option(help="Shard store to write.")],
-    gaze: Annotated[str | None, typer.Option(help="Folder of EGD-CXR tables: gaze and labels.")] = None,
+    gaze: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of EGD-CXR (gaze and labels) or REFLACX (gaze); may be repeated."),
+    ] = None,
     keep: Annotated[str, typer.Option(help="labelled: files with a label or gaze; all: every file.")] = "labelled",
+    labels: Annotated[
+        str, typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings.")
+    ] = "sheet",
+    split: Annotated[str, typer.Option(help="patient: by a hash of the patient; archive: its own split.")] = "patient",
+    identities: Annotated[
+        str, typer.Option(help="auto: keyed hashes unless the archive is de-identified; keep: as they are.")
+    ] = "auto",
+    pseudonymise: Annotated[Path | None, typer.Option(help="Key file of the hashes, made on first use.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Decoding workers.")] = 2,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Join radiographs and gaze into a shard store, split by patient.
+    """Join radiographs and gaze into a shard store, split by patient. The same command continues a stopped one.
 
     Example: cxrgaze ingest ./phantoms --gaze ./phantoms/egd-cxr --out ./store
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.identities import Identities, open_key
     from cxrgaze_ray.shards import IngestSettings
     from cxrgaze_ray.shards import ingest as run_ingest
 
-    settings = IngestSettings.build(keep=keep)
+    settings = IngestSettings.build(keep=keep, labels=labels, split_by=split)
+    if identities not in ("auto", "keep"):
+        raise ConfigError(f"There is no way {identities} to treat identities.", "Give auto or keep.")
     with bar("Ingesting", quiet=as_json) as progress, connect(ClusterSettings(address=address)):
         store = run_ingest(
             archive,
             gaze,
             out,
             settings=settings,
+            identities=Identities if identities == "keep" else partial(open_key, pseudonymise),
             workers=workers,
             on_progress=lambda state: progress.update(state.done, state.total),
         )
@@ -43,7 +61,24 @@ def ingest(
     if as_json:
         show({"store": out, "sha256": store.info.sha256(), **counts}, as_json=True)
         return
-    print_table(["", ""], [[name.replace("_", " "), count] for name, count in counts.items()])
+    for sentence in ingest_notes(counts, settings.split_by):
+        say(sentence)
+    print_table(["what", "count"], [[name.replace("_", " "), count] for name, count in counts.items()])
+
+
+def ingest_notes(counts: dict[str, int], split_by: str) -> list[str]:
+    """Say in sentences what a user must know of an ingest beside its counts."""
+    notes = []
+    if counts.get("labels_from_chexpert"):
+        notes.append("Labels from CheXpert are proxies: edema stands for heart failure.")
+    if patients := counts.get("patients_in_both_sources"):
+        notes.append(
+            f"{patients} patients and {counts['images_in_both_sources']} images are in both gaze data sets."
+            + (" Splits are by patient, so none of them is in two splits." if split_by == "patient" else "")
+        )
+    if two := counts.get("patients_in_two_splits"):
+        notes.append(f"Warning: the archive's own split has {two} patients in more than one part.")
+    return notes
 
 
 def train(

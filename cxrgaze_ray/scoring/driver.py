@@ -7,19 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.exceptions import RayError
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster import Cluster, translated
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import CxrgazeError, Interrupted
+from cxrgaze_ray.errors import Interrupted
 from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.manifest import Manifest
 from cxrgaze_ray.runs import Lease, Request, Run, Success
@@ -269,24 +267,3 @@ class _Driver:
                 self._progress.counts[status] += 1
         self._progress.committed += rows.num_rows
         return shard
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raise the cxrgaze error that a worker raised, not Ray's wrapping of it."""
-    try:
-        yield
-    except RayError as error:
-        cause = find_cause(error)
-        if cause is None:
-            raise
-        raise cause from error
-
-
-def find_cause(error: BaseException | None) -> CxrgazeError | None:
-    """Return the cxrgaze error among the causes of one that crossed Ray."""
-    while error is not None:
-        if isinstance(error, CxrgazeError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import threading
@@ -56,7 +57,7 @@ def run_stages(
     """Train every stage and return the bundle; the same call goes on with a killed training, or returns a finished one.
 
     Checkpoints and metrics live beside the registry's models, in ``<name>/training/<run>/``, where run hashes store,
-    settings and parent.
+    settings and the weights it starts from.
 
     Parameters
     ----------
@@ -78,7 +79,11 @@ def run_stages(
         Called with a line an epoch, and with warnings.
     """
     pin = registry.resolve(parent) if parent else None
-    run_name = settings.run_name(store.info.sha256(), pin.weights_sha256 if pin else None)
+    run_name = settings.run_name(
+        store.info.sha256(),
+        pin.weights_sha256 if pin else None,
+        file_sha256(backbone_weights) if backbone_weights and not pin else None,
+    )
     work = registry.store.child(f"{name}/training/{run_name}")
     lineage, initial = _initial(settings, pin.uri if pin else None, backbone_weights, work, say)
     lineage = lineage.model_copy(update={"store_sha256": store.info.sha256(), "parent": parent})
@@ -93,6 +98,12 @@ def run_stages(
     network = build(settings.network, settings.seed)
     hand_over(network, final.best)
     return _with_golden(make_bundle(network, name, trained=True, lineage=lineage))
+
+
+def file_sha256(uri: str) -> str:
+    """Hash a file of weights, so that a training from others has another name."""
+    store, key = open_parent(uri)
+    return hashlib.sha256(store.get(key)).hexdigest()
 
 
 def _initial(

@@ -79,9 +79,9 @@ class TrainSettings(Settings):
         }
         return cls.build(preset=preset, stages=stages, **values)
 
-    def run_name(self, store_sha256: str, parent: str | None) -> str:
-        """Name a training by its store, settings and parent: the same command finds it again."""
-        text = f"{store_sha256}\0{self.model_dump_json()}\0{parent or ''}"
+    def run_name(self, store_sha256: str, parent: str | None, backbone: str | None = None) -> str:
+        """Name a training by its store, settings, and hashes of its first weights: the same command finds it again."""
+        text = f"{store_sha256}\0{self.model_dump_json()}\0{parent or ''}" + (f"\0{backbone}" if backbone else "")
         return f"train-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

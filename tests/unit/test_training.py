@@ -13,9 +13,14 @@ import torch
 from cxrgaze_ray.errors import BundleError, ConfigError, UserError
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.shards import ShardStore, SplitSettings
+from cxrgaze_ray.shards.store import StoreInfo
+from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed, Place
 from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule
 from tests.rows import make_rows
@@ -186,8 +191,16 @@ def test_epochs_are_shuffled_and_the_same_every_time() -> None:
 
 def test_rows_without_label_or_gaze_take_part_where_they_can() -> None:
     mixed = Feed([*make_rows(3), *[replace(row, image_id=f"b{row.image_id}") for row in make_rows(3, labels=False)]])
-    assert len(mixed.select(STAGES["encoder"])) == 3
-    assert len(mixed.select(STAGES["saliency"])) == 6
+    assert {name: len(mixed.select(stage)) for name, stage in STAGES.items()} == {
+        "contrastive": 3,
+        "encoder": 3,
+        "saliency": 6,
+        "classifier": 3,
+    }
+    size = PRESETS["tiny"].input_size
+    for name, stage in STAGES.items():
+        labels = [int(label) for batch in mixed.select(stage).shuffled(0, 6, size) for label in batch.label_B]
+        assert (-1 in labels) == (name == "saliency")
     with pytest.raises(UserError, match="gaze"):
         Feed(make_rows(3, gaze=False)).select(STAGES["saliency"])
 
@@ -198,10 +211,34 @@ def test_a_training_s_name_changes_with_what_determines_its_weights() -> None:
         base.run_name("store", None),
         base.run_name("other", None),
         base.run_name("store", "parent"),
+        base.run_name("store", None, "weights"),
+        base.run_name("store", None, "other weights"),
         settings("encoder", lr=0.5).run_name("store", None),
     }
-    assert len(names) == 4
+    assert len(names) == 6
     assert base.run_name("store", None) in names
+
+
+def test_another_file_of_weights_is_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command over a file with other bytes must not go on with the training from the first."""
+    seen: list[str] = []
+
+    def stop(self: TrainSettings, *parts: Any) -> str:
+        seen.append(original(self, *parts))
+        raise Stopped
+
+    original = TrainSettings.run_name
+    monkeypatch.setattr(TrainSettings, "run_name", stop)
+    weights = tmp_path / "weights.safetensors"
+    info = StoreInfo(
+        profile="p", profile_sha256="", manifest_sha256="", split=SplitSettings(), shards=[], counts={"split_train": 1}
+    )
+    store = ShardStore(LocalStore(str(tmp_path)), info)
+    for content in (b"one", b"two", b"one"):
+        weights.write_bytes(content)
+        with pytest.raises(Stopped):
+            run_stages(store, settings("encoder"), Registry(LocalStore(str(tmp_path))), backbone_weights=str(weights))
+    assert seen[0] == seen[2] != seen[1]
 
 
 def test_wrong_names_are_told() -> None:

@@ -1,0 +1,176 @@
+"""One shard: plan rows to a Parquet file of images and a table of rejects, a chunk of images in memory at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import resource
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cxrgaze_ray import schemas, telemetry
+from cxrgaze_ray.errors import RadiographError, StoreNotFound
+from cxrgaze_ray.gaze.heatmap import Fixations, Gaze, Samples, mean_map
+from cxrgaze_ray.gaze.reflacx import read_fixations
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.intake import Intake
+from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.schemas import CLASSES, Affine, status_of
+from cxrgaze_ray.shards.plan import Plan
+from cxrgaze_ray.shards.settings import IngestSettings
+from cxrgaze_ray.shards.store import ShardInfo, pack_gaze, split_of
+from cxrgaze_ray.storage import Store, open_store
+
+_TALLY = b"readings"
+_WHOLE = {"image", "gaze"}
+"""Columns without a dictionary: no two values are the same."""
+
+
+@dataclass
+class _Shard:
+    """A shard in the making."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    readings: Counter[str] = field(default_factory=Counter)
+
+
+class BuildShard:
+    """Decode the files of one shard and write it with its rejects, whole and last; a shard that is there stands."""
+
+    def __init__(
+        self, store_uri: str, settings: IngestSettings, identities: Identities, reflacx_uri: str | None
+    ) -> None:
+        self._store = open_store(store_uri)
+        self._settings = settings
+        self._reflacx = open_store(reflacx_uri) if reflacx_uri else None
+        self._plan = Plan(self._store)
+        self._intake = Intake(settings.profile, Reading(frontal_only=True), identities)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        built = [self._ensure(number) for number in batch["id"].to_pylist()]
+        columns = {"shard": [shard for shard, _ in built], "tally": [tally for _, tally in built]}
+        return pa.table(columns | {"peak_rss_mib": [peak_rss_mib()] * len(built)})
+
+    def _ensure(self, number: int) -> tuple[str, str]:
+        name, rejects_name = f"shards/shard-{number:05d}.parquet", f"rejects/shard-{number:05d}.parquet"
+        if not self._store.exists(name):
+            data, rejects = self._build(number)
+            self._store.put(rejects_name, rejects)
+            self._store.put(name, data)
+        else:
+            data, rejects = self._store.get(name), self._store.get(rejects_name)
+        rows = pq.read_metadata(io.BytesIO(data)).num_rows
+        info = ShardInfo(name=name, rows=rows, sha256=hashlib.sha256(data).hexdigest())
+        return info.model_dump_json(), json.dumps(_tally(data, rejects))
+
+    def _build(self, number: int) -> tuple[bytes, bytes]:
+        planned, shard, buffer = self._plan.read(number), _Shard(), io.BytesIO()
+        plain = [name for name in schemas.STORE_SHARD.names if name not in _WHOLE]
+        with pq.ParquetWriter(buffer, schemas.STORE_SHARD, compression="zstd", use_dictionary=plain) as writer:
+            for start in range(0, planned.num_rows, self._settings.chunk_rows):
+                self._decode(planned.slice(start, self._settings.chunk_rows), shard)
+                if shard.rows:
+                    writer.write_table(pa.Table.from_pylist(shard.rows, schema=schemas.STORE_SHARD))
+                    shard.rows.clear()
+        return buffer.getvalue(), _rejects(shard)
+
+    def _decode(self, chunk: pa.Table, shard: _Shard) -> None:
+        samples = [value.values.to_numpy().reshape(-1, 2) if value.is_valid else None for value in chunk["samples"]]
+        for planned, points_N2 in zip(chunk.drop_columns("samples").to_pylist(), samples, strict=True):
+            planned["samples"] = points_N2
+            try:
+                shard.rows.append(self._row(planned, shard.readings))
+                telemetry.record(telemetry.IMAGES, job="ingest", status="scored", reason="none")
+            except RadiographError as error:
+                shard.rejects.append(self._reject(planned, error))
+                status = str(status_of(error.reason))
+                telemetry.record(telemetry.IMAGES, job="ingest", status=status, reason=str(error.reason))
+
+    def _row(self, planned: dict[str, Any], readings: Counter[str]) -> dict[str, Any]:
+        decoded = self._intake.take(planned)
+        ids = self._intake.ids(planned, decoded)
+        row = ids | {
+            "split": planned["split"] or split_of(ids["subject_id"] or ids["image_id"], self._settings.split),
+            "label": planned["label"],
+            "image": decoded.pixels.astype("<u2").tobytes(),
+            "affine": asdict(decoded.affine),
+            **decoded.facts,
+        }
+        if planned["samples"] is None and planned["readings"] is None:
+            return row
+        return row | pack_gaze(mean_map(self._gaze(planned, decoded.affine, readings), decoded.affine))
+
+    def _reject(self, planned: dict[str, Any], error: RadiographError) -> dict[str, Any]:
+        outcome = {"status": str(status_of(error.reason)), "reason_code": str(error.reason), "detail": error.message}
+        return self._intake.ids(planned, error) | outcome
+
+    def _gaze(self, planned: dict[str, Any], affine: Affine, readings: Counter[str]) -> list[Gaze]:
+        if planned["samples"] is not None:
+            return [Samples(planned["samples"], self._settings.gaze_profile)]
+        assert self._reflacx is not None
+        found = [usable_reading(self._reflacx, one, affine) for one in planned["readings"]]
+        readings.update(outcome for outcome, _ in found)
+        return [fixations for _, fixations in found if fixations is not None]
+
+
+def usable_reading(store: Store, reading: dict[str, Any], affine: Affine) -> tuple[str, Fixations | None]:
+    """Read one REFLACX reading, and say what became of it.
+
+    A reading of an image of another size is left out, never scaled: it may be of another image, and nobody could tell.
+
+    Returns
+    -------
+    str
+        readings_used, readings_without_table, readings_of_other_size or readings_off_image.
+    Fixations or None
+        None unless it can be used.
+    """
+    if (reading["rows"], reading["columns"]) != (affine.rows, affine.columns):
+        return "readings_of_other_size", None
+    try:
+        fixations = read_fixations(store, reading["reading"])
+    except StoreNotFound:
+        return "readings_without_table", None
+    return ("readings_used", fixations) if fixations.inside(affine).any() else ("readings_off_image", None)
+
+
+def _rejects(shard: _Shard) -> bytes:
+    """Return the rejects as Parquet; what became of readings, which no row tells, goes into its metadata."""
+    table = pa.Table.from_pylist(shard.rejects, schema=schemas.REJECTS)
+    buffer = io.BytesIO()
+    tally = json.dumps(shard.readings, sort_keys=True)
+    pq.write_table(table.replace_schema_metadata({_TALLY: tally}), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _tally(data: bytes, rejects: bytes) -> dict[str, int]:
+    """Count a shard as it is stored: the same for one that was just made, and one that was there."""
+    rows = pq.read_table(io.BytesIO(data), columns=["split", "label", "gaze_peak"])
+    rejected = pq.read_table(io.BytesIO(rejects))
+    tally = Counter(json.loads(rejected.schema.metadata[_TALLY]))
+    labels, gaze = rows["label"].to_pylist(), np.array(rows["gaze_peak"].is_valid(), bool)
+    tally.update({"files": rows.num_rows + rejected.num_rows, "images": rows.num_rows})
+    tally.update({"rejects": rejected.num_rows, "images_with_gaze": int(gaze.sum())})
+    tally["images_saliency_only"] = sum(label is None and bool(seen) for label, seen in zip(labels, gaze, strict=True))
+    tally.update(f"split_{split}" for split in rows["split"].to_pylist())
+    tally.update(f"label_{CLASSES[label]}" for label in labels if label is not None)
+    tally.update(f"reject_{reason}" for reason in rejected["reason_code"].to_pylist())
+    return dict(tally)
+
+
+def peak_rss_mib() -> float:
+    """Return the most memory this process ever held, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage inherits the peak of the process that started this one
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

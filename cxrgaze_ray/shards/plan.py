@@ -1,0 +1,181 @@
+"""What an ingest is to do: files joined with labels, splits and gaze, one row group of plan.parquet a shard."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cxrgaze_ray.errors import StoreUnavailable, UserError
+from cxrgaze_ray.gaze.reflacx import READING
+from cxrgaze_ray.gaze.sources import GazeTables
+from cxrgaze_ray.schemas import ID_FIELDS
+from cxrgaze_ray.shards.labels import chexpert_labels
+from cxrgaze_ray.shards.settings import IngestSettings
+from cxrgaze_ray.storage import Store
+
+INGEST_PLAN = pa.schema(
+    [
+        *ID_FIELDS,
+        ("uri", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("etag", pa.string()),
+        ("view_position", pa.string()),
+        ("view_source", pa.string()),
+        ("label", pa.int8()),
+        ("split", pa.string()),
+        ("samples", pa.list_(pa.float64())),
+        ("readings", pa.list_(READING)),
+    ]
+)
+"""One row a file. split: the archive's own, null where the patient's hash decides. samples: EGD-CXR's, y and x in
+turn; readings: REFLACX's, whose fixations the worker reads; both null without gaze, and never both set."""
+
+_NAME = "plan.parquet"
+_COUNTS = b"counts"
+_SPLITS = {"train": "train", "validate": "validation", "test": "test"}
+
+
+class Plan:
+    """A plan as it lies in a store; only its footer is held."""
+
+    def __init__(self, store: Store) -> None:
+        filesystem, root = store.filesystem()
+        with _reading(store):
+            self._file = pq.ParquetFile(f"{root}/{_NAME}", filesystem=filesystem)
+        self._store = store
+
+    @property
+    def rows(self) -> int:
+        """How many files there are."""
+        return int(self._file.metadata.num_rows)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return int(self._file.num_row_groups)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What did and did not join."""
+        return Counter(json.loads(self._file.schema_arrow.metadata[_COUNTS]))
+
+    def read(self, shard: int) -> pa.Table:
+        """Read one shard's rows (`INGEST_PLAN`), and no others."""
+        with _reading(self._store):
+            return self._file.read_row_group(shard, use_threads=False)
+
+
+@contextmanager
+def _reading(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"The plan in {store.uri} can't be read.", "Check the store, then run the same command again."
+        ) from error
+
+
+def write_plan(store: Store, table: pa.Table, counts: Counter[str], shard_rows: int) -> Plan:
+    """Write a plan, once: a store's plan never changes."""
+    buffer = io.BytesIO()
+    named = table.replace_schema_metadata({_COUNTS: json.dumps(dict(counts))})
+    pq.write_table(named, buffer, row_group_size=shard_rows, compression="zstd")
+    store.put_if_absent(_NAME, buffer.getvalue())
+    return Plan(store)
+
+
+def has_plan(store: Store) -> bool:
+    """Say whether an ingest got as far as its plan."""
+    return store.exists(_NAME)
+
+
+def make_plan(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings) -> tuple[pa.Table, Counter[str]]:
+    """Join files with labels, splits and gaze by image id, a column at a time, and count what did not join.
+
+    EGD-CXR comes first: where an image has gaze of both data sets, its 60 Hz samples make the map, and where it has a
+    label of the master sheet, no other is looked for.
+
+    Returns
+    -------
+    pa.Table
+        `INGEST_PLAN`, in the manifest's order.
+    Counter
+        archive_files, left_out_unlabelled, left_out_without_split, gaze_without_file, file_without_gaze,
+        images_with_both_gaze, labels_from_sheet, labels_from_chexpert, repeated_ids, patients_in_two_splits (of the
+        archive's own), and the counts of `GazeTables`.
+
+    Raises
+    ------
+    UserError
+        If the archive has no findings, or no split, and is to give them.
+    """
+    counts = Counter({"archive_files": manifest.num_rows, **gaze.counts()})
+    joined = _with_gaze(manifest, gaze, counts)
+    joined = joined.append_column("label", _labels(manifest, gaze, settings, counts))
+    joined = _with_split(joined, settings, counts)
+    if settings.keep == "labelled" and (gaze != GazeTables() or settings.labels == "chexpert"):
+        useful = pc.or_(pc.is_valid(joined["label"]), _has_gaze(joined))
+        joined = _left(joined, useful, "left_out_unlabelled", counts)
+    counts["file_without_gaze"] = joined.num_rows - pc.sum(_has_gaze(joined), min_count=0).as_py()
+    counts["repeated_ids"] = pc.sum(joined["repeated_id"], min_count=0).as_py()
+    return joined.select(INGEST_PLAN.names).cast(INGEST_PLAN), counts
+
+
+def _with_gaze(manifest: pa.Table, gaze: GazeTables, counts: Counter[str]) -> pa.Table:
+    ids = manifest["image_id"].combine_chunks()
+    nothing = pa.nulls(len(ids), pa.list_(pa.float64())), pa.nulls(len(ids), pa.list_(READING))
+    samples = gaze.egd.samples_of(ids) if gaze.egd else nothing[0]
+    readings = gaze.reflacx.readings_of(ids) if gaze.reflacx else nothing[1]
+    both = pc.and_(pc.is_valid(samples), pc.is_valid(readings))
+    counts["images_with_both_gaze"] = pc.sum(both, min_count=0).as_py()
+    readings = readings.take(pc.if_else(both, None, pa.array(np.arange(len(ids)))))
+    joined = manifest.append_column("samples", samples).append_column("readings", readings)
+    known = gaze.egd.images_with_gaze if gaze.egd else set()
+    known = known | set(gaze.reflacx.table["image_id"].to_pylist() if gaze.reflacx else ())
+    counts["gaze_without_file"] = len(known) - pc.count_distinct(ids.filter(_has_gaze(joined))).as_py()
+    return joined
+
+
+def _has_gaze(joined: pa.Table) -> pa.ChunkedArray:
+    return pc.or_(pc.is_valid(joined["samples"]), pc.is_valid(joined["readings"]))
+
+
+def _labels(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings, counts: Counter[str]) -> pa.Array:
+    sheet = pa.nulls(manifest.num_rows, pa.int8())
+    if gaze.egd:
+        sheet = gaze.egd.labels_of(manifest["image_id"].combine_chunks())
+    counts["labels_from_sheet"] = len(sheet) - sheet.null_count
+    if settings.labels == "sheet":
+        return sheet
+    labels = pc.coalesce(sheet, chexpert_labels(manifest))
+    counts["labels_from_chexpert"] = len(labels) - labels.null_count - counts["labels_from_sheet"]
+    return labels
+
+
+def _with_split(joined: pa.Table, settings: IngestSettings, counts: Counter[str]) -> pa.Table:
+    place = joined.schema.get_field_index("split")
+    if settings.split_by == "patient":
+        return joined.set_column(place, "split", pa.nulls(joined.num_rows, pa.string()))
+    found = pc.index_in(joined["split"], pa.array(list(_SPLITS)))
+    splits = pa.array(list(_SPLITS.values())).take(found.combine_chunks())
+    if splits.null_count == joined.num_rows:
+        raise UserError("The archive has no split of its own.", "Leave out --split archive, or add its table.")
+    joined = _left(joined.set_column(place, "split", splits), splits.is_valid(), "left_out_without_split", counts)
+    patients = joined.group_by("subject_id").aggregate([("split", "count_distinct")])
+    several = pc.and_(pc.is_valid(patients["subject_id"]), pc.greater(patients["split_count_distinct"], 1))
+    counts["patients_in_two_splits"] = pc.sum(several, min_count=0).as_py()
+    return joined
+
+
+def _left(table: pa.Table, keep: pa.ChunkedArray | pa.Array, name: str, counts: Counter[str]) -> pa.Table:
+    kept = table.filter(keep)
+    counts[name] = table.num_rows - kept.num_rows
+    return kept

@@ -1,0 +1,39 @@
+"""What can be chosen about an ingest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.preprocess import DEFAULT_PROFILE
+from cxrgaze_ray.shards.store import SplitSettings
+
+
+class IngestSettings(Settings):
+    """What goes into a store."""
+
+    profile: str = DEFAULT_PROFILE
+    """Preprocessing profile of the images."""
+
+    gaze_profile: str = "paper"
+    """How EGD-CXR's samples become a map. REFLACX's fixations are as wide as one degree of view."""
+
+    labels: Literal["sheet", "chexpert"] = "sheet"
+    """sheet: EGD-CXR's master sheet alone; chexpert: where it has no label, the archive's CheXpert findings."""
+
+    shard_rows: PositiveInt = 64
+    """Files a shard is made of: the unit of commit and resume."""
+
+    chunk_rows: PositiveInt = 16
+    """Images a worker holds at once, and a row group of the shard: 1.3 MB an image with gaze."""
+
+    keep: Literal["labelled", "all"] = "labelled"
+    """labelled: files that have a label or gaze; all: every file of the archive."""
+
+    split_by: Literal["patient", "archive"] = "patient"
+    """patient: a salted hash of the patient; archive: the archive's own train, validate and test."""
+
+    split: SplitSettings = SplitSettings()
+    """How patients are split."""
