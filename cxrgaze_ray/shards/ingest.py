@@ -77,7 +77,7 @@ def ingest(
     store = open_store(out)
     manifest, named = _listed(archive, identities)
     manifest_sha256 = manifest.sha256()
-    _claim(store, manifest_sha256, sources, settings, named)
+    claim(store, manifest_sha256, sources, settings, named)
     if store.exists("store.json"):
         return ShardStore.open(out)
     plan = _planned(store, manifest, sources, settings)
@@ -104,10 +104,16 @@ def _listed(archive: str, identities: Callable[[], Identities]) -> tuple[Manifes
     return manifest, Identities() if manifest.layout == "mimic-cxr" else identities()
 
 
-def _claim(
+def claim(
     store: Store, manifest_sha256: str, sources: GazeSources, settings: IngestSettings, identities: Identities
 ) -> None:
-    """Write down what this store is made of, so that only the same ingest goes on with it."""
+    """Write down what a store is made of, so that only the same ingest goes on with it; the key only by its name.
+
+    Raises
+    ------
+    UserError
+        If the store is made of something else.
+    """
     wanted = {
         "manifest": manifest_sha256,
         "gaze": sources.describe(),

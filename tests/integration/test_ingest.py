@@ -15,11 +15,12 @@ from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
+from cxrgaze_ray.phantoms.reflacx import PhantomReading, write_reflacx
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import Affine
 from cxrgaze_ray.shards import IngestSettings, ShardStore, ingest
 from cxrgaze_ray.shards.store import SPLITS, gaze_density, image_array
-from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.storage import LocalStore, open_store
 from tests.integration.conftest import HEIGHT
 
 SETTINGS = IngestSettings(shard_rows=16, keep="all")
@@ -49,6 +50,11 @@ def test_every_file_is_a_row_or_a_reject(store: ShardStore, phantoms: tuple[str,
     assert not set(ids) & planted.keys()
     assert store.info.counts["images"] == report.counts["images"]
     assert store.info.counts["files"] == report.counts["images"] + report.counts["faults"]
+    assert (
+        store.info.counts["rejects"]
+        == report.counts["faults"]
+        == sum(count for name, count in store.info.counts.items() if name.startswith("reject_"))
+    )
     assert store.info.counts["egd_gaze_rows_malformed_id"] == 5
     assert max(shard.rows for shard in store.info.shards) <= SETTINGS.shard_rows
 
@@ -90,6 +96,41 @@ def test_a_store_is_never_mixed_with_another_archive(
     make_archive(open_store(other), images=3, seed=5, height=HEIGHT)
     with pytest.raises(UserError, match="Another store"):
         ingest(other, None, store.store.uri, settings=SETTINGS, workers=1)
+
+
+@pytest.fixture
+def reflacx(store: ShardStore, tmp_path: Path) -> tuple[str, list[str]]:
+    """Write two readings of one phantom, one of another, and one of an image that has another size."""
+    rows = all_rows(store).select(["image_id", "subject_id", "rows", "columns"]).slice(0, 3).to_pylist()
+    readings = []
+    for name, row in zip(("R1", "R2", "R3", "R4"), [rows[0], *rows], strict=True):
+        size = (row["rows"], row["columns"] + (name == "R4"))
+        points = np.array([(0.3, 0.4), (0.6, 0.5)]) * size
+        readings.append(PhantomReading(name, row["image_id"], row["subject_id"], size, points, np.array([0.4, 0.2])))
+    write_reflacx(LocalStore(str(tmp_path / "reflacx")), [readings[:2], readings[2:]])
+    return str(tmp_path / "reflacx"), [row["image_id"] for row in rows]
+
+
+def test_reflacx_alone_gives_rows_for_the_saliency_phase(
+    phantoms: tuple[str, PhantomReport], reflacx: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    folder, ids = reflacx
+    made = ingest(phantoms[0], [folder], str(tmp_path / "out"), workers=1)
+    rows = all_rows(made).to_pylist()
+    assert {row["image_id"] for row in rows} == set(ids[:2])
+    assert all(row["label"] is None and row["gaze"] is not None for row in rows)
+    counts = made.info.counts
+    assert (counts["images_saliency_only"], counts["readings_used"], counts["readings_of_other_size"]) == (2, 3, 1)
+    assert counts["archive_files"] == counts["left_out_unlabelled"] + counts["images"] + counts["rejects"]
+    assert counts["reject_no_gaze_in_image"] == counts["rejects"] == 1
+
+
+def test_an_error_of_a_worker_is_told_as_what_it_is(
+    phantoms: tuple[str, PhantomReport], reflacx: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "reflacx" / "main_data" / "R1" / "fixations.csv").write_bytes(b"not,a\ntable,1\n")
+    with pytest.raises(UserError, match="fixations"):
+        ingest(phantoms[0], reflacx[0], str(tmp_path / "out"), workers=1)
 
 
 def test_a_grown_archive_moves_nobody(store: ShardStore, phantoms: tuple[str, PhantomReport], tmp_path: Path) -> None:
