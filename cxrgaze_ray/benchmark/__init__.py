@@ -1,1 +1,3 @@
-"""Benchmarks: ratios of things measured side by side in one run, never absolute promises."""
+"""Benchmarks that print what they measured, and on what."""
+
+from __future__ import annotations
