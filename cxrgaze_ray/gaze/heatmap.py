@@ -51,7 +51,7 @@ def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "pap
     Raises
     ------
     RadiographError
-        NO_GAZE_IN_IMAGE if no point lies on the image.
+        NO_GAZE_IN_IMAGE if no point lies on the image, or all of it on a part that the profile crops.
     """
     if profile not in _PROFILES:
         raise ConfigError(f"There is no gaze profile {profile}.", f"Profiles are {', '.join(_PROFILES)}.")
@@ -60,15 +60,22 @@ def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "pap
     if not inside.any():
         raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "No gaze sample lies on the image.")
     height, width = affine.content_size
+    top, left = affine.content_origin
     counts = np.zeros((height, width), np.float64)
-    rows = np.minimum((y[inside] * affine.scale_y).astype(int), height - 1)
-    columns = np.minimum((x[inside] * affine.scale_x).astype(int), width - 1)
+    rows = np.clip((y[inside] * affine.scale_y + (affine.offset_y - top)).astype(int), 0, height - 1)
+    columns = np.clip((x[inside] * affine.scale_x + (affine.offset_x - left)).astype(int), 0, width - 1)
     np.add.at(counts, (rows, columns), 1)
-    content = _blur(counts, _PROFILES[profile], affine)
+    return _place(_blur(counts, _PROFILES[profile], affine), affine)
+
+
+def _place(content: NDArray[np.float64], affine: Affine) -> NDArray[np.float32]:
+    """Put a density of the whole picture on the model image: what was cropped goes, the rest sums to 1."""
     density = np.zeros((HEIGHT, WIDTH), np.float64)
-    top, left = round(affine.offset_y), round(affine.offset_x)
-    density[top : top + height, left : left + width] = content
-    result: NDArray[np.float32] = (density / density.sum()).astype(np.float32)
+    density[affine.shown] = content[affine.shown_content]
+    total = density.sum()
+    if not total > 0:
+        raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "All gaze lies on a part that the profile crops.")
+    result: NDArray[np.float32] = (density / total).astype(np.float32)
     return result
 
 
