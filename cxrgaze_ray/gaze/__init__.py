@@ -1,1 +1,1 @@
-"""Eye tracking: `egd` reads EGD-CXR's tables, `heatmap` turns gaze points into a map."""
+"""Eye tracking: `egd` and `reflacx` read the data sets, `sources` tells them apart, `heatmap` makes maps of them."""

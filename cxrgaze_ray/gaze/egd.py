@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.gaze.columns import as_numbers, read_columns
 from cxrgaze_ray.storage import Store
 
 ID_LENGTH = 44
@@ -54,6 +53,18 @@ class EgdTables:
         """Ids that have at least one sample."""
         return set(self._places)
 
+    def samples_of(self, image_ids: pa.ChunkedArray | pa.Array) -> pa.Array:
+        """Return a list (y, x, y, x, ...) for each id, null where an image has no gaze: `samples` of a whole column."""
+        runs = list(self._places.values())
+        ends = np.array([0, *(run.stop for run in runs)], np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(2 * ends), pa.array(self._points.ravel()))
+        return lists.take(pc.index_in(image_ids, pa.array(list(self._places), pa.string())))
+
+    def labels_of(self, image_ids: pa.ChunkedArray | pa.Array) -> pa.Array:
+        """Return the master sheet's label for each id (int8), null where it has none."""
+        labels = pa.array([study.label for study in self.studies.values()], pa.int8())
+        return labels.take(pc.index_in(image_ids, pa.array(list(self.studies), pa.string())))
+
     def samples(self, image_id: str) -> NDArray[np.float64]:
         """Return an image's samples (N, 2), y and x in source pixels; some may lie off the image."""
         return self._points[self._places.get(image_id, slice(0, 0))]
@@ -71,7 +82,7 @@ def read_egd(store: Store) -> EgdTables:
     gaze = _read(store, "eye_gaze.csv", ["DICOM_ID", "X_ORIGINAL", "Y_ORIGINAL"])
     sound = gaze.filter(pc.equal(pc.utf8_length(pc.fill_null(gaze["DICOM_ID"], "")), ID_LENGTH))
     ordered = sound.sort_by("DICOM_ID")
-    points = np.stack([_floats(ordered["Y_ORIGINAL"]), _floats(ordered["X_ORIGINAL"])], axis=1)
+    points = np.stack([as_numbers(ordered[name], "eye_gaze.csv") for name in ("Y_ORIGINAL", "X_ORIGINAL")], axis=1)
     places = _places(ordered["DICOM_ID"])
     counts = {
         "gaze_rows": gaze.num_rows,
@@ -86,14 +97,7 @@ def read_egd(store: Store) -> EgdTables:
 
 
 def _read(store: Store, name: str, columns: list[str]) -> pa.Table:
-    options = pacsv.ConvertOptions(
-        include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
-    )
-    parse = pacsv.ParseOptions(newlines_in_values=True)  # reports in the master sheet span lines
-    try:
-        return pacsv.read_csv(io.BytesIO(store.get(name)), parse_options=parse, convert_options=options)
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise UserError(f"{name} has not the columns {', '.join(columns)}.", "Give the folder of EGD-CXR.") from error
+    return read_columns(store.get(name), name, columns, "Give the folder of EGD-CXR.")
 
 
 def _studies(sheet: pa.Table) -> dict[str, Study]:
@@ -111,14 +115,6 @@ def _study(row: dict[str, Any]) -> Study:
         study_id=str(row["study_id"]).lstrip("s"),
         label=marked[0] if len(marked) == 1 else None,
     )
-
-
-def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    try:
-        values: NDArray[np.float64] = pc.fill_null(pc.cast(column, pa.float64()), float("nan")).to_numpy()
-    except pa.ArrowInvalid as error:
-        raise UserError("eye_gaze.csv has a coordinate that is no number.", "Check the file.") from error
-    return values
 
 
 def _places(ids: pa.ChunkedArray) -> dict[str, slice]:

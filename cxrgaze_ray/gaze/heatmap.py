@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ class GazeProfile:
     radius: float
 
 
+_LEAST_SIGMA = 0.3
+"""Model pixels: below it a Gaussian falls between the pixels' centres."""
+
 _PROFILES = {
     # Qiu et al. (Med Phys 2025), as MT-UNet (Zhu 2022): every 60 Hz sample counts one
     "paper": GazeProfile(sigma=75.5, radius=250),
@@ -27,12 +32,94 @@ _PROFILES = {
 }
 
 
-def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "paper") -> NDArray[np.float32]:
-    """Blur an image's gaze points into a density.
+class Gaze(Protocol):
+    """One reading of an image: where a person looked, and how widely each look spreads."""
 
-    Every in-image point counts one, which is dwell time where points are samples. The Gaussian's width is given in
-    source pixels and carried through the image's affine; it is mirrored at the picture's edge, so no mass leaks into
-    the padding.
+    def inside(self, affine: Affine) -> NDArray[np.bool_]:
+        """Say which of the (N,) looks lie on the image."""
+        ...
+
+    def blur(self, affine: Affine) -> NDArray[np.float64]:
+        """Return the looks that lie on the image, spread over the picture without its padding, in any unit."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A reading as the tracker's samples, all of one length in time: every one counts one, which is dwell time.
+
+    Attributes
+    ----------
+    points_N2
+        (N, 2), y and x in source pixels; NaN and points off the image are ignored.
+    profile
+        ``paper`` or ``dataset``: one width for every sample.
+    """
+
+    points_N2: NDArray[np.float64]
+    profile: str = "paper"
+
+    def __post_init__(self) -> None:
+        if self.profile not in _PROFILES:
+            raise ConfigError(f"There is no gaze profile {self.profile}.", f"Profiles are {', '.join(_PROFILES)}.")
+
+    def inside(self, affine: Affine) -> NDArray[np.bool_]:
+        """Say which samples lie on the image."""
+        return _inside(self.points_N2, affine)
+
+    def blur(self, affine: Affine) -> NDArray[np.float64]:
+        """Count the samples by model pixel, and blur the counts."""
+        y, x = self.points_N2[self.inside(affine)].T
+        (top, left), (height, width) = affine.content_origin, affine.content_size
+        counts = np.zeros((height, width), np.float64)
+        rows = np.clip((y * affine.scale_y + (affine.offset_y - top)).astype(int), 0, height - 1)
+        columns = np.clip((x * affine.scale_x + (affine.offset_x - left)).astype(int), 0, width - 1)
+        np.add.at(counts, (rows, columns), 1)
+        return _blur(counts, _PROFILES[self.profile], affine)
+
+
+@dataclass(frozen=True)
+class Fixations:
+    """A reading as fixations: each a Gaussian of its own width, weighing as much as it lasted.
+
+    The width is one degree of the reader's view (Lanfredi et al., Sci Data 2022: REFLACX), which differs by axis, and
+    by fixation where the reader had zoomed.
+
+    Attributes
+    ----------
+    points_N2
+        (N, 2), y and x in source pixels; NaN and points off the image are ignored.
+    seconds_N
+        (N,), how long each lasted; those that are not above zero are ignored.
+    sigma_N2
+        (N, 2), width in source pixels, y and x; as above.
+    """
+
+    points_N2: NDArray[np.float64]
+    seconds_N: NDArray[np.float64]
+    sigma_N2: NDArray[np.float64]
+
+    def inside(self, affine: Affine) -> NDArray[np.bool_]:
+        """Say which fixations lie on the image, with a length and a width."""
+        measured = np.column_stack([self.seconds_N, self.sigma_N2])
+        usable = ((measured > 0) & np.isfinite(measured)).all(axis=1)
+        return np.logical_and(usable, _inside(self.points_N2, affine))
+
+    def blur(self, affine: Affine) -> NDArray[np.float64]:
+        """Add the fixations' Gaussians, each of mass `seconds_N`: a product of two matrices, so exact and quick."""
+        inside = self.inside(affine)
+        points, sigma = self.points_N2[inside], self.sigma_N2[inside]
+        (top, left), (height, width) = affine.content_origin, affine.content_size
+        y = points[:, 0] * affine.scale_y + (affine.offset_y - top)
+        x = points[:, 1] * affine.scale_x + (affine.offset_x - left)
+        down = _gaussians(y, sigma[:, 0] * affine.scale_y, height)
+        across = _gaussians(x, sigma[:, 1] * affine.scale_x, width)
+        density: NDArray[np.float64] = (down * self.seconds_N[inside]) @ across.T
+        return density
+
+
+def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "paper") -> NDArray[np.float32]:
+    """Blur an image's gaze samples into a density: `mean_map` of one reading.
 
     Parameters
     ----------
@@ -51,32 +138,61 @@ def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "pap
     Raises
     ------
     RadiographError
-        NO_GAZE_IN_IMAGE if no point lies on the image, or all of it on a part that the profile crops.
+        NO_GAZE_IN_IMAGE if no point lies on the image.
     """
-    if profile not in _PROFILES:
-        raise ConfigError(f"There is no gaze profile {profile}.", f"Profiles are {', '.join(_PROFILES)}.")
+    return mean_map([Samples(points_N2, profile)], affine)
+
+
+def mean_map(readings: Sequence[Gaze], affine: Affine) -> NDArray[np.float32]:
+    """Turn an image's readings into one density: each is normalised, then they are averaged.
+
+    Widths are given in source pixels and carried through the image's affine; Gaussians are mirrored at the picture's
+    edge, so no mass leaks into the padding. A reading with no look on the image does not take part.
+
+    Returns
+    -------
+    ndarray
+        float32 (640, 512), summing to 1.
+
+    Raises
+    ------
+    RadiographError
+        NO_GAZE_IN_IMAGE if no reading has a look on the image.
+    """
+    total, count = np.zeros((HEIGHT, WIDTH), np.float64), 0
+    for reading in readings:
+        if reading.inside(affine).any() and (mass := (placed := _place(reading.blur(affine), affine)).sum()) > 0:
+            total += placed / mass
+            count += 1
+    if not count:
+        raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "No gaze lies on the image.")
+    result: NDArray[np.float32] = (total / count).astype(np.float32)
+    return result
+
+
+def _inside(points_N2: NDArray[np.float64], affine: Affine) -> NDArray[np.bool_]:
     y, x = points_N2[:, 0], points_N2[:, 1]
-    inside = (y >= 0) & (y < affine.rows) & (x >= 0) & (x < affine.columns)
-    if not inside.any():
-        raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "No gaze sample lies on the image.")
-    height, width = affine.content_size
-    top, left = affine.content_origin
-    counts = np.zeros((height, width), np.float64)
-    rows = np.clip((y[inside] * affine.scale_y + (affine.offset_y - top)).astype(int), 0, height - 1)
-    columns = np.clip((x[inside] * affine.scale_x + (affine.offset_x - left)).astype(int), 0, width - 1)
-    np.add.at(counts, (rows, columns), 1)
-    return _place(_blur(counts, _PROFILES[profile], affine), affine)
+    inside: NDArray[np.bool_] = (y >= 0) & (y < affine.rows) & (x >= 0) & (x < affine.columns)
+    return inside
 
 
-def _place(content: NDArray[np.float64], affine: Affine) -> NDArray[np.float32]:
-    """Put a density of the whole picture on the model image: what was cropped goes, the rest sums to 1."""
+def _place(content: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
+    """Lay the picture's part of a map into the model image; what a profile crops goes."""
     density = np.zeros((HEIGHT, WIDTH), np.float64)
     density[affine.shown] = content[affine.shown_content]
-    total = density.sum()
-    if not total > 0:
-        raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "All gaze lies on a part that the profile crops.")
-    result: NDArray[np.float32] = (density / total).astype(np.float32)
-    return result
+    return density
+
+
+def _gaussians(centre_N: NDArray[np.float64], sigma_N: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return a Gaussian a column (size, N), mirrored at both ends, each summing to 1; `size` counts model pixels."""
+    sigma = np.maximum(sigma_N, _LEAST_SIGMA)
+    grid = np.arange(size)[:, None] + 0.5
+    columns = np.zeros((size, len(centre_N)), np.float64)
+    for turn in (-1, 0, 1):
+        for centre in (centre_N, -centre_N):
+            columns += np.exp(-0.5 * ((grid - centre - 2 * size * turn) / sigma) ** 2)
+    columns /= columns.sum(axis=0)
+    return columns
 
 
 def _blur(counts: NDArray[np.float64], profile: GazeProfile, affine: Affine) -> NDArray[np.float64]:

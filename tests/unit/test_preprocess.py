@@ -212,7 +212,8 @@ def test_signed_values_give_the_same_picture() -> None:
 @pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.25, -1024), (1e-3, 7)])
 def test_a_rescale_changes_the_picture_by_a_bin_at_most(kind: str, slope: float, intercept: float) -> None:
     fine = smooth()
-    stored = {"uint16": fine, "int16": shifted(fine), "uint8": (fine >> 8).astype(np.uint8)}[kind]
+    kinds: dict[str, NDArray[Any]] = {"uint16": fine, "int16": shifted(fine), "uint8": (fine >> 8).astype(np.uint8)}
+    stored = kinds[kind]
     one, other = prepare(radiograph(stored)), prepare(rescaled(stored, slope, intercept))
     # rescaled values go through a histogram of 4,096 bins
     assert np.abs(one.pixels.astype(int) - other.pixels).max() <= 65535 * 2 / 4096
