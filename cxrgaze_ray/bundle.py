@@ -19,7 +19,7 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import BundleError, StoreNotFound
 from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_sha256
+from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
 from cxrgaze_ray.storage import Store
 
@@ -68,6 +68,13 @@ class BundleInfo(Settings):
     golden: tuple[Golden, ...] = ()
     intended_use: str = RESEARCH_ONLY
 
+    def check_profile(self, profile: str, sha256: str | None = None) -> None:
+        """Raise BundleError if images of a profile, and of these settings if given, are not what it learned from."""
+        if profile != self.profile:
+            raise BundleError(f"The bundle reads images of profile {self.profile}, not {profile}.")
+        if sha256 not in (None, self.profile_sha256):
+            raise BundleError(f"The images' profile {profile} has other settings than the bundle's.", "Ingest again.")
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -99,8 +106,10 @@ class Bundle:
         return network.eval()
 
 
-def make_bundle(network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None) -> Bundle:
-    """Bundle a network's weights under the default profile, without metrics or golden outputs yet."""
+def make_bundle(
+    network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None, profile: str = DEFAULT_PROFILE
+) -> Bundle:
+    """Bundle a network's weights with the profile of the images it learned from; no metrics or golden outputs yet."""
     # copies: the network may go on learning
     state = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -110,7 +119,8 @@ def make_bundle(network: GazeNet, name: str, *, trained: bool, lineage: Lineage 
         name=name,
         trained=trained,
         network=network.config,
-        profile_sha256=profile_sha256(DEFAULT_PROFILE),
+        profile=profile,
+        profile_sha256=profile_sha256(profile),
         weights_sha256=hashlib.sha256(save(state)).hexdigest(),
         lineage=lineage or Lineage(),
     )
@@ -167,9 +177,18 @@ def read_bundle(store: Store) -> Bundle:
         )
     if info.classes != CLASSES:
         raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
-    if profile_sha256(info.profile) != info.profile_sha256:
-        raise BundleError(f"Profile {info.profile} is not what it was when the bundle was made.", "Use that version.")
+    _check_profile(info)
     try:
         return Bundle(info, load(data))
     except SafetensorError as error:
         raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the bundle again.") from error
+
+
+def _check_profile(info: BundleInfo) -> None:
+    if info.profile not in profile_names():
+        raise BundleError(
+            f"The bundle reads images of profile {info.profile}, which this version does not have.",
+            "Use the version that made it.",
+        )
+    if profile_sha256(info.profile) != info.profile_sha256:
+        raise BundleError(f"Profile {info.profile} is not what it was when the bundle was made.", "Use that version.")

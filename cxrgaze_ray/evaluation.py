@@ -75,11 +75,11 @@ def evaluate_bundle(
     UserError
         If the split is empty.
     BundleError
-        If the store's profile is not the bundle's.
+        If the store's profile is not the bundle's, or has other settings.
     """
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
-    predictor.check_profile(store.info.profile)
+    bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
     total, seen = store.rows(split), list[_Seen]()
     if not total:
         raise UserError(f"The store has no image in the split {split}.", "Splits are train, validation and test.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cxrgaze_ray.bundle import Bundle, BundleInfo, golden_image
-from cxrgaze_ray.errors import BundleError, ConfigError
+from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.gazenet import GazeNet
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.preprocess import to_network
@@ -140,11 +140,6 @@ class Predictor:
             return _predictions(torch.empty(0, len(self.info.classes)), torch.empty(0, HEIGHT, WIDTH), 1.0)
         logits_BK, saliency_BHW = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return _predictions(logits_BK, saliency_BHW, self.info.temperature)
-
-    def check_profile(self, profile: str) -> None:
-        """Raise BundleError if images of a profile are not what the bundle was trained on."""
-        if profile != self.info.profile:
-            raise BundleError(f"The bundle reads images of profile {self.info.profile}, not {profile}.")
 
     def golden_logits(self, seed: int) -> tuple[float, ...]:
         """Return the logits of a golden image."""

@@ -250,10 +250,8 @@ def _painter(run: Run, truth: EgdTables | None) -> Iterator[_Painter]:
 
 def _cropped(picture: NDArray[np.uint8], affine: Affine) -> NDArray[np.uint8]:
     """Cut the padding off a picture of the model image's size, and make it small."""
-    top, left = round(affine.offset_y), round(affine.offset_x)
-    height, width = affine.content_size
-    content = picture[top : top + height, left : left + width]
-    size = (_PICTURE_WIDTH, max(1, round(_PICTURE_WIDTH * height / width)))
+    content = picture[affine.shown]
+    size = (_PICTURE_WIDTH, max(1, round(_PICTURE_WIDTH * content.shape[0] / content.shape[1])))
     return np.asarray(cv2.resize(content, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

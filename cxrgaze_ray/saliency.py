@@ -39,11 +39,26 @@ def overlay(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], stren
 
 
 def to_source(density_HW: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
-    """Return the density on the source's pixels (rows, columns), summing to 1: padding cut off, scale undone."""
-    top, left = round(affine.offset_y), round(affine.offset_x)
-    height, width = affine.content_size
-    content = density_HW[top : top + height, left : left + width]
-    return _normalised(cv2.resize(content, (affine.columns, affine.rows), interpolation=cv2.INTER_LINEAR))
+    """Return the density on the source's pixels (rows, columns), summing to 1: padding cut off, scale undone.
+
+    Bilinear between model pixels; 0 where the source was cropped away, which no model has seen.
+    """
+    rows, columns = affine.shown
+    y = (np.arange(affine.rows) + 0.5) * affine.scale_y + affine.offset_y
+    x = (np.arange(affine.columns) + 0.5) * affine.scale_x + affine.offset_x
+    source = _interpolate(_interpolate(density_HW[rows, columns], y - rows.start).T, x - columns.start).T
+    source[(y < 0) | (y >= HEIGHT)] = 0
+    source[:, (x < 0) | (x >= WIDTH)] = 0
+    return _normalised(source)
+
+
+def _interpolate(values: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return rows at places, of which row i has its centre at i + 0.5; the outer ones go on beyond the ends."""
+    index = np.clip(places - 0.5, 0, len(values) - 1)
+    lower = index.astype(np.intp)
+    before, after = values[lower], values[np.minimum(lower + 1, len(values) - 1)]
+    mixed: NDArray[np.float32] = before + (after - before) * (index - lower).astype(np.float32)[:, None]
+    return mixed
 
 
 def _normalised(density: NDArray[Any]) -> NDArray[np.float32]:

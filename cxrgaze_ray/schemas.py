@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 import pyarrow as pa
 
@@ -98,7 +99,7 @@ class Affine:
     scale_y, scale_x
         Model pixels per source pixel.
     offset_y, offset_x
-        Padding before the content, in model pixels.
+        Where the source begins, in model pixels: the padding before it; below 0 where it was cropped.
     rows, columns
         Size of the source in pixels.
     """
@@ -111,9 +112,28 @@ class Affine:
     columns: int
 
     @property
+    def content_origin(self) -> tuple[int, int]:
+        """First row and column of model pixels whose centre lies on the source; below 0 where it was cropped."""
+        return ceil(self.offset_y - 0.5), ceil(self.offset_x - 0.5)
+
+    @property
     def content_size(self) -> tuple[int, int]:
-        """Height and width of the picture inside the model image, without its padding."""
-        return round(self.rows * self.scale_y), round(self.columns * self.scale_x)
+        """Height and width of the whole picture in model pixels, without padding; cropped parts count."""
+        top, left = self.content_origin
+        bottom = ceil(self.offset_y + self.rows * self.scale_y - 0.5)
+        return bottom - top, ceil(self.offset_x + self.columns * self.scale_x - 0.5) - left
+
+    @property
+    def shown(self) -> tuple[slice, slice]:
+        """Rows and columns of the model image that show the source: neither padding nor cropped away."""
+        (top, left), (height, width) = self.content_origin, self.content_size
+        return slice(max(0, top), min(HEIGHT, top + height)), slice(max(0, left), min(WIDTH, left + width))
+
+    @property
+    def shown_content(self) -> tuple[slice, slice]:
+        """The same pixels, as rows and columns of the whole picture."""
+        (top, left), (rows, columns) = self.content_origin, self.shown
+        return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
 
     def to_model(self, y: float, x: float) -> tuple[float, float]:
         """Map a source point to the model image."""

@@ -14,9 +14,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
     generate_uid,
@@ -24,6 +26,16 @@ from pydicom.uid import (
 
 CANARY = "CANARY-7f3a"
 """Planted in every tag that may name a patient; no output may hold it."""
+
+LOSSLESS = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEG2000Lossless,
+)
+"""Transfer syntaxes that `make_dicom` writes, every pixel kept."""
 
 
 def gradient(rows: int = 48, columns: int = 40, bits: int = 12) -> NDArray[np.uint16]:

@@ -70,10 +70,10 @@ class Samples:
     def blur(self, affine: Affine) -> NDArray[np.float64]:
         """Count the samples by model pixel, and blur the counts."""
         y, x = self.points_N2[self.inside(affine)].T
-        height, width = affine.content_size
+        (top, left), (height, width) = affine.content_origin, affine.content_size
         counts = np.zeros((height, width), np.float64)
-        rows = np.minimum((y * affine.scale_y).astype(int), height - 1)
-        columns = np.minimum((x * affine.scale_x).astype(int), width - 1)
+        rows = np.clip((y * affine.scale_y + (affine.offset_y - top)).astype(int), 0, height - 1)
+        columns = np.clip((x * affine.scale_x + (affine.offset_x - left)).astype(int), 0, width - 1)
         np.add.at(counts, (rows, columns), 1)
         return _blur(counts, _PROFILES[self.profile], affine)
 
@@ -109,9 +109,11 @@ class Fixations:
         """Add the fixations' Gaussians, each of mass `seconds_N`: a product of two matrices, so exact and quick."""
         inside = self.inside(affine)
         points, sigma = self.points_N2[inside], self.sigma_N2[inside]
-        (height, width), (scale_y, scale_x) = affine.content_size, (affine.scale_y, affine.scale_x)
-        down = _gaussians(points[:, 0] * scale_y, sigma[:, 0] * scale_y, height)
-        across = _gaussians(points[:, 1] * scale_x, sigma[:, 1] * scale_x, width)
+        (top, left), (height, width) = affine.content_origin, affine.content_size
+        y = points[:, 0] * affine.scale_y + (affine.offset_y - top)
+        x = points[:, 1] * affine.scale_x + (affine.offset_x - left)
+        down = _gaussians(y, sigma[:, 0] * affine.scale_y, height)
+        across = _gaussians(x, sigma[:, 1] * affine.scale_x, width)
         density: NDArray[np.float64] = (down * self.seconds_N[inside]) @ across.T
         return density
 
@@ -175,10 +177,9 @@ def _inside(points_N2: NDArray[np.float64], affine: Affine) -> NDArray[np.bool_]
 
 
 def _place(content: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
-    """Lay the picture's part of a map into the model image."""
+    """Lay the picture's part of a map into the model image; what a profile crops goes."""
     density = np.zeros((HEIGHT, WIDTH), np.float64)
-    top, left = round(affine.offset_y), round(affine.offset_x)
-    density[top : top + content.shape[0], left : left + content.shape[1]] = content
+    density[affine.shown] = content[affine.shown_content]
     return density
 
 

@@ -7,9 +7,14 @@ from cxrgaze_ray.radiograph.dicom import read_dicom
 from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading
 from cxrgaze_ray.radiograph.raster import read_raster
 from cxrgaze_ray.radiograph.sniff import SNIFF_BYTES, sniff
+from cxrgaze_ray.radiograph.views import read_view, view_of_procedure
+from cxrgaze_ray.radiograph.voi import LookUpTable, Voi, Window
 from cxrgaze_ray.schemas import Reason
 
-__all__ = ["SNIFF_BYTES", "Facts", "Radiograph", "Reading", "read_radiograph", "sniff"]
+__all__ = [
+    "SNIFF_BYTES", "Facts", "LookUpTable", "Radiograph", "Reading", "Voi", "Window", "read_radiograph", "read_view",
+    "sniff", "view_of_procedure",
+]  # fmt: skip
 
 
 def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:

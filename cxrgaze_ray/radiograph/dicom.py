@@ -18,10 +18,12 @@ from pydicom.uid import (
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors, inflate
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading, age_band, clean, read_view
+from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading, age_band, clean
 from cxrgaze_ray.radiograph.pixels import decode_pixels
 from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.tags import integer, sequence, text
+from cxrgaze_ray.radiograph.views import read_view
+from cxrgaze_ray.radiograph.voi import read_voi
 from cxrgaze_ray.schemas import Reason
 
 PIXEL_DATA = 0x7FE00010
@@ -66,7 +68,8 @@ def read_dicom(data: bytes, reading: Reading) -> Radiograph:
         _check_grey(dataset)
         check_size(integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0)
         stored, pixels, valid = decode_pixels(dataset, _pixel_syntax(file))
-    return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts)
+        voi = read_voi(dataset, little_endian=dataset.original_encoding[1] is not False)
+    return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts, voi=voi)
 
 
 def _parse(data: bytes) -> _File:

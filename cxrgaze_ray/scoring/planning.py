@@ -38,6 +38,8 @@ def find_planned(
     same = [run for run in find_runs(out) if run.spec.request == request]
     unfinished = [run for run in same if run.success() is None]
     if unfinished and not new:
+        spec = unfinished[-1].spec
+        read_info(open_store(spec.model.uri)).check_profile(spec.profile)
         return Planned(unfinished[-1], continued=True, complete=False)
     manifest = list_archive(request.archive, identities)
     pin = pin_model(registry, request.model)

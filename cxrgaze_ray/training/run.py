@@ -23,12 +23,14 @@ from ray.train.torch import TorchTrainer
 from safetensors.torch import load, save
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.bundle import Bundle, Golden, Lineage, make_bundle, read_bundle
+from cxrgaze_ray.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_bundle, read_info
+from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.densenet import load_backbone
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictor import Predictor
+from cxrgaze_ray.preprocess import profile_names, profile_sha256
 from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.shards import ShardStore, StoreInfo
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
 from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, Row, rows_of
@@ -77,8 +79,14 @@ def run_stages(
         Ray Train workers, a GPU each where the cluster has GPUs.
     say
         Called with a line an epoch, and with warnings.
+
+    Raises
+    ------
+    UserError
+        See `check_store`.
     """
     pin = registry.resolve(parent) if parent else None
+    check_store(store.info, read_info(open_store(pin.uri)) if pin else None)
     run_name = settings.run_name(
         store.info.sha256(),
         pin.weights_sha256 if pin else None,
@@ -97,7 +105,23 @@ def run_stages(
     work.put("metrics.json", json.dumps(final.standing.history, indent=2).encode())
     network = build(settings.network, settings.seed)
     hand_over(network, final.best)
-    return _with_golden(make_bundle(network, name, trained=True, lineage=lineage))
+    return _with_golden(make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile))
+
+
+def check_store(info: StoreInfo, parent: BundleInfo | None = None) -> None:
+    """Check that a store's images can be learned from.
+
+    Raises
+    ------
+    UserError
+        If its profile is not one of this version: the bundle would be refused.
+    BundleError
+        If the parent learned from images of another profile.
+    """
+    if info.profile not in profile_names() or profile_sha256(info.profile) != info.profile_sha256:
+        raise UserError(f"The store's profile {info.profile} is not one of this version.", "Ingest the archive again.")
+    if parent is not None:
+        parent.check_profile(info.profile, info.profile_sha256)
 
 
 def file_sha256(uri: str) -> str:

@@ -29,7 +29,7 @@ from cxrgaze_ray.bundle import (
 from cxrgaze_ray.errors import BundleError, ConfigError, StoreUnavailable
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_sha256
+from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.storage import LocalStore
 
@@ -214,8 +214,30 @@ def test_a_profile_that_has_changed_since_is_refused(store: LocalStore) -> None:
 
 def test_an_unknown_profile_is_refused(store: LocalStore) -> None:
     edit(store, profile="cxrgaze-v99")
-    with pytest.raises(ConfigError, match="cxrgaze-v99"):
+    with pytest.raises(BundleError, match=r"profile cxrgaze-v99, which this version does not have\. Use the version"):
         read_bundle(store)
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_a_bundle_carries_the_profile_it_learned_from(tmp_path: Path, bundle: Bundle, profile: str) -> None:
+    made = make_bundle(bundle.network(), "other", trained=True, profile=profile)
+    write_bundle(LocalStore(str(tmp_path)), made)
+    info = read_bundle(LocalStore(str(tmp_path))).info
+    assert (info.profile, info.profile_sha256) == (profile, profile_sha256(profile))
+
+
+def test_a_bundle_is_not_made_of_an_unknown_profile(bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match="no profile other"):
+        make_bundle(bundle.network(), "other", trained=True, profile="other")
+
+
+def test_a_bundle_refuses_images_of_another_profile(bundle: Bundle) -> None:
+    bundle.info.check_profile(DEFAULT_PROFILE)
+    bundle.info.check_profile(DEFAULT_PROFILE, profile_sha256(DEFAULT_PROFILE))
+    with pytest.raises(BundleError, match=r"profile cxrgaze-v1, not released-v1"):
+        bundle.info.check_profile("released-v1", profile_sha256("released-v1"))
+    with pytest.raises(BundleError, match="other settings than the bundle's"):
+        bundle.info.check_profile(DEFAULT_PROFILE, "0" * 64)
 
 
 def test_weights_of_another_network_are_refused(bundle: Bundle) -> None:

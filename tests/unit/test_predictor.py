@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cxrgaze_ray.bundle import Bundle, golden_image, make_bundle
-from cxrgaze_ray.errors import BundleError, ConfigError
+from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
 from cxrgaze_ray.models.zoo import build
@@ -149,12 +149,6 @@ def test_temperature_softens_probabilities_only(bundle: Bundle, whole: Predictio
     exponentials = np.exp(found.logits_BK.astype(np.float64) / 2.5)
     np.testing.assert_allclose(found.probabilities_BK, exponentials / exponentials.sum(1, keepdims=True), rtol=1e-5)
     assert (found.probabilities_BK.max(axis=1) < whole.probabilities_BK[:4].max(axis=1)).all()
-
-
-def test_the_profile_of_the_images_must_be_the_bundles(predictor: Predictor) -> None:
-    predictor.check_profile("cxrgaze-v1")
-    with pytest.raises(BundleError, match=r"profile cxrgaze-v1, not other-v2"):
-        predictor.check_profile("other-v2")
 
 
 def test_golden_logits_are_those_of_the_golden_image(predictor: Predictor, whole: Predictions) -> None:

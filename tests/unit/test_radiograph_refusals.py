@@ -183,7 +183,15 @@ def test_reason(name: str) -> None:
 
 
 def test_every_reason_that_reading_can_give_is_given() -> None:
-    elsewhere = {"constant_image", "decoder_crash", "decode_timeout", "missing", "changed", "no_gaze_in_image"}
+    elsewhere = {
+        "constant_image",
+        "decoder_crash",
+        "decode_timeout",
+        "missing",
+        "changed",
+        "no_gaze_in_image",
+        "invalid_uri",
+    }
     assert {reason for reason, _ in CASES.values()} == set(Reason) - {Reason(name) for name in elsewhere}
 
 

@@ -1,0 +1,20 @@
+"""Radiograph to model image: named profiles, and the only resize and normalise there is."""
+
+from __future__ import annotations
+
+from cxrgaze_ray.preprocess.geometry import fit
+from cxrgaze_ray.preprocess.image import ModelImage, prepare
+from cxrgaze_ray.preprocess.network import to_network
+from cxrgaze_ray.preprocess.profiles import DEFAULT_PROFILE, Profile, check_reducible, profile_names, profile_sha256
+
+__all__ = [
+    "DEFAULT_PROFILE",
+    "ModelImage",
+    "Profile",
+    "check_reducible",
+    "fit",
+    "prepare",
+    "profile_names",
+    "profile_sha256",
+    "to_network",
+]

@@ -1,0 +1,35 @@
+"""Model images to a network's input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def to_network(images_BHW: NDArray[np.uint16], size: tuple[int, int]) -> Tensor:
+    """Bring model images to a network's input size.
+
+    Parameters
+    ----------
+    images_BHW
+        uint16 (B, 640, 512).
+    size
+        Height and width of the network's input.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 (B, 1, h, w) in [0,1], area resampled: exactly so where the ratio is whole, as in every preset.
+    """
+    import torch  # decoding processes use this package without it
+    from torch.nn import functional
+
+    image_B1HW = torch.from_numpy(images_BHW.astype(np.float32))[:, None] / 65535
+    if tuple(image_B1HW.shape[-2:]) == size:
+        return image_B1HW
+    return functional.interpolate(image_B1HW, size, mode="area")

@@ -1,0 +1,7 @@
+"""Write the golden figures anew."""
+
+from __future__ import annotations
+
+from tests.golden import write
+
+write()
