@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.decoding.protocol import receive, send
+from cxrgaze_ray.decoding.child import Child, Ended
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE
 from cxrgaze_ray.radiograph import Reading
@@ -22,6 +20,8 @@ from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
 
 MEMORY_BYTES = 4 * 2**30
 """Address space of a decoding process: the libraries, and a 64 megapixel image in float32 a few times over."""
+
+_IMAGE_BYTES = 2 * HEIGHT * WIDTH
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Decoder:
         command: Sequence[str] = (sys.executable, "-m", "cxrgaze_ray.decoding.worker"),
     ) -> None:
         self._reading = reading or Reading()
-        self._options = {"profile": profile, "alarm_s": int(timeout_s) + 5}
+        self._options = {"profile": profile, "alarm_s": timeout_s + 1}
         self._timeout_s = timeout_s
         self._command = [*command, str(memory_bytes)]
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -100,66 +100,51 @@ class Decoder:
         ------
         RadiographError
             With the reason, DECODER_CRASH and DECODE_TIMEOUT included.
+        EnvironmentFault
+            If no decoding process starts: not the image's fault.
         RuntimeError
             If our own code in the process failed: a bug, not the image's fault.
         """
+        reading = replace(self._reading, known_view=view, known_view_source=view_source)
         with self._lock:
-            header, body = self._ask(data, replace(self._reading, known_view=view, known_view_source=view_source))
-        if "reason" in header:
-            refused = RadiographError(Reason(header["reason"]), header["detail"])
-            refused.facts = header.get("facts", {})
-            refused.patient, refused.study = header.get("patient"), header.get("study")
-            raise refused
-        if "bug" in header:
-            raise RuntimeError(f"decoding failed with {header['bug']}")
-        pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
-        return Decoded(pixels, Affine(**header["affine"]), header["facts"], header["patient"], header["study"])
+            return _read(*self._ask(self._options | {"reading": asdict(reading)}, data))
 
     def close(self) -> None:
         """End the process, if there is one."""
         with self._lock:
             self._end()
 
-    def _ask(self, data: bytes, reading: Reading) -> tuple[dict[str, Any], bytes]:
-        process = self._started()
-        requests, answers = process.stdin, process.stdout
-        assert requests is not None
-        assert answers is not None
-        late = threading.Event()
-
-        def end_late() -> None:
-            late.set()
-            process.kill()
-
-        watchdog = threading.Timer(self._timeout_s, end_late)
-        watchdog.start()
+    def _ask(self, header: dict[str, Any], data: bytes, *, again: bool = False) -> tuple[dict[str, Any], bytes]:
         try:
-            send(requests, self._options | {"reading": asdict(reading)}, data)
-            return receive(answers)
-        except (EOFError, BrokenPipeError):
-            self._end()
-            if late.is_set():
+            return self._started().ask(header, data, limit_s=self._timeout_s, max_body=_IMAGE_BYTES)
+        except Ended as ended:
+            self._child = None
+            if ended.late:
                 raise RadiographError(Reason.DECODE_TIMEOUT, "Decoding took longer than an image may.") from None
+            if ended.killed and not again:  # once may be bad luck: the machine was short of memory
+                return self._ask(header, data, again=True)
             raise RadiographError(Reason.DECODER_CRASH, "The image took its decoding process down.") from None
-        finally:
-            watchdog.cancel()
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is not None:
+    def _started(self) -> Child:
+        if self._child is not None and not self._child.is_alive():
             self._end()  # it died between two images, which is neither's fault
-        if self._process is None:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-        return self._process
+        self._child = self._child or Child(self._command)
+        return self._child
 
     def _end(self) -> None:
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):  # what was left to write has no reader
-                    stream.close()
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
+
+
+def _read(header: dict[str, Any], body: bytes) -> Decoded:
+    """Return the image of an answer, or raise what it says."""
+    if "reason" in header:
+        refused = RadiographError(Reason(header["reason"]), header["detail"])
+        refused.facts = header.get("facts", {})
+        refused.patient, refused.study = header.get("patient"), header.get("study")
+        raise refused
+    if "bug" in header:
+        raise RuntimeError(f"decoding failed with {header['bug']}")
+    pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
+    return Decoded(pixels, Affine(**header["affine"]), header["facts"], header["patient"], header["study"])

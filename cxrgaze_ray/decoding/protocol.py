@@ -7,6 +7,11 @@ import struct
 from typing import IO, Any
 
 _LENGTHS = struct.Struct("<IQ")
+_MAX_HEADER = 2**20
+
+
+class ProtocolError(Exception):
+    """What came is no message: memory of the other side is broken."""
 
 
 def send(stream: IO[bytes], header: dict[str, Any], body: bytes | memoryview = b"") -> None:
@@ -18,10 +23,33 @@ def send(stream: IO[bytes], header: dict[str, Any], body: bytes | memoryview = b
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """Read one message; EOFError if the other side is gone."""
+def receive(stream: IO[bytes], max_body: int | None = None) -> tuple[dict[str, Any], bytes]:
+    """Read one message.
+
+    Parameters
+    ----------
+    stream
+        Where it comes from.
+    max_body
+        Longest body in bytes, where the other side is not to be trusted.
+
+    Raises
+    ------
+    EOFError
+        If the other side is gone.
+    ProtocolError
+        If what comes is no message.
+    """
     header_length, body_length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    header: dict[str, Any] = json.loads(_exactly(stream, header_length))
+    if header_length > _MAX_HEADER or (max_body is not None and body_length > max_body):
+        raise ProtocolError
+    text = _exactly(stream, header_length)
+    try:
+        header = json.loads(text)
+    except ValueError:
+        raise ProtocolError from None
+    if not isinstance(header, dict):
+        raise ProtocolError
     return header, _exactly(stream, body_length)
 
 

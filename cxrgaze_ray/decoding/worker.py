@@ -23,6 +23,9 @@ from cxrgaze_ray.preprocess import ModelImage, prepare
 from cxrgaze_ray.radiograph import Radiograph, Reading, read_radiograph
 from cxrgaze_ray.schemas import Reason
 
+_TOO_LARGE = {"reason": str(Reason.TOO_LARGE), "detail": "Decoding needs more memory than is allowed."}
+_CV_NO_MEMORY = -4  # cv2.Error.StsNoMem
+
 Decode = Callable[[bytes, dict[str, Any]], tuple[Radiograph, ModelImage]]
 
 
@@ -33,15 +36,17 @@ def decode_image(data: bytes, options: dict[str, Any]) -> tuple[Radiograph, Mode
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, decode: Decode = decode_image) -> None:
-    """Answer requests until the other side closes the pipe."""
+    """Say that the process is ready, then answer requests until the other side closes the pipe."""
+    send(answers, {})
     while True:
         try:
             options, data = receive(requests)
         except EOFError:
             return
-        signal.alarm(options["alarm_s"])  # ends a process that is stuck in native code and has lost its parent
+        # Ends a process that is stuck in native code and has lost its parent.
+        signal.setitimer(signal.ITIMER_REAL, options["alarm_s"])
         header, body = _answer(decode, data, options)
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         send(answers, header, body)
 
 
@@ -52,8 +57,10 @@ def _answer(decode: Decode, data: bytes, options: dict[str, Any]) -> tuple[dict[
         known = {"facts": error.facts, "patient": error.patient, "study": error.study}
         return {"reason": str(error.reason), "detail": error.message, **known}, b""
     except MemoryError:
-        return {"reason": str(Reason.TOO_LARGE), "detail": "Decoding needs more memory than is allowed."}, b""
+        return _TOO_LARGE, b""
     except Exception as error:
+        if isinstance(error, cv2.error) and error.code == _CV_NO_MEMORY:
+            return _TOO_LARGE, b""
         # A bug of ours: where, but never the message, which may quote the file.
         place = traceback.extract_tb(error.__traceback__)[-1]
         return {"bug": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}, b""

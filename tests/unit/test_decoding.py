@@ -7,17 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.decoding import Decoder, child
 from cxrgaze_ray.decoding.client import MEMORY_BYTES
-from cxrgaze_ray.decoding.protocol import receive, send
+from cxrgaze_ray.decoding.protocol import ProtocolError, receive, send
 from cxrgaze_ray.decoding.worker import decode_image
-from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.errors import EnvironmentFault, RadiographError
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import Reason
 from tests.dicom_files import CANARY, gradient, make_dicom
@@ -27,7 +31,9 @@ SOUND = make_dicom(gradient(60, 40), PhotometricInterpretation="MONOCHROME1", Bi
 
 # The real process, but for data that is one of these words.
 BREAKING = f"""
-import os, signal, sys, time
+import ctypes, os, pathlib, signal, sys, time
+import cv2
+import numpy as np
 from cxrgaze_ray.decoding import worker
 
 real = worker.decode_image
@@ -37,6 +43,19 @@ def decode(data, options):
         os.abort()
     if data == b"killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if data == b"segfault":
+        ctypes.string_at(0)
+    if data == b"native memory":
+        ctypes.memset(ctypes.CDLL(None).malloc(ctypes.c_size_t(64 * 2**30)), 1, 1)
+    if data.startswith(b"killed once "):
+        try:
+            pathlib.Path(data[12:].decode()).touch(exist_ok=False)
+        except FileExistsError:
+            return real({SOUND!r}, options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if data.startswith(b"hangs "):
+        pathlib.Path(data[6:].decode()).write_text(str(os.getpid()))
+        ctypes.PyDLL(None).sleep(600)  # holds Python's lock, as a codec does
     if data == b"exits":
         os._exit(0)
     if data == b"sleeps":
@@ -45,6 +64,8 @@ def decode(data, options):
         raise KeyError("{CANARY}")
     if data == b"memory":
         bytearray(64 * 2**30)
+    if data == b"memory of cv2":
+        cv2.resize(np.zeros((9, 9)), (120000, 30000))
     if data == b"pid":
         raise worker.RadiographError(worker.Reason.CORRUPT, str(os.getpid()))
     if data.startswith(b"prints"):
@@ -57,6 +78,7 @@ def decode(data, options):
 worker.serve.__defaults__ = (decode,)
 worker.main()
 """
+CRASHES = 200
 COMMAND = (sys.executable, "-c", BREAKING)
 
 
@@ -95,20 +117,60 @@ def test_pixels_are_those_of_decoding_in_this_process() -> None:
     assert decoded.facts["intensity_p50"] == image.intensity_p50
 
 
-def test_a_crash_is_the_images_reason_and_the_next_one_decodes(decoder: Decoder) -> None:
-    assert refusal(decoder, b"abort").reason == Reason.DECODER_CRASH
+@pytest.mark.parametrize("end", [b"abort", b"segfault", b"killed", b"exits", b"native memory"])
+def test_a_crash_is_the_images_reason_and_the_next_one_decodes(decoder: Decoder, end: bytes) -> None:
+    assert refusal(decoder, end).reason == Reason.DECODER_CRASH
     assert decoder.decode(SOUND).pixels.any()
 
 
-@pytest.mark.parametrize("end", [b"killed", b"exits"])
-def test_every_end_of_the_process_is_a_crash(decoder: Decoder, end: bytes) -> None:
-    assert refusal(decoder, end).reason == Reason.DECODER_CRASH
+def test_to_be_killed_once_is_not_the_images_fault(decoder: Decoder, tmp_path: Path) -> None:
+    assert decoder.decode(b"killed once " + bytes(tmp_path / "killed")).pixels.any()
 
 
-def test_a_process_that_dies_before_it_has_read_the_image_is_a_crash() -> None:
-    with Decoder(command=(sys.executable, "-c", "pass")) as decoder:
+READY = io.BytesIO()
+send(READY, {})
+
+
+@pytest.mark.parametrize("command", [(sys.executable, "-c", "pass"), ("/nonexistent/python",)])
+def test_a_process_that_does_not_start_is_no_images_fault(command: tuple[str, ...]) -> None:
+    with Decoder(command=command) as decoder:
         for _ in range(2):
-            assert refusal(decoder, bytes(2**20)).reason == Reason.DECODER_CRASH
+            with pytest.raises(EnvironmentFault, match="does not start"):
+                decoder.decode(bytes(2**20))
+
+
+def test_a_process_that_is_never_ready_is_no_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "START_S", 0.1)
+    with Decoder(command=("/bin/sh", "-c", "exec sleep 600")) as decoder, pytest.raises(EnvironmentFault):
+        decoder.decode(SOUND)
+
+
+@pytest.mark.parametrize(
+    "answer", ["x" * 40, "\\005\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0nope!", "\\001\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0" + "7"]
+)
+def test_nonsense_for_an_answer_is_a_crash(answer: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ready.write_bytes(READY.getvalue())
+    with Decoder(command=("/bin/sh", "-c", f"cat {ready}; printf '{answer}'; exec sleep 600")) as decoder:
+        assert refusal(decoder, SOUND).reason == Reason.DECODER_CRASH
+
+
+def held() -> tuple[int, bool]:
+    """Return how many descriptors this process has, and whether a dead child of it waits to be waited for."""
+    with suppress(ChildProcessError):
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return len(list(Path("/proc/self/fd").iterdir())), dead is not None
+    return len(list(Path("/proc/self/fd").iterdir())), False
+
+
+def test_crashes_leave_no_process_and_no_descriptor_behind(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ready.write_bytes(READY.getvalue())
+    before = held()
+    with Decoder(command=("/bin/sh", "-c", f"cat {ready}; kill -ABRT $$")) as decoder:
+        for _ in range(CRASHES):
+            assert refusal(decoder, SOUND).reason == Reason.DECODER_CRASH
+    assert held() == before
 
 
 def test_a_slow_image_is_a_timeout_and_the_next_one_decodes(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,10 +182,44 @@ def test_a_slow_image_is_a_timeout_and_the_next_one_decodes(decoder: Decoder, mo
     assert decoder.decode(SOUND).pixels.any()
 
 
+def test_an_answer_that_comes_with_the_last_tick_counts_and_harms_no_other(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = worker_pid(decoder)
+
+    def receive_and_dawdle(*arguments: Any, **options: Any) -> Any:
+        answer = receive(*arguments, **options)
+        while not watched.process.returncode and watched.is_alive():
+            time.sleep(0.01)
+        return answer
+
+    assert decoder._child is not None
+    watched = decoder._child
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "_timeout_s", 0.5)
+        patch.setattr(child, "receive", receive_and_dawdle)
+        assert decoder.decode(SOUND).pixels.any()
+    assert is_gone(pid)
+    assert decoder.decode(SOUND).pixels.any()
+
+
+def test_an_answer_that_nobody_waited_for_is_not_the_next_images(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            decoder.decode(make_dicom(gradient(33, 44)))
+    assert decoder.decode(SOUND).affine.rows == 60
+
+
 def test_a_process_that_died_between_images_is_not_the_next_images_fault(decoder: Decoder) -> None:
     os.kill(worker_pid(decoder), signal.SIGKILL)
-    assert decoder._process is not None
-    decoder._process.wait()
+    assert decoder._child is not None
+    decoder._child.process.wait()
     assert decoder.decode(SOUND).pixels.any()
 
 
@@ -152,8 +248,11 @@ def test_a_bug_is_no_reason_and_quotes_nothing(decoder: Decoder) -> None:
     assert decoder.decode(SOUND).pixels.any()
 
 
-def test_too_much_memory_is_a_reason(decoder: Decoder) -> None:
-    assert refusal(decoder, b"memory").reason == Reason.TOO_LARGE
+@pytest.mark.parametrize("memory", [b"memory", b"memory of cv2"])
+def test_too_much_memory_is_a_reason(decoder: Decoder, memory: bytes) -> None:
+    pid = worker_pid(decoder)
+    assert refusal(decoder, memory).reason == Reason.TOO_LARGE
+    assert worker_pid(decoder) == pid
     assert decoder.decode(SOUND).pixels.any()
 
 
@@ -181,12 +280,38 @@ def test_the_process_ends_when_its_parent_is_gone() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        assert receive(process.stdout) == ({}, b"")
         send(process.stdin, OPTIONS, SOUND)
         header, body = receive(process.stdout)
         assert header["affine"]["rows"] == 60
         assert len(body) == 640 * 512 * 2
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+def test_a_process_stuck_in_native_code_outlives_its_parent_by_seconds_only(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    parent = f"""
+from cxrgaze_ray.decoding import Decoder
+Decoder(command={COMMAND!r}, timeout_s=2.0).decode(b"hangs {note}")
+"""
+    with subprocess.Popen((sys.executable, "-c", parent), stderr=subprocess.DEVNULL) as process:
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.02)
+        process.kill()
+    stuck = int(note.read_text())
+    end = time.monotonic() + 60
+    while not is_dead(stuck) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert is_dead(stuck)
+
+
+def is_dead(pid: int) -> bool:
+    """Say whether a process of nobody's has ended; one that nobody waits for stays in the table."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_messages_are_read_as_they_were_written() -> None:
@@ -197,6 +322,8 @@ def test_messages_are_read_as_they_were_written() -> None:
     stream.seek(0)
     assert receive(stream) == ({"a": "é"}, b"\x00\xff")
     assert receive(stream) == ({}, b"")
+    with pytest.raises(ProtocolError):
+        receive(io.BytesIO(whole), max_body=1)
     for cut in (0, 5, 14, len(whole) // 2):
         with pytest.raises(EOFError):
             receive(io.BytesIO(whole[:cut]))

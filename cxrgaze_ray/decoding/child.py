@@ -1,0 +1,158 @@
+"""One decoding process: started, asked, and ended when an answer takes too long."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from cxrgaze_ray.decoding.protocol import ProtocolError, receive, send
+from cxrgaze_ray.errors import EnvironmentFault
+
+START_S = 120.0
+"""Longest time for a process to be ready, in seconds: from a cold disk it loads its libraries slowly."""
+
+_DYING_S = 10.0
+"""Between a process closing its pipes and its end: the kernel frees its memory."""
+
+# A thread pool's buffers count as address space, on many cores more than the limit.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+Message = tuple[dict[str, Any], bytes]
+"""Header and body."""
+
+
+class Ended(Exception):
+    """The process ended instead of answering.
+
+    Attributes
+    ----------
+    late
+        The answer took too long.
+    killed
+        Somebody else killed it: the kernel short of memory, or a person.
+    """
+
+    def __init__(self, status: int | None, *, late: bool) -> None:
+        super().__init__(status)
+        self.late = late or status == -signal.SIGALRM
+        self.killed = not self.late and status == -signal.SIGKILL
+
+
+class Child:
+    """A decoding process that is ready for requests.
+
+    Parameters
+    ----------
+    command
+        Of the process.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it does not start: no image's fault.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | _ONE_THREAD,
+            )
+        except OSError as error:
+            raise _not_started(type(error).__name__) from None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._requests, self._answers = self.process.stdin, self.process.stdout
+        try:
+            with self._watch(START_S):
+                receive(self._answers, max_body=0)
+        except Ended as ended:
+            raise _not_started(f"status {ended}") from None
+
+    def is_alive(self) -> bool:
+        """Say whether it can be asked."""
+        return self.process.poll() is None
+
+    def ask(
+        self, header: dict[str, Any], data: bytes, *, limit_s: float, max_body: int
+    ) -> tuple[dict[str, Any], bytes]:
+        """Send a request and return its answer.
+
+        Raises
+        ------
+        Ended
+            If the process ended instead; whatever else is raised ends it too.
+        """
+        with self._watch(limit_s):
+            send(self._requests, header, data)
+            return receive(self._answers, max_body)
+
+    def end(self) -> None:
+        """End it, and give back its pipes and its place in the process table."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self._requests, self._answers):
+            with suppress(BrokenPipeError):  # what was left to write has no reader
+                stream.close()
+
+    @contextmanager
+    def _watch(self, limit_s: float) -> Iterator[None]:
+        """End the process if the work takes longer, or is broken off: its answer must not be the next image's."""
+        watchdog = _Watchdog(self.process, limit_s)
+        try:
+            yield
+        except (EOFError, BrokenPipeError):
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_DYING_S)
+            status = self.process.returncode
+            self.end()
+            raise Ended(status, late=watchdog.stop()) from None
+        except ProtocolError:
+            self.end()
+            raise Ended(None, late=False) from None
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            if watchdog.stop():  # the answer may have come all the same, but the process is dying
+                self.end()
+
+
+class _Watchdog:
+    """Kills a process that takes too long; once stopped, it never does."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limit_s: float) -> None:
+        self._process = process
+        self._lock = threading.Lock()
+        self._stopped = self._fired = False
+        self._timer = threading.Timer(limit_s, self._fire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> bool:
+        """Stop it; return whether it has killed the process."""
+        self._timer.cancel()
+        with self._lock:
+            self._stopped = True
+            return self._fired
+
+    def _fire(self) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._fired = True
+                self._process.kill()
+
+
+def _not_started(how: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"A decoding process does not start ({how}).", "Look at the machine's memory and at `cxrgaze doctor`."
+    )
