@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,29 @@ class Identities:
         if not text or self.key is None:
             return text or None
         return hmac.new(self.key, f"{kind}:{text}".encode(), hashlib.sha256).hexdigest()[:_HEX]
+
+
+def identities_named(name: str, choose: Callable[[], Identities]) -> Identities:
+    """Return the identities that a listing, run or store was made with.
+
+    Parameters
+    ----------
+    name
+        `Identities.name` of them.
+    choose
+        Opens the key; not asked where identifiers are kept.
+
+    Raises
+    ------
+    UserError
+        If the key is another one.
+    """
+    if name == Identities().name:
+        return Identities()
+    identities = choose()
+    if identities.name != name:
+        raise UserError("This was begun with another pseudonym key.", "Name that key: --pseudonymise KEYFILE.")
+    return identities
 
 
 def default_key_file() -> Path:

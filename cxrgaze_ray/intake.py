@@ -10,8 +10,7 @@ from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import fetch_listed
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.radiograph import read_view
+from cxrgaze_ray.radiograph import Reading, read_view
 from cxrgaze_ray.schemas import ID_FIELDS, Reason
 
 METADATA = "metadata"

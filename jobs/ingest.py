@@ -1,5 +1,7 @@
 """Ray job: archive and gaze to a shard store.  python jobs/ingest.py --config jobs/ingest.yaml"""
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from cxrgaze_ray.cli.job import run_job
@@ -15,7 +17,8 @@ class IngestJob(Settings):
     archive: str
     gaze: str | list[str] | None = None
     out: str
-    identities: Literal["auto", "keep"] = "auto"
+    identities: Literal["keyed", "keep"] = "keyed"
+    pseudonyms: Path | None = None
     workers: int = 2
     cluster: ClusterSettings = ClusterSettings()
     settings: IngestSettings = IngestSettings()
@@ -28,7 +31,7 @@ def work(job: IngestJob) -> dict[str, Any]:
             job.gaze,
             job.out,
             settings=job.settings,
-            identities=Identities if job.identities == "keep" else open_key,
+            identities=Identities if job.identities == "keep" else partial(open_key, job.pseudonyms),
             workers=job.workers,
         )
     return {"store": job.out, "sha256": store.info.sha256(), **store.info.counts}

@@ -1,11 +1,13 @@
 """Ray job: score an archive into a run.  python jobs/score.py --config jobs/score.yaml"""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings
+from cxrgaze_ray.identities import open_key
 from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 
@@ -19,12 +21,19 @@ class ScoreJob(Settings):
     cluster: ClusterSettings = ClusterSettings()
     settings: ScoreSettings = ScoreSettings()
     retry_failed: bool = False
+    pseudonyms: Path | None = None
 
 
 def work(job: ScoreJob) -> dict[str, Any]:
     connected = partial(connect, job.cluster, quiet=False)
     outcome = score_archive(
-        job.request, job.out, job.registry, connected, settings=job.settings, retry_failed=job.retry_failed
+        job.request,
+        job.out,
+        job.registry,
+        connected,
+        settings=job.settings,
+        identities=partial(open_key, job.pseudonyms),
+        retry_failed=job.retry_failed,
     )
     return {"run": outcome.run.store.uri, **outcome.success.model_dump(exclude={"shards"})}
 

@@ -47,6 +47,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
         monkeypatch.delenv(name)
     nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))  # the pseudonym key
     monkeypatch.setenv("AWS_CONFIG_FILE", nothing)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", nothing)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_bytes, human_seconds, say, show, stop_on_interrupt
-from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Address, Json, Model, RegistryUri
+from cxrgaze_ray.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_REGISTRY,
+    Address,
+    IdentitiesOption,
+    Json,
+    Model,
+    Pseudonymise,
+    RegistryUri,
+    identities_of,
+)
 from cxrgaze_ray.errors import EXIT_STRICT, Interrupted
 
 if TYPE_CHECKING:
@@ -26,6 +36,11 @@ def score(
     registry: RegistryUri = DEFAULT_REGISTRY,
     engine: Annotated[str, typer.Option(help="float32, fast, or auto.")] = "auto",
     view: Annotated[str, typer.Option(help="frontal skips laterals; all scores them too.")] = "frontal",
+    decode: Annotated[
+        str, typer.Option(help="full, or reduced: JPEG and JPEG 2000 no larger than the model needs; faster.")
+    ] = "full",
+    identities: IdentitiesOption = "keyed",
+    pseudonymise: Pseudonymise = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Score failed rows again.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
@@ -40,12 +55,14 @@ def score(
     """
     from cxrgaze_ray.runs import Request, ScoreOptions
 
-    options = ScoreOptions.build(view=view, limit=limit)
+    options = ScoreOptions.build(view=view, limit=limit, decode=decode, identities=identities)
     request = Request.build(archive=archive, model=model, engine=engine, options=options)
     if dry_run:
         _estimate(request, registry, as_json)
         return
-    outcome = _run(request, out, registry, address, new=new, retry_failed=retry_failed, quiet=as_json)
+    chosen = identities_of(identities, pseudonymise)
+    flags = {"new": new, "retry_failed": retry_failed, "identities": chosen}
+    outcome = _run(request, out, registry, address, quiet=as_json, **flags)
     success = outcome.success
     result = {"run": outcome.run.store.uri, "already_complete": outcome.already_complete, **success.model_dump()}
     del result["shards"]

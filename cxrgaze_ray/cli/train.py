@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
-from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Address, Json, Model, RegistryUri
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_REGISTRY,
+    Address,
+    IdentitiesOption,
+    Json,
+    Model,
+    Pseudonymise,
+    RegistryUri,
+    identities_of,
+)
 
 StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")]
 
@@ -27,10 +34,9 @@ def ingest(
         str, typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings.")
     ] = "sheet",
     split: Annotated[str, typer.Option(help="patient: by a hash of the patient; archive: its own split.")] = "patient",
-    identities: Annotated[
-        str, typer.Option(help="auto: keyed hashes unless the archive is de-identified; keep: as they are.")
-    ] = "auto",
-    pseudonymise: Annotated[Path | None, typer.Option(help="Key file of the hashes, made on first use.")] = None,
+    profile: Annotated[str, typer.Option(help="How files become model images; training keeps to it.")] = "cxrgaze-v1",
+    identities: IdentitiesOption = "keyed",
+    pseudonymise: Pseudonymise = None,
     workers: Annotated[int, typer.Option(min=1, help="Decoding workers.")] = 2,
     address: Address = None,
     as_json: Json = False,
@@ -40,20 +46,17 @@ def ingest(
     Example: cxrgaze ingest ./phantoms --gaze ./phantoms/egd-cxr --out ./store
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.identities import Identities, open_key
     from cxrgaze_ray.shards import IngestSettings
     from cxrgaze_ray.shards import ingest as run_ingest
 
-    settings = IngestSettings.build(keep=keep, labels=labels, split_by=split)
-    if identities not in ("auto", "keep"):
-        raise ConfigError(f"There is no way {identities} to treat identities.", "Give auto or keep.")
+    settings = IngestSettings.build(keep=keep, labels=labels, split_by=split, profile=profile)
     with bar("Ingesting", quiet=as_json) as progress, connect(ClusterSettings(address=address)):
         store = run_ingest(
             archive,
             gaze,
             out,
             settings=settings,
-            identities=Identities if identities == "keep" else partial(open_key, pseudonymise),
+            identities=identities_of(identities, pseudonymise),
             workers=workers,
             on_progress=lambda state: progress.update(state.done, state.total),
         )

@@ -30,8 +30,8 @@ class ScoreOptions(Settings):
     decode: Literal["full", "reduced"] = "full"
     """reduced decodes JPEG and JPEG 2000 at the lowest resolution that still fills the model image."""
 
-    identities: Literal["auto", "keep"] = "auto"
-    """auto replaces identifiers by keyed hashes, except in known de-identified archives; keep never does."""
+    identities: Literal["keyed", "keep"] = "keyed"
+    """keyed replaces identifiers by keyed hashes, except in known de-identified archives; keep never does."""
 
 
 class Request(Settings):

@@ -18,13 +18,13 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster import Cluster, translated
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import Interrupted
-from cxrgaze_ray.identities import Identities, open_key
+from cxrgaze_ray.identities import Identities, identities_named, open_key
 from cxrgaze_ray.manifest import Manifest
 from cxrgaze_ray.runs import Lease, Request, Run, Success
 from cxrgaze_ray.runs.lease import drivers_summary
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
-from cxrgaze_ray.scoring.planning import Planned, find_planned, identities_of_run, make_planned
+from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
 from cxrgaze_ray.serving import ModelSettings, batch_model
 
 
@@ -137,7 +137,7 @@ def score_archive(
             planned = make_planned(request, out, registry, planned, engine, new=new)
         if planned.complete and not retry_failed:
             return _complete(planned.run)
-        used = identities_of_run(planned.run, chosen)
+        used = identities_named(planned.run.spec.identities, chosen)
         _announce(planned, say)
         pools = Pools(settings.decoders or max(1, cluster.cpus() - 2), settings.scorers)
         with Lease(planned.run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives.")) as lease:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
-from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import check_reducible, profile_sha256
@@ -80,15 +79,3 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
     )
     run = Run.create(open_store(out).child(run_id), spec, plan)
     return Planned(run, continued=False, complete=run.success() is not None)
-
-
-def identities_of_run(run: Run, chosen: Callable[[], Identities]) -> Identities:
-    """Return what a run's identifiers are made with; UserError if the key is not the one it was planned with."""
-    if run.spec.identities == Identities().name:
-        return Identities()
-    identities = chosen()
-    if identities.name != run.spec.identities:
-        raise UserError(
-            "This run was planned with another pseudonym key.", "Name that key: --pseudonymise KEYFILE; or use --new."
-        )
-    return identities

@@ -18,7 +18,7 @@ import ray.data
 from cxrgaze_ray.cluster import translated
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.sources import GazeSources, find_gaze
-from cxrgaze_ray.identities import Identities, open_key
+from cxrgaze_ray.identities import Identities, identities_named, open_key
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import profile_sha256
 from cxrgaze_ray.shards.build import BuildShard, peak_rss_mib
@@ -75,7 +75,8 @@ def ingest(
     settings = settings or IngestSettings()
     sources = find_gaze([gaze] if isinstance(gaze, str) else gaze or [])
     store = open_store(out)
-    manifest, named = _listed(archive, identities)
+    manifest = list_archive(archive, identities)
+    named = identities_named(manifest.identities, identities)
     manifest_sha256 = manifest.sha256()
     claim(store, manifest_sha256, sources, settings, named)
     if store.exists("store.json"):
@@ -96,12 +97,6 @@ def ingest(
     )
     store.put("store.json", info.model_dump_json(indent=2).encode())
     return ShardStore(store, info)
-
-
-def _listed(archive: str, identities: Callable[[], Identities]) -> tuple[Manifest, Identities]:
-    """List the archive, and settle what becomes of identifiers that stand in its files only."""
-    manifest = list_archive(archive)
-    return manifest, Identities() if manifest.layout == "mimic-cxr" else identities()
 
 
 def claim(
