@@ -75,7 +75,7 @@ REASON_HELP: dict[Reason, str] = {
     Reason.MISSING: "The file is listed, and not there.",
     Reason.CHANGED: "The file is not the one that was listed when the run was planned. Plan a new run.",
     Reason.INVALID_URI: "The list names a place that is neither a path nor s3://. Correct the list.",
-    Reason.NO_GAZE_IN_IMAGE: "All gaze samples lie off the image.",
+    Reason.NO_GAZE_IN_IMAGE: "All gaze lies off the image, or was recorded on an image of another size.",
 }
 """What a reason means to the person who looks it up, and what to do about it."""
 

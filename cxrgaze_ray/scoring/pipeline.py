@@ -40,6 +40,7 @@ def result_blocks(
     ]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # Ray's own wrapping loses the cause on its way here
     dataset = (
         ray.data.range(len(chunks), override_num_blocks=len(chunks))
         .map_batches(

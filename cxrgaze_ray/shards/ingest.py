@@ -154,7 +154,9 @@ def _run(
 
 
 def _built(shards: int, arguments: tuple[Any, ...], workers: int) -> Iterator[dict[str, Any]]:
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # Ray's own wrapping loses the cause on its way here
     dataset = ray.data.range(shards, override_num_blocks=shards).map_batches(
         BuildShard,
         fn_constructor_args=arguments,

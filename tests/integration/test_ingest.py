@@ -125,12 +125,16 @@ def test_reflacx_alone_gives_rows_for_the_saliency_phase(
     assert counts["reject_no_gaze_in_image"] == counts["rejects"] == 1
 
 
-def test_an_error_of_a_worker_is_told_as_what_it_is(
+def test_an_error_of_a_worker_is_told_as_what_it_is_and_the_same_ingest_goes_on(
     phantoms: tuple[str, PhantomReport], reflacx: tuple[str, list[str]], tmp_path: Path
 ) -> None:
-    (tmp_path / "reflacx" / "main_data" / "R1" / "fixations.csv").write_bytes(b"not,a\ntable,1\n")
+    table = tmp_path / "reflacx" / "main_data" / "R1" / "fixations.csv"
+    sound = table.read_bytes()
+    table.write_bytes(b"not,a\ntable,1\n")
     with pytest.raises(UserError, match="fixations"):
         ingest(phantoms[0], reflacx[0], str(tmp_path / "out"), workers=1)
+    table.write_bytes(sound)
+    assert ingest(phantoms[0], reflacx[0], str(tmp_path / "out"), workers=1).info.counts["images"] == 2
 
 
 def test_a_grown_archive_moves_nobody(store: ShardStore, phantoms: tuple[str, PhantomReport], tmp_path: Path) -> None:

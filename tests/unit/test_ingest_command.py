@@ -1,0 +1,67 @@
+"""What `cxrgaze ingest` makes of its options, and tells beside the counts."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cxrgaze_ray.cli.main import app
+from cxrgaze_ray.cli.train import ingest_notes
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.shards import IngestSettings
+
+
+class Asked(Exception):
+    """Stands for the ingest itself."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Note what the command asks the library for, and stop there."""
+    seen: dict[str, Any] = {}
+
+    def note(archive: str, gaze: list[str] | None, out: str, **options: Any) -> None:
+        seen.update(options, archive=archive, gaze=gaze, out=out)
+        raise Asked
+
+    monkeypatch.setattr("cxrgaze_ray.shards.ingest", note)
+    monkeypatch.setattr("cxrgaze_ray.cluster.connect", lambda *_: nullcontext())
+    return seen
+
+
+def run(*arguments: str) -> BaseException | None:
+    return CliRunner().invoke(app, ["ingest", "archive", "--out", "store", *arguments]).exception
+
+
+def test_options_reach_the_ingest(asked: dict[str, Any], tmp_path: Path) -> None:
+    options = ["--labels", "chexpert", "--split", "archive", "--keep", "all", "--pseudonymise", str(tmp_path / "key")]
+    assert isinstance(run("--gaze", "egd", "--gaze", "reflacx", *options), Asked)
+    assert (asked["archive"], asked["gaze"], asked["out"]) == ("archive", ["egd", "reflacx"], "store")
+    assert asked["settings"] == IngestSettings(labels="chexpert", split_by="archive", keep="all")
+    assert asked["identities"]().name.startswith("keyed-")
+    assert (tmp_path / "key").exists()
+
+
+def test_identities_are_kept_only_if_that_is_asked_for(asked: dict[str, Any]) -> None:
+    assert isinstance(run("--identities", "keep"), Asked)
+    assert asked["identities"]().name == "keep"
+
+
+@pytest.mark.parametrize("option", ["--labels", "--split", "--keep", "--identities"])
+def test_a_value_that_is_none_of_an_option_s_is_a_config_error(asked: dict[str, Any], option: str) -> None:
+    assert isinstance(run(option, "else"), ConfigError)
+    assert not asked
+
+
+def test_overlap_and_proxies_are_told() -> None:
+    both = {"patients_in_both_sources": 3, "images_in_both_sources": 2}
+    assert "3 patients and 2 images" in ingest_notes(both, "patient")[0]
+    assert "Splits are by patient" in ingest_notes(both, "patient")[0]
+    assert "Splits are by patient" not in ingest_notes(both, "archive")[0]
+    assert "edema" in ingest_notes({"labels_from_chexpert": 1}, "patient")[0]
+    assert "2 patients" in ingest_notes({"patients_in_two_splits": 2}, "archive")[0]
+    assert ingest_notes({"images": 5}, "patient") == []
