@@ -13,6 +13,7 @@ import torch
 from cxrgaze_ray.errors import BundleError, ConfigError, UserError
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_sha256
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
@@ -231,7 +232,12 @@ def test_another_file_of_weights_is_another_training(tmp_path: Path, monkeypatch
     monkeypatch.setattr(TrainSettings, "run_name", stop)
     weights = tmp_path / "weights.safetensors"
     info = StoreInfo(
-        profile="p", profile_sha256="", manifest_sha256="", split=SplitSettings(), shards=[], counts={"split_train": 1}
+        profile=DEFAULT_PROFILE,
+        profile_sha256=profile_sha256(DEFAULT_PROFILE),
+        manifest_sha256="",
+        split=SplitSettings(),
+        shards=[],
+        counts={"split_train": 1},
     )
     store = ShardStore(LocalStore(str(tmp_path)), info)
     for content in (b"one", b"two", b"one"):
