@@ -48,3 +48,44 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 1:
         raise typer.BadParameter("Write whole numbers: 1000,10000.", param_hint="--sizes")
     return numbers
+
+
+def decode(
+    uri: Annotated[str | None, typer.Argument(help="An archive of one's own, instead of a phantom.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Files of the archive to take.")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Race our decoding, isolated as in a run, against the bare decoder and a plain pydicom, Pillow and NumPy script.
+
+    Example: cxrgaze bench decode --rounds 5
+    """
+    from cxrgaze_ray.benchmark.decode import BARE, OURS, REDUCED, SCRIPT, bench_decode
+    from cxrgaze_ray.benchmark.samples import archive_samples, phantom_samples
+
+    samples = archive_samples(uri, count) if uri else phantom_samples()
+    found = []
+    for one in bench_decode(samples, rounds):
+        say(f"{one.name}: {one.ratio(OURS):.2f} times the script, reduced {one.ratio(REDUCED):.2f} times")
+        found.append(one)
+    if as_json:
+        show({"formats": [asdict(one) for one in found]}, as_json=True)
+        return
+    columns = ["format", "bare", "script", "ours", "ours/script", "reduced", "reduced/script", "read at", "difference"]
+    print_table(
+        columns,
+        [
+            [
+                one.name,
+                *(f"{one.rate(name):.1f}" for name in (BARE, SCRIPT, OURS)),
+                f"{one.ratio(OURS):.2f}",
+                f"{one.rate(REDUCED):.1f}",
+                f"{one.ratio(REDUCED):.2f}",
+                one.reduced_as,
+                f"{one.reduced_difference:.5f}",
+            ]
+            for one in found
+        ],
+    )
+    spread = max(timing.spread for one in found for timing in one.timings.values())
+    say(f"Images a second on one core, medians of {rounds}; the widest spread was {100 * spread:.0f}% of its median.")

@@ -49,6 +49,7 @@ models_app.command("promote")(models.promote)
 models_app.command("rollback")(models.rollback)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
+bench_app.command("decode")(bench.decode)
 app.command()(operate.doctor)
 
 
