@@ -52,6 +52,14 @@ NO_RADIOGRAPHY = frozenset(
 )  # fmt: skip
 """Values of Modality that are plainly no radiography of a chest; CR, DX, RG, RF, OT, SC, others and none are read."""
 
+PHOTOMETRICS = frozenset(
+    {
+        "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT",
+        "YBR_PARTIAL_420", "XYB",
+    }
+)  # fmt: skip
+"""Values of PhotometricInterpretation that are recorded (PS3.3 C.7.6.3.1.2); only the first two are read."""
+
 PROCEDURE_TEXTS = (
     "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription", "AcquisitionDeviceProcessingDescription",
 )  # fmt: skip
@@ -192,11 +200,12 @@ def _facts(file: _File, reading: Reading) -> Facts:
     dataset = file.dataset
     view, source = _view(dataset, reading)
     sex = (text(dataset, "PatientSex") or "").upper()
+    photometric = _photometric(dataset)
     shape = (text(dataset, "PresentationLUTShape") or "").upper()
     return Facts(
         view_position=view,
         view_source=source,
-        photometric=clean(_photometric(dataset) or "", 16),
+        photometric=photometric if photometric in PHOTOMETRICS else None,
         presentation_lut_shape=shape if shape in ("IDENTITY", "INVERSE") else None,
         transfer_syntax=file.transfer_syntax,
         bits_stored=integer(dataset, "BitsStored"),

@@ -23,8 +23,9 @@ def check_polarity(radiograph: Radiograph) -> str:
     less the air in the upper corners, and neck less that air. The sum is above 0.6 on a film that is shown right, under
     -0.6 on one that is shown inverted.
 
-    The zones and the threshold are ours, set on the 256 frontal films of the NIH ChestX-ray14 sample: 256 score above
-    0, from 0.26; see `tests/unit/test_polarity.py` for the rates on phantoms.
+    The zones and the threshold are ours, set on 256 frontal films of NIH ChestX-ray14: of these 255 agree, 1 is unsure;
+    of their negatives 255 disagree, 1 is unsure. Of 90 phantoms 90 agree, of their negatives 90 disagree. The films that
+    set the zones are the films that were measured: another hospital's rates may be lower. It takes under 1 ms.
 
     Returns
     -------
