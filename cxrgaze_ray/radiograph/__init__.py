@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.codecs import CODECS, Codec, codec_table
 from cxrgaze_ray.radiograph.dicom import read_dicom
 from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading
+from cxrgaze_ray.radiograph.polarity import check_polarity
 from cxrgaze_ray.radiograph.raster import read_raster
 from cxrgaze_ray.radiograph.sniff import SNIFF_BYTES, sniff
 from cxrgaze_ray.radiograph.views import read_view, view_of_procedure
@@ -45,7 +48,11 @@ def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:
     RadiographError
         With the reason, if the file is not one usable greyscale frame.
     """
-    reading = reading or Reading()
+    radiograph = _read(data, reading or Reading())
+    return replace(radiograph, facts=replace(radiograph.facts, photometric_check=check_polarity(radiograph)))
+
+
+def _read(data: bytes, reading: Reading) -> Radiograph:
     if not data:
         raise RadiographError(Reason.EMPTY_FILE, "The file is empty.")
     kind = sniff(data[:SNIFF_BYTES])

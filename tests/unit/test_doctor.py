@@ -17,7 +17,6 @@ from cxrgaze_ray.doctor import Finding, examine
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.radiograph import codecs
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.storage import LocalStore
 
@@ -123,8 +122,7 @@ def test_a_registry_of_another_scheme_is_the_users_error() -> None:
 
 @pytest.mark.parametrize(("module", "subject"), [("openjpeg", "decode JPEG 2000"), ("imagecodecs", "decode JPEG-LS")])
 def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, subject: str) -> None:
-    real = codecs.find_spec
-    monkeypatch.setattr(codecs, "find_spec", lambda wanted: None if wanted == module else real(wanted))
+    monkeypatch.setattr("cxrgaze_ray.radiograph.codecs.find_spec", lambda wanted: None if wanted == module else wanted)
     visited = visit(tmp_path)
     assert visited.code == 4
     assert not visited.found[subject]["sound"]

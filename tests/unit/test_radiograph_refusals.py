@@ -149,6 +149,7 @@ CASES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     "animated PNG": (Reason.MULTI_FRAME, animated_png),
     "raw": (Reason.FOR_PROCESSING, lambda: make_dicom(gradient(), PresentationIntentType="FOR PROCESSING")),
     "hand": (Reason.OTHER_BODY_PART, lambda: make_dicom(gradient(), BodyPartExamined="Hand ")),
+    "CT": (Reason.OTHER_MODALITY, lambda: make_dicom(gradient(), Modality="CT")),
     "no pixel data": (Reason.NO_PIXEL_DATA, lambda: make_dicom(gradient(), PixelData=None)),
     "DICOMDIR": (Reason.DICOMDIR, dicomdir),
     "MPEG2": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, MPEG2, 48, 40)),
@@ -198,10 +199,10 @@ def test_every_reason_that_reading_can_give_is_given() -> None:
 
 
 def _everything(error: BaseException | None) -> str:
-    """All that a log of the error with its causes could hold."""
+    """All that a log of the error with its causes could hold; its identifiers are for keyed hashes, and no log's."""
     text = ""
     while error is not None:
-        text += f"{error!r} {error.args} {vars(error)}"
+        text += f"{error!r} {error.args} { {k: v for k, v in vars(error).items() if k not in ('patient', 'study')} }"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return text
 
@@ -244,6 +245,33 @@ def test_flipped_bytes_give_an_image_or_a_reason(name: str) -> None:
             errors.append(_everything(error))
     assert errors
     assert CANARY not in "".join(errors)
+
+
+def test_what_the_tags_said_is_on_the_refusal() -> None:
+    data = make_dicom(
+        gradient(),
+        ViewPosition="LL",
+        PatientID="P1",
+        IssuerOfPatientID="North",
+        StudyInstanceUID="1.2.3",
+        PatientSex="F",
+    )
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(data, Reading(frontal_only=True))
+    assert (caught.value.patient, caught.value.study) == ("North|P1", "1.2.3")
+    facts = caught.value.facts
+    assert (facts["view_position"], facts["view_source"], facts["sex"], facts["rows"]) == ("LL", "tag", "F", 48)
+
+
+def test_a_picture_that_is_refused_has_its_size_on_the_refusal() -> None:
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(picture(COLOUR, "PNG"))
+    assert (caught.value.facts["rows"], caught.value.facts["columns"]) == (48, 40)
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(
+            picture(GREY, "PNG"), Reading(frontal_only=True, known_view="LATERAL", known_view_source="metadata")
+        )
+    assert (caught.value.reason, caught.value.facts["view_source"]) == (Reason.LATERAL_VIEW, "metadata")
 
 
 def test_facts_hold_nothing_of_the_patient() -> None:
