@@ -83,7 +83,7 @@ def ingest(
         return ShardStore.open(out)
     plan = _planned(store, manifest, sources, settings)
     del manifest  # the plan is written: the driver needs no row of it any more
-    shards, counts = [], plan.counts
+    shards, counts = [], Counter(plan.info.counts)
     for shard, tally in _run(plan, store, sources, settings, named, workers, on_progress):
         shards.append(shard)
         counts.update(tally)
@@ -138,13 +138,13 @@ def _run(
     on_progress: Callable[[IngestProgress], None],
 ) -> Iterator[tuple[ShardInfo, Counter[str]]]:
     """Build every shard; yield each with its counts as it is written."""
-    progress = IngestProgress(plan.rows)
+    progress = IngestProgress(plan.info.rows)
     on_progress(progress)
-    if not plan.rows:
+    if not plan.info.rows:
         return
     reflacx = sources.reflacx.uri if sources.reflacx else None
     with translated():
-        for built in _built(plan.shards, (store.uri, settings, identities, reflacx), workers):
+        for built in _built(plan.info.shards, (store.uri, settings, identities, reflacx), workers):
             tally = Counter(json.loads(built["tally"]))
             progress.done += tally["files"]
             progress.worker_peak_mib = max(progress.worker_peak_mib, built["peak_rss_mib"])

@@ -1,9 +1,8 @@
-"""What an ingest is to do: files joined with labels, splits and gaze, one row group of plan.parquet a shard."""
+"""What an ingest is to do: files joined with labels, splits and gaze, one row group of Parquet a shard."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import StoreUnavailable, UserError
 from cxrgaze_ray.gaze.reflacx import READING
 from cxrgaze_ray.gaze.sources import GazeTables
@@ -38,39 +38,40 @@ INGEST_PLAN = pa.schema(
 """One row a file. split: the archive's own, null where the patient's hash decides. samples: EGD-CXR's, y and x in
 turn; readings: REFLACX's, whose fixations the worker reads; both null without gaze, and never both set."""
 
-_NAME = "plan.parquet"
-_COUNTS = b"counts"
 _SPLITS = {"train": "train", "validate": "validation", "test": "test"}
+_PART_SHARDS = 64
+"""Row groups of a part: a footer describes all of its groups, and a reader holds it whole."""
+
+
+class PlanInfo(Settings):
+    """Contents of plan.json, written after the parts."""
+
+    rows: int
+    shards: int
+    counts: dict[str, int]
+    """What did and did not join."""
 
 
 class Plan:
-    """A plan as it lies in a store; only its footer is held."""
+    """A plan as it lies in a store: a shard's rows are read when they are asked for, and no others."""
 
     def __init__(self, store: Store) -> None:
-        filesystem, root = store.filesystem()
-        with _reading(store):
-            self._file = pq.ParquetFile(f"{root}/{_NAME}", filesystem=filesystem)
+        self.info = PlanInfo.model_validate_json(store.get("plan.json"))
         self._store = store
-
-    @property
-    def rows(self) -> int:
-        """How many files there are."""
-        return int(self._file.metadata.num_rows)
-
-    @property
-    def shards(self) -> int:
-        """How many shards there are."""
-        return int(self._file.num_row_groups)
-
-    @property
-    def counts(self) -> Counter[str]:
-        """What did and did not join."""
-        return Counter(json.loads(self._file.schema_arrow.metadata[_COUNTS]))
+        self._part: tuple[int, pq.ParquetFile] | None = None
 
     def read(self, shard: int) -> pa.Table:
-        """Read one shard's rows (`INGEST_PLAN`), and no others."""
+        """Return one shard's rows (`INGEST_PLAN`)."""
+        part, group = divmod(shard, _PART_SHARDS)
         with _reading(self._store):
-            return self._file.read_row_group(shard, use_threads=False)
+            if self._part is None or self._part[0] != part:
+                filesystem, root = self._store.filesystem()
+                self._part = part, pq.ParquetFile(f"{root}/{_part_name(part)}", filesystem=filesystem)
+            return self._part[1].read_row_group(group, use_threads=False)
+
+
+def _part_name(part: int) -> str:
+    return f"plan/part-{part:05d}.parquet"
 
 
 @contextmanager
@@ -84,17 +85,20 @@ def _reading(store: Store) -> Iterator[None]:
 
 
 def write_plan(store: Store, table: pa.Table, counts: Counter[str], shard_rows: int) -> Plan:
-    """Write a plan, once: a store's plan never changes."""
-    buffer = io.BytesIO()
-    named = table.replace_schema_metadata({_COUNTS: json.dumps(dict(counts))})
-    pq.write_table(named, buffer, row_group_size=shard_rows, compression="zstd")
-    store.put_if_absent(_NAME, buffer.getvalue())
+    """Write a plan, once: a row group a shard, and plan.json last."""
+    part_rows = _PART_SHARDS * shard_rows
+    for part, start in enumerate(range(0, table.num_rows, part_rows)):
+        buffer = io.BytesIO()
+        pq.write_table(table.slice(start, part_rows), buffer, row_group_size=shard_rows, compression="zstd")
+        store.put(_part_name(part), buffer.getvalue())
+    info = PlanInfo(rows=table.num_rows, shards=-(-table.num_rows // shard_rows), counts=dict(counts))
+    store.put_if_absent("plan.json", info.model_dump_json(indent=2).encode())
     return Plan(store)
 
 
 def has_plan(store: Store) -> bool:
     """Say whether an ingest got as far as its plan."""
-    return store.exists(_NAME)
+    return store.exists("plan.json")
 
 
 def make_plan(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings) -> tuple[pa.Table, Counter[str]]:

@@ -26,7 +26,7 @@ from cxrgaze_ray.schemas import FINDINGS, HEIGHT, MANIFEST, WIDTH, Affine, Reaso
 from cxrgaze_ray.shards import IngestSettings, SplitSettings, split_of
 from cxrgaze_ray.shards.build import BuildShard
 from cxrgaze_ray.shards.ingest import claim
-from cxrgaze_ray.shards.plan import INGEST_PLAN, Plan, has_plan, make_plan, write_plan
+from cxrgaze_ray.shards.plan import INGEST_PLAN, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.store import gaze_density
 from cxrgaze_ray.storage import LocalStore
 
@@ -133,22 +133,27 @@ def test_where_both_saw_an_image_egd_s_gaze_is_taken(tmp_path: Path) -> None:
     assert kept["label"].to_pylist() == [0, None, None]
 
 
-def test_a_plan_is_read_a_shard_at_a_time_and_never_replaced(tmp_path: Path) -> None:
+def test_a_plan_is_read_a_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrgaze_ray.shards.plan._PART_SHARDS", 2)
     store = LocalStore(str(tmp_path))
     table, counts = make_plan(listed(*({"image_id": f"{index:03d}"} for index in range(10))), GazeTables(), ALL)
     assert not has_plan(store)
     plan = write_plan(store, table, counts, shard_rows=4)
-    assert (plan.rows, plan.shards, plan.counts) == (10, 3, counts)
-    assert [plan.read(shard).num_rows for shard in range(3)] == [4, 4, 2]
+    assert has_plan(store)
+    assert (plan.info.rows, plan.info.shards, plan.info.counts) == (10, 3, counts)
+    assert [plan.read(shard).num_rows for shard in (2, 0, 1)] == [2, 4, 4]
     assert plan.read(1)["image_id"].to_pylist() == ["004", "005", "006", "007"]
     assert plan.read(2).schema.equals(INGEST_PLAN)
-    again = write_plan(store, table.slice(0, 3), Counter(), shard_rows=4)
-    assert (again.rows, has_plan(store)) == (10, True)
+    parts = [pq.read_metadata(io.BytesIO(store.get(info.key))).num_row_groups for info in store.list("plan/")]
+    assert parts == [2, 1]
 
 
 def test_a_plan_that_can_t_be_read_is_an_outage_and_no_row(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    plan = write_plan(store, *make_plan(listed({"image_id": ONE}), GazeTables(), ALL), shard_rows=4)
+    store.delete("plan/part-00000.parquet")
     with pytest.raises(StoreUnavailable):
-        Plan(LocalStore(str(tmp_path / "gone")))
+        plan.read(0)
 
 
 class Archive:
@@ -192,7 +197,7 @@ class Archive:
         chosen = IngestSettings(**{"keep": "all", **settings})
         plan = write_plan(self.out, *make_plan(listed(*self.rows), gaze, chosen), shard_rows=64)
         build = BuildShard(self.out.uri, chosen, identities, str(self.folder / "reflacx"))
-        built = build(pa.table({"id": list(range(plan.shards))})).to_pylist()[0]
+        built = build(pa.table({"id": list(range(plan.info.shards))})).to_pylist()[0]
         assert build(pa.table({"id": [0]})).drop_columns("peak_rss_mib").to_pylist() == [
             {name: built[name] for name in ("shard", "tally")}
         ], "a shard that is there was counted differently"
