@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.fs as pafs
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 TEMPORARY_PREFIX = ".cxrgaze-tmp-"
+STREAM_BYTES = 2**20
+"""Block of `Store.stream`."""
+_NO_SUCH_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 _DENIED_CODES = {
     "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId",
     "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "Unauthorized", "401",
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
     """One object: key relative to the store, size in bytes, and an etag that changes with the content."""
 
     key: str
@@ -68,6 +70,10 @@ class Store(ABC):
     @abstractmethod
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
         """Return an object's bytes with the size and etag they had; StoreNotFound if it is not there."""
+
+    @abstractmethod
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in blocks of at most `STREAM_BYTES`; StoreNotFound if it is not there."""
 
     @abstractmethod
     def head(self, key: str, size: int) -> bytes:
@@ -127,6 +133,11 @@ class LocalStore(Store):
             stat = os.fstat(file.fileno())
             return file.read(), ObjectInfo(key, stat.st_size, _local_etag(stat))
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
+            while block := file.read(STREAM_BYTES):
+                yield block
+
     def head(self, key: str, size: int) -> bytes:
         with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
             return file.read(size)
@@ -175,24 +186,26 @@ class LocalStore(Store):
         _checked(prefix)
         if not self.root.is_dir():
             raise StoreNotFound(f"There is no folder {self.root}.", "Check the path.")
-        base = self.root / prefix.rpartition("/")[0]
-        for info in self._walk(base):
-            if info.key.startswith(prefix):
-                yield info
+        folder = prefix.rpartition("/")[0]
+        with _local_errors(f"a folder below {self.uri}"):  # its own name may be a patient's
+            for info in self._walk(str(self.root / folder), f"{folder}/" if folder else ""):
+                if info.key.startswith(prefix):
+                    yield info
 
-    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
-        if not folder.is_dir():
+    def _walk(self, folder: str, lead: str) -> Iterator[ObjectInfo]:
+        """Walk a folder whose keys start with `lead`, in key order."""
+        try:
+            with os.scandir(folder) as entries:
+                # A folder sorts as its name with a slash, so that local order equals S3's key order.
+                ordered = sorted((entry.name + "/" if _is_folder(entry) else entry.name, entry) for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
             return
-        with _local_errors(str(folder)), os.scandir(folder) as entries:
-            # A folder sorts as its name with a slash, so that local order equals S3's key order.
-            ordered = sorted(entries, key=lambda entry: entry.name + ("/" if entry.is_dir() else ""))
-        for entry in ordered:
-            if entry.is_dir():
-                yield from self._walk(Path(entry.path))
-            elif not entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file():
-                key = Path(entry.path).relative_to(self.root).as_posix()
-                stat = entry.stat()
-                yield ObjectInfo(key, stat.st_size, _local_etag(stat))
+        for name, entry in ordered:
+            if name.endswith("/"):
+                if not (entry.is_symlink() and _is_loop(entry.path, folder)):
+                    yield from self._walk(entry.path, lead + name)
+            elif not name.startswith(TEMPORARY_PREFIX) and (stat := _stat_file(entry)):
+                yield ObjectInfo(lead + name, stat.st_size, _local_etag(stat))
 
     def folders(self) -> tuple[str, ...]:
         if not self.root.is_dir():
@@ -201,6 +214,30 @@ class LocalStore(Store):
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(self.root)
+
+
+def _is_loop(link: str, folder: str) -> bool:
+    """Say whether a link leads to a folder that it lies in."""
+    return os.path.commonpath([target := os.path.realpath(link), os.path.realpath(folder)]) == target  # noqa: PTH
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno in _NO_SUCH_PATH:  # a link to itself
+            return False
+        raise
+
+
+def _stat_file(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return what is known of a regular file; None for other things, and if it went meanwhile."""
+    try:
+        return stat if S_ISREG((stat := entry.stat()).st_mode) else None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.errno in _NO_SUCH_PATH:
+            return None
+        raise
 
 
 def _local_etag(stat: os.stat_result) -> str:
@@ -216,6 +253,8 @@ def _local_errors(uri: str) -> Iterator[None]:
     except PermissionError as error:
         raise StoreDenied(f"No permission for {uri}.", "Check the file's owner and mode.") from error
     except OSError as error:
+        if error.errno in _NO_SUCH_PATH:
+            raise StoreNotFound(f"There can be no file {uri}.", "Check the path.") from error
         raise StoreUnavailable(
             f"{uri}: {error.strerror}.", "Check the disk, then run the same command again."
         ) from error
@@ -240,15 +279,22 @@ class S3Store(Store):
             data = bytes(reply["Body"].read())
         return data, ObjectInfo(key, reply["ContentLength"], reply["ETag"].strip('"'))
 
-    def head(self, key: str, size: int) -> bytes:
-        info = self.info(key)
-        if info is None:
-            raise StoreNotFound(f"There is no object {self.locate(key)}.", "Check the URI.")
-        if info.size_bytes == 0:  # a range of an empty object is an error to S3
-            return b""
+    def stream(self, key: str) -> Iterator[bytes]:
         with _s3_errors(self.locate(key)):
-            reply = _client().get_object(Bucket=self.bucket, Key=self._key(key), Range=f"bytes=0-{size - 1}")
-            return bytes(reply["Body"].read())
+            reply = _client().get_object(Bucket=self.bucket, Key=self._key(key))
+            yield from reply["Body"].iter_chunks(STREAM_BYTES)
+
+    def head(self, key: str, size: int) -> bytes:
+        from botocore.exceptions import ClientError
+
+        with _s3_errors(self.locate(key)):
+            try:
+                reply = _client().get_object(Bucket=self.bucket, Key=self._key(key), Range=f"bytes=0-{size - 1}")
+            except ClientError as error:
+                if _code(error) in {"InvalidRange", "416"}:  # an empty object has no first byte
+                    return b""
+                raise
+            return bytes(reply["Body"].read(size))
 
     def put(self, key: str, data: bytes) -> None:
         with _s3_errors(self.locate(key)):

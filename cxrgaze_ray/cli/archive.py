@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_bytes, print_table, say, show
-from cxrgaze_ray.cli.options import Json
+from cxrgaze_ray.cli.options import IdentitiesOption, Json, Pseudonymise, identities_of
+
+_FAMILIES = ("view_source", "view", "format", "split")
+_MEANING = {
+    "missing": "listed, and not there",
+    "invalid": "entries that name no place",
+    "repeated_ids": "files whose id another file has too",
+    "repeated_entries": "entries that name a file again: left out",
+    "odd_ids": "identifiers hashed for their form",
+    "hidden": "left out",
+    "metadata": "tables and notes: left out",
+    "incomplete": "unfinished downloads: left out",
+}
 
 
 def make(
@@ -37,29 +49,49 @@ def make(
 
 
 def list_(
-    uri: Annotated[str, typer.Argument(help="Archive: a folder or s3:// prefix.")],
-    out: Annotated[str | None, typer.Option(help="Write the manifest here, as Parquet.")] = None,
+    uri: Annotated[str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.")],
+    out: Annotated[str | None, typer.Option(help="Write the manifest here, as Parquet; it is a list too.")] = None,
+    identities: IdentitiesOption = "keyed",
+    pseudonymise: Pseudonymise = None,
     as_json: Json = False,
 ) -> None:
-    """List an archive, one row a file, and count it by format and view.
+    """List an archive, one row a file, and count it by format, view and split.
+
+    A list is a .csv, .csv.gz or .parquet with a column uri or path; image_id, subject_id, study_id, view_position.
 
     Example: cxrgaze archive list s3://hospital/cxr --out manifest.parquet
     """
-    from cxrgaze_ray.manifest import list_archive
+    from cxrgaze_ray.manifest import list_archive, with_origin
     from cxrgaze_ray.runs import table_bytes
     from cxrgaze_ray.storage import open_parent
 
-    manifest = list_archive(uri)
+    manifest = list_archive(uri, identities_of(identities, pseudonymise))
     if out is not None:
         store, key = open_parent(out)
-        store.put(key, table_bytes(manifest.table))
+        store.put(key, table_bytes(with_origin(manifest)))
         say(f"The manifest is {out}.")
-    result = {"uri": manifest.uri, "layout": manifest.layout, "sha256": manifest.sha256(), **manifest.counts}
+    about = {"uri": manifest.uri, "layout": manifest.layout, "identities": manifest.identities}
     if as_json:
-        show(result, as_json=True)
-        return
-    counts = dict(manifest.counts)
-    size = human_bytes(counts.pop("bytes"))
-    print_table(
-        ["", ""], [["layout", manifest.layout], ["size", size], *[[n.replace("_", " "), c] for n, c in counts.items()]]
-    )
+        show({**about, "sha256": manifest.sha256(), **manifest.counts}, as_json=True)
+    else:
+        print_table(["", "", ""], _lines(about | manifest.counts))
+
+
+def _lines(found: dict[str, Any]) -> list[list[Any]]:
+    """Lay out a listing's counts: what is zero is left out but for the files, and families share their name."""
+    rows: list[list[Any]] = []
+    before = ""
+    for name, value in found.items():
+        family = next((one for one in _FAMILIES if name.startswith(f"{one}_")), "")
+        if family:
+            rows.append(["" if family == before else _title(family), name.removeprefix(f"{family}_"), f"{value:,}"])
+        elif name == "bytes":
+            rows.append(["size", human_bytes(value), ""])
+        elif value or name == "files":
+            rows.append([_title(name), f"{value:,}" if isinstance(value, int) else value, _MEANING.get(name, "")])
+        before = family
+    return rows
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")

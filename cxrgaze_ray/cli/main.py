@@ -7,7 +7,7 @@ import sys
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.cli import archive, models, operate, runs, score, train
+from cxrgaze_ray.cli import archive, bench, models, operate, runs, score, train
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
@@ -24,6 +24,7 @@ archive_app = typer.Typer(
     help="Look at archives, or make one of phantoms.", no_args_is_help=True, rich_markup_mode=None
 )
 models_app = typer.Typer(help="The model registry.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = typer.Typer(help="Scoring runs.", no_args_is_help=True, rich_markup_mode=None)
 
 app.command()(operate.demo)
@@ -45,6 +46,8 @@ models_app.command("list")(models.list_)
 models_app.command("show")(models.show_)
 models_app.command("promote")(models.promote)
 models_app.command("rollback")(models.rollback)
+app.add_typer(bench_app, name="bench")
+bench_app.command("listing")(bench.listing)
 app.command()(operate.doctor)
 
 

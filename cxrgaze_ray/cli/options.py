@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.identities import Identities
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 RegistryUri = Annotated[
@@ -14,5 +19,28 @@ Address = Annotated[
     str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Running Ray cluster; none starts a private one.")
 ]
 Model = Annotated[str, typer.Option("--model", help="name@champion, name@v3, or a bundle's URI.")]
+IdentitiesOption = Annotated[
+    Literal["keyed", "keep"],
+    typer.Option(
+        "--identities",
+        help="keyed: identifiers become keyed hashes, except in de-identified layouts; keep: they stay.",
+    ),
+]
+Pseudonymise = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonymise",
+        metavar="KEYFILE",
+        envvar="CXRGAZE_PSEUDONYMS",
+        help="Key of the hashes, made if absent; by default one below the user's configuration.",
+    ),
+]
 DEFAULT_REGISTRY = "./registry"
 DEFAULT_MODEL = "cxrgaze@champion"
+
+
+def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -> Callable[[], Identities]:
+    """Return what opens the key when a layout needs it; nothing is read or made before."""
+    from cxrgaze_ray.identities import Identities, open_key
+
+    return Identities if identities == "keep" else lambda: open_key(key_file)

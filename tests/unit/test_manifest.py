@@ -16,6 +16,7 @@ from tests.dicom_files import gradient, make_dicom, picture
 
 DICOM = make_dicom(gradient(12, 10))
 STUDY = "files/p10/p10000032/s50414267"
+DICOM_ID = "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"
 RECORDS = "cxr-record-list.csv.gz"
 METADATA = "mimic-cxr-2.0.0-metadata.csv.gz"
 
@@ -78,12 +79,13 @@ def test_files_beside_the_list_are_rows_too(tmp_path: Path) -> None:
 
 
 def test_mimic_paths_give_the_ids_without_a_list(tmp_path: Path) -> None:
-    put(tmp_path, f"{STUDY}/02aa804e-bde0afdd.dcm")
-    put(tmp_path, "p11/p11000001/s59999999/abc.jpg", picture(gradient(bits=8).astype("uint8"), "JPEG"))
+    other = DICOM_ID.replace("0", "1")
+    put(tmp_path, f"{STUDY}/{DICOM_ID}.dcm")
+    put(tmp_path, f"p11/p11000001/s59999999/{other}.jpg", picture(gradient(bits=8).astype("uint8"), "JPEG"))
     manifest = list_archive(str(tmp_path))
     assert manifest.layout == "mimic-cxr"
     ids = {(row["image_id"], row["subject_id"], row["study_id"]) for row in manifest.table.to_pylist()}
-    assert ids == {("02aa804e-bde0afdd", "10000032", "50414267"), ("abc", "11000001", "59999999")}
+    assert ids == {(DICOM_ID, "10000032", "50414267"), (other, "11000001", "59999999")}
     assert (manifest.counts["format_dicom"], manifest.counts["format_jpeg"]) == (1, 1)
 
 
@@ -119,17 +121,36 @@ def test_files_without_extension_are_known_by_their_bytes(tmp_path: Path) -> Non
     }
 
 
-def test_hidden_and_metadata_files_are_counted_and_not_listed(tmp_path: Path) -> None:
+def test_what_is_no_input_is_counted_and_not_listed(tmp_path: Path) -> None:
     put(tmp_path, "x.dcm")
     for path in (".DS_Store", ".git/config", "a/.hidden/x.dcm"):
         put(tmp_path, path)
-    metadata = ("README.md", "LICENSE.txt", "SHA256SUMS.txt", "index.html", "egd-cxr/eye_gaze.csv", "labels.csv")
-    for path in metadata:
+    for path in ("x.dcm_.gstmp", "a/y.dcm_.gstmp"):
+        put(tmp_path, path)
+    tables = ("labels.csv", "IMAGE_FILENAMES", "cxr-study-list.csv.gz")
+    gaze = ("egd/master_sheet.csv", "egd/eye_gaze.csv", "egd/audio_segmentation_transcripts/x/audio.wav")
+    anywhere = ("README.md", "a/LICENSE.txt", "a/b/SHA256SUMS.txt", "index.html", "README")
+    for path in (*tables, *gaze, *anywhere):
         put(tmp_path, path)
     manifest = list_archive(str(tmp_path))
     assert list(by_name(manifest)) == ["x.dcm"]
-    assert (manifest.counts["files"], manifest.counts["hidden"], manifest.counts["metadata"]) == (1, 3, len(metadata))
+    counts = {name: manifest.counts[name] for name in ("files", "hidden", "incomplete", "metadata")}
+    assert counts == {"files": 1, "hidden": 3, "incomplete": 2, "metadata": 11}
     assert manifest.counts["bytes"] == len(DICOM)
+
+
+def test_tables_of_a_layout_away_from_their_place_are_inputs(tmp_path: Path) -> None:
+    elsewhere = [
+        "site/labels.csv",
+        "site/cxr-record-list.csv.gz",
+        "site/eye_gaze.csv",
+        "LICENSE-scan.dcm",
+        "README.dcm",
+    ]
+    for path in (*elsewhere, "DICOMDIR"):
+        put(tmp_path, path)
+    rows = list_archive(str(tmp_path)).table["uri"].to_pylist()
+    assert sorted(rows) == sorted(f"{tmp_path}/{path}" for path in (*elsewhere, "DICOMDIR"))
 
 
 def test_a_single_file_is_an_archive(tmp_path: Path) -> None:
@@ -176,7 +197,13 @@ def test_views_come_from_the_metadata(tmp_path: Path) -> None:
         "unlisted": (None, "unknown"),
     }
     counts = {name: count for name, count in manifest.counts.items() if name.startswith("view_")}
-    assert counts == {"view_LATERAL": 1, "view_PA": 1, "view_unknown": 2}
+    assert counts == {
+        "view_LATERAL": 1,
+        "view_PA": 1,
+        "view_unknown": 2,
+        "view_source_metadata": 2,
+        "view_source_unknown": 2,
+    }
     assert manifest.table.schema == MANIFEST
 
 
@@ -200,13 +227,15 @@ def test_a_malformed_record_list_is_named(tmp_path: Path, data: bytes) -> None:
         list_archive(str(tmp_path))
 
 
-def test_repeated_ids_are_counted(tmp_path: Path) -> None:
-    put(tmp_path, f"{STUDY}/x.dcm")
-    put(tmp_path, f"copy/{STUDY}/x.dcm")
-    put(tmp_path, f"{STUDY}/x.jpg")
-    put(tmp_path, f"{STUDY}/y.dcm")
+def test_repeated_ids_are_flagged_and_not_merged(tmp_path: Path) -> None:
+    once = DICOM_ID.replace("0", "1")
+    for path in (f"{STUDY}/{DICOM_ID}.dcm", f"copy/{STUDY}/{DICOM_ID}.dcm", f"{STUDY}/{DICOM_ID}.jpg"):
+        put(tmp_path, path)
+    put(tmp_path, f"{STUDY}/{once}.dcm")
     manifest = list_archive(str(tmp_path))
-    assert (manifest.counts["files"], manifest.counts["repeated_ids"]) == (4, 2)
+    flags = [(row["image_id"], row["repeated_id"]) for row in manifest.table.to_pylist()]
+    assert sorted(flags) == [(DICOM_ID, True)] * 3 + [(once, False)]
+    assert manifest.counts["repeated_ids"] == 3
 
 
 def test_rows_are_ordered_by_path(tmp_path: Path) -> None:

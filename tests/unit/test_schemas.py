@@ -59,8 +59,8 @@ def test_fact_columns_are_the_facts_and_the_intensities() -> None:
 
 def test_a_result_row_carries_the_whole_contract() -> None:
     contract = {
-        "shard", "position", "image_id", "subject_id", "study_id", "status", "reason_code", "detail", "p_normal",
-        "p_heart_failure", "p_pneumonia", "prediction", "logits", "saliency_png", "saliency_peak", "affine",
+        "shard", "position", "image_id", "subject_id", "study_id", "repeated_id", "status", "reason_code", "detail",
+        "p_normal", "p_heart_failure", "p_pneumonia", "prediction", "logits", "saliency_png", "saliency_peak", "affine",
         "bundle_version", "weights_sha256", "profile", "engine", "scored_at",
         *(name for name, _ in schemas.FACT_FIELDS),
     }  # fmt: skip
@@ -75,4 +75,5 @@ def test_no_table_names_a_column_twice(name: str) -> None:
 
 
 def test_plan_rows_are_manifest_rows_with_a_place() -> None:
-    assert schemas.PLAN.names == ["shard", "position", *schemas.MANIFEST.names]
+    joined = {"split", *(f"finding_{name}" for name in schemas.FINDINGS)}
+    assert schemas.PLAN.names == ["shard", "position", *(name for name in schemas.MANIFEST.names if name not in joined)]
