@@ -7,7 +7,7 @@ import sys
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.cli import archive, bench, models, operate, runs, score, train
+from cxrgaze_ray.cli import archive, bench, look, models, operate, runs, score, train
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
@@ -31,6 +31,7 @@ app.command()(operate.demo)
 app.add_typer(archive_app, name="archive")
 archive_app.command("make")(archive.make)
 archive_app.command("list")(archive.list_)
+archive_app.command("look")(look.look)
 app.command()(train.ingest)
 app.command()(train.train)
 app.command()(train.evaluate)

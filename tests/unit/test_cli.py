@@ -100,8 +100,9 @@ def example(path: tuple[str, ...]) -> list[str]:
 
 def test_the_commands_are_those_of_the_handbook() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
-        "demo", "archive make", "archive list", "ingest", "train", "evaluate", "score", "serve", "doctor",
-        "runs list", "runs show", "runs report",
+        "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "score", "serve",
+        "doctor",
+        "runs list", "runs show", "runs report", "runs verify", "bench listing", "bench decode",
         "models init", "models list", "models show", "models promote", "models rollback",
     }  # fmt: skip
 

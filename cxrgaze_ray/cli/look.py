@@ -1,0 +1,84 @@
+"""cxrgaze archive look."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, show
+from cxrgaze_ray.cli.options import (
+    DEFAULT_REGISTRY,
+    IdentitiesOption,
+    Json,
+    Pseudonymise,
+    RegistryUri,
+    identities_of,
+)
+
+
+def look(
+    uri: Annotated[str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.")],
+    profile: Annotated[str | None, typer.Option(help="Preprocessing profile; by default cxrgaze-v1.")] = None,
+    model: Annotated[str | None, typer.Option(help="Take this model's profile: name@champion, or a URI.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="All profiles side by side, a row an image.")] = False,
+    sample: Annotated[int, typer.Option(min=1, max=400, help="Files to look at, spread over the archive.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed takes the same files.")] = 0,
+    view: Annotated[Literal["frontal", "all"], typer.Option(help="Views to decode, as for scoring.")] = "frontal",
+    decode: Annotated[Literal["full", "reduced"], typer.Option(help="reduced: coarser and faster.")] = "full",
+    out: Annotated[str, typer.Option(help="PNG to write: a path or an s3:// object.")] = "look.png",
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    identities: IdentitiesOption = "keyed",
+    pseudonymise: Pseudonymise = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a contact sheet of what a model would see: inverted, cropped and unreadable images show at once.
+
+    A red frame marks an image whose polarity tag the picture contradicts, a yellow one that the picture does not tell.
+    Captions name nobody, but the pictures are of patients: keep the sheet as you keep the archive.
+
+    Example: cxrgaze archive look s3://hospital/cxr --sample 48 --out look.png
+    """
+    from cxrgaze_ray.contact_sheet import make_sheet
+    from cxrgaze_ray.manifest import list_archive
+    from cxrgaze_ray.radiograph import Reading
+    from cxrgaze_ray.storage import open_parent
+
+    profiles = _profiles(profile, model, compare, registry)
+    manifest = list_archive(uri, identities_of(identities, pseudonymise))
+    reading = Reading(frontal_only=view == "frontal", reduced=decode == "reduced")
+    with bar("Looking", quiet=as_json) as progress:
+        sheet = make_sheet(manifest, profiles, sample=sample, seed=seed, reading=reading, on_progress=progress.update)
+    store, key = open_parent(out)
+    store.put(key, sheet.png)
+    counts = {name: value for name, value in vars(sheet).items() if name != "png"}
+    show({"out": out, "profiles": profiles, **counts}, as_json=as_json, lines=_lines(out, sheet.sampled, counts))
+
+
+def _profiles(profile: str | None, model: str | None, compare: bool, registry: str) -> list[str]:
+    """Return the profiles that the options ask for; at most one of them may."""
+    from cxrgaze_ray.errors import ConfigError
+    from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
+
+    if sum((profile is not None, model is not None, compare)) > 1:
+        raise ConfigError("--profile, --model and --compare exclude each other.", "Give one of them.")
+    if compare:
+        return list(profile_names())
+    if model is not None:
+        from cxrgaze_ray.bundle import read_info
+        from cxrgaze_ray.registry import pin_model
+        from cxrgaze_ray.storage import open_store
+
+        profile = read_info(open_store(pin_model(registry, model).uri)).profile
+    profile = profile or DEFAULT_PROFILE
+    profile_sha256(profile)
+    return [profile]
+
+
+def _lines(out: str, sampled: int, counts: dict[str, object]) -> list[str]:
+    lines = [f"{out}: {counts['shown']} of {sampled} files shown, of {counts['files']} in the archive."]
+    for name in ("reasons", "polarity"):
+        found = counts[name]
+        if isinstance(found, dict) and found:
+            lines.append(f"{name}: " + ", ".join(f"{count} {word}" for word, count in sorted(found.items())))
+    return lines
