@@ -35,6 +35,7 @@ class Reason(StrEnum):
     LATERAL_VIEW = "lateral_view"
     FOR_PROCESSING = "for_processing"
     OTHER_BODY_PART = "other_body_part"
+    OTHER_MODALITY = "other_modality"
     NO_PIXEL_DATA = "no_pixel_data"
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
@@ -58,6 +59,7 @@ REASON_HELP: dict[Reason, str] = {
     Reason.LATERAL_VIEW: "Not a frontal view. --view all scores it too.",
     Reason.FOR_PROCESSING: "A detector's raw data. Score the image that was made for presentation.",
     Reason.OTHER_BODY_PART: "The tags name another part of the body than the chest.",
+    Reason.OTHER_MODALITY: "Not a radiograph: another kind of imaging.",
     Reason.NO_PIXEL_DATA: "A sound DICOM file without an image, such as a report.",
     Reason.EMPTY_FILE: "The file has no bytes. Copy it again.",
     Reason.NOT_AN_IMAGE: "Neither DICOM nor JPEG nor PNG, whatever its name says.",
@@ -78,7 +80,11 @@ REASON_HELP: dict[Reason, str] = {
 }
 """What a reason means to the person who looks it up, and what to do about it."""
 
-SKIPS = frozenset({Reason.LATERAL_VIEW, Reason.FOR_PROCESSING, Reason.OTHER_BODY_PART, Reason.NO_PIXEL_DATA})
+SKIPS = frozenset(
+    {
+        Reason.LATERAL_VIEW, Reason.FOR_PROCESSING, Reason.OTHER_BODY_PART, Reason.OTHER_MODALITY, Reason.NO_PIXEL_DATA,
+    }
+)  # fmt: skip
 """Reasons that say "a sound file, but not one we score"; every other reason is a failure."""
 
 

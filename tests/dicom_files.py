@@ -5,19 +5,29 @@ from __future__ import annotations
 import io
 from typing import Any, Literal
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from openjpeg import utils as openjpeg
 from PIL import Image
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     generate_uid,
 )
@@ -105,3 +115,33 @@ def picture(pixels: NDArray[Any], kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format=kind, **options)
     return file.getvalue()
+
+
+def compress(pixels: NDArray[Any], syntax: str, bits: int, level: int | None = None) -> bytes:
+    """Return one compressed frame of grey pixels; signed ones go as their bits, as DICOM's JPEG syntaxes take them.
+
+    Parameters
+    ----------
+    pixels
+        uint8, uint16, int8 or int16.
+    syntax
+        A JPEG, JPEG-LS, JPEG 2000 or HTJ2K transfer syntax.
+    bits
+        Of a sample.
+    level
+        Quality (JPEG), largest error (JPEG-LS) or the like; None where nothing is lost.
+    """
+    wavelet = syntax in (JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+    raw = pixels if wavelet or pixels.dtype.kind == "u" else pixels.view(f"u{pixels.dtype.itemsize}") & (2**bits - 1)
+    raw = np.ascontiguousarray(raw.astype(pixels.dtype if wavelet else f"u{pixels.dtype.itemsize}"))
+    if syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
+        return bytes(imagecodecs.htj2k_encode(raw, level=level, reversible=level is None))
+    if wavelet:
+        ratios = None if level is None else [float(level)]
+        return bytes(openjpeg.encode_array(raw, bits, 2, compression_ratios=ratios))
+    if syntax in (JPEGLSLossless, JPEGLSNearLossless):
+        return bytes(imagecodecs.jpegls_encode(raw, level=level or 0))
+    if syntax in (JPEGLossless, JPEGLosslessSV1):
+        predictor = 1 if syntax == JPEGLosslessSV1 else 6
+        return bytes(imagecodecs.jpeg8_encode(raw, lossless=True, predictor=predictor, bitspersample=bits))
+    return bytes(imagecodecs.jpeg8_encode(raw, level=level, bitspersample=bits))

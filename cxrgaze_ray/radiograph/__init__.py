@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.codecs import CODECS, Codec, codec_table
 from cxrgaze_ray.radiograph.dicom import read_dicom
 from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading
+from cxrgaze_ray.radiograph.polarity import check_polarity
 from cxrgaze_ray.radiograph.raster import read_raster
 from cxrgaze_ray.radiograph.sniff import SNIFF_BYTES, sniff
+from cxrgaze_ray.radiograph.views import read_view, view_of_procedure
+from cxrgaze_ray.radiograph.voi import LookUpTable, Voi, Window
 from cxrgaze_ray.schemas import Reason
 
-__all__ = ["SNIFF_BYTES", "Facts", "Radiograph", "Reading", "read_radiograph", "sniff"]
+__all__ = [
+    "CODECS",
+    "SNIFF_BYTES",
+    "Codec",
+    "Facts",
+    "LookUpTable",
+    "Radiograph",
+    "Reading",
+    "Voi",
+    "Window",
+    "codec_table",
+    "read_radiograph",
+    "read_view",
+    "sniff",
+    "view_of_procedure",
+]
 
 
 def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:
@@ -27,12 +48,16 @@ def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:
     RadiographError
         With the reason, if the file is not one usable greyscale frame.
     """
-    reading = reading or Reading()
+    radiograph = _read(data, reading or Reading())
+    return replace(radiograph, facts=replace(radiograph.facts, photometric_check=check_polarity(radiograph)))
+
+
+def _read(data: bytes, reading: Reading) -> Radiograph:
     if not data:
         raise RadiographError(Reason.EMPTY_FILE, "The file is empty.")
     kind = sniff(data[:SNIFF_BYTES])
     if kind == "dicom":
         return read_dicom(data, reading)
     if kind in ("jpeg", "png"):
-        return read_raster(data)
+        return read_raster(data, reading)
     raise RadiographError(Reason.NOT_AN_IMAGE, "The file is neither DICOM, JPEG nor PNG.")

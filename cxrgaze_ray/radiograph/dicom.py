@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_dataset, read_preamble
@@ -18,10 +18,12 @@ from pydicom.uid import (
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors, inflate
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading, age_band, clean, read_view
+from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading, age_band, clean
 from cxrgaze_ray.radiograph.pixels import decode_pixels
 from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.tags import integer, sequence, text
+from cxrgaze_ray.radiograph.views import VIEW_CODES, is_frontal, known_view, read_view, view_of_procedure
+from cxrgaze_ray.radiograph.voi import read_voi
 from cxrgaze_ray.schemas import Reason
 
 PIXEL_DATA = 0x7FE00010
@@ -40,6 +42,30 @@ NOT_CHEST = frozenset(
 """Values of BodyPartExamined that are plainly no chest; anything else is read."""
 
 
+NO_RADIOGRAPHY = frozenset(
+    {
+        "AR", "AU", "BDUS", "BI", "BMD", "CT", "DMS", "DOC", "ECG", "EPS", "ES", "GM", "HD", "IO", "IOL", "IVOCT",
+        "IVUS", "KER", "KO", "LEN", "LS", "MG", "MR", "NM", "OAM", "OCT", "OP", "OPM", "OPT", "OPV", "OSS", "PR", "PT",
+        "PX", "REG", "RESP", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SM", "SR", "TG", "US", "VA",
+        "XA", "XC",
+    }
+)  # fmt: skip
+"""Values of Modality that are plainly no radiography of a chest; CR, DX, RG, RF, OT, SC, others and none are read."""
+
+PHOTOMETRICS = frozenset(
+    {
+        "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT",
+        "YBR_PARTIAL_420", "XYB",
+    }
+)  # fmt: skip
+"""Values of PhotometricInterpretation that are recorded (PS3.3 C.7.6.3.1.2); only the first two are read."""
+
+PROCEDURE_TEXTS = (
+    "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription", "AcquisitionDeviceProcessingDescription",
+)  # fmt: skip
+"""Texts in which a view may be named; they must not contradict each other."""
+
+
 @dataclass(frozen=True)
 class _File:
     """A parsed data set, the bytes it was parsed from, and the transfer syntax the file names."""
@@ -55,18 +81,29 @@ def read_dicom(data: bytes, reading: Reading) -> Radiograph:
     Raises
     ------
     RadiographError
-        If it is not that, or cannot be decoded.
+        If it is not that, or cannot be decoded; with the facts and identifiers of its tags, once they are parsed.
     """
     with quiet():
         file = _parse(data)
-        dataset = file.dataset
-        _check_kind(file)
-        facts = _facts(file)
-        _check_wanted(dataset, frontal_only=reading.frontal_only)
-        _check_grey(dataset)
-        check_size(integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0)
-        stored, pixels, valid = decode_pixels(dataset, _pixel_syntax(file))
-    return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts)
+        facts, patient, study = _facts(file, reading), _patient(file.dataset), _study(file.dataset)
+        try:
+            radiograph = _read(file, facts, reading)
+        except RadiographError as error:
+            error.facts, error.patient, error.study = asdict(facts), patient, study
+            raise
+    return replace(radiograph, patient=patient, study=study)
+
+
+def _read(file: _File, facts: Facts, reading: Reading) -> Radiograph:
+    dataset = file.dataset
+    _check_kind(file)
+    _check_wanted(dataset, facts, frontal_only=reading.frontal_only)
+    _check_grey(dataset)
+    check_size(facts.rows or 0, facts.columns or 0)
+    stored, pixels, valid, by = decode_pixels(dataset, _pixel_syntax(file), reduced=reading.reduced)
+    voi = read_voi(dataset, little_endian=dataset.original_encoding[1] is not False)
+    facts = replace(facts, decode=DECODES[by])
+    return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts, voi=voi)
 
 
 def _parse(data: bytes) -> _File:
@@ -133,13 +170,15 @@ def _cut_short(file: _File) -> bool:
     return end > len(file.data) or 0 < len(rest) < 8 or rest.startswith(_PIXEL_DATA_MARKS)
 
 
-def _check_wanted(dataset: Dataset, *, frontal_only: bool) -> None:
+def _check_wanted(dataset: Dataset, facts: Facts, *, frontal_only: bool) -> None:
     """Skip sound files that are not to be scored."""
+    if (text(dataset, "Modality") or "").upper() in NO_RADIOGRAPHY:
+        raise RadiographError(Reason.OTHER_MODALITY, "The image is no radiograph.")
     if (text(dataset, "PresentationIntentType") or "").upper() == "FOR PROCESSING":
         raise RadiographError(Reason.FOR_PROCESSING, "The image is a detector's raw data, FOR PROCESSING.")
     if (text(dataset, "BodyPartExamined") or "").upper().replace(" ", "") in NOT_CHEST:
         raise RadiographError(Reason.OTHER_BODY_PART, "The image is of another part of the body.")
-    if frontal_only and read_view(text(dataset, "ViewPosition"))[1]:
+    if frontal_only and not is_frontal(facts.view_position):
         raise RadiographError(Reason.LATERAL_VIEW, "The view is not frontal.")
 
 
@@ -157,14 +196,17 @@ def _photometric(dataset: Dataset) -> str | None:
     return value.upper() if value else None
 
 
-def _facts(file: _File) -> Facts:
+def _facts(file: _File, reading: Reading) -> Facts:
     dataset = file.dataset
-    view, _ = read_view(text(dataset, "ViewPosition"))
+    view, source = _view(dataset, reading)
     sex = (text(dataset, "PatientSex") or "").upper()
+    photometric = _photometric(dataset)
+    shape = (text(dataset, "PresentationLUTShape") or "").upper()
     return Facts(
         view_position=view,
-        view_source="tag" if view else "unknown",
-        photometric=_photometric(dataset),
+        view_source=source,
+        photometric=photometric if photometric in PHOTOMETRICS else None,
+        presentation_lut_shape=shape if shape in ("IDENTITY", "INVERSE") else None,
         transfer_syntax=file.transfer_syntax,
         bits_stored=integer(dataset, "BitsStored"),
         rows=integer(dataset, "Rows"),
@@ -174,3 +216,35 @@ def _facts(file: _File) -> Facts:
         sex=sex if sex in ("M", "F", "O") else None,
         age_band=age_band(text(dataset, "PatientAge")),
     )
+
+
+def _view(dataset: Dataset, reading: Reading) -> tuple[str | None, str]:
+    """Return the view and its source: tag, then metadata, then procedure text of the tables or the file."""
+    told = read_view(reading.known_view)[0]
+    texts = {view_of_procedure(text(dataset, keyword)) for keyword in PROCEDURE_TEXTS} - {None}
+    return known_view(
+        [
+            (read_view(text(dataset, "ViewPosition"))[0], "tag"),
+            (_view_of_code(dataset), "tag"),
+            (told if reading.known_view_source == "metadata" else None, "metadata"),
+            (told if reading.known_view_source == "procedure" else None, "procedure"),
+            (texts.pop() if len(texts) == 1 else None, "procedure"),
+        ]
+    )
+
+
+def _view_of_code(dataset: Dataset) -> str | None:
+    code = sequence(dataset, "ViewCodeSequence")
+    if code is None:
+        return None
+    return VIEW_CODES.get(text(code, "CodeValue") or "") or read_view(text(code, "CodeMeaning"))[0]
+
+
+def _patient(dataset: Dataset) -> str | None:
+    """Return PatientID, after its issuer where the file names one: two hospitals may give the same number."""
+    patient, issuer = text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID")
+    return f"{issuer}|{patient}" if patient and issuer else patient
+
+
+def _study(dataset: Dataset) -> str | None:
+    return _uid(text(dataset, "StudyInstanceUID"))

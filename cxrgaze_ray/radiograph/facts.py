@@ -8,17 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_FRONTAL = {"AP": "AP", "PA": "PA", "AP AXIAL": "AP", "PA AXIAL": "PA"}
-_NOT_FRONTAL = frozenset(
-    {
-        "LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "LAT", "LATERAL", "XTABLE LATERAL",
-        "SWIMMERS", "AP LLD", "AP RLD", "PA LLD", "PA RLD",
-    }
-)  # fmt: skip
+from cxrgaze_ray.radiograph.voi import Voi
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufffd]+")
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _OLDEST_BAND = 90
+
+DECODES = {1: "full", 2: "1/2", 4: "1/4", 8: "1/8"}
+"""Names of the resolutions, by what the sides are divided by."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,9 @@ class Radiograph:
         What is known beside the pixels. Its rows and columns are the source's, also where fewer were decoded.
     patient, study
         PatientID and StudyInstanceUID as the file gives them, for keyed hashes; None for JPEG and PNG.
+    voi
+        How the file wants its values shown; its `apply` maps `pixels` to float32 in [0,1], before any inversion. None
+        if the file does not say.
     """
 
     stored: NDArray[np.integer]
@@ -115,27 +116,12 @@ class Radiograph:
     facts: Facts
     patient: str | None = None
     study: str | None = None
+    voi: Voi | None = None
 
 
 def clean(text: str, length: int = 64) -> str | None:
     """Return text fit for tables: one line, bounded, without control characters; None if nothing is left."""
     return " ".join(_CONTROL.sub(" ", text[: 4 * length]).split())[:length].strip() or None
-
-
-def read_view(text: str | None) -> tuple[str | None, bool]:
-    """Read a view position.
-
-    Returns
-    -------
-    str or None
-        The view, if it is one of a closed list; AP AXIAL counts as AP.
-    bool
-        True if it is known and not frontal: lateral, oblique or decubitus.
-    """
-    code = (clean(text or "") or "").upper().replace("_", " ")
-    if code in _FRONTAL:
-        return _FRONTAL[code], False
-    return (code, True) if code in _NOT_FRONTAL else (None, False)
 
 
 def age_band(text: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,37 +12,53 @@ from PIL import Image
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph
+from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading
+from cxrgaze_ray.radiograph.frames import reduction
 from cxrgaze_ray.radiograph.quiet import quiet
+from cxrgaze_ray.radiograph.views import is_frontal, read_view
 from cxrgaze_ray.schemas import Reason
 
 _CHROMA_NOISE = 6
 """Largest mean spread of a grey picture's channels, of 255, that JPEG's colour coding leaves."""
 
 
-def read_raster(data: bytes) -> Radiograph:
-    """Read a JPEG or PNG; grey kept in colour channels counts as grey.
+def read_raster(data: bytes, reading: Reading) -> Radiograph:
+    """Read a JPEG or PNG; grey kept in colour channels counts as grey. A JPEG may be decoded at a lower resolution.
 
     Raises
     ------
     RadiographError
         TRUNCATED, CORRUPT, TOO_LARGE, MULTI_FRAME or NOT_GREYSCALE.
     """
-    with quiet(), decoder_errors(), Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-        check_size(image.height, image.width)
-        if getattr(image, "n_frames", 1) > 1:
-            raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
-        _load(image)
-    pixels, bits = _grey(image)
-    facts = Facts(
-        bits_stored=bits,
-        rows=pixels.shape[0],
-        columns=pixels.shape[1],
-    )
-    return Radiograph(pixels, pixels, None, inverted=False, facts=facts)
+    view = read_view(reading.known_view)[0]
+    facts = Facts(view_position=view, view_source=reading.known_view_source if view else "unknown")
+    try:
+        if reading.frontal_only and not is_frontal(view):
+            raise RadiographError(Reason.LATERAL_VIEW, "The view is not frontal.")
+        with quiet(), decoder_errors(), Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            facts = replace(facts, rows=image.height, columns=image.width)
+            by = _load(image, reduced=reading.reduced)
+        pixels, bits = _grey(image)
+    except RadiographError as error:
+        error.facts = asdict(facts)
+        raise
+    return Radiograph(pixels, pixels, None, False, replace(facts, bits_stored=bits, decode=DECODES[by]))
 
 
-def _load(image: Image.Image) -> None:
+def _load(image: Image.Image, *, reduced: bool) -> int:
+    """Decode one frame whose size is checked first, and return what its sides were divided by."""
+    columns, rows = image.size
+    check_size(rows, columns)
+    if getattr(image, "n_frames", 1) > 1:
+        raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
+    by = reduction(rows, columns) if reduced and image.format == "JPEG" else 1
+    if by > 1:
+        image.draft(None, (columns // by, rows // by))
+    _decode(image)
+    return by
+
+
+def _decode(image: Image.Image) -> None:
     try:
         image.load()
     except (OSError, SyntaxError) as error:

@@ -36,6 +36,8 @@ from tests.dicom_files import (
 )
 
 MPEG2 = "1.2.840.10008.1.2.4.100"
+SMPTE = "1.2.840.10008.1.2.7.1"
+JPIP = "1.2.840.10008.1.2.4.94"
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 GREY = gradient(bits=8).astype(np.uint8)
 COLOUR = np.stack([GREY, GREY.T.repeat(2, 0)[:48, :40], 255 - GREY], axis=2)
@@ -147,13 +149,14 @@ CASES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     "animated PNG": (Reason.MULTI_FRAME, animated_png),
     "raw": (Reason.FOR_PROCESSING, lambda: make_dicom(gradient(), PresentationIntentType="FOR PROCESSING")),
     "hand": (Reason.OTHER_BODY_PART, lambda: make_dicom(gradient(), BodyPartExamined="Hand ")),
+    "CT": (Reason.OTHER_MODALITY, lambda: make_dicom(gradient(), Modality="CT")),
     "no pixel data": (Reason.NO_PIXEL_DATA, lambda: make_dicom(gradient(), PixelData=None)),
     "DICOMDIR": (Reason.DICOMDIR, dicomdir),
     "MPEG2": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, MPEG2, 48, 40)),
-    "JPEG lossless": (
-        Reason.UNSUPPORTED_TRANSFER_SYNTAX,
-        lambda: make_encapsulated(b"\0" * 64, JPEG_LOSSLESS, 48, 40),
-    ),
+    "JPIP": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, JPIP, 48, 40)),
+    "SMPTE ST 2110": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, SMPTE, 48, 40)),
+    "garbage in JPEG Lossless": (Reason.CORRUPT, lambda: make_encapsulated(b"\0" * 64, JPEG_LOSSLESS, 48, 40)),
+    "garbage in RLE": (Reason.CORRUPT, lambda: make_encapsulated(b"\x09" * 500, RLELossless, 48, 40)),
     "claims 60000x30000": (Reason.TOO_LARGE, lambda: make_dicom(gradient(), Rows=60000, Columns=30000)),
     "RLE that claims 60000x30000": (
         Reason.TOO_LARGE,
@@ -183,15 +186,23 @@ def test_reason(name: str) -> None:
 
 
 def test_every_reason_that_reading_can_give_is_given() -> None:
-    elsewhere = {"constant_image", "decoder_crash", "decode_timeout", "missing", "changed", "no_gaze_in_image"}
+    elsewhere = {
+        "constant_image",
+        "decoder_crash",
+        "decode_timeout",
+        "missing",
+        "changed",
+        "no_gaze_in_image",
+        "invalid_uri",
+    }
     assert {reason for reason, _ in CASES.values()} == set(Reason) - {Reason(name) for name in elsewhere}
 
 
 def _everything(error: BaseException | None) -> str:
-    """All that a log of the error with its causes could hold."""
+    """All that a log of the error with its causes could hold; its identifiers are for keyed hashes, and no log's."""
     text = ""
     while error is not None:
-        text += f"{error!r} {error.args} {vars(error)}"
+        text += f"{error!r} {error.args} { {k: v for k, v in vars(error).items() if k not in ('patient', 'study')} }"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return text
 
@@ -234,6 +245,33 @@ def test_flipped_bytes_give_an_image_or_a_reason(name: str) -> None:
             errors.append(_everything(error))
     assert errors
     assert CANARY not in "".join(errors)
+
+
+def test_what_the_tags_said_is_on_the_refusal() -> None:
+    data = make_dicom(
+        gradient(),
+        ViewPosition="LL",
+        PatientID="P1",
+        IssuerOfPatientID="North",
+        StudyInstanceUID="1.2.3",
+        PatientSex="F",
+    )
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(data, Reading(frontal_only=True))
+    assert (caught.value.patient, caught.value.study) == ("North|P1", "1.2.3")
+    facts = caught.value.facts
+    assert (facts["view_position"], facts["view_source"], facts["sex"], facts["rows"]) == ("LL", "tag", "F", 48)
+
+
+def test_a_picture_that_is_refused_has_its_size_on_the_refusal() -> None:
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(picture(COLOUR, "PNG"))
+    assert (caught.value.facts["rows"], caught.value.facts["columns"]) == (48, 40)
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(
+            picture(GREY, "PNG"), Reading(frontal_only=True, known_view="LATERAL", known_view_source="metadata")
+        )
+    assert (caught.value.reason, caught.value.facts["view_source"]) == (Reason.LATERAL_VIEW, "metadata")
 
 
 def test_facts_hold_nothing_of_the_patient() -> None:

@@ -13,7 +13,7 @@ from cxrgaze_ray import schemas
 from cxrgaze_ray.radiograph import Facts
 from cxrgaze_ray.schemas import Affine, Reason, Status, status_of
 
-SKIPPED = {"lateral_view", "for_processing", "other_body_part", "no_pixel_data"}
+SKIPPED = {"lateral_view", "for_processing", "other_body_part", "other_modality", "no_pixel_data"}
 
 
 @pytest.mark.parametrize("reason", list(Reason))
