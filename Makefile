@@ -10,6 +10,7 @@ help:
 	@echo "make demo       the whole line on phantom radiographs: train, host, score, report (about 5 minutes)"
 	@echo "make test       all tests but the long ones"
 	@echo "make test-long  faults and whole loops"
+	@echo "make fuzz       100,000 broken and hostile files through the decoder; COUNT=1000 SEED=7 for others"
 	@echo "make check      ruff, mypy, import-linter"
 	@echo "make install    only make $(VENV); demo and test do it too"
 
@@ -36,6 +37,9 @@ test: $(STAMP)
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --durations=5
 
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +51,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo-out fuzz-out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
