@@ -100,11 +100,13 @@ def texts(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the place and the text of every file; tables are read, because Parquet is compressed."""
     for path in sorted(folder.rglob("*")):
         yield f"name of {path.name}", str(path.relative_to(folder))
-        if path.suffix == ".parquet" and path.name != "plan.parquet":
+        if path.name == "plan.parquet" or path.parent.name == "plan":  # the one place where URIs stand
+            continue
+        if path.suffix == ".parquet":
             table = pq.read_table(path)
             for name in table.column_names:
                 yield f"{path.name}:{name}", f"{name} {table[name].to_pylist()}"
-        elif path.is_file() and path.name != "plan.parquet":
+        elif path.is_file():
             yield path.name, path.read_bytes().decode("latin-1")
 
 
