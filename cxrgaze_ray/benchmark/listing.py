@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +131,7 @@ def _labels(numbers: NDArray[np.int64], place: int) -> list[str]:
     return [str(one) for one in values]
 
 
-def _write(folder: Path, name: str, columns: dict[str, object]) -> None:
+def _write(folder: Path, name: str, columns: Mapping[str, object]) -> None:
     with gzip.open(folder / f"{name}.csv.gz", "wb", compresslevel=1) as file:
         pacsv.write_csv(pa.table(columns), file)
 

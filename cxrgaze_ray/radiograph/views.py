@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _FRONTAL = {
     "AP": "AP",
@@ -96,3 +97,24 @@ def view_of_procedure(text: str | None) -> str | None:
     if len(views) != 1 or words & _UNCLEAR or _SEVERAL.search(line):
         return None
     return views.pop()
+
+
+def known_view(sources: Iterable[tuple[str | None, str]]) -> tuple[str | None, str]:
+    """Return the first view that is known, and where from.
+
+    Parameters
+    ----------
+    sources
+        Views, or None, and the name of their source, the most trusted first.
+
+    Returns
+    -------
+    tuple
+        View and source; None and ``unknown`` if no source knows.
+    """
+    return next(((view, source) for view, source in sources if view is not None), (None, "unknown"))
+
+
+def is_frontal(view: str | None) -> bool:
+    """Say whether a view out of the closed list is frontal, or not known."""
+    return view is None or view in _FRONTAL
