@@ -125,7 +125,8 @@ class LocalStore(Store):
     """A folder. Writes go to a temporary file beside the target, then are renamed or linked into place."""
 
     def __init__(self, uri: str) -> None:
-        self.root = Path(uri).expanduser().absolute()
+        path = Path(uri).expanduser()
+        self.root = path.resolve() if ".." in path.parts else path.absolute()  # a URI holds no way up
         super().__init__(str(self.root))
 
     def _path(self, key: str) -> Path:
@@ -221,7 +222,7 @@ class LocalStore(Store):
 
 def _is_loop(link: str, folder: str) -> bool:
     """Say whether a link leads to a folder that it lies in."""
-    return os.path.commonpath([target := os.path.realpath(link), os.path.realpath(folder)]) == target  # noqa: PTH
+    return os.path.commonpath([target := os.path.realpath(link), os.path.realpath(folder)]) == target
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

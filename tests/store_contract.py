@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from cxrgaze_ray.errors import StoreNotFound, UserError
-from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.storage import STREAM_BYTES, Store, open_store
 
 Check = Callable[[Store], None]
 
@@ -28,6 +28,18 @@ def head_is_a_prefix(store: Store) -> None:
     assert store.head("long", 132) == bytes(range(132))
     assert store.head("long", 500) == bytes(range(200))
     assert store.head("empty", 132) == b""
+
+
+def streams_are_the_object_in_blocks(store: Store) -> None:
+    data = bytes(range(256)) * 5000
+    store.put("long", data)
+    store.put("empty", b"")
+    blocks = list(store.stream("long"))
+    assert b"".join(blocks) == data
+    assert max(map(len, blocks)) <= STREAM_BYTES < len(data)
+    assert b"".join(store.stream("empty")) == b""
+    with pytest.raises(StoreNotFound):
+        next(store.stream("gone"))
 
 
 def info_matches_fetch_and_list(store: Store) -> None:
@@ -139,6 +151,7 @@ def child_and_reopened_see_the_same(store: Store) -> None:
 CHECKS: tuple[Check, ...] = (
     put_then_get,
     head_is_a_prefix,
+    streams_are_the_object_in_blocks,
     info_matches_fetch_and_list,
     list_in_key_order,
     list_by_prefix,

@@ -89,12 +89,13 @@ def make_table(columns: dict[str, Any]) -> pa.Table:
 
 def count(table: pa.Table, kept: dict[str, int]) -> dict[str, int]:
     """Count a manifest's rows; `kept` says what the table does not show."""
-    invalid = pc.sum(are_invalid(table["uri"])).as_py() or 0
+    invalid = are_invalid(table["uri"])
+    missing = pc.and_not(pc.is_null(table["size_bytes"]), invalid)
     counts = {
         "files": table.num_rows,
         "bytes": pc.sum(table["size_bytes"]).as_py() or 0,
-        "missing": table["size_bytes"].null_count - invalid,
-        "invalid": invalid,
+        "missing": pc.sum(missing).as_py() or 0,
+        "invalid": pc.sum(invalid).as_py() or 0,
         "repeated_ids": pc.sum(table["repeated_id"]).as_py() or 0,
         **{name: kept.get(name, 0) for name in KEPT},
     }

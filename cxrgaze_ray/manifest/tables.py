@@ -205,6 +205,7 @@ def _bounded(blocks: Iterator[bytes], name: str, limits: Limits) -> Iterator[byt
         if size > limits.table_bytes:
             raise UserError(f"{name} unpacks to more than {limits.table_bytes} bytes.", "Check the file.")
         yield block
+    yield b"\n"  # Arrow reads no header that ends with the file
 
 
 def _unpacked(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from cxrgaze_ray.bundle import read_info
 from cxrgaze_ray.cli import app, console, main
 from cxrgaze_ray.cli.console import human_bytes, human_seconds
 from cxrgaze_ray.errors import Interrupted, StoreUnavailable
+from cxrgaze_ray.identities import open_key
 from cxrgaze_ray.manifest import list_archive
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, make_plan
@@ -274,6 +275,37 @@ def test_a_made_archive_is_listed(cxrgaze: Cxrgaze, archive: Path, tmp_path: Pat
     shown = cxrgaze("archive", "list", archive).out
     assert re.search(r"^files +2 *$", shown, re.M)
     assert re.search(r"^layout +mimic-cxr *$", shown, re.M)
+
+
+def test_a_key_is_made_only_for_a_layout_that_needs_it(cxrgaze: Cxrgaze, archive: Path, tmp_path: Path) -> None:
+    key = tmp_path / "keys" / "pseudonyms.key"
+    assert cxrgaze("archive", "list", archive, "--pseudonymise", key, "--json").json["identities"] == "keep"
+    assert not key.exists()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "x.dcm").write_bytes(b"-")
+    kept = cxrgaze("archive", "list", tmp_path / "tree", "--identities", "keep", "--pseudonymise", key, "--json").json
+    assert (kept["identities"], key.exists()) == ("keep", False)
+    keyed = cxrgaze("archive", "list", tmp_path / "tree", "--pseudonymise", key, "--json").json
+    assert keyed["identities"] == open_key(key).name
+    assert keyed["sha256"] != kept["sha256"]
+
+
+def test_a_listed_archive_is_a_list(cxrgaze: Cxrgaze, archive: Path, tmp_path: Path) -> None:
+    first = cxrgaze("archive", "list", archive, "--out", tmp_path / "manifest.parquet", "--json").json
+    assert cxrgaze("archive", "list", tmp_path / "manifest.parquet", "--json").json["sha256"] == first["sha256"]
+
+
+def test_listing_is_measured(cxrgaze: Cxrgaze, archive: Path) -> None:
+    found = cxrgaze("bench", "listing", "--sizes", "20", "--tree", "12", "--json").json["listings"]
+    assert [(one["kind"], one["rows"], one["layout"]) for one in found] == [
+        ("records", 20, "mimic-cxr"),
+        ("tree", 12, "tree"),
+    ]
+    assert all(one["seconds"] > 0 and one["peak_bytes"] > 1e6 for one in found)
+    assert cxrgaze("bench", "listing", archive, "--json").json["listings"][0]["rows"] == 2
+    assert cxrgaze("bench", "listing", "--sizes", "many").code == 2
+    ended = cxrgaze("bench", "listing", archive / "nowhere")
+    assert (ended.code, "nowhere" in ended.err) == (4, True)
 
 
 def test_an_archive_is_not_made_over_another(cxrgaze: Cxrgaze, archive: Path) -> None:

@@ -168,6 +168,15 @@ def test_a_single_file_beside_a_record_list_is_one_row(tmp_path: Path) -> None:
     assert list_archive(str(path)).table["image_id"].to_pylist() == ["x-id"]
 
 
+def test_an_archive_may_be_named_by_a_way_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "archive/x.dcm")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for uri in ("../archive", "../archive/x.dcm"):
+        (row,) = list_archive(uri).table.to_pylist()
+        assert fetch_listed(row) == DICOM
+
+
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no file in .* Check the URI\."):
         list_archive(str(tmp_path))

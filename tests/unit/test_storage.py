@@ -99,10 +99,26 @@ def test_symbolic_links_inside_are_followed(store: LocalStore, tmp_path: Path) -
     assert [info.key for info in store.list()] == ["a/x.dcm", "b"]
 
 
+def test_links_in_a_circle_end(store: LocalStore) -> None:
+    store.put("a/b/x.dcm", b"-")
+    (store.root / "a" / "b" / "up").symlink_to(store.root / "a")
+    (store.root / "self").symlink_to(store.root / "self")
+    (store.root / "nowhere").symlink_to(store.root / "gone")
+    assert [info.key for info in store.list()] == ["a/b/x.dcm"]
+
+
+def test_a_name_longer_than_the_disk_allows_is_not_there(store: LocalStore) -> None:
+    store.put("x", b"-")
+    assert store.info("n" * 300) is None
+    with pytest.raises(StoreNotFound):
+        store.fetch("n" * 300)
+
+
 def test_uris_choose_the_store(tmp_path: Path) -> None:
     assert isinstance(open_store("s3://bucket/a/b/"), S3Store)
     assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
     assert open_store(str(tmp_path)).uri == str(tmp_path)
+    assert open_store(f"{tmp_path}/a/../b").uri == str(tmp_path / "b")
     for uri in ("gs://bucket/a", "s3://", "http://host/a"):
         with pytest.raises(UserError):
             open_store(uri)
