@@ -42,23 +42,14 @@ def _device() -> Finding:
 
 
 def _decoders() -> list[Finding]:
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import (
-        HTJ2K,
-        JPEG2000Lossless,
-        JPEGBaseline8Bit,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        RLELossless,
-    )
+    from cxrgaze_ray.radiograph import CODECS
 
-    needed = {"JPEG baseline": JPEGBaseline8Bit, "JPEG 2000": JPEG2000Lossless, "RLE": RLELossless}
-    optional = {"HTJ2K": HTJ2K, "JPEG Lossless": JPEGLosslessSV1, "JPEG-LS": JPEGLSLossless}
-    findings = []
-    for name, uid in {**needed, **optional}.items():
-        sound = bool(get_decoder(uid).is_available)
-        findings.append(Finding(f"decode {name}", sound, "" if sound else "no library for it", name in needed))
-    return findings
+    compressed = [codec for codec in CODECS if codec.family != "native"]
+    missing = "not installed: "
+    return [
+        Finding(f"decode {codec.name}", codec.available, ("" if codec.available else missing) + codec.library)
+        for codec in compressed
+    ]
 
 
 def _ray() -> Finding:

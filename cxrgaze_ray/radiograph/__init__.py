@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.codecs import CODECS, Codec, codec_table
 from cxrgaze_ray.radiograph.dicom import read_dicom
 from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading
 from cxrgaze_ray.radiograph.raster import read_raster
@@ -12,9 +13,21 @@ from cxrgaze_ray.radiograph.voi import LookUpTable, Voi, Window
 from cxrgaze_ray.schemas import Reason
 
 __all__ = [
-    "SNIFF_BYTES", "Facts", "LookUpTable", "Radiograph", "Reading", "Voi", "Window", "read_radiograph", "read_view",
-    "sniff", "view_of_procedure",
-]  # fmt: skip
+    "CODECS",
+    "SNIFF_BYTES",
+    "Codec",
+    "Facts",
+    "LookUpTable",
+    "Radiograph",
+    "Reading",
+    "Voi",
+    "Window",
+    "codec_table",
+    "read_radiograph",
+    "read_view",
+    "sniff",
+    "view_of_procedure",
+]
 
 
 def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:
@@ -39,5 +52,5 @@ def read_radiograph(data: bytes, reading: Reading | None = None) -> Radiograph:
     if kind == "dicom":
         return read_dicom(data, reading)
     if kind in ("jpeg", "png"):
-        return read_raster(data)
+        return read_raster(data, reading)
     raise RadiographError(Reason.NOT_AN_IMAGE, "The file is neither DICOM, JPEG nor PNG.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_dataset, read_preamble
@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors, inflate
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading, age_band, clean
+from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading, age_band, clean
 from cxrgaze_ray.radiograph.pixels import decode_pixels
 from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.tags import integer, sequence, text
@@ -67,8 +67,9 @@ def read_dicom(data: bytes, reading: Reading) -> Radiograph:
         _check_wanted(dataset, frontal_only=reading.frontal_only)
         _check_grey(dataset)
         check_size(integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0)
-        stored, pixels, valid = decode_pixels(dataset, _pixel_syntax(file))
+        stored, pixels, valid, by = decode_pixels(dataset, _pixel_syntax(file), reduced=reading.reduced)
         voi = read_voi(dataset, little_endian=dataset.original_encoding[1] is not False)
+    facts = replace(facts, decode=DECODES[by])
     return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts, voi=voi)
 
 

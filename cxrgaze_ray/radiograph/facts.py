@@ -15,6 +15,9 @@ _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _OLDEST_BAND = 90
 
+DECODES = {1: "full", 2: "1/2", 4: "1/4", 8: "1/8"}
+"""Names of the resolutions, by what the sides are divided by."""
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.uid import (
-    HTJ2K,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    RLELossless,
-)
+from pydicom.uid import UID
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors
+from cxrgaze_ray.radiograph.bounds import MAX_INFLATED, decoder_errors
+from cxrgaze_ray.radiograph.codecs import Codec, find_codec
+from cxrgaze_ray.radiograph.codestream import Codestream
+from cxrgaze_ray.radiograph.frames import check_header, decode_frame, read_header, reduction
 from cxrgaze_ray.radiograph.tags import integer, number, sequence, text
 from cxrgaze_ray.schemas import Reason
 
-_WAVELET = frozenset({*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL})
-_JPEG = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
-_SIZ = b"\xff\x4f\xff\x51"
-_END_OF_IMAGE = b"\xff\xd9"
 _OPTIONS: Any = {"correct_unused_bits": False, "view_only": True, "allow_excess_frames": True}
+
+
+class Values(NamedTuple):
+    """What the pixel data holds.
+
+    Attributes
+    ----------
+    stored
+        (rows, columns): stored integers; fewer rows and columns where a lower resolution was decoded.
+    pixels
+        The same, or float32 after a Modality LUT.
+    valid
+        bool (rows, columns), False on padding; None if there is none.
+    reduced_by
+        1, 2, 4 or 8: what the sides were divided by, rounded up.
+    """
+
+    stored: NDArray[np.integer]
+    pixels: NDArray[np.integer] | NDArray[np.float32]
+    valid: NDArray[np.bool_] | None
+    reduced_by: int
 
 
 @dataclass(frozen=True)
@@ -48,30 +57,52 @@ class Layout:
     signed: bool
 
 
-def decode_pixels(
-    dataset: Dataset, syntax: str
-) -> tuple[NDArray[np.integer], NDArray[np.integer] | NDArray[np.float32], NDArray[np.bool_] | None]:
+def decode_pixels(dataset: Dataset, syntax: str, *, reduced: bool = False) -> Values:
     """Decode the one frame of a data set whose size was checked.
 
-    Returns
-    -------
-    stored
-        (rows, columns): stored integers.
-    pixels
-        The same, or float32 after a Modality LUT.
-    valid
-        bool (rows, columns), False on padding; None if there is none.
+    Parameters
+    ----------
+    dataset
+        The parsed file.
+    syntax
+        Transfer syntax of the pixels.
+    reduced
+        Decode at the lowest resolution that still holds the picture inside the model image. Whole resolution is
+        decoded where pixels cannot be averaged (padding value, Modality LUT sequence, bits above the stored ones) or
+        the stream has no lower one.
+
+    Raises
+    ------
+    RadiographError
+        UNSUPPORTED_TRANSFER_SYNTAX, TOO_LARGE, TRUNCATED or CORRUPT.
     """
-    layout = read_layout(dataset)
-    encapsulated = UID(syntax).is_encapsulated if UID(syntax).is_transfer_syntax else True
-    if encapsulated:
-        _check_supported(syntax, layout)
-        _check_codestream(dataset, syntax, layout)
-    else:
+    codec = find_codec(syntax)
+    if codec is None:
+        raise RadiographError(Reason.UNSUPPORTED_TRANSFER_SYNTAX, "No decoder reads this transfer syntax.")
+    layout, by = read_layout(dataset), 1
+    if codec.family == "native":
         _check_native(dataset, layout)
-    stored = mask(_decode(dataset, syntax, layout), layout, shifted=not encapsulated)
-    valid = _valid(stored, dataset, layout)
-    return stored, _modality(stored, dataset, syntax), valid
+        decoded = _decode_native(dataset, syntax, layout)
+    else:
+        frame = _frame(dataset)
+        header = read_header(frame, codec)
+        if header is not None:
+            check_header(header, layout.rows, layout.columns, layout.allocated)
+            by = _reduction(dataset, codec, header, layout) if reduced else 1
+        decoded = decode_frame(frame, codec, layout.rows, layout.columns, layout.allocated, by)
+    stored = mask(decoded, layout, shifted=codec.family in ("native", "rle"))
+    return Values(stored, _modality(stored, dataset, syntax), _valid(stored, dataset, layout), by)
+
+
+def _reduction(dataset: Dataset, codec: Codec, header: Codestream, layout: Layout) -> int:
+    """Return by how much the decoder may divide the sides of this image."""
+    averaged = integer(dataset, "PixelPaddingValue") is None and sequence(dataset, "ModalityLUTSequence") is None
+    if not averaged or header.precision > layout.stored:
+        return 1
+    by = reduction(layout.rows, layout.columns)
+    if codec.family == "dct" and header.precision == 8:
+        return by
+    return min(by, 2**header.levels) if codec.family == "wavelet" and header.origin else 1
 
 
 def read_layout(dataset: Dataset) -> Layout:
@@ -94,66 +125,25 @@ def _check_native(dataset: Dataset, layout: Layout) -> None:
         raise RadiographError(Reason.TRUNCATED, "The pixel data is shorter than rows x columns.")
 
 
-def _check_supported(syntax: str, layout: Layout) -> None:
-    try:
-        supported = get_decoder(UID(syntax)).is_available
-    except NotImplementedError:
-        supported = False
-    if not supported or (syntax == JPEGExtended12Bit and layout.allocated > 8):
-        raise RadiographError(Reason.UNSUPPORTED_TRANSFER_SYNTAX, "No decoder reads this transfer syntax.")
-
-
-def _check_codestream(dataset: Dataset, syntax: str, layout: Layout) -> None:
-    """Hold the size in the compressed stream against the tags, before a decoder allocates for it."""
-    if syntax == RLELossless:
-        return
-    frame = _frame(dataset)
-    if syntax in _WAVELET:
-        rows, columns, channels = _wavelet_size(frame)
-    elif syntax in _JPEG:
-        with decoder_errors(), Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
-            rows, columns, channels = image.height, image.width, len(image.getbands())
-    else:
-        return
-    check_size(rows, columns)
-    if (rows, columns, channels) != (layout.rows, layout.columns, 1):
-        raise RadiographError(Reason.CORRUPT, "The compressed image is not of the size or colour that the tags say.")
-
-
 def _frame(dataset: Dataset) -> bytes:
+    """Return the fragments of the first frame as one; they are never longer than the largest image without compression.
+
+    Raises
+    ------
+    RadiographError
+        TOO_LARGE or CORRUPT.
+    """
     with decoder_errors():
-        return get_frame(dataset.PixelData, 0, number_of_frames=1)
+        data = dataset.PixelData
+        if len(data) > MAX_INFLATED:
+            raise RadiographError(Reason.TOO_LARGE, "The compressed image is longer than one without compression.")
+        return get_frame(data, 0, number_of_frames=1)
 
 
-def _wavelet_size(frame: bytes) -> tuple[int, int, int]:
-    """Return rows, columns and channels of a JPEG 2000 codestream: its SIZ segment, ISO/IEC 15444-1 A.5.1."""
-    start = frame.find(_SIZ)
-    siz = frame[start + 8 : start + 42]
-    if start < 0 or len(siz) < 34:
-        raise RadiographError(Reason.CORRUPT, "The pixel data is no JPEG 2000 codestream.")
-    x_end, y_end, x_start, y_start = np.frombuffer(siz[:16], ">u4").tolist()
-    return y_end - y_start, x_end - x_start, int.from_bytes(siz[32:34], "big")
-
-
-def _decode(dataset: Dataset, syntax: str, layout: Layout) -> NDArray[np.integer]:
+def _decode_native(dataset: Dataset, syntax: str, layout: Layout) -> NDArray[np.integer]:
     _fill_in(dataset, layout)
-    decoder = get_decoder(UID(syntax))
-    plugin = "pylibjpeg" if syntax in _WAVELET else ""
-    try:
-        with decoder_errors():
-            pixels, _ = decoder.as_array(
-                dataset,
-                index=0,
-                raw=True,
-                decoding_plugin=plugin,
-                **_OPTIONS,
-            )
-    except RadiographError:
-        if syntax in _WAVELET | _JPEG and _END_OF_IMAGE not in _frame(dataset)[-8:]:
-            raise RadiographError(Reason.TRUNCATED, "The compressed image ends early.") from None
-        raise
-    if pixels.shape != (layout.rows, layout.columns):
-        raise RadiographError(Reason.CORRUPT, "The decoded image is not of the size that the tags say.")
+    with decoder_errors():
+        pixels, _ = get_decoder(UID(syntax)).as_array(dataset, index=0, raw=True, **_OPTIONS)
     return np.asarray(pixels, pixels.dtype.newbyteorder("="))
 
 

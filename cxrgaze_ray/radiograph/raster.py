@@ -11,7 +11,8 @@ from PIL import Image
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors
-from cxrgaze_ray.radiograph.facts import Facts, Radiograph
+from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading
+from cxrgaze_ray.radiograph.frames import reduction
 from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.schemas import Reason
 
@@ -19,8 +20,8 @@ _CHROMA_NOISE = 6
 """Largest mean spread of a grey picture's channels, of 255, that JPEG's colour coding leaves."""
 
 
-def read_raster(data: bytes) -> Radiograph:
-    """Read a JPEG or PNG; grey kept in colour channels counts as grey.
+def read_raster(data: bytes, reading: Reading) -> Radiograph:
+    """Read a JPEG or PNG; grey kept in colour channels counts as grey. A JPEG may be decoded at a lower resolution.
 
     Raises
     ------
@@ -31,12 +32,17 @@ def read_raster(data: bytes) -> Radiograph:
         check_size(image.height, image.width)
         if getattr(image, "n_frames", 1) > 1:
             raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
+        columns, rows = image.size
+        by = reduction(rows, columns) if reading.reduced and image.format == "JPEG" else 1
+        if by > 1:
+            image.draft(None, (columns // by, rows // by))
         _load(image)
     pixels, bits = _grey(image)
     facts = Facts(
         bits_stored=bits,
-        rows=pixels.shape[0],
-        columns=pixels.shape[1],
+        rows=rows,
+        columns=columns,
+        decode=DECODES[by],
     )
     return Radiograph(pixels, pixels, None, inverted=False, facts=facts)
 

@@ -36,6 +36,8 @@ from tests.dicom_files import (
 )
 
 MPEG2 = "1.2.840.10008.1.2.4.100"
+SMPTE = "1.2.840.10008.1.2.7.1"
+JPIP = "1.2.840.10008.1.2.4.94"
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 GREY = gradient(bits=8).astype(np.uint8)
 COLOUR = np.stack([GREY, GREY.T.repeat(2, 0)[:48, :40], 255 - GREY], axis=2)
@@ -150,10 +152,10 @@ CASES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     "no pixel data": (Reason.NO_PIXEL_DATA, lambda: make_dicom(gradient(), PixelData=None)),
     "DICOMDIR": (Reason.DICOMDIR, dicomdir),
     "MPEG2": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, MPEG2, 48, 40)),
-    "JPEG lossless": (
-        Reason.UNSUPPORTED_TRANSFER_SYNTAX,
-        lambda: make_encapsulated(b"\0" * 64, JPEG_LOSSLESS, 48, 40),
-    ),
+    "JPIP": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, JPIP, 48, 40)),
+    "SMPTE ST 2110": (Reason.UNSUPPORTED_TRANSFER_SYNTAX, lambda: make_encapsulated(b"\0" * 64, SMPTE, 48, 40)),
+    "garbage in JPEG Lossless": (Reason.CORRUPT, lambda: make_encapsulated(b"\0" * 64, JPEG_LOSSLESS, 48, 40)),
+    "garbage in RLE": (Reason.CORRUPT, lambda: make_encapsulated(b"\x09" * 500, RLELossless, 48, 40)),
     "claims 60000x30000": (Reason.TOO_LARGE, lambda: make_dicom(gradient(), Rows=60000, Columns=30000)),
     "RLE that claims 60000x30000": (
         Reason.TOO_LARGE,
