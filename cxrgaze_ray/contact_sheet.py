@@ -179,7 +179,7 @@ def caption(row: dict[str, Any], facts: dict[str, Any], profile: str = "") -> tu
     size = f"{facts['rows']}x{facts['columns']}" if facts.get("rows") and facts.get("columns") else ""
     decode = facts.get("decode") or "full"
     lines = (
-        ((row["image_id"] or "")[:8], view, profile),
+        ((row["image_id"] or "")[:8], profile or view),
         (facts.get("photometric"), f"{bits} bit" if bits else ""),
         (row["format"], size, decode if decode != "full" else ""),
     )

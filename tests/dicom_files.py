@@ -43,9 +43,14 @@ LOSSLESS = (
     ExplicitVRBigEndian,
     DeflatedExplicitVRLittleEndian,
     RLELossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
 )
-"""Transfer syntaxes that `make_dicom` writes, every pixel kept."""
+"""Transfer syntaxes that `make_lossless` writes, every pixel kept."""
 
 
 def gradient(rows: int = 48, columns: int = 40, bits: int = 12) -> NDArray[np.uint16]:
@@ -114,6 +119,14 @@ def make_dicom(pixels: NDArray[Any], syntax: str = ExplicitVRLittleEndian, **tag
     dataset = dicom_dataset(pixels, **tags)
     dataset.compress(syntax, generate_instance_uid=False)
     return dicom_bytes(dataset)
+
+
+def make_lossless(pixels: NDArray[Any], syntax: str, bits: int, **tags: Any) -> bytes:
+    """Return a file of unsigned grey pixels in any syntax of `LOSSLESS`."""
+    if syntax in LOSSLESS[:5]:
+        return make_dicom(pixels, syntax, BitsStored=bits, **tags)
+    layout = {"BitsAllocated": 8 * pixels.dtype.itemsize, "BitsStored": bits}
+    return make_encapsulated(compress(pixels, syntax, bits), syntax, *pixels.shape, **(layout | tags))
 
 
 def make_encapsulated(frame: bytes, syntax: str, rows: int, columns: int, **tags: Any) -> bytes:
