@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.radiograph.voi import Voi
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufffd]+")
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _OLDEST_BAND = 90
@@ -120,7 +121,12 @@ class Radiograph:
 
 
 def clean(text: str, length: int = 64) -> str | None:
-    """Return text fit for tables: one line, bounded, without control characters; None if nothing is left."""
+    """Return text fit for tables: one line, bounded, without control characters; None if nothing is left.
+
+    Text with binary control characters is dropped whole: it is a broken element that has swallowed the next ones.
+    """
+    if _BINARY.search(text):
+        return None
     return " ".join(_CONTROL.sub(" ", text[: 4 * length]).split())[:length].strip() or None
 
 

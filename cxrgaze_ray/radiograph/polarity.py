@@ -24,8 +24,8 @@ def check_polarity(radiograph: Radiograph) -> str:
     -0.6 on one that is shown inverted.
 
     The zones and the threshold are ours, set on 256 frontal films of NIH ChestX-ray14: of these 255 agree, 1 is unsure;
-    of their negatives 255 disagree, 1 is unsure. Of 90 phantoms 90 agree, of their negatives 90 disagree. The films that
-    set the zones are the films that were measured: another hospital's rates may be lower. It takes under 1 ms.
+    of their negatives 255 disagree, 1 is unsure. Of 90 phantoms 90 agree, of their negatives 90 disagree. These films
+    set the zones too: another hospital's rates may be lower. It takes under 1 ms.
 
     Returns
     -------

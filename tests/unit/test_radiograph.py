@@ -206,3 +206,33 @@ def test_dicom_that_pydicom_writes_without_a_group_length() -> None:
     del dataset.file_meta.MediaStorageSOPInstanceUID
     data = dicom_bytes(dataset)
     same(read_radiograph(data), gradient())
+
+
+def test_text_that_has_swallowed_other_elements_is_dropped() -> None:
+    facts = read_radiograph(make_dicom(gradient(), Manufacturer="Acme\x10\x00\x10\x00LO\x08\x00Miller")).facts
+    assert facts.manufacturer is None
+
+
+def test_identifiers() -> None:
+    named = read_radiograph(
+        make_dicom(gradient(), PatientID="P1", IssuerOfPatientID="North", StudyInstanceUID="1.2.840.1")
+    )
+    assert (named.patient, named.study) == ("North|P1", "1.2.840.1")
+    bare = read_radiograph(make_dicom(gradient(), PatientID="P1", StudyInstanceUID="../../etc/x"))
+    assert (bare.patient, bare.study) == ("P1", None)
+    assert read_radiograph(make_dicom(gradient(), PatientID=None)).patient is None
+
+
+def test_modality_and_padding_in_their_order() -> None:
+    pixels = gradient(bits=12)
+    pixels[0, 0] = 7
+    data = make_dicom(
+        pixels | 0xA000, BitsStored=12, RescaleSlope="2", RescaleIntercept="-50", PixelPaddingValue=7,
+        PhotometricInterpretation="MONOCHROME1",
+    )  # fmt: skip
+    radiograph = read_radiograph(data)
+    np.testing.assert_array_equal(radiograph.stored, pixels)
+    np.testing.assert_allclose(radiograph.pixels, pixels * 2.0 - 50)
+    assert radiograph.valid is not None
+    assert not radiograph.valid[0, 0]
+    assert radiograph.inverted
