@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from pydicom import Dataset, dcmread
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom import Dataset
+from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -119,9 +120,21 @@ def _parse(data: bytes) -> _File:
         data = _EXPLICIT_META + inflate(data[file.tell() :])
     with decoder_errors():
         try:
-            return _File(dcmread(io.BytesIO(data), force=True), data, syntax)
+            return _File(read_partial(io.BytesIO(data), _past_pixels(), force=True), data, syntax)
         except struct.error:  # the header of an element is cut
             raise RadiographError(Reason.TRUNCATED, "The file ends before its pixel data does.") from None
+
+
+def _past_pixels() -> Callable[[int, str | None, int], bool]:
+    """Return a condition that stops reading after the pixel data: padding there would be read as endless elements."""
+    seen = False
+
+    def stop(tag: int, _vr: str | None, _length: int) -> bool:
+        nonlocal seen
+        past, seen = seen, seen or tag == PIXEL_DATA
+        return past
+
+    return stop
 
 
 def _uid(value: str | None) -> str | None:

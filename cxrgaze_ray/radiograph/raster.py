@@ -74,8 +74,13 @@ def _grey(image: Image.Image) -> tuple[NDArray[Any], int]:
             raise RadiographError(Reason.CORRUPT, "The picture's values are not 16 bit.")
         return values.astype(np.uint16), 16
     if image.mode in ("L", "LA", "1"):
-        return np.asarray(image.convert("L")), 8
-    return _grey_of_colours(np.asarray(image.convert("RGB"))), 8
+        return _converted(image, "L"), 8
+    return _grey_of_colours(_converted(image, "RGB")), 8
+
+
+def _converted(image: Image.Image, mode: str) -> NDArray[np.uint8]:
+    with decoder_errors():  # a palette may be missing or short, which shows only here
+        return np.asarray(image.convert(mode))
 
 
 def _grey_of_colours(rgb_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -31,6 +31,9 @@ def main() -> int:
     print(f"{count} mutants in {time.monotonic() - start:.0f} s, seed {seed}")
     print(f"most memory of a decoding process {tally.peak_bytes / 2**20:.0f} MiB", end=", ")
     print(f"most addresses {tally.address_bytes / 2**20:.0f} MiB")
+    print(f"{len(tally.named)} rows with a patient's name that a broken tag made a fact of")
+    for one in tally.named[:10]:
+        print(f"named: {one.mutant.index} {one.mutant.parent} {one.mutant.steps}")
     for slow in tally.slowest:
         print(
             f"slow: {slow.seconds:.1f} s, {slow.outcome}, {slow.mutant.index} {slow.mutant.parent} {slow.mutant.steps}"

@@ -46,12 +46,15 @@ class Verdict:
         How long it took.
     problem
         What is wrong with our answer; empty if nothing is.
+    named
+        Whether a fact holds the patient's name: a flipped bit may make a manufacturer of it.
     """
 
     mutant: Mutant
     outcome: str
     seconds: float
     problem: str = ""
+    named: bool = False
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Tally:
     slowest: list[Verdict] = field(default_factory=list)
     peak_bytes: int = 0
     address_bytes: int = 0
+    named: list[Verdict] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -73,6 +77,7 @@ class Tally:
         """Count a verdict, and look at the memory that its process has taken at most."""
         self.outcomes[verdict.mutant.parent, verdict.outcome] += 1
         self.problems += [verdict] if verdict.problem else []
+        self.named += [verdict] if verdict.named else []
         self.slowest = sorted([*self.slowest, verdict], key=lambda one: -one.seconds)[:5]
         resident, address = _peaks(decoder)
         self.peak_bytes = max(self.peak_bytes, resident)
@@ -134,18 +139,20 @@ def _work(
 
 def judge(decoder: Decoder, mutant: Mutant) -> Verdict:
     """Decode one mutant, and say what is wrong with the answer."""
-    start = time.perf_counter()
+    start, facts = time.perf_counter(), {}
     try:
         decoded = decoder.decode(mutant.data)
+        facts = decoded.facts
         outcome, problem = SCORED, _problem_of_image(decoded)
     except RadiographError as error:
+        facts = error.facts
         outcome, problem = str(error.reason), _problem_of_error(error)
     except Exception as error:  # a bug: counted, reported, and the next one goes on
         outcome, problem = "BUG", repr(error)
     seconds = time.perf_counter() - start
     if seconds > LIMIT_S + GRACE_S:
         problem = problem or f"took {seconds:.1f} s"
-    return Verdict(mutant, outcome, seconds, problem)
+    return Verdict(mutant, outcome, seconds, problem, named=CANARY in str(facts))
 
 
 def _problem_of_image(decoded: Decoded) -> str:
