@@ -51,9 +51,15 @@ def test_identities_are_kept_only_if_that_is_asked_for(asked: dict[str, Any]) ->
     assert asked["identities"]().name == "keep"
 
 
-@pytest.mark.parametrize("option", ["--labels", "--split", "--keep", "--identities"])
+@pytest.mark.parametrize("option", ["--labels", "--split", "--keep"])
 def test_a_value_that_is_none_of_an_option_s_is_a_config_error(asked: dict[str, Any], option: str) -> None:
     assert isinstance(run(option, "else"), ConfigError)
+    assert not asked
+
+
+def test_there_are_two_ways_to_treat_identities(asked: dict[str, Any]) -> None:
+    result = CliRunner().invoke(app, ["ingest", "archive", "--out", "store", "--identities", "else"])
+    assert result.exit_code == 2
     assert not asked
 
 

@@ -165,8 +165,8 @@ class Archive:
         fetch = LocalStore.fetch
 
         def counted(store: LocalStore, key: str) -> Any:
-            if store.root == self.files.root:
-                self.fetched.append(key)
+            if (path := store.root / key).is_relative_to(self.files.root):
+                self.fetched.append(path.name)
             return fetch(store, key)
 
         monkeypatch.setattr(LocalStore, "fetch", counted)
@@ -220,7 +220,7 @@ def test_every_file_is_a_row_or_a_reject_and_laterals_are_never_fetched(archive:
     archive.add("broken", "broken")
     archive.add("lateral", view_position="LATERAL", view_source="metadata")
     archive.rows.append({"image_id": "gone-lateral", "view_position": "LL", "view_source": "metadata"})
-    archive.rows.append({"image_id": "gone"})
+    archive.rows.append({"image_id": "gone", "uri": archive.files.locate("gone")})
     rows, rejects, tally = archive.build()
     assert {row["image_id"]: row["view_position"] for row in rows} == {
         "frontal": "PA",
