@@ -26,7 +26,7 @@ class IngestJob(Settings):
 
 def work(job: IngestJob) -> dict[str, Any]:
     chosen = Identities if job.identities == "keep" else partial(open_key, job.pseudonyms)
-    how = {"settings": job.settings, "identities": chosen, "workers": job.workers}
+    how: dict[str, Any] = {"settings": job.settings, "identities": chosen, "workers": job.workers}
     with connect(job.cluster, quiet=False):
         store = ingest(job.archive, job.gaze, job.out, **how)
     return {"store": job.out, "sha256": store.info.sha256(), **store.info.counts}

@@ -26,7 +26,11 @@ class ScoreJob(Settings):
 
 def work(job: ScoreJob) -> dict[str, Any]:
     connected = partial(connect, job.cluster, quiet=False)
-    how = {"settings": job.settings, "identities": partial(open_key, job.pseudonyms), "retry_failed": job.retry_failed}
+    how: dict[str, Any] = {
+        "settings": job.settings,
+        "identities": partial(open_key, job.pseudonyms),
+        "retry_failed": job.retry_failed,
+    }
     outcome = score_archive(job.request, job.out, job.registry, connected, **how)
     return {"run": outcome.run.store.uri, **outcome.success.model_dump(exclude={"shards"})}
 
