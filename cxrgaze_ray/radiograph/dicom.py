@@ -174,7 +174,8 @@ def _cut_short(file: _File) -> bool:
     last = max(file.dataset.keys(), default=None)
     if last is None:
         return len(file.dataset.file_meta) > 0 or any(mark in file.data for mark in _PIXEL_DATA_MARKS)
-    element = file.dataset.get_item(last)
+    with decoder_errors():
+        element = file.dataset.get_item(last)
     length = getattr(element, "length", _UNDEFINED)
     if length == _UNDEFINED:
         return any(mark in file.data for mark in _PIXEL_DATA_MARKS)

@@ -79,7 +79,7 @@ def _grey(image: Image.Image) -> tuple[NDArray[Any], int]:
 
 
 def _converted(image: Image.Image, mode: str) -> NDArray[np.uint8]:
-    with decoder_errors():  # a palette may be missing or short, which shows only here
+    with quiet(), decoder_errors():  # a palette may be missing or short, which shows only here
         return np.asarray(image.convert(mode))
 
 

@@ -186,12 +186,12 @@ def inside_deflate(data: bytes, draw: Draw) -> bytes:
     packer = zlib.compressobj(6, zlib.DEFLATED, -15)
     packed = packer.compress(draw.of(DICOM)(inside, draw)) + packer.flush(zlib.Z_FULL_FLUSH)
     if draw.chance(0.1):
-        packed += _zeros(2**20) * draw.of((1, 200))
+        packed += zeros(2**20) * draw.of((1, 200))
     return data[:start] + packed + packer.flush()
 
 
 @cache
-def _zeros(count: int) -> bytes:
+def zeros(count: int) -> bytes:
     """Return zeros as a piece of a deflate stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(bytes(count)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -307,7 +307,8 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+def png_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """Return chunks as a file, with their checksums."""
     parts = [
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     ]
@@ -322,7 +323,7 @@ def png_header(data: bytes, draw: Draw) -> bytes:
     fields = list(struct.unpack(">IIBBBBB", chunks[0][1]))
     field = draw.below(7)
     fields[field] = draw.of(LONGS) if field < 2 else draw.of((0, 1, 2, 3, 4, 6, 8, 16, 32, 255))
-    return _png([(chunks[0][0], struct.pack(">IIBBBBB", *fields)), *chunks[1:]])
+    return png_file([(chunks[0][0], struct.pack(">IIBBBBB", *fields)), *chunks[1:]])
 
 
 def png_chunk(data: bytes, draw: Draw) -> bytes:
@@ -344,12 +345,12 @@ def png_chunk(data: bytes, draw: Draw) -> bytes:
     elif body:
         at = draw.below(len(body))
         chunks[place] = (kind, body[:at] + draw.bytes(1 + draw.below(4)) + body[at + 1 :])
-    return _png(chunks)
+    return png_file(chunks)
 
 
 def png_bomb(data: bytes, draw: Draw) -> bytes:
     """Put a chunk that inflates to far more than it is."""
-    inside = b"\x78\xda" + _zeros(2**20) * draw.of((1, 80)) + b"\x03\0\0\0\0\0"
+    inside = b"\x78\xda" + zeros(2**20) * draw.of((1, 80)) + b"\x03\0\0\0\0\0"
     bomb = draw.of(
         (
             (b"zTXt", b"k\0\0" + inside),
@@ -359,7 +360,7 @@ def png_bomb(data: bytes, draw: Draw) -> bytes:
         )
     )
     chunks = _chunks(data)
-    return _png([*chunks[:1], bomb, *chunks[1:]])
+    return png_file([*chunks[:1], bomb, *chunks[1:]])
 
 
 PNG: tuple[Mutation, ...] = (png_header, png_header, png_chunk, png_chunk, png_chunk, png_bomb)

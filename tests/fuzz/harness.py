@@ -29,6 +29,7 @@ GRACE_S = 15.0
 """On top of it, to end a process and start another on a machine that is busy."""
 
 SCORED = "decoded"
+TAKEN_DOWN = (Reason.DECODER_CRASH, Reason.DECODE_TIMEOUT)
 _FACTS = pa.schema(list(FACT_FIELDS))
 
 
@@ -79,7 +80,7 @@ class Tally:
         self.problems += [verdict] if verdict.problem else []
         self.named += [verdict] if verdict.named else []
         self.slowest = sorted([*self.slowest, verdict], key=lambda one: -one.seconds)[:5]
-        resident, address = _peaks(decoder)
+        resident, address = peaks(decoder)
         self.peak_bytes = max(self.peak_bytes, resident)
         self.address_bytes = max(self.address_bytes, address)
 
@@ -131,7 +132,7 @@ def _work(
                 return
             verdict = judge(decoder, mutant)
             with lock:
-                if keep is not None and (verdict.problem or verdict.outcome.startswith("decode")):
+                if keep is not None and (verdict.problem or verdict.outcome in TAKEN_DOWN):
                     _keep(verdict, keep)
                 tally.add(replace(verdict, mutant=replace(mutant, data=b"")), decoder)
                 on_verdict(tally)
@@ -190,7 +191,7 @@ def _keep(verdict: Verdict, folder: Path) -> None:
     (folder / name).write_bytes(verdict.mutant.data)
 
 
-def _peaks(decoder: Decoder) -> tuple[int, int]:
+def peaks(decoder: Decoder) -> tuple[int, int]:
     """Return the most memory and the most address space that the decoder's process has had, in bytes."""
     child = decoder._child
     try:

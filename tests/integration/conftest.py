@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -26,17 +27,24 @@ set_ray_environment()
 HEIGHT = (220, 300)
 """Phantoms this small are drawn and decoded in a moment."""
 
+BREAKING = str(Path(__file__).parent / "breaking")
+"""Folder for PYTHONPATH that makes decoding processes break on planted files."""
+
 LARGE = 300
 """Files of the archive that spans three shards."""
 
 
 @pytest.fixture(scope="session")
 def cluster(s3_server: S3Server) -> Iterator[Cluster]:
-    """Start Ray once; its workers know the S3 server, and who joins it by address inherits its token."""
+    """Start Ray once; its workers know the S3 server, and who joins it by address inherits its token.
+
+    Its decoding processes break on planted files: see `tests.integration.breaking.sitecustomize`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(s3_server).items():
             patch.setenv(name, value)
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))
         with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
             yield cluster
 
@@ -47,7 +55,9 @@ def application(cluster: Cluster, published: str) -> Iterator[ServeFile]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    file = ServeFile().with_arguments(port=port, registry=published, engine="float32", follow_every_s=1, max_body_mib=8)
+    file = ServeFile().with_arguments(
+        port=port, registry=published, engine="float32", follow_every_s=1, max_body_mib=8, decode_timeout_s=8
+    )
     start_http(file)
     wait_ready(file)
     yield file
