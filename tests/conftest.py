@@ -41,13 +41,20 @@ def clear_clients() -> None:
     storage._session.cache_clear()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the pseudonym key of the tests apart from the user's; the whole session has one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Hide the user's own endpoint, credentials, settings and cluster."""
     for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
         monkeypatch.delenv(name)
     nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))  # the pseudonym key
     monkeypatch.setenv("AWS_CONFIG_FILE", nothing)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", nothing)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -8,8 +8,10 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import cxrgaze_ray
 from cxrgaze_ray.decoding.protocol import ProtocolError, receive, send
 from cxrgaze_ray.errors import EnvironmentFault
 
@@ -65,7 +67,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | _ONE_THREAD,
+                env=os.environ | _ONE_THREAD | {"PYTHONPATH": _module_path()},
             )
         except OSError as error:
             raise _not_started(type(error).__name__) from None
@@ -150,6 +152,12 @@ class _Watchdog:
             if not self._stopped:
                 self._fired = True
                 self._process.kill()
+
+
+def _module_path() -> str:
+    """Return where the process finds this package, installed or not: it does not look into the working folder."""
+    ours = str(Path(cxrgaze_ray.__file__).parents[1])
+    return os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _not_started(how: str) -> EnvironmentFault:

@@ -69,7 +69,7 @@ class Decoder:
         reading: Reading | None = None,
         timeout_s: float = 60.0,
         memory_bytes: int = MEMORY_BYTES,
-        command: Sequence[str] = (sys.executable, "-m", "cxrgaze_ray.decoding.worker"),
+        command: Sequence[str] = (sys.executable, "-P", "-m", "cxrgaze_ray.decoding.worker"),
     ) -> None:
         self._reading = reading or Reading()
         self._options = {"profile": profile, "alarm_s": timeout_s + 1}

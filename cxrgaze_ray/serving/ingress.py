@@ -99,6 +99,8 @@ class Ingress:
         if self._decoder is None or self._serving is None or self._serving.profile != info.profile:
             reading = Reading(frontal_only=self._settings.view == "frontal")
             timeout = self._settings.decode_timeout_s
+            if self._decoder is not None:
+                await asyncio.to_thread(self._decoder.close)
             self._decoder = Decoder(info.profile, reading=reading, timeout_s=timeout)
         self._serving = Serving(pin, engine, info.profile)
 
@@ -138,6 +140,8 @@ class Ingress:
             decoded = await asyncio.to_thread(decoder.decode, body)
         except RadiographError as error:
             return refuse(status_code(error), error.message, error.reason)
+        except EnvironmentFault:
+            return refuse(503, "No decoding process starts just now; try again.", "decoder_unavailable")
         try:
             result: Predictions = await self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine)
         except (RayActorError, RayServeException):

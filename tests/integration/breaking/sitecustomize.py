@@ -32,5 +32,5 @@ def break_decoding() -> None:
     dicom.decode_pixels = decode_pixels
 
 
-if sys.orig_argv[1:3] == ["-m", "cxrgaze_ray.decoding.worker"]:
+if "cxrgaze_ray.decoding.worker" in sys.orig_argv:
     break_decoding()
