@@ -44,7 +44,7 @@ def count(name: str, **labels: str) -> float:
     return sum(value for (found, having), value in scrape().items() if found == name and wanted <= set(having))
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, what
