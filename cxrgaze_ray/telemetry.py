@@ -7,6 +7,8 @@ as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does not
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -22,6 +24,9 @@ class Metric:
     labels: tuple[str, ...] = ()
     boundaries: tuple[float, ...] = ()
 
+
+_AGAIN_S = 0.5
+"""How often gauges are set again, in seconds: more often than the metrics are exported."""
 
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -63,9 +68,37 @@ def record(metric: Metric, value: float = 1.0, **labels: str) -> None:
     if metric.kind == "counter":
         instrument.inc(value, tags=labels)
     elif metric.kind == "gauge":
-        instrument.set(value, tags=labels)
+        _holder().hold(instrument, value, labels)
     else:
         instrument.observe(value, tags=labels)
+
+
+class _Holder:
+    """Sets every gauge again and again: Ray exports a value once, and a scrape would miss it afterwards."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[Any, float, dict[str, str]]] = {}
+        threading.Thread(target=self._repeat, name="cxrgaze-gauges", daemon=True).start()
+
+    def hold(self, instrument: Any, value: float, labels: dict[str, str]) -> None:
+        with self._lock:
+            self._values[id(instrument), tuple(sorted(labels.items()))] = (instrument, value, labels)
+            instrument.set(value, tags=labels)
+
+    def _repeat(self) -> None:
+        while True:
+            time.sleep(_AGAIN_S)
+            ray = sys.modules.get("ray")
+            with self._lock:
+                for instrument, value, labels in self._values.values():
+                    if ray is not None and ray.is_initialized():
+                        instrument.set(value, tags=labels)
+
+
+@cache
+def _holder() -> _Holder:
+    return _Holder()
 
 
 @cache
