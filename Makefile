@@ -32,8 +32,7 @@ demo: $(STAMP)
 	@$(BIN)/cxrgaze demo --dir demo-out
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto tests/unit tests/fuzz
-	$(BIN)/python -m pytest -m "not long" tests/integration tests/e2e
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadgroup
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --durations=5

@@ -14,6 +14,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
@@ -85,6 +86,15 @@ def _rle(picture: Picture) -> bytes:
     return dicom_bytes(dataset, RLELossless)
 
 
+def _htj2k(picture: Picture) -> bytes:
+    import imagecodecs  # slow to load, and of use here only
+
+    dataset = dcmread(io.BytesIO(_dicom(picture, ExplicitVRLittleEndian)))
+    dataset.PixelData = encapsulate([bytes(imagecodecs.htj2k_encode(dataset.pixel_array, reversible=True))])
+    dataset["PixelData"].VR = "OB"
+    return dicom_bytes(dataset, HTJ2KLossless)
+
+
 def _dicom_jpeg(picture: Picture) -> bytes:
     dataset = dcmread(io.BytesIO(_dicom(picture, ExplicitVRLittleEndian, bits=8)))
     dataset.PixelData = encapsulate([_jpeg(1 - picture)])
@@ -110,6 +120,7 @@ _ENCODERS: dict[str, Callable[[Picture], bytes]] = {
     "DICOM deflated": lambda picture: _dicom(picture, DeflatedExplicitVRLittleEndian),
     "DICOM RLE": _rle,
     "DICOM JPEG baseline": _dicom_jpeg,
+    "DICOM HTJ2K": _htj2k,
     "DICOM JPEG 2000": lambda picture: _dicom(picture, JPEG2000Lossless),
     "JPEG": _jpeg,
     "PNG 8 bit": lambda picture: _png(picture, 255),

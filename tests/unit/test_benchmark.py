@@ -37,14 +37,14 @@ def test_the_script_does_what_the_profile_does(small: None) -> None:
 
 
 def test_every_format_is_raced(small: None) -> None:
-    taken = [one for one in phantom_samples() if "JPEG" in one.name or "RLE" in one.name]
+    taken = [one for one in phantom_samples() if "PNG" not in one.name]
     rows = list(bench_decode(taken, rounds=1))
     assert [row.name for row in rows] == [one.name for one in taken]
     for row in rows:
         assert set(row.timings) == {OURS, REDUCED, BARE, SCRIPT}
         assert row.rate(OURS) > 0
         assert row.reduced_difference < 0.02
-        halved = "JPEG" in row.name and "700" not in row.name
+        halved = ("JPEG" in row.name or "HTJ2K" in row.name) and "700" not in row.name
         assert row.reduced_as == ("1/2" if halved else "full"), row.name
 
 
