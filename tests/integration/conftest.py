@@ -107,6 +107,7 @@ def registry(published: str, tmp_path: Path) -> str:
     return str(copy)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the tests are dealt out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep this folder's tests together where tests run side by side: they share what is dear to start."""
     for item in items:

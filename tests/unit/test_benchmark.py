@@ -44,7 +44,7 @@ def test_every_format_is_raced(small: None) -> None:
         assert set(row.timings) == {OURS, REDUCED, BARE, SCRIPT}
         assert row.rate(OURS) > 0
         assert row.reduced_difference < 0.02
-        halved = ("JPEG" in row.name or "HTJ2K" in row.name) and "700" not in row.name
+        halved = "JPEG" in row.name and "700" not in row.name
         assert row.reduced_as == ("1/2" if halved else "full"), row.name
 
 
