@@ -32,7 +32,8 @@ demo: $(STAMP)
 	@$(BIN)/cxrgaze demo --dir demo-out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not long" -n 2 tests/unit tests/fuzz
+	$(BIN)/python -m pytest -m "not long" tests/integration tests/e2e
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --durations=5

@@ -31,11 +31,3 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=580, check=False)
     assert done.returncode == 0, done.stderr
     return Demo(folder, done.stdout, done.stderr)
-
-
-@pytest.hookimpl(tryfirst=True)  # before the tests are dealt out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep this folder's tests together where tests run side by side: they share what is dear to start."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("demo"))

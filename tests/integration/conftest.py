@@ -105,11 +105,3 @@ def registry(published: str, tmp_path: Path) -> str:
     copy = tmp_path / "registry"
     shutil.copytree(published, copy)
     return str(copy)
-
-
-@pytest.hookimpl(tryfirst=True)  # before the tests are dealt out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep this folder's tests together where tests run side by side: they share what is dear to start."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))

@@ -15,7 +15,6 @@ from urllib.request import urlopen
 import httpx
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 import ray
 from PIL import Image
 from pydicom import Dataset
@@ -23,8 +22,11 @@ from pydicom.uid import MPEG2MPML
 
 from cxrgaze_ray.cluster import Cluster
 from cxrgaze_ray.identities import open_key
+from cxrgaze_ray.runs import Request, ScoreOptions
+from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.serving import ServeFile
 from tests.dicom_files import dicom_bytes, dicom_dataset, gradient
+from tests.integration.conftest import same_cluster
 
 NAME, PATIENT, BORN, ACCESSION = "QUENTIN-CANARY", "MRN-774411", "19470613", "ACC-901255"
 STUDY, PRIVATE, FOLDER, FILE, COMMENT = "1.2.826.0.31415926", "PRIV-CANARY", "WARD-CANARY", "FILE-CANARY", "SAID-CANARY"
@@ -162,15 +164,11 @@ def test_the_search_would_find_a_canary(tmp_path: Path) -> None:
     assert any(NAME in text for _, text in texts(tmp_path))
 
 
-@pytest.mark.parametrize("identities", ["keep"])
-def test_keeping_identities_is_a_choice(identities: str, cluster: Cluster, published: str, tmp_path: Path) -> None:
+def test_keeping_identities_is_a_choice(application: ServeFile, published: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
     (archive / "one.dcm").write_bytes(dicom_bytes(dataset()))
-    out = tmp_path / "out"
-    command(
-        "score", str(archive), "--out", str(out), "--registry", published, "--identities", identities,
-        "--address", cluster.address, "--engine", "float32",
-    )  # fmt: skip
-    (run,) = out.iterdir()
-    assert pq.read_table(run / "summary.parquet")["subject_id"].to_pylist() == [PATIENT]
+    options = ScoreOptions(identities="keep")
+    request = Request(archive=str(archive), model="cxrgaze@champion", engine="float32", options=options)
+    outcome = score_archive(request, str(tmp_path / "out"), published, same_cluster, settings=ScoreSettings(decoders=1))
+    assert outcome.run.summary()["subject_id"].to_pylist() == [PATIENT]
