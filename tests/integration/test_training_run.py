@@ -42,6 +42,7 @@ def store(
     return ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", out, settings=split, workers=1)
 
 
+@pytest.mark.long  # the demo of tests/e2e trains and publishes too
 def test_training_publishes_a_bundle_that_carries_its_story(store: ShardStore, tmp_path: Path) -> None:
     registry = Registry(LocalStore(str(tmp_path)))
     lines: list[str] = []
