@@ -23,7 +23,7 @@ from pydicom.uid import (
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.manifest import fetch_listed, list_archive
 from cxrgaze_ray.phantoms.anatomy import draw
-from cxrgaze_ray.phantoms.files import Identity, Recipe, dicom_bytes, dicom_dataset, stored_values
+from cxrgaze_ray.phantoms.files import PLAIN, Identity, dicom_bytes, dicom_dataset, stored_values
 
 ROWS, COLUMNS = 3056, 2544
 """Size of most images of MIMIC-CXR."""
@@ -31,16 +31,7 @@ ROWS, COLUMNS = 3056, 2544
 SMALL = 1024
 """Rows and columns of NIH ChestX-ray14."""
 
-_RECIPE = Recipe(
-    format="dicom",
-    photometric="MONOCHROME1",
-    bits=12,
-    transfer_syntax=str(ExplicitVRLittleEndian),
-    view="PA",
-    vendor=("Ostia Medical", "CR-7"),
-    rescale=False,
-    padding=False,
-)
+_RECIPE = replace(PLAIN, photometric="MONOCHROME1")
 _NOBODY = Identity("image", "10000001", "50000001", "O", 50)
 
 Picture = NDArray[np.float32]

@@ -11,9 +11,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import MPEG2MPML, ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import MPEG2MPML, JPEG2000Lossless
 
-from cxrgaze_ray.phantoms.files import Identity, Recipe, dicom_bytes, dicom_dataset, jpeg_bytes, stored_values
+from cxrgaze_ray.phantoms.files import PLAIN, Identity, Recipe, dicom_bytes, dicom_dataset, jpeg_bytes, stored_values
 from cxrgaze_ray.schemas import Reason
 
 Picture = NDArray[np.float32]
@@ -31,24 +31,14 @@ class Fault:
     make: Callable[[Picture, Identity, Generator], bytes | None]
 
 
-_RECIPE = Recipe(
-    format="dicom",
-    photometric="MONOCHROME2",
-    bits=12,
-    transfer_syntax=str(ExplicitVRLittleEndian),
-    view="PA",
-    vendor=("Ostia Medical", "CR-7"),
-    rescale=False,
-    padding=False,
-)
-_WAVELET = replace(_RECIPE, transfer_syntax=str(JPEG2000Lossless))
+_WAVELET = replace(PLAIN, transfer_syntax=str(JPEG2000Lossless))
 
 
-def _dataset(image: Picture, identity: Identity, recipe: Recipe = _RECIPE) -> Dataset:
+def _dataset(image: Picture, identity: Identity, recipe: Recipe = PLAIN) -> Dataset:
     return dicom_dataset(stored_values(image, recipe), recipe, identity)
 
 
-def _dicom(image: Picture, identity: Identity, recipe: Recipe = _RECIPE) -> bytes:
+def _dicom(image: Picture, identity: Identity, recipe: Recipe = PLAIN) -> bytes:
     return dicom_bytes(_dataset(image, identity, recipe), recipe.transfer_syntax)
 
 
@@ -88,14 +78,14 @@ def _colour(image: Picture, _identity: Identity, _rng: Generator) -> bytes:
 
 
 def _lateral(image: Picture, identity: Identity, _rng: Generator) -> bytes:
-    return _dicom(image, identity, replace(_RECIPE, view="LATERAL"))
+    return _dicom(image, identity, replace(PLAIN, view="LATERAL"))
 
 
 def _two_frames(image: Picture, identity: Identity, _rng: Generator) -> bytes:
     dataset = _dataset(image, identity)
     dataset.NumberOfFrames = 2
     dataset.PixelData *= 2
-    return dicom_bytes(dataset, _RECIPE.transfer_syntax)
+    return dicom_bytes(dataset, PLAIN.transfer_syntax)
 
 
 def _constant(image: Picture, identity: Identity, _rng: Generator) -> bytes:
@@ -105,7 +95,7 @@ def _constant(image: Picture, identity: Identity, _rng: Generator) -> bytes:
 def _no_pixels(image: Picture, identity: Identity, _rng: Generator) -> bytes:
     dataset = _dataset(image, identity)
     del dataset.PixelData
-    return dicom_bytes(dataset, _RECIPE.transfer_syntax)
+    return dicom_bytes(dataset, PLAIN.transfer_syntax)
 
 
 def _video(image: Picture, identity: Identity, _rng: Generator) -> bytes:
@@ -115,7 +105,7 @@ def _video(image: Picture, identity: Identity, _rng: Generator) -> bytes:
 def _hand(image: Picture, identity: Identity, _rng: Generator) -> bytes:
     dataset = _dataset(image, identity)
     dataset.BodyPartExamined = "HAND"
-    return dicom_bytes(dataset, _RECIPE.transfer_syntax)
+    return dicom_bytes(dataset, PLAIN.transfer_syntax)
 
 
 def _absent(_image: Picture, _identity: Identity, _rng: Generator) -> None:

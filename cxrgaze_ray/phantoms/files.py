@@ -48,6 +48,19 @@ class Recipe:
     padding: bool
 
 
+PLAIN = Recipe(
+    format="dicom",
+    photometric="MONOCHROME2",
+    bits=12,
+    transfer_syntax=str(ExplicitVRLittleEndian),
+    view="PA",
+    vendor=("Ostia Medical", "CR-7"),
+    rescale=False,
+    padding=False,
+)
+"""A chest radiograph without anything special about it."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Whose image it is."""
