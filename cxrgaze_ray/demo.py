@@ -21,7 +21,8 @@ from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.report import run_report
 from cxrgaze_ray.runs import Request
 from cxrgaze_ray.schemas import RESEARCH_ONLY
-from cxrgaze_ray.scoring.driver import Outcome, Progress, score_archive
+from cxrgaze_ray.scoring.driver import Outcome, score_archive
+from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.training.settings import TrainSettings

@@ -27,6 +27,7 @@ from cxrgaze_ray.errors import EXIT_STRICT, Interrupted
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import Request
     from cxrgaze_ray.scoring.driver import Outcome
+    from cxrgaze_ray.scoring.gather import Progress
 
 
 def score(
@@ -73,7 +74,7 @@ def score(
 
 def _run(request: Request, out: str, registry: str, address: str | None, *, quiet: bool, **flags: Any) -> Outcome:
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.scoring.driver import Progress, score_archive
+    from cxrgaze_ray.scoring.driver import score_archive
 
     with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt() as stop:
 

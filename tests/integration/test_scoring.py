@@ -26,7 +26,8 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import Lease, Request, Run, ScoreOptions, find_runs
-from cxrgaze_ray.scoring.driver import Outcome, Progress, ScoreSettings, score_archive
+from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
+from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.integration.conftest import LARGE, same_cluster
 

@@ -486,7 +486,6 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     }  # fmt: skip
     success = SimpleNamespace(**values, model_dump=lambda: dict(values))
     outcome = Scored(SimpleNamespace(store=SimpleNamespace(uri="/out/run")), success, failed=1)
-    module.Progress = object  # type: ignore[attr-defined]
     module.score_archive = lambda *_, **__: outcome  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module

@@ -1,0 +1,137 @@
+"""Gather result rows by shard, as the pipeline yields them, and commit each shard once it is whole."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.errors import Interrupted
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.runs import Lease, Run
+from cxrgaze_ray.schemas import Status
+from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
+
+
+@dataclass
+class Progress:
+    """Where a run stands; given to the progress callback after every chunk."""
+
+    total: int
+    committed_before: int = 0
+    committed: int = 0
+    received: int = 0
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        """Rows committed before and received since."""
+        return self.committed_before + self.received
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate since the first chunk was asked for."""
+        return self.received / self.seconds if self.seconds else 0.0
+
+
+class Gatherer:
+    """Gathers result rows by shard; commits a shard when it has all of them."""
+
+    def __init__(
+        self,
+        run: Run,
+        identities: Identities,
+        lease: Lease,
+        stop: threading.Event,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._run, self._identities, self._lease = run, identities, lease
+        self._stop, self._on_progress = stop, on_progress
+        self._open: dict[int, list[pa.Table]] = {}
+        self._carried: dict[int, pa.Table] = {}
+        self._retry: dict[int, int] = {}
+        self._commits: list[Future[int]] = []
+        self._progress = Progress(run.spec.rows)
+        self._images = 0
+        self._started = 0.0
+
+    def work(self, application: str, pools: Pools, *, retry_failed: bool) -> None:
+        """Score and commit all that is wanted."""
+        pending = self._run.pending_shards()
+        wanted = {shard: list(range(self._run.shard_rows(shard))) for shard in pending}
+        if retry_failed:
+            wanted |= self._failed_rows()
+            if wanted:
+                self._run.reopen()
+        self._progress.committed_before = self._run.spec.rows - sum(len(rows) for rows in wanted.values())
+        self._progress.committed = self._progress.committed_before
+        self._on_progress(self._progress)
+        if not wanted:
+            return
+        self._started = time.monotonic()
+        blocks = result_blocks(self._run, wanted, application, pools, self._identities)
+        try:
+            with ThreadPoolExecutor(2, thread_name_prefix="commit") as commits:
+                self._gather(blocks, commits)
+                for commit in self._commits:
+                    commit.result()
+        finally:
+            blocks.close()  # type: ignore[attr-defined]
+            self._lease.note(seconds=time.monotonic() - self._started, images=float(self._images))
+        if len(self._commits) < len(wanted):
+            raise Interrupted(f"Stopped: {self._progress.committed} of {self._run.spec.rows} rows are committed.")
+
+    def _failed_rows(self) -> dict[int, list[int]]:
+        """Find failed rows, and keep the others of their shards to be written again beside them."""
+        wanted = {}
+        for shard, key, rows in self._run.committed():
+            failed = pc.equal(rows["status"], str(Status.FAILED))
+            if pc.any(failed).as_py():
+                wanted[shard] = rows.filter(failed)["position"].to_pylist()
+                self._carried[shard] = rows.filter(pc.invert(failed))
+                self._retry[shard] = int(key.partition(".r")[2].partition(".")[0] or 0) + 1
+        return wanted
+
+    def _gather(self, blocks: Iterator[pa.Table], commits: ThreadPoolExecutor) -> None:
+        for block in blocks:
+            for shard in set(block["shard"].to_pylist()):
+                if self._stop.is_set() and shard not in self._open:
+                    continue  # after a stop only shards that were begun are still completed
+                self._add(shard, block.filter(pc.equal(block["shard"], shard)), commits)
+            self._raise_failed_commits()
+            self._progress.seconds = time.monotonic() - self._started
+            self._on_progress(self._progress)
+            if self._stop.is_set() and not self._open:
+                return
+
+    def _add(self, shard: int, rows: pa.Table, commits: ThreadPoolExecutor) -> None:
+        parts = self._open.setdefault(shard, [self._carried.pop(shard)] if shard in self._carried else [])
+        parts.append(rows)
+        self._progress.received += rows.num_rows
+        self._images += rows.num_rows
+        if sum(part.num_rows for part in parts) == self._run.shard_rows(shard):
+            table = pa.concat_tables(self._open.pop(shard))
+            self._commits.append(commits.submit(self._commit, shard, table))
+
+    def _raise_failed_commits(self) -> None:
+        for commit in self._commits:
+            if commit.done():
+                commit.result()
+
+    def _commit(self, shard: int, rows: pa.Table) -> int:
+        self._lease.check()
+        if self._run.commit(shard, rows, self._retry.get(shard, 0)):
+            telemetry.record(telemetry.SHARD_COMMITS, job="score")
+            for status, reason in zip(rows["status"].to_pylist(), rows["reason_code"].to_pylist(), strict=True):
+                telemetry.record(telemetry.IMAGES, job="score", status=status, reason=reason or "none")
+                self._progress.counts[status] += 1
+        self._progress.committed += rows.num_rows
+        return shard
