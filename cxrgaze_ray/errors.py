@@ -13,6 +13,7 @@
     │   ├── StoreUnavailable      endpoint unreachable, timeout, 5xx, disk full
     │   ├── StoreDenied           credentials missing, wrong, expired or not allowed
     │   └── ServingUnavailable    the Serve application is not there, or lost its replicas for good
+    ├── NothingNew                exit 0: every input has its row in another run already
     ├── Interrupted               exit 130: the user asked to stop; what was committed stands
     └── RadiographError           one input cannot be used: becomes a row, never ends a job
 
@@ -95,6 +96,12 @@ class StoreDenied(EnvironmentFault):
 
 class ServingUnavailable(EnvironmentFault):
     """The Serve application is not there, or lost its replicas for good."""
+
+
+class NothingNew(CxrgazeError):
+    """Every input has its row in another run already: there is nothing to do."""
+
+    exit_code = EXIT_DONE
 
 
 class Interrupted(CxrgazeError):

@@ -25,7 +25,8 @@ def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoRet
         store, key = open_parent(parser.parse_args().config)
         result = work(settings.from_yaml(store.read_text(key)))
     except CxrgazeError as error:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
+        kind = "error" if error.exit_code else "outcome"
+        print(json.dumps({kind: type(error).__name__, "message": str(error)}), flush=True)
         sys.exit(error.exit_code)
     print(json.dumps(result, default=str), flush=True)
     sys.exit(0)

@@ -111,6 +111,7 @@ def verify(run: RunUri, as_json: Json = False) -> None:
         show({"run": run, "sound": not problems, "problems": [vars(one) for one in problems]}, as_json=True)
     elif problems:
         print_table(["file", "what is wrong"], [[one.file, one.what] for one in problems])
+        say("To mend it: remove SUCCESS.json and the files that are wrong, and run its score command again.")
     else:
         say(f"The run is complete: {opened.spec.rows} files, each with one row, in {opened.spec.shards} shards.")
     if problems:

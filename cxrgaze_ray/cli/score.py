@@ -22,7 +22,7 @@ from cxrgaze_ray.cli.options import (
     RegistryUri,
     identities_of,
 )
-from cxrgaze_ray.errors import EXIT_STRICT, Interrupted
+from cxrgaze_ray.errors import EXIT_STRICT, Interrupted, NothingNew
 
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import Request
@@ -43,6 +43,10 @@ def score(
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
+    not_in: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Leave out what a finished run, or one under this parent, has a row for."),
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Score failed rows again.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row failed.")] = False,
@@ -53,17 +57,22 @@ def score(
     """Score an archive: one row for every file, whatever happens. The same command continues a stopped run.
 
     Example: cxrgaze score s3://hospital/cxr --out s3://results/cxr --model cxrgaze@champion
+    Every night: cxrgaze score s3://hospital/cxr --out s3://results/cxr --not-in s3://results/cxr
     """
     from cxrgaze_ray.runs import Request, ScoreOptions
 
     options = ScoreOptions.build(view=view, limit=limit, decode=decode, identities=identities)
-    request = Request.build(archive=archive, model=model, engine=engine, options=options)
+    request = Request.build(archive=archive, model=model, engine=engine, options=options, not_in=tuple(not_in or ()))
     if dry_run:
-        _estimate(request, registry, as_json)
+        _estimate(request, out, registry, as_json)
         return
     chosen = identities_of(identities, pseudonymise)
     flags = {"new": new, "retry_failed": retry_failed, "identities": chosen}
-    outcome = _run(request, out, registry, address, quiet=as_json, **flags)
+    try:
+        outcome = _run(request, out, registry, address, quiet=as_json, **flags)
+    except NothingNew as nothing:
+        show({"run": None, "rows": 0}, as_json=as_json, lines=[nothing.message])
+        return
     success = outcome.success
     result = {"run": outcome.run.store.uri, "already_complete": outcome.already_complete, **success.model_dump()}
     del result["shards"]
@@ -98,10 +107,10 @@ def _run(request: Request, out: str, registry: str, address: str | None, *, quie
             raise Interrupted(error.message, f"Go on with: {again}") from error
 
 
-def _estimate(request: Request, registry: str, as_json: bool) -> None:
+def _estimate(request: Request, out: str, registry: str, as_json: bool) -> None:
     from cxrgaze_ray.scoring.estimate import estimate
 
-    found = estimate(request, registry)
+    found = estimate(request, out, registry)
     lines = [
         f"{found.images} files, {human_bytes(found.bytes_in)} to read, about {human_bytes(found.bytes_out)} to write.",
         f"About {human_seconds(found.seconds)} on this machine with engine {found.engine}, from {found.sampled} files: "

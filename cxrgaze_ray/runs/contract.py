@@ -42,6 +42,9 @@ class Request(Settings):
     engine: Literal["auto", "float32", "fast"]
     options: ScoreOptions = ScoreOptions()
 
+    not_in: tuple[str, ...] = ()
+    """Runs, or parents of runs: inputs that a finished one of them has a row for are left out of the plan."""
+
 
 class ModelPin(Settings):
     """The exact weights of a run: the same until it ends, wherever the alias moves."""
@@ -66,6 +69,9 @@ class RunSpec(Settings):
     manifest_sha256: str
     plan_sha256: str
     rows: int
+    left_out: int = 0
+    """Inputs of the archive that the runs of `not_in` have rows for."""
+
     shards: int
     shard_rows: int = SHARD_ROWS
     chunk_rows: int = CHUNK_ROWS

@@ -18,10 +18,12 @@ from pydantic import ValidationError
 from cxrgaze_ray import schemas
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import RunConflict, StoreNotFound
+from cxrgaze_ray.runs.ahead import read_ahead
 from cxrgaze_ray.runs.contract import RunSpec
 from cxrgaze_ray.storage import Store, open_store
 
-_SHARD = re.compile(r"results/shard-(\d{5,})(?:\.r(\d+))?\.parquet")
+SHARD_FILE = re.compile(r"results/shard-(\d{5,})(?:\.r(\d+))?\.parquet")
+"""Key of a shard's file: the shard, and which time its failed rows were scored again."""
 
 
 class CommittedShard(Settings):
@@ -56,7 +58,9 @@ class Run:
     @classmethod
     def create(cls, store: Store, spec: RunSpec, plan: pa.Table) -> Run:
         """Write the plan, then commit it with run.json; a run that is already there wins."""
-        store.put_if_absent("plan.parquet", table_bytes(plan))
+        data = table_bytes(plan)
+        if not store.put_if_absent("plan.parquet", data) and not store.exists("run.json"):
+            store.put("plan.parquet", data)  # left by a driver that died before it committed the plan
         store.put_if_absent("run.json", spec.model_dump_json(indent=2).encode())
         return cls.open(store)
 
@@ -88,8 +92,10 @@ class Run:
         """Map every committed shard to its highest file's key."""
         live: dict[int, tuple[int, str]] = {}
         for info in self.store.list("results/"):
-            if match := _SHARD.fullmatch(info.key):
+            if match := SHARD_FILE.fullmatch(info.key):
                 shard, retry = int(match[1]), int(match[2] or 0)
+                if shard >= self.spec.shards:
+                    continue  # not of this plan: `verify_run` names it
                 live[shard] = max(live.get(shard, (-1, "")), (retry, info.key))
         return {shard: key for shard, (_, key) in sorted(live.items())}
 
@@ -125,8 +131,9 @@ class Run:
 
     def committed(self) -> Iterator[tuple[int, str, pa.Table]]:
         """Yield every live shard with its key and rows, after one listing."""
-        for shard, key in self.live_shards().items():
-            yield shard, key, self._read(key)
+        live = self.live_shards()
+        for (shard, key), rows in zip(live.items(), read_ahead(self._read, live.values()), strict=True):
+            yield shard, key, rows
 
     def _read(self, key: str) -> pa.Table:
         return pq.read_table(io.BytesIO(self.store.get(key)), schema=schemas.RESULT)
@@ -153,14 +160,18 @@ class Run:
         self.store.delete("SUCCESS.json")
 
     def finish(self, seconds: float, images: float, finished_at: str) -> Success:
-        """Audit the run, write the summaries, and SUCCESS.json last.
+        """Audit the run from the bytes that stand there, write the summaries, and SUCCESS.json last.
 
         Raises
         ------
         ValueError
             If the rows are not exactly the plan's, each once: a bug, and nothing is written.
         """
-        summary = self.summary()
+        shards, tables = [], [schemas.SUMMARY.empty_table()]
+        for shard, table in read_ahead(self._account, self.live_shards().values()):
+            shards.append(shard)
+            tables.append(table)
+        summary = pa.concat_tables(tables)
         _audit(self.plan(), summary)
         self.store.put("summary.parquet", table_bytes(summary))
         self.store.put("studies.parquet", table_bytes(summarise_studies(summary)))
@@ -172,16 +183,17 @@ class Run:
             predictions=count(summary["prediction"]),
             seconds=round(seconds, 3),
             images_per_second=round(images / seconds, 3) if seconds else 0.0,
-            shards=[self._committed(key) for key in self.live_shards().values()],
+            shards=shards,
             finished_at=finished_at,
         )
         self.store.put("SUCCESS.json", success.model_dump_json(indent=2).encode())
         return success
 
-    def _committed(self, key: str) -> CommittedShard:
+    def _account(self, key: str) -> tuple[CommittedShard, pa.Table]:
+        """Return a shard's name, rows and hash, and its rows without maps."""
         data = self.store.get(key)
-        rows = pq.read_metadata(io.BytesIO(data)).num_rows
-        return CommittedShard(name=key, rows=rows, sha256=hashlib.sha256(data).hexdigest())
+        table = pq.read_table(io.BytesIO(data), columns=schemas.SUMMARY.names, use_threads=False)
+        return CommittedShard(name=key, rows=table.num_rows, sha256=hashlib.sha256(data).hexdigest()), table
 
 
 def _audit(plan: pa.Table, summary: pa.Table) -> None:

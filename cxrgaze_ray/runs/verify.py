@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 
 from cxrgaze_ray import schemas
 from cxrgaze_ray.errors import StoreNotFound
-from cxrgaze_ray.runs.run import Run, Success, count, summarise_studies
+from cxrgaze_ray.runs.ahead import read_ahead
+from cxrgaze_ray.runs.run import SHARD_FILE, Run, Success, count, summarise_studies
 from cxrgaze_ray.schemas import CLASSES, Status, status_of
 
 
@@ -58,9 +60,12 @@ def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done,
     if plan is None:
         return problems
     rows, live = [], run.live_shards()
-    for shard in range(run.spec.shards):
-        key = live.get(shard, f"results/shard-{shard:05d}.parquet")
-        found, table = _shard(run, key, plan.filter(pc.equal(plan["shard"], shard)), success)
+    problems += _strays(run)
+    shards = range(run.spec.shards)
+    keys = [live.get(shard, f"results/shard-{shard:05d}.parquet") for shard in shards]
+    for shard, key, data in zip(shards, keys, read_ahead(partial(_read, run), keys), strict=True):
+        planned = plan.slice(shard * run.spec.shard_rows, run.shard_rows(shard))
+        found, table = _shard(key, data, planned, success)
         problems += found
         rows += [] if table is None else [table]
         on_progress(shard + 1, run.spec.shards)
@@ -79,13 +84,29 @@ def _plan(run: Run) -> tuple[pa.Table | None, list[Problem]]:
     return plan, []
 
 
-def _shard(run: Run, key: str, planned: pa.Table, success: Success | None) -> tuple[list[Problem], pa.Table | None]:
-    """Check one shard; return its rows without maps, if it can be read."""
+def _strays(run: Run) -> Iterator[Problem]:
+    """Name files among the results that no shard of the plan has."""
+    for info in run.store.list("results/"):
+        match = SHARD_FILE.fullmatch(info.key)
+        if match is None or int(match[1]) >= run.spec.shards:
+            yield Problem(info.key, "The run has no such shard.")
+
+
+def _read(run: Run, key: str) -> bytes | None:
     try:
-        data = run.store.get(key)
-        table = pq.read_table(io.BytesIO(data), schema=schemas.RESULT)
+        return run.store.get(key)
     except StoreNotFound:
+        return None
+
+
+def _shard(
+    key: str, data: bytes | None, planned: pa.Table, success: Success | None
+) -> tuple[list[Problem], pa.Table | None]:
+    """Check one shard; return its rows without maps, if it can be read."""
+    if data is None:
         return [Problem(key, "The shard is missing.")], None
+    try:
+        table = pq.read_table(io.BytesIO(data), schema=schemas.RESULT)
     except (pa.ArrowException, OSError):
         return [Problem(key, "The shard can't be read.")], None
     problems = [Problem(key, what) for what in _rows(table, planned)]

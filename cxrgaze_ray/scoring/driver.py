@@ -125,6 +125,8 @@ def _announce(planned: Planned, say: Reporter) -> None:
         say(f"Continuing run {spec.run_id}: {len(planned.run.live_shards())} of {spec.shards} shards are committed.")
     else:
         say(f"Run {spec.run_id}: {spec.rows} files with {spec.model.name} {spec.model.version} on {spec.engine}.")
+    if spec.left_out:
+        say(f"{spec.left_out} files are left out: other runs have rows for them.")
     if not spec.model.trained:
         say("The model is untrained: its answers mean nothing.")
 

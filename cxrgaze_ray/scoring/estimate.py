@@ -14,11 +14,13 @@ from cxrgaze_ray import saliency
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.manifest import fetch_listed, list_archive
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.manifest import fetch_listed
 from cxrgaze_ray.predictor import EngineKind, Predictor, limit_threads, plan_engine
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import Request, make_plan
+from cxrgaze_ray.scoring.planning import list_wanted
 from cxrgaze_ray.storage import open_store
 
 SAMPLE = 6
@@ -49,10 +51,10 @@ class Estimate:
     engine: str
 
 
-def estimate(request: Request, registry: str) -> Estimate:
+def estimate(request: Request, out: str, registry: str) -> Estimate:
     """Try a few files of the archive and extrapolate."""
     pin = pin_model(registry, request.model)
-    plan = make_plan(list_archive(request.archive).table, request.options.limit)
+    plan = make_plan(list_wanted(request, out, Identities).table, request.options.limit)
     engine = plan_engine(_kind(request.engine))
     limit_threads(None)
     predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), engine)

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
+from cxrgaze_ray.errors import NothingNew
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
+from cxrgaze_ray.scoring.unseen import LEFT_OUT, only_unseen, seen_runs
 from cxrgaze_ray.storage import open_store
 
 
@@ -33,6 +35,11 @@ def find_planned(
 
     An unfinished run of the same request is continued with its stored plan and pinned weights, although the
     archive or the alias may have moved. A finished one stands only for the same files and the same weights.
+
+    Raises
+    ------
+    NothingNew
+        If the runs that the request names as `not_in` have rows for all inputs.
     """
     same = [run for run in find_runs(out) if run.spec.request == request]
     unfinished = [run for run in same if run.success() is None]
@@ -40,13 +47,26 @@ def find_planned(
         spec = unfinished[-1].spec
         read_info(open_store(spec.model.uri)).check_profile(spec.profile)
         return Planned(unfinished[-1], continued=True, complete=False)
-    manifest = list_archive(request.archive, identities)
+    manifest = list_wanted(request, out, identities)
     pin = pin_model(registry, request.model)
     for run in same:
         unchanged = (run.spec.manifest_sha256, run.spec.model) == (manifest.sha256(), pin)
         if unchanged and run.success() is not None and not new:
             return Planned(run, continued=False, complete=True)
     return manifest
+
+
+def list_wanted(request: Request, out: str, identities: Callable[[], Identities]) -> Manifest:
+    """List the inputs of a request: all of the archive, or those that no run of `not_in` has a row for."""
+    if not request.not_in:
+        return list_archive(request.archive, identities)
+    runs = seen_runs(request.not_in, out)
+    manifest = list_archive(request.archive, identities)
+    unseen = only_unseen(manifest, runs)
+    if not unseen.table.num_rows:
+        files, seen = manifest.table.num_rows, len(runs)
+        raise NothingNew(f"Nothing is new: each of the {files} files has its row in one of {seen} finished runs.")
+    return unseen
 
 
 def make_planned(request: Request, out: str, registry: str, manifest: Manifest, engine: str, *, new: bool) -> Planned:
@@ -73,6 +93,7 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
         manifest_sha256=manifest.sha256(),
         plan_sha256=hashlib.sha256(table_bytes(plan)).hexdigest(),
         rows=plan.num_rows,
+        left_out=manifest.counts.get(LEFT_OUT, 0),
         shards=plan["shard"][-1].as_py() + 1,
         code_version=__version__,
         created_at=now.isoformat(timespec="microseconds"),

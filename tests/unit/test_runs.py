@@ -171,6 +171,13 @@ def test_the_first_writer_of_a_run_wins(tmp_path: Path) -> None:
     assert late.plan().num_rows == ROWS
 
 
+def test_a_plan_whose_driver_died_before_it_was_committed_is_written_again(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path / "0123456789abcdef"))
+    store.put("plan.parquet", table_bytes(make_plan(manifest(3))))  # of another version of the code, say
+    run = Run.create(store, make_spec(), make_plan(manifest()))
+    assert hashlib.sha256(store.get("plan.parquet")).hexdigest() == run.spec.plan_sha256
+
+
 def test_a_spec_reads_back_as_it_was_written(tmp_path: Path) -> None:
     request = Request(archive="s3://a", model="m@v2", engine="fast", options=ScoreOptions(view="all", limit=5))
     run = make_run(tmp_path, request=request)

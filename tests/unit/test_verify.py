@@ -18,6 +18,7 @@ from tests.unit.test_runs import make_finished, make_run, results
 
 FIRST = "results/shard-00000.parquet"
 RETRIED = "results/shard-00000.r1.parquet"
+BEYOND = "results/shard-00009.parquet"
 
 
 def change_rows(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[Run], None]:
@@ -69,6 +70,8 @@ DAMAGES: dict[str, tuple[Callable[[Run], None], str, str]] = {
     "a probability is edited": (change_rows(lambda rows: with_(rows, 0, p_normal=0.9)), FIRST, "do not sum to 1"),
     "a map is gone": (change_rows(lambda rows: with_(rows, 0, saliency_png=None)), FIRST, "no map"),
     "a newer file was added": (lambda run: run.store.put(RETRIED, run.store.get(FIRST)), RETRIED, "does not name"),
+    "a shard beyond the plan": (lambda run: run.store.put(BEYOND, b"x"), BEYOND, "no such shard"),
+    "a stray file": (lambda run: run.store.put("results/notes.txt", b"x"), "results/notes.txt", "no such shard"),
     "success is deleted": (lambda run: run.store.delete("SUCCESS.json"), "SUCCESS.json", "not finished: 0 shards"),
     "a count is edited": (edit_json(b'"truncated": 26', b'"truncated": 25'), "SUCCESS.json", "by reason_code"),
     "the rows are edited": (edit_json(b'"rows": 133', b'"rows": 132'), "SUCCESS.json", "number of rows"),
