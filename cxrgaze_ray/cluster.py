@@ -177,7 +177,9 @@ def translated() -> Iterator[None]:
 def find_cause(error: BaseException | None) -> CxrgazeError | None:
     """Return the cxrgaze error among the causes of one that crossed Ray."""
     while error is not None:
-        if isinstance(error, CxrgazeError):
+        inner = getattr(error, "cause", None)
+        # what Ray raises is of our class too, with a worker's traceback for its text: the cause is what was raised
+        if isinstance(error, CxrgazeError) and not isinstance(inner, CxrgazeError):
             return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+        error = inner or error.__cause__ or error.__context__
     return None

@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport, make_archive
 from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import Request
+from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
 from cxrgaze_ray.storage import LocalStore, open_store
-from tests.conftest import S3Server, s3_environment
+from tests.conftest import S3Server, clear_clients, s3_environment
+from tests.fault_proxy import FaultProxy
 
 set_ray_environment()
 
@@ -35,13 +39,30 @@ LARGE = 300
 
 
 @pytest.fixture(scope="session")
-def cluster(s3_server: S3Server) -> Iterator[Cluster]:
+def weather(s3_server: S3Server) -> Iterator[FaultProxy]:
+    """Stand between the cluster and the S3 server: fair, until a test plants faults."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def storm(weather: FaultProxy, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FaultProxy, str]]:
+    """Give the proxy that the cluster and this process go through, and a fresh prefix behind it; it heals after."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", weather.endpoint)
+    clear_clients()
+    weather.clear()
+    yield weather, s3
+    weather.clear()
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server: S3Server, weather: FaultProxy) -> Iterator[Cluster]:
     """Start Ray once; its workers know the S3 server, and who joins it by address inherits its token.
 
     Its decoding processes break on planted files: see `tests.integration.breaking.sitecustomize`.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_environment(s3_server).items():
+        for name, value in s3_environment(replace(s3_server, endpoint=weather.endpoint)).items():
             patch.setenv(name, value)
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))
@@ -105,3 +126,13 @@ def registry(published: str, tmp_path: Path) -> str:
     copy = tmp_path / "registry"
     shutil.copytree(published, copy)
     return str(copy)
+
+
+@pytest.fixture(scope="session")
+def whole(
+    application: ServeFile, large_archive: str, published: str, tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    """Score the large archive undisturbed."""
+    request = Request(archive=large_archive, model="cxrgaze@champion", engine="float32")
+    out = str(tmp_path_factory.mktemp("whole"))
+    return score_archive(request, out, published, same_cluster, settings=ScoreSettings(decoders=2))

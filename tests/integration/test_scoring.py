@@ -6,61 +6,29 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.cluster import Cluster
-from cxrgaze_ray.errors import Interrupted, RunConflict
+from cxrgaze_ray.errors import Interrupted, NothingNew, RunConflict
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Lease, Request, Run, ScoreOptions, find_runs
-from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
-from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.runs import Lease, Run, find_runs, verify_run
+from cxrgaze_ray.scoring.driver import Outcome
 from cxrgaze_ray.storage import LocalStore, open_store
+from tests.fault_proxy import Fault, FaultProxy
 from tests.integration.conftest import LARGE, same_cluster
+from tests.integration.scored import request, rows, score, start_driver, stop_when, wait_for
 
 pytestmark = pytest.mark.usefixtures("application")
-
-
-def request(archive: str, **options: Any) -> Request:
-    return Request(archive=archive, model="cxrgaze@champion", engine="float32", options=ScoreOptions(**options))
-
-
-def score(asked: str | Request, out: str, registry: str, **options: Any) -> Outcome:
-    wanted = asked if isinstance(asked, Request) else request(asked)
-    connect = options.pop("connect", same_cluster)
-    return score_archive(wanted, out, registry, connect, settings=ScoreSettings(decoders=2), **options)
-
-
-def rows(run: Run) -> pa.Table:
-    """Return all rows, but for the time they were made at."""
-    return pa.concat_tables(run.read_shard(shard).drop_columns(["scored_at"]) for shard in range(run.spec.shards))
-
-
-def stop_when(done: int, stop: threading.Event) -> Callable[[Progress], None]:
-    def watch(progress: Progress) -> None:
-        if progress.done >= done:
-            stop.set()
-
-    return watch
-
-
-@pytest.fixture(scope="module")
-def whole(cluster: Cluster, large_archive: str, published: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Score the large archive undisturbed."""
-    return score(large_archive, str(tmp_path_factory.mktemp("whole")), published)
 
 
 def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path) -> None:
@@ -81,7 +49,7 @@ def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport],
     assert outcome.run.summary().num_rows == table.num_rows
 
 
-def test_a_complete_run_is_left_alone_and_new_starts_afresh(
+def test_a_complete_run_is_left_alone_the_rest_is_new_and_new_starts_afresh(
     phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path
 ) -> None:
     asked = request(phantoms[0], limit=20)
@@ -89,10 +57,16 @@ def test_a_complete_run_is_left_alone_and_new_starts_afresh(
     again = score(asked, str(tmp_path), registry)
     assert again.already_complete
     assert again.run.spec == first.run.spec
+    again_asked = asked.model_copy(update={"not_in": (str(tmp_path),), "options": request("").options})
+    rest = score(again_asked, str(tmp_path), registry)
+    assert rest.run.spec.left_out == 20
+    assert not set(rest.run.plan()["uri"].to_pylist()) & set(first.run.plan()["uri"].to_pylist())
+    with pytest.raises(NothingNew):
+        score(again_asked, str(tmp_path), registry)
     fresh = score(asked, str(tmp_path), registry, new=True)
     assert fresh.run.spec.run_id != first.run.spec.run_id
     assert rows(fresh.run).equals(rows(first.run))
-    assert len(find_runs(str(tmp_path))) == 2
+    assert len(find_runs(str(tmp_path))) == 3
 
 
 def test_a_stopped_run_goes_on_with_the_weights_it_began_with(
@@ -118,11 +92,7 @@ def test_a_stopped_run_goes_on_with_the_weights_it_began_with(
 def test_ctrl_c_drains_and_says_how_to_go_on(
     cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable, "-m", "cxrgaze_ray", "score", large_archive, "--out", str(tmp_path / "out"), "--registry",
-        registry, "--address", cluster.address,
-    ]  # fmt: skip
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    driver = start_driver(large_archive, str(tmp_path / "out"), registry, cluster.address)
     wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path / "out"))), driver)
     driver.send_signal(signal.SIGINT)
     out, err = driver.communicate(timeout=120)
@@ -167,30 +137,31 @@ def test_a_second_driver_is_told(large_archive: str, registry: str, tmp_path: Pa
         score(large_archive, str(tmp_path), registry)
 
 
-def test_a_bucket_gives_the_same_rows_as_a_folder(
-    phantoms: tuple[str, PhantomReport], s3: str, registry: str, tmp_path: Path
+def test_a_bucket_in_bad_weather_gives_the_same_rows_as_a_folder(
+    phantoms: tuple[str, PhantomReport], storm: tuple[FaultProxy, str], registry: str, tmp_path: Path
 ) -> None:
+    weather, s3 = storm
     local = score(phantoms[0], str(tmp_path), registry)
     for folder, prefix in ((phantoms[0], "archive"), (registry, "registry")):
         for info in LocalStore(folder).list():
             open_store(f"{s3}/{prefix}").put(info.key, LocalStore(folder).get(info.key))
+    for kind in ("error_500", "slow_down", "reset", "truncated", "lost_reply"):
+        weather.add(Fault(kind, probability=0.04))
     remote = score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry")
+    assert sum(weather.counts.values()) - weather.counts["forwarded"] > 5
     assert remote.run.store.uri.startswith(f"{s3}/out/")
     assert remote.success.counts == local.success.counts
     names, by_id = ["image_id", "status", "reason_code", "logits", "saliency_png"], [("image_id", "ascending")]
     here, there = (rows(outcome.run).select(names).sort_by(by_id) for outcome in (local, remote))
     assert there.equals(here)
+    assert not verify_run(remote.run)
     assert score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry").already_complete
 
 
 def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
     whole: Outcome, cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable, "-m", "cxrgaze_ray", "score", large_archive, "--out", str(tmp_path), "--registry", registry,
-        "--engine", "float32", "--address", cluster.address,
-    ]  # fmt: skip
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    driver = start_driver(large_archive, str(tmp_path), registry, cluster.address)
     try:
         wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path))), driver)
         time.sleep(random.uniform(0, 0.3))  # any moment will do
@@ -203,11 +174,3 @@ def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
     assert done.continued
     assert rows(done.run).equals(rows(whole.run))
     assert done.success.rows == LARGE
-
-
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert process.poll() is None, "the command ended before it was disturbed"
-        assert time.monotonic() < end, "nothing was committed"
-        time.sleep(0.1)
