@@ -13,26 +13,92 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
 from cxrgaze_ray import storage
+from tests.fault_proxy import FaultProxy
 
 pytest.register_assert_rewrite("tests.store_contract")
 
 _PREFIXES = ("AWS_", "CXRGAZE_", "RAY_ADDRESS")
 _START_S = 60.0
+_S3_PARTS = ("s3", "master", "volume", "filer", "admin")
 
 
-@dataclass(frozen=True)
 class S3Server:
-    """Where the server answers, and whom it lets in. It has one bucket, ``test``."""
+    """A SeaweedFS on a folder, with one bucket, ``test``; stopped and started again it has the same ports and data.
 
-    endpoint: str
-    access_key: str
-    secret_key: str
+    Attributes
+    ----------
+    endpoint, access_key, secret_key
+        Where the server answers, and whom it lets in.
+    """
+
+    access_key = "test-access-key"
+    secret_key = "test-secret-key"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = _free_ports(2 * len(_S3_PARTS))
+        self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until the bucket is there."""
+        log = self._folder / "log.txt"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self._folder,
+                env=self._environment(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            _wait(self._process, self.endpoint, log)
+        except RuntimeError:
+            self.stop()
+            raise
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End its processes by a signal; nothing happens if it is not running."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, number)
+            process.wait(60)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._folder),
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def _command(self) -> list[str]:
+        folder, ports, grpc = self._folder, self._ports, self._ports[len(_S3_PARTS) :]
+        return [
+            str(Path(sys.executable).parent / "weed"), "mini",
+            f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=test", "-admin.ui=false", "-webdav=false",
+            "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-admin.dataDir={folder}/admin",
+            f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
+            *[f"-{name}.port={port}" for name, port in zip(_S3_PARTS, ports, strict=False)],
+            *[f"-{name}.port.grpc={port}" for name, port in zip(_S3_PARTS, grpc, strict=True)],
+        ]  # fmt: skip
 
 
 def clear_clients() -> None:
@@ -65,36 +131,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Start SeaweedFS for the session."""
-    folder = tmp_path_factory.mktemp("seaweedfs")
-    names = ("s3", "master", "volume", "filer", "admin")
-    ports = _free_ports(2 * len(names))
-    server = S3Server(f"http://127.0.0.1:{ports[0]}", "test-access-key", "test-secret-key")
-    command = [
-        str(Path(sys.executable).parent / "weed"), "mini",
-        f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=test", "-admin.ui=false", "-webdav=false",
-        "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-admin.dataDir={folder}/admin",
-        f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
-        *[f"-{name}.port={port}" for name, port in zip(names, ports, strict=False)],
-        *[f"-{name}.port.grpc={port}" for name, port in zip(names, ports[len(names) :], strict=True)],
-    ]  # fmt: skip
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-    }
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        _wait(process, server.endpoint, log)
+    """Start the session's server; a test that stops one makes its own `S3Server`."""
+    with S3Server(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -122,10 +161,10 @@ def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
     raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def s3_environment(server: S3Server) -> dict[str, str]:
-    """Return what a process needs to use the server."""
+def s3_environment(server: S3Server, endpoint: str | None = None) -> dict[str, str]:
+    """Return what a process needs to use the server, straight or through a proxy's endpoint."""
     return {
-        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ENDPOINT_URL": endpoint or server.endpoint,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": server.access_key,
         "AWS_SECRET_ACCESS_KEY": server.secret_key,
@@ -139,3 +178,13 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, value)
     clear_clients()
     return f"s3://test/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def fault_proxy(s3_server: S3Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """Stand between this test and the S3 server; faults are added to it. Use it before `s3` is contacted."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        clear_clients()
+        yield proxy
+    clear_clients()
