@@ -65,5 +65,5 @@ def without_places(subject: str) -> Iterator[None]:
 def _why(fault: EnvironmentFault) -> str:
     """Name the cause by its code, which says nothing of the file: of S3, of the system, or the exception's name."""
     cause = fault.__cause__
-    code = getattr(cause, "response", {}).get("Error", {}).get("Code")
+    code = (getattr(cause, "response", None) or {}).get("Error", {}).get("Code")
     return str(code or getattr(cause, "strerror", None) or type(cause or fault).__name__)

@@ -7,7 +7,6 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +61,7 @@ def cluster(s3_server: S3Server, weather: FaultProxy) -> Iterator[Cluster]:
     Its decoding processes break on planted files: see `tests.integration.breaking.sitecustomize`.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in s3_environment(replace(s3_server, endpoint=weather.endpoint)).items():
+        for name, value in s3_environment(s3_server, weather.endpoint).items():
             patch.setenv(name, value)
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from cxrgaze_ray.runs import Run, find_runs, verify_run
 from cxrgaze_ray.scoring.driver import Outcome
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.storage import LocalStore, open_store
+from tests.conftest import S3Server
 from tests.fault_proxy import Fault, FaultProxy
 from tests.integration.scored import request, rows, score, start_driver
 
@@ -205,19 +205,42 @@ def test_past_its_budget_an_outage_ends_the_job_with_one_line(
 
 
 @pytest.mark.long
-def test_a_store_that_is_gone_for_half_a_minute_is_waited_for(
-    whole: Outcome, large_archive: str, storm: tuple[FaultProxy, str], registry: str
+def test_a_store_that_is_stopped_for_half_a_minute_is_waited_for(
+    large_archive: str, storm: tuple[FaultProxy, str], s3_server: S3Server, registry: str
+) -> None:
+    _, s3 = storm
+    upload(large_archive, f"{s3}/archive")
+    expected = score(f"{s3}/archive", f"{s3}/undisturbed", registry)
+    back: list[threading.Timer] = []
+
+    def stop() -> None:
+        s3_server.stop()
+        back.append(threading.Timer(30, s3_server.start))
+        back[0].start()
+
+    try:
+        done = score(f"{s3}/archive", f"{s3}/out", registry, on_progress=once(stop, 32))
+    finally:
+        back[0].join()
+    assert_same(done.run, expected)
+    assert not done.continued
+
+
+@pytest.mark.long
+def test_a_slow_and_silent_store_is_waited_for(
+    large_archive: str, storm: tuple[FaultProxy, str], registry: str
 ) -> None:
     weather, s3 = storm
     upload(large_archive, f"{s3}/archive")
     expected = score(f"{s3}/archive", f"{s3}/undisturbed", registry)
-    gone: list[float] = []
-
-    def leave() -> None:
-        fault = weather.add(Fault("reset"))
-        gone.append(time.monotonic())
-        threading.Timer(30, lambda: setattr(fault, "times", 0)).start()
-
-    done = score(f"{s3}/archive", f"{s3}/out", registry, on_progress=once(leave, 32))
-    assert time.monotonic() - gone[0] > 30
+    for fault in (
+        Fault("timeout", probability=0.01, seconds=3),
+        Fault("unavailable", probability=0.05),
+        Fault("too_many", probability=0.05),
+        Fault("short_xml", probability=0.02),
+        Fault("reset", probability=0.1),
+    ):
+        weather.add(fault)
+    done = score(f"{s3}/archive", f"{s3}/out", registry)
+    assert weather.counts["reset"]
     assert_same(done.run, expected)
