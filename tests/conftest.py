@@ -19,7 +19,7 @@ from typing import Self
 
 import pytest
 
-from cxrgaze_ray import storage
+from cxrgaze_ray.storage.s3_client import forget_clients
 from tests.fault_proxy import FaultProxy
 
 pytest.register_assert_rewrite("tests.store_contract")
@@ -103,8 +103,7 @@ class S3Server:
 
 def clear_clients() -> None:
     """Forget the S3 clients that hold the environment of another test."""
-    storage._client.cache_clear()
-    storage._session.cache_clear()
+    forget_clients()
 
 
 @pytest.fixture(scope="session", autouse=True)

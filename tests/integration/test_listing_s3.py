@@ -10,7 +10,8 @@ import pytest
 from cxrgaze_ray.errors import EnvironmentFault, RadiographError, StoreDenied
 from cxrgaze_ray.manifest import fetch_listed, list_archive, lists
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.storage import Store, _client, open_store
+from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.storage.s3_client import client
 from tests.conftest import clear_clients
 
 DICOM = bytes(128) + b"DICM"
@@ -38,8 +39,8 @@ def test_objects_without_extension_are_known_by_their_bytes(store: Store) -> Non
 
 def test_keys_that_are_no_paths_are_rows(store: Store) -> None:
     store.put("x.dcm", DICOM)
-    client, bucket, prefix = _client(), "test", store.uri.removeprefix("s3://test/")
-    client.put_object(Bucket=bucket, Key=f"{prefix}/a b+c%20d&é.dcm", Body=DICOM)
+    s3, bucket, prefix = client(), "test", store.uri.removeprefix("s3://test/")
+    s3.put_object(Bucket=bucket, Key=f"{prefix}/a b+c%20d&é.dcm", Body=DICOM)
     rows = list_archive(store.uri).table.to_pylist()
     assert len(rows) == 2
     assert [fetch_listed(row) for row in rows] == [DICOM, DICOM]

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxrgaze_ray.errors import StoreDenied, StoreNotFound, StoreUnavailable
-from cxrgaze_ray.storage import S3Store, Store, _client, open_parent, open_store
+from cxrgaze_ray.storage import S3Store, Store, open_parent, open_store
+from cxrgaze_ray.storage.s3_client import client
 from tests.conftest import clear_clients
 from tests.store_contract import CHECKS, Check
 
@@ -103,7 +104,7 @@ def test_listing_goes_on_after_a_page(store: Store) -> None:
 
 def test_folder_markers_are_no_objects(store: Store) -> None:
     assert isinstance(store, S3Store)
-    _client().put_object(Bucket=store.bucket, Key=f"{store.prefix}/folder/", Body=b"")
+    client().put_object(Bucket=store.bucket, Key=f"{store.prefix}/folder/", Body=b"")
     store.put("folder/a", b"-")
     assert [info.key for info in store.list()] == ["folder/a"]
 

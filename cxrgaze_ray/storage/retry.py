@@ -1,0 +1,63 @@
+"""The one place where requests are tried again, and the one budget for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+from tenacity.stop import stop_base
+
+from cxrgaze_ray.errors import StoreUnavailable
+
+SHORTEST_WAIT_S = 0.05
+LONGEST_WAIT_S = 5.0
+"""So that work goes on soon after an outage, however long that was."""
+_FIRST_WAIT_S = 0.2
+
+T = TypeVar("T")
+
+
+class Transient(StoreUnavailable):
+    """A failure that may pass by itself."""
+
+
+def retry(operation: Callable[[], T], budget_s: float) -> T:
+    """Call until no `Transient` failure comes, with growing random waits of at most `LONGEST_WAIT_S`.
+
+    Parameters
+    ----------
+    operation
+        Has the same effect done twice.
+    budget_s
+        Seconds from the first failure within which another attempt may begin; 0 for a single one.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the budget is spent; the message is the last failure's, with the seconds.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(Transient),
+        wait=wait_random_exponential(_FIRST_WAIT_S, LONGEST_WAIT_S, min=SHORTEST_WAIT_S),
+        stop=_Budget(budget_s),
+        reraise=True,
+    )
+    try:
+        return retrying(operation)
+    except Transient as error:
+        spent = f", and was tried again for {budget_s:g} s" if budget_s else ""
+        raise StoreUnavailable(f"{error.message.rstrip('.')}{spent}.", error.hint) from error.__cause__
+
+
+class _Budget(stop_base):
+    """Ends the attempts of one operation; the time of the first failure counts, not that of the first attempt."""
+
+    def __init__(self, budget_s: float) -> None:
+        self._budget_s = budget_s
+        self._first: float | None = None
+
+    def __call__(self, state: RetryCallState) -> bool:
+        now = state.outcome_timestamp or 0.0
+        self._first = now if self._first is None else self._first
+        return now + state.upcoming_sleep - self._first > self._budget_s

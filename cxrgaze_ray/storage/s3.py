@@ -1,0 +1,203 @@
+"""A prefix of a bucket as a store."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import pyarrow.fs as pafs
+
+from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
+from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store, checked
+from cxrgaze_ray.storage.retry import Transient, retry
+from cxrgaze_ray.storage.s3_client import arrow_filesystem, client
+from cxrgaze_ray.storage.s3_errors import code, s3_errors
+from cxrgaze_ray.storage.s3_settings import s3_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+
+_PART_BYTES = 8 * STREAM_BYTES
+"""What `S3Store.stream` asks for at a time, and asks again when it breaks off."""
+_PRESENT = {"PreconditionFailed", "412"}
+_BEYOND_END = {"InvalidRange", "416"}
+_UNKNOWN = {"NotImplemented", "501"}
+
+T = TypeVar("T")
+
+
+class _Part(NamedTuple):
+    """Some bytes of an object, whose size and etag they tell."""
+
+    data: bytes
+    size_bytes: int
+    etag: str
+
+
+class S3Store(Store):
+    """A prefix of a bucket. Endpoint, region and credentials come from the standard AWS variables and profile.
+
+    What fails transiently (no connection, timeout, 429, 5xx, throttling, half a reply) is tried again until
+    `S3Settings.retry_s` after the first failure, a listing or a stream after its last progress; then comes
+    StoreUnavailable. Refused credentials (StoreDenied) and absent objects are told at once.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not self.bucket:
+            raise UserError(f"{uri} names no bucket.", "Write s3://bucket/prefix.")
+        self.prefix = prefix.strip("/")
+        self._patient = True
+        s3_settings()  # a wrong option is told before the work begins
+        super().__init__(f"s3://{self.bucket}/{self.prefix}")
+
+    def child(self, key: str) -> Store:
+        child = type(self)(self.locate(key))
+        child._patient = self._patient
+        return child
+
+    def once(self) -> Store:
+        hasty = copy.copy(self)
+        hasty._patient = False
+        return hasty
+
+    def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
+        def read(s3: S3Client) -> _Part:
+            reply = s3.get_object(**self._object(key))
+            return _whole(reply, reply["Body"].read(), reply["ContentLength"])
+
+        part = self._ask(self.locate(key), read)
+        return part.data, ObjectInfo(key, part.size_bytes, part.etag)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        part = self._part(key, 0, _PART_BYTES)
+        etag, done = part.etag, 0
+        while part.data:
+            for start in range(0, len(part.data), STREAM_BYTES):
+                yield part.data[start : start + STREAM_BYTES]
+            done += len(part.data)
+            if done >= part.size_bytes:
+                return
+            part = self._part(key, done, _PART_BYTES, etag)
+
+    def head(self, key: str, size: int) -> bytes:
+        return self._part(key, 0, size).data
+
+    def put(self, key: str, data: bytes) -> None:
+        self._ask(self.locate(key), lambda s3: s3.put_object(**self._object(key), Body=data))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        def write(s3: S3Client) -> bool:
+            try:
+                s3.put_object(**self._object(key), Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if code(error) in _PRESENT:
+                    return False
+                if code(error) in _UNKNOWN:
+                    raise StoreUnavailable(
+                        f"The store of {self.uri} refuses conditional puts ({code(error)}).",
+                        "Use one that has them: nothing is committed safely without.",
+                    ) from error
+                raise
+            return True
+
+        return self._ask(self.locate(key), write)
+
+    def delete(self, key: str) -> None:
+        self._ask(self.locate(key), lambda s3: s3.delete_object(**self._object(key)))
+
+    def info(self, key: str) -> ObjectInfo | None:
+        try:
+            reply = self._ask(self.locate(key), lambda s3: s3.head_object(**self._object(key)))
+        except StoreNotFound:
+            return None
+        return ObjectInfo(key, reply["ContentLength"], reply["ETag"].strip('"'))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for page in self._pages(Prefix=self._root() + checked(prefix)):
+            for item in page.get("Contents", []):
+                if not item["Key"].endswith("/"):
+                    yield ObjectInfo(item["Key"].removeprefix(self._root()), item["Size"], item["ETag"].strip('"'))
+
+    def folders(self) -> tuple[str, ...]:
+        pages = self._pages(Prefix=self._root(), Delimiter="/")
+        found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+        return tuple(sorted(prefix.removeprefix(self._root()).rstrip("/") for prefix in found))
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        return arrow_filesystem(), f"{self.bucket}/{self.prefix}".rstrip("/")
+
+    def _root(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def _object(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self.bucket, "Key": self._root() + checked(key), **_payer()}
+
+    def _ask(self, uri: str, request: Callable[[S3Client], T]) -> T:
+        """Make a request within the budget, its reply's body included."""
+
+        def attempt() -> T:
+            with s3_errors(uri):
+                return request(client(self._patient))
+
+        return retry(attempt, s3_settings().retry_s if self._patient else 0.0)
+
+    def _part(self, key: str, start: int, size: int, etag: str | None = None) -> _Part:
+        """Read up to `size` bytes from `start` on; with an etag, of that version only."""
+        from botocore.exceptions import ClientError
+
+        wanted: dict[str, Any] = {"Range": f"bytes={start}-{start + size - 1}"}
+        if etag is not None:
+            wanted["IfMatch"] = f'"{etag}"'
+
+        def read(s3: S3Client) -> _Part:
+            try:
+                reply = s3.get_object(**self._object(key), **wanted)
+            except ClientError as error:
+                if code(error) in _BEYOND_END and start == 0:  # an empty object has no first byte
+                    return _Part(b"", 0, "")
+                if code(error) in _PRESENT | _BEYOND_END:
+                    raise self._changed(key) from error
+                raise
+            # a server that knows no ranges sends it all
+            data = reply["Body"].read(size)
+            if etag not in {None, reply["ETag"].strip('"')} or (start and "ContentRange" not in reply):
+                raise self._changed(key)
+            return _whole(reply, data, min(size, reply["ContentLength"]))
+
+        return self._ask(self.locate(key), read)
+
+    def _changed(self, key: str) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.locate(key)} changed while it was read.", "Run the same command again.")
+
+    def _pages(self, **wanted: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+        """Yield a listing's pages; one that breaks off is asked for again."""
+
+        def read(s3: S3Client) -> ListObjectsV2OutputTypeDef:
+            page = s3.list_objects_v2(Bucket=self.bucket, **wanted, **_payer())
+            if "IsTruncated" not in page:
+                raise Transient(f"S3 gave half a listing of {self.uri}.", "Run the same command again.")
+            return page
+
+        while True:
+            page = self._ask(self.uri, read)
+            yield page
+            if not page["IsTruncated"]:
+                return
+            wanted["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _payer() -> dict[str, Any]:
+    return {"RequestPayer": "requester"} if s3_settings().requester_pays else {}
+
+
+def _whole(reply: Any, data: bytes, length: int) -> _Part:
+    """Return what was read with its object's size, unless some of it is missing."""
+    if len(data) != length:
+        raise Transient("S3 gave half an object.", "Run the same command again.")
+    size = str(reply.get("ContentRange", "")).rpartition("/")[2] or reply["ContentLength"]
+    return _Part(data, int(size), reply["ETag"].strip('"'))

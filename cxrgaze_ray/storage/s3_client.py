@@ -1,0 +1,103 @@
+"""Clients of S3, built once a process from the AWS configuration and our options."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs as pafs
+
+from cxrgaze_ray.storage.s3_errors import s3_errors
+from cxrgaze_ray.storage.s3_settings import s3_settings
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from mypy_boto3_s3 import S3Client
+
+_CONNECT_S = 5.0
+_READ_S = 20.0
+_SHORT_S = 4.0
+"""For who asks again soon anyway: see `Store.once`."""
+_ARROW_LONGEST_WAIT_S = 20.0
+
+
+@cache
+def session() -> Session:
+    """Return the AWS session, of the profile in force."""
+    import boto3  # 0.2 s that local work and --help do not pay
+
+    return boto3.Session()
+
+
+@cache
+def client(patient: bool = True) -> S3Client:
+    """Return the client, which makes one attempt a request: `retry` makes the others."""
+    from botocore.config import Config
+
+    settings = s3_settings()
+    retries: Any = {"mode": "standard", "total_max_attempts": 1}
+    style: Any = None if settings.addressing == "auto" else {"addressing_style": settings.addressing}
+    config = Config(
+        retries=retries,
+        s3=style,
+        connect_timeout=_CONNECT_S if patient else _SHORT_S,
+        read_timeout=_READ_S if patient else _SHORT_S,
+        max_pool_connections=32,
+    )
+    return session().client("s3", config=config, verify=ca_bundle())
+
+
+def forget_clients() -> None:
+    """Read environment and profile again at the next request."""
+    for cached in (client, session, s3_settings):
+        cached.cache_clear()
+
+
+def ca_bundle() -> str | None:
+    """Return the PEM file of the authorities to trust, or None for the usual ones."""
+    own = s3_settings().ca_bundle
+    if own is not None:
+        return str(own)
+    configured = session()._session.get_config_variable("ca_bundle")
+    return str(configured or "") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+
+
+def addressing() -> str:
+    """Return the addressing style in force: ours, else the profile's, else auto."""
+    s3: Any = client().meta.config.s3  # type: ignore[attr-defined]
+    return str((s3 or {}).get("addressing_style") or "auto")
+
+
+def arrow_filesystem() -> pafs.FileSystem:
+    """Build Arrow's S3 filesystem from the same configuration as boto3, which reads more variables.
+
+    Its own retries wait up to 20 s, about as long as our budget in all. It can't accept the costs of a requester-pays
+    bucket: archives, which may lie in one, are read through boto3, and results belong in a bucket of one's own.
+    """
+    with s3_errors("s3://"):
+        endpoint, credentials = client().meta.endpoint_url, session().get_credentials()
+    scheme, _, host = endpoint.partition("://")
+    style, bundle = addressing(), ca_bundle()
+    options: dict[str, Any] = {"region": session().region_name or "us-east-1"}
+    if "amazonaws.com" not in host or style == "path":  # Arrow puts the bucket in the host only without an override
+        options |= {"endpoint_override": host, "scheme": scheme}
+    if style == "virtual":
+        options["force_virtual_addressing"] = True
+    if bundle is not None:
+        options["tls_ca_file_path"] = bundle
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        options |= {"access_key": frozen.access_key, "secret_key": frozen.secret_key}
+        if frozen.token:
+            options["session_token"] = frozen.token
+    options["retry_strategy"] = pafs.AwsStandardS3RetryStrategy(max_attempts=_arrow_attempts(s3_settings().retry_s))
+    return pafs.S3FileSystem(**options)
+
+
+def _arrow_attempts(budget_s: float) -> int:
+    """Return how many attempts fill a budget, where waits double from a tenth of a second to 20 s."""
+    attempts, wait_s, sum_s = 1, 0.1, 0.0
+    while sum_s < budget_s:
+        attempts, sum_s, wait_s = attempts + 1, sum_s + wait_s, min(2 * wait_s, _ARROW_LONGEST_WAIT_S)
+    return attempts

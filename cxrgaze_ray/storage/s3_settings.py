@@ -1,0 +1,45 @@
+"""Options of S3 beyond the standard AWS variables and profile, each an environment variable."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Literal, Self
+
+from pydantic import Field, FilePath, ValidationError
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import ConfigError
+
+PREFIX = "CXRGAZE_S3_"
+
+
+class S3Settings(Settings):
+    """How to talk to S3. A field's variable is its name in capitals after ``CXRGAZE_S3_``."""
+
+    retry_s: float = Field(120.0, ge=0, le=86400)
+    """Seconds for which an operation is tried again after its first transient failure."""
+    requester_pays: bool = False
+    """Accept the costs of reading other people's buckets."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Whether the bucket is named in the path or in the host; auto leaves it to the AWS profile and the endpoint."""
+    ca_bundle: FilePath | None = None
+    """PEM file of the authorities to trust; by default that of ``AWS_CA_BUNDLE`` or the profile."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the variables; ConfigError names the one that is wrong or unknown."""
+        names = [name for name in os.environ if name.startswith(PREFIX)]
+        try:
+            return cls.model_validate({name.removeprefix(PREFIX).lower(): os.environ[name] for name in names})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = PREFIX + str(first["loc"][0]).upper()
+            known = ", ".join(PREFIX + field.upper() for field in cls.model_fields)
+            raise ConfigError(f"Environment variable {name}: {first['msg']}.", f"There are {known}.") from error
+
+
+@cache
+def s3_settings() -> S3Settings:
+    """Return the options of this process."""
+    return S3Settings.from_environment()
