@@ -23,6 +23,7 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.predictor import EngineKind
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.schemas import Reason
@@ -44,7 +45,7 @@ class IngressSettings(Settings):
     model: str = "cxrgaze@champion"
     """Model to serve: name@alias, name@v3, or a bundle's URI. An alias is followed when it moves."""
 
-    engine: str = "auto"
+    engine: EngineKind = "auto"
     """float32, fast, or auto: fast where the hardware has reduced precision, else float32."""
 
     view: Literal["frontal", "all"] = "frontal"
@@ -143,7 +144,9 @@ class Ingress:
         except EnvironmentFault:
             return refuse(503, "No decoding process starts just now; try again.", "decoder_unavailable")
         try:
-            result: Predictions = await self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine)
+            result: Predictions = await self._model.predict.remote(
+                decoded.pixels[None], serving.pin, serving.engine, urgent=True
+            )
         except (RayActorError, RayServeException):
             return refuse(503, "The model is not to be had just now; try again.", "model_unavailable")
         png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
