@@ -44,6 +44,7 @@ class AutoscalingOptions(Settings):
     target_ongoing_requests: float = 2.0
     upscale_delay_s: float = 30.0
     downscale_delay_s: float = 600.0
+    look_back_period_s: float = 30.0
 
 
 class ActorOptions(Settings):
@@ -60,6 +61,10 @@ class DeploymentOptions(Settings):
     num_replicas: int | None = None
     max_ongoing_requests: int | None = None
     max_queued_requests: int | None = None
+    max_replicas_per_node: int | None = None
+    health_check_period_s: float | None = None
+    health_check_timeout_s: float | None = None
+    graceful_shutdown_timeout_s: float | None = None
     autoscaling_config: AutoscalingOptions | None = None
     ray_actor_options: ActorOptions | None = None
 
