@@ -183,3 +183,19 @@ def find_cause(error: BaseException | None) -> CxrgazeError | None:
             return error
         error = inner or error.__cause__ or error.__context__
     return None
+
+
+def lost_replica(error: BaseException) -> bool:
+    """Tell whether a call failed because a replica, its node or the way there went away: asking again may help."""
+    from ray import exceptions
+    from ray.serve.exceptions import RayServeException
+
+    lost = (
+        exceptions.RayActorError,
+        exceptions.ObjectLostError,
+        exceptions.NodeDiedError,
+        exceptions.WorkerCrashedError,
+        exceptions.TaskCancelledError,
+        RayServeException,
+    )
+    return isinstance(error, lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,13 +121,15 @@ class Predictor:
         """Put a bundle on an engine, the float32 reference by default."""
         return cls(bundle.network(), bundle.info, engine or plan_engine("float32"))
 
-    def predict(self, images_BHW: NDArray[np.uint16]) -> Predictions:
+    def predict(self, images_BHW: NDArray[np.uint16], between: Callable[[], None] | None = None) -> Predictions:
         """Score ready images.
 
         Parameters
         ----------
         images_BHW
             uint16 (B, 640, 512), of the bundle's profile, 0..65535 standing for [0,1].
+        between
+            Called after each network batch but the last: what may not wait for the whole of them runs there.
 
         Raises
         ------
@@ -135,7 +138,11 @@ class Predictor:
         """
         if images_BHW.dtype != np.uint16 or images_BHW.shape[1:] != (HEIGHT, WIDTH):
             raise ValueError(f"images are {images_BHW.dtype} {images_BHW.shape}, not uint16 (B, {HEIGHT}, {WIDTH})")
-        parts = [self._batch(images_BHW[start : start + self.batch]) for start in range(0, len(images_BHW), self.batch)]
+        parts: list[tuple[Tensor, Tensor]] = []
+        for start in range(0, len(images_BHW), self.batch):
+            if parts and between is not None:
+                between()
+            parts.append(self._batch(images_BHW[start : start + self.batch]))
         if not parts:
             return _predictions(torch.empty(0, len(self.info.classes)), torch.empty(0, HEIGHT, WIDTH), 1.0)
         logits_BK, saliency_BHW = (torch.cat(tensors) for tensors in zip(*parts, strict=True))

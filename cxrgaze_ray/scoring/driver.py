@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cxrgaze_ray.cluster import Cluster, translated
+from cxrgaze_ray.cluster import translated
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.identities import Identities, identities_named, open_key
 from cxrgaze_ray.manifest import Manifest
@@ -27,8 +27,8 @@ class ScoreSettings(Settings):
     decoders: int | None = None
     """Decoding actors; None takes the cluster's CPUs less two, for the model and for reads."""
 
-    scorers: int = 1
-    """Actors that call the model deployment; each keeps two chunks in flight."""
+    scorers: int | None = None
+    """Actors that call the model deployment, each with two chunks in flight; None takes one for every replica."""
 
     model: ModelSettings = ModelSettings()
     """The model deployment, where no application is running yet."""
@@ -101,20 +101,20 @@ def score_archive(
     found = find_planned(request, out, registry, chosen, new=new)
     if isinstance(found, Planned) and found.complete and not retry_failed:
         return _complete(found.run)
-    with connect() as cluster, batch_model(settings.model, gpus=_gpus(cluster)) as model:
+    with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
         planned = found
         if isinstance(planned, Manifest):
-            engine: str = model.plan_engine.remote(request.engine).result()
-            planned = make_planned(request, out, registry, planned, engine, new=new)
+            planned = make_planned(request, out, registry, planned, model.plan_engine(request.engine), new=new)
         if planned.complete and not retry_failed:
             return _complete(planned.run)
         used = identities_named(planned.run.spec.identities, chosen)
         _announce(planned, say)
-        pools = Pools(settings.decoders or max(1, cluster.cpus() - 2), settings.scorers)
+        pools = Pools(settings.decoders or max(1, cluster.cpus() - 2), settings.scorers or model.replicas)
         with Lease(planned.run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives.")) as lease:
             gatherer = Gatherer(planned.run, used, lease, stop, on_progress)
             with translated():
-                gatherer.work(model.deployment_id.app_name, pools, retry_failed=retry_failed)
+                model.warm(planned.run.spec.model, planned.run.spec.engine)
+                gatherer.work(model.application, pools, retry_failed=retry_failed)
         success = _finish(planned.run)
     return Outcome(planned.run, success, planned.continued, already_complete=False)
 
@@ -135,10 +135,6 @@ def _complete(run: Run) -> Outcome:
     success = run.success()
     assert success is not None
     return Outcome(run, success, continued=False, already_complete=True)
-
-
-def _gpus(cluster: Cluster) -> float:
-    return 1.0 if cluster.gpus() else 0.0
 
 
 def _finish(run: Run) -> Success:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,19 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from ray import serve
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import RayServeException
 
 from cxrgaze_ray import saliency
-from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.runs import RunSpec
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, WIDTH, status_of
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
-
-MODEL_TRIES = 5
-"""How often a chunk is sent while replicas come and go, with doubling pauses from one second."""
+from cxrgaze_ray.scoring.model_calls import ModelCalls
 
 
 class ScoreChunk:
@@ -30,7 +22,7 @@ class ScoreChunk:
 
     def __init__(self, spec: RunSpec, application: str) -> None:
         self._spec = spec
-        self._handle = serve.get_deployment_handle("Model", application)
+        self._model = ModelCalls(application, spec.model, spec.engine)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tables = [
@@ -56,7 +48,7 @@ class ScoreChunk:
         return pa.Table.from_pylist(rows, schema=RESULT)
 
     def _answers(self, images_bhw: NDArray[np.uint16]) -> Iterator[dict[str, Any]]:
-        result = self._call(images_bhw)
+        result = self._model.predict(images_bhw)
         for probabilities, logits, density in zip(
             result.probabilities_BK, result.logits_BK, result.saliency_BHW, strict=True
         ):
@@ -68,18 +60,6 @@ class ScoreChunk:
                 "saliency_png": png,
                 "saliency_peak": peak,
             }
-
-    def _call(self, images_bhw: NDArray[np.uint16]) -> Predictions:
-        for attempt in range(MODEL_TRIES):
-            try:
-                result: Predictions = self._handle.predict.remote(
-                    images_bhw, self._spec.model, self._spec.engine
-                ).result()
-            except (RayActorError, RayServeException):
-                time.sleep(2**attempt)
-            else:
-                return result
-        raise ServingUnavailable("The model deployment lost its replicas.", "Run the same command again.")
 
 
 def table_from_ipc(buffer: pa.Buffer) -> pa.Table:

@@ -1,18 +1,13 @@
 """The Serve application: an HTTP ingress that decodes, and a model deployment that sees ready images only."""
 
-from cxrgaze_ray.serving.app import (
-    APPLICATION,
-    ServeFile,
-    ServingSettings,
-    batch_model,
-    build_app,
-    start_http,
-    wait_ready,
-)
-from cxrgaze_ray.serving.model import Model, ModelSettings
+from cxrgaze_ray.serving.app import ServeFile, ServingSettings, build_app, start_http, wait_ready
+from cxrgaze_ray.serving.batch import APPLICATION, BatchModel, ModelSettings, batch_model
+from cxrgaze_ray.serving.model import ComputeSettings, Model
 
 __all__ = [
     "APPLICATION",
+    "BatchModel",
+    "ComputeSettings",
     "Model",
     "ModelSettings",
     "ServeFile",

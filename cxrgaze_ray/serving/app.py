@@ -1,33 +1,31 @@
-"""Put the deployments together, from a strict reading of a Ray Serve config file or for a batch job."""
+"""Put the deployments together, from a strict reading of a Ray Serve config file."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 from urllib.request import urlopen
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError, ServingUnavailable
 from cxrgaze_ray.serving.ingress import TOKEN_VARIABLE, Ingress, IngressSettings
-from cxrgaze_ray.serving.model import Model, ModelSettings
-
-APPLICATION = "cxrgaze"
-BATCH_APPLICATION = "cxrgaze-batch"
-IMPORT_PATH = "cxrgaze_ray.serving:build_app"
+from cxrgaze_ray.serving.model import ComputeSettings, Model, Served
 
 
 class ServingSettings(Settings):
     """Arguments of `build_app`."""
 
     ingress: IngressSettings = IngressSettings()
-    model: ModelSettings = ModelSettings()
+    model: ComputeSettings = ComputeSettings()
+
+    @property
+    def served(self) -> Served:
+        """What replicas load before they are ready."""
+        return Served(self.ingress.registry, self.ingress.model, self.ingress.engine)
 
 
 class HttpOptions(Settings):
@@ -46,6 +44,7 @@ class AutoscalingOptions(Settings):
     target_ongoing_requests: float = 2.0
     upscale_delay_s: float = 30.0
     downscale_delay_s: float = 600.0
+    look_back_period_s: float = 30.0
 
 
 class ActorOptions(Settings):
@@ -62,6 +61,10 @@ class DeploymentOptions(Settings):
     num_replicas: int | None = None
     max_ongoing_requests: int | None = None
     max_queued_requests: int | None = None
+    max_replicas_per_node: int | None = None
+    health_check_period_s: float | None = None
+    health_check_timeout_s: float | None = None
+    graceful_shutdown_timeout_s: float | None = None
     autoscaling_config: AutoscalingOptions | None = None
     ray_actor_options: ActorOptions | None = None
 
@@ -108,7 +111,7 @@ class ServeFile(Settings):
 def build_app(args: ServingSettings | dict[str, Any]) -> serve.Application:
     """Build the application; Ray Serve calls this with the `args` of its config file."""
     settings = args if isinstance(args, ServingSettings) else ServingSettings.build(**args)
-    return Ingress.bind(settings.ingress, Model.bind(settings.model))  # type: ignore[attr-defined, no-any-return]
+    return Ingress.bind(settings.ingress, Model.bind(settings.model, settings.served))  # type: ignore[attr-defined, no-any-return]
 
 
 def start_http(file: ServeFile) -> None:
@@ -130,7 +133,7 @@ def start_http(file: ServeFile) -> None:
     ingress = _configured(Ingress, options.get("Ingress"))
     model = _configured(Model, options.get("Model"))
     serve.start(proxy_location=file.proxy_location, http_options=file.http_options.model_dump())
-    bound = ingress.bind(application.args.ingress, model.bind(application.args.model))
+    bound = ingress.bind(application.args.ingress, model.bind(application.args.model, application.args.served))
     serve.run(bound, name=application.name, route_prefix=application.route_prefix)
 
 
@@ -152,21 +155,6 @@ def wait_ready(file: ServeFile, timeout_s: float = 120.0) -> None:
     raise ServingUnavailable(
         f"{file.ingress.model} from {file.ingress.registry} did not load.", "See that `cxrgaze models show` finds it."
     )
-
-
-@contextmanager
-def batch_model(settings: ModelSettings, cpus: float = 1.0, gpus: float = 0.0) -> Iterator[DeploymentHandle[Any]]:
-    """Give the model deployment's handle: the running application's, else one without HTTP that ends with the job."""
-    if APPLICATION in serve.status().applications:
-        yield serve.get_deployment_handle("Model", APPLICATION)
-        return
-    serve.start(proxy_location="Disabled")
-    actor = {"num_cpus": cpus, "num_gpus": gpus}
-    serve.run(Model.options(ray_actor_options=actor).bind(settings), name=BATCH_APPLICATION, route_prefix=None)  # type: ignore[attr-defined]
-    try:
-        yield serve.get_deployment_handle("Model", BATCH_APPLICATION)
-    finally:
-        serve.delete(BATCH_APPLICATION)
 
 
 def _configured(deployment: Any, options: DeploymentOptions | None) -> Any:

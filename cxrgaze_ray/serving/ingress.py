@@ -8,25 +8,28 @@ import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from ray import serve
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import RayServeException
+from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray import saliency, telemetry
 from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.cluster import find_cause, lost_replica
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.predictor import EngineKind
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse, status_code
+from cxrgaze_ray.serving.decoders import Decoders
+from cxrgaze_ray.serving.replies import RETRY_AFTER_S, Serving, answer, describe, refuse, status_code
 from cxrgaze_ray.storage import open_store
 
 TOKEN_VARIABLE = "CXRGAZE_TOKEN"
@@ -44,7 +47,7 @@ class IngressSettings(Settings):
     model: str = "cxrgaze@champion"
     """Model to serve: name@alias, name@v3, or a bundle's URI. An alias is followed when it moves."""
 
-    engine: str = "auto"
+    engine: EngineKind = "auto"
     """float32, fast, or auto: fast where the hardware has reduced precision, else float32."""
 
     view: Literal["frontal", "all"] = "frontal"
@@ -56,6 +59,12 @@ class IngressSettings(Settings):
     decode_timeout_s: float = 30.0
     """Longest time that decoding one image may take, in seconds."""
 
+    decoders: int = 2
+    """Decoding processes of an ingress replica: so many bodies are decoded at once."""
+
+    model_timeout_s: float = 60.0
+    """Longest time that a request waits for the model, in seconds; then it is answered 503."""
+
     follow_every_s: float = 10.0
     """How often the registry is asked whether the alias moved, in seconds."""
 
@@ -63,10 +72,20 @@ class IngressSettings(Settings):
     """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Turn it on wherever others can reach the port."""
 
 
+def _passes(error: Exception) -> bool:
+    """Whether the same request may be answered later: a replica, the bundle's store or the time ran out."""
+    return isinstance(error, TimeoutError) or lost_replica(error) or isinstance(find_cause(error), CxrgazeError)
+
+
 api = FastAPI(title="cxrgaze", docs_url=None, redoc_url=None, openapi_url=None)
 
 
-@serve.deployment(name="Ingress", max_ongoing_requests=32)
+@serve.deployment(
+    name="Ingress",
+    max_ongoing_requests=32,
+    max_queued_requests=128,
+    backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
+)
 @serve.ingress(api)
 class Ingress:
     """Checks and decodes bodies in a process that may crash, and asks the model deployment."""
@@ -78,7 +97,7 @@ class Ingress:
             raise EnvironmentFault(f"{TOKEN_VARIABLE} is not set.", "Set it to a long random string.")
         self._model = model
         self._serving: Serving | None = None
-        self._decoder: Decoder | None = None
+        self._decoders: Decoders | None = None
         self._following = asyncio.get_event_loop().create_task(self._follow())
 
     async def _follow(self) -> None:
@@ -96,13 +115,16 @@ class Ingress:
         info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
-        if self._decoder is None or self._serving is None or self._serving.profile != info.profile:
-            reading = Reading(frontal_only=self._settings.view == "frontal")
-            timeout = self._settings.decode_timeout_s
-            if self._decoder is not None:
-                await asyncio.to_thread(self._decoder.close)
-            self._decoder = Decoder(info.profile, reading=reading, timeout_s=timeout)
+        before, changed = self._decoders, self._serving is None or self._serving.profile != info.profile
+        if changed:
+            self._decoders = Decoders(self._settings.decoders, self._maker(info.profile))
         self._serving = Serving(pin, engine, info.profile)
+        if changed and before is not None:
+            await before.retire()
+
+    def _maker(self, profile: str) -> Callable[[], Decoder]:
+        reading = Reading(frontal_only=self._settings.view == "frontal")
+        return partial(Decoder, profile, reading=reading, timeout_s=self._settings.decode_timeout_s)
 
     @staticmethod
     @api.middleware("http")
@@ -133,23 +155,30 @@ class Ingress:
         """Score the DICOM, JPEG or PNG in the body."""
         if refused := self._authorise(request) or self._not_ready():
             return refused
-        serving, decoder = self._ready(), self._decoder
-        assert decoder is not None
+        serving, decoders = self._ready(), self._decoders
+        assert decoders is not None
         try:
-            body = await self._read(request)
-            decoded = await asyncio.to_thread(decoder.decode, body)
+            async with decoders.held():
+                decoded = await decoders.decode(await self._read(request))
         except RadiographError as error:
             return refuse(status_code(error), error.message, error.reason)
         except EnvironmentFault:
             return refuse(503, "No decoding process starts just now; try again.", "decoder_unavailable")
         try:
-            result: Predictions = await self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine)
-        except (RayActorError, RayServeException):
+            result = await asyncio.wait_for(self._ask(decoded, serving), self._settings.model_timeout_s)
+        except Exception as error:
+            if not _passes(error):
+                raise
             return refuse(503, "The model is not to be had just now; try again.", "model_unavailable")
         png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
         if "image/png" in request.headers.get("accept", ""):
             return Response(png, media_type="image/png")
         return JSONResponse(answer(serving, decoded, result, png, peak))
+
+    async def _ask(self, decoded: Decoded, serving: Serving) -> Predictions:
+        asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True)
+        result: Predictions = await asked
+        return result
 
     def _ready(self) -> Serving:
         assert self._serving is not None

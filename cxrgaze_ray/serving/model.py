@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,13 @@ from ray import serve
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import BundleError
+from cxrgaze_ray.errors import BundleError, CxrgazeError
 from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.predictor import Engine, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.predictor import Engine, EngineKind, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
 
 T = TypeVar("T")
@@ -28,74 +31,135 @@ T = TypeVar("T")
 PREDICTORS_KEPT = 2
 """Bundles a replica holds: the one in use, and the one it is being switched to."""
 
+MAX_ONGOING = 32
+"""Calls a replica takes on at once. A batch job keeps two in flight a replica: the rest is room for single requests."""
 
-class ModelSettings(Settings):
+BEGIN_WITHIN_S = 60.0
+"""Longest time that a starting replica waits for the registry, and then for the bundle, in seconds."""
+
+
+class ComputeSettings(Settings):
     """How a replica computes."""
 
     threads: int | None = None
-    """CPU threads of a forward pass; None takes every core."""
+    """CPU threads of a forward pass; None takes every core. Set it where several replicas share a node's cores."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where a replica computes; auto takes the GPU that Ray gave it, if it gave one."""
+    """Where a replica computes; auto takes the GPU that Ray gave it, if it gave one that is really there."""
 
 
-@serve.deployment(name="Model", max_ongoing_requests=8)
+@dataclass(frozen=True)
+class Served:
+    """What the application serves: a replica that starts later loads it before it counts as ready."""
+
+    registry: str
+    model: str
+    engine: EngineKind
+
+
+class Brief(Settings):
+    """What a batch job asks of every replica: the deployment's `user_config`."""
+
+    pin: ModelPin
+    engine: str
+
+
+@serve.deployment(name="Model", max_ongoing_requests=MAX_ONGOING)
 class Model:
     """Holds predictors by weights hash and engine; every call names both, so a run never meets other weights."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    async def __init__(self, settings: ComputeSettings, served: Served | None = None) -> None:  # type: ignore[misc]
         limit_threads(settings.threads)
         self._settings = settings
         self._predictors: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
-        # One thread: forward passes queue here, and the replica's event loop stays free for health checks.
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._loading = asyncio.Lock()
+        # One thread computes; the replica's event loop stays free for health checks.
+        self._lanes = Lanes()
+        if served is not None:
+            await self._begin_with(served)
 
-    async def plan_engine(self, kind: Literal["auto", "float32", "fast"]) -> str:
+    async def _begin_with(self, served: Served) -> None:
+        """Load what is served, if it is to be had: else the ingress has it loaded as soon as it is."""
+        with contextlib.suppress(CxrgazeError, TimeoutError):
+            pin = await asyncio.wait_for(asyncio.to_thread(pin_model, served.registry, served.model), BEGIN_WITHIN_S)
+            await asyncio.wait_for(self.warm(pin, await self.plan_engine(served.engine)), BEGIN_WITHIN_S)
+
+    async def reconfigure(self, brief: dict[str, Any]) -> None:
+        """Load what a batch job scores with. Serve calls this before it counts a replica as ready."""
+        wanted = Brief.build(**brief)
+        await self.warm(wanted.pin, wanted.engine)
+
+    async def plan_engine(self, kind: EngineKind) -> str:
         """Return the name of the engine that this replica's hardware runs a kind with."""
         return plan_engine(kind, self._settings.device).name
 
     async def warm(self, pin: ModelPin, engine: str) -> None:
         """Load a bundle and run it once, so that the next call pays for neither."""
-        await self._run(self._warm, pin, engine)
+        key = (pin.weights_sha256, engine)
+        if key in self._predictors:
+            self._predictors.move_to_end(key)
+            return
+        await self._predictor(pin, engine)
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> Predictions:
+    async def held(self) -> list[tuple[str, str]]:
+        """Return weights hash and engine of every predictor this replica holds, the last used one last."""
+        return list(self._predictors)
+
+    async def predict(
+        self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, urgent: bool = False
+    ) -> Predictions:
         """Score ready images.
 
         Parameters
         ----------
         images_bhw
-            uint16 (B, 640, 512) of the bundle's profile.
+            uint16 (B, 640, 512) of the bundle's profile; give a chunk as a reference to the object store.
         pin, engine
             The weights and the engine to use.
+        urgent
+            Somebody waits for it: go before the chunks of batch jobs, and between the network batches of one.
 
         Raises
         ------
         BundleError
             If the bundle at the pin's URI no longer has those weights.
         """
-        return await self._run(self._predict, images_bhw, pin, engine)
+        predictor = await self._predictor(pin, engine)
+        between = None if urgent else self._lanes.let_urgent_pass
+        return await self._compute(self._timed, predictor, images_bhw, pin.version, between, urgent=urgent)
 
-    async def _run(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._compute, function, *args)
+    async def _compute(self, function: Callable[..., T], *args: object, urgent: bool) -> T:
+        return await asyncio.wrap_future(self._lanes.submit(function, *args, urgent=urgent))
 
-    def _warm(self, pin: ModelPin, engine: str) -> None:
-        self._predictor(pin, engine).predict(np.zeros((1, HEIGHT, WIDTH), np.uint16))
-
-    def _predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> Predictions:
-        predictor = self._predictor(pin, engine)
+    @staticmethod
+    def _timed(
+        predictor: Predictor, images_bhw: NDArray[np.uint16], version: str, between: Callable[[], None] | None
+    ) -> Predictions:
         start = time.perf_counter()
-        predictions = predictor.predict(images_bhw)
-        telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=pin.version)
+        predictions = predictor.predict(images_bhw, between)
+        telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=version)
         return predictions
 
-    def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
+    async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
         key = (pin.weights_sha256, engine)
         if key not in self._predictors:
-            bundle = read_bundle(open_store(pin.uri))
-            if bundle.info.weights_sha256 != pin.weights_sha256:
-                raise BundleError(f"{pin.name}@{pin.version} no longer has the weights it was pinned to.")
-            self._predictors[key] = Predictor.from_bundle(bundle, Engine.parse(engine))
-            while len(self._predictors) > PREDICTORS_KEPT:
-                self._predictors.popitem(last=False)
+            async with self._loading:  # calls that come meanwhile wait for one load; those of other bundles go on
+                if key not in self._predictors:
+                    self._keep(key, await asyncio.to_thread(_load, pin, engine))
         self._predictors.move_to_end(key)
         return self._predictors[key]
+
+    def _keep(self, key: tuple[str, str], predictor: Predictor) -> None:
+        self._predictors[key] = predictor
+        while len(self._predictors) > PREDICTORS_KEPT:
+            self._predictors.popitem(last=False)
+
+
+def _load(pin: ModelPin, engine: str) -> Predictor:
+    """Read a bundle, and run it once: beside the computing thread, which goes on with the bundle in use."""
+    bundle = read_bundle(open_store(pin.uri))
+    if bundle.info.weights_sha256 != pin.weights_sha256:
+        raise BundleError(f"{pin.name}@{pin.version} no longer has the weights it was pinned to.")
+    predictor = Predictor.from_bundle(bundle, Engine.parse(engine))
+    predictor.predict(np.zeros((1, HEIGHT, WIDTH), np.uint16))
+    return predictor

@@ -26,6 +26,10 @@ _STATUS = {
 }
 
 
+RETRY_AFTER_S = 2
+"""When a client that got a 503 may try again, in seconds."""
+
+
 @dataclass(frozen=True)
 class Serving:
     """The model being served."""
@@ -42,7 +46,7 @@ def status_code(error: RadiographError) -> int:
 
 def refuse(code: int, message: str, reason: str) -> Response:
     """Answer with one sentence and a reason code."""
-    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else None
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_AFTER_S)}}.get(code)
     return JSONResponse({"error": message, "reason": str(reason)}, status_code=code, headers=headers)
 
 

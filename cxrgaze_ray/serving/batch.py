@@ -1,0 +1,159 @@
+"""The model deployment of a batch job: the running application's, or one of the job's own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import ray
+from pydantic import model_validator
+from ray import serve
+from ray._private import state
+from ray.serve.handle import DeploymentHandle
+
+from cxrgaze_ray.cluster import translated
+from cxrgaze_ray.predictor import EngineKind
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, ComputeSettings, Model
+
+APPLICATION = "cxrgaze"
+BATCH_PREFIX = "cxrgaze-batch-"
+CALLS_A_REPLICA = 2
+"""Chunks a batch job keeps in flight for every replica: one is computed while the next one travels."""
+
+LOOK_BACK_S = 4.0
+"""Time over which Serve averages the calls in flight before it adds or removes a replica, in seconds."""
+
+
+class ModelSettings(ComputeSettings):
+    """The replicas of a batch job's own application; where one is running already, its own settings hold."""
+
+    min_replicas: int = 1
+    """Replicas to begin with, and to keep."""
+
+    max_replicas: int = 1
+    """Replicas at most; Serve adds them while chunks wait."""
+
+    cpus: float = 1.0
+    """Logical CPUs of a replica."""
+
+    gpus: float | None = None
+    """GPUs of a replica, 0.5 for two replicas on one; None takes one where the cluster has any."""
+
+    upscale_delay_s: float = 3.0
+    """How long chunks must have waited before a replica is added, in seconds."""
+
+    downscale_delay_s: float = 60.0
+    """How long a replica must have been idle before it is removed, in seconds."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 1 <= self.min_replicas <= self.max_replicas:
+            raise ValueError("max_replicas must be no less than min_replicas, and that no less than 1")
+        if self.cpus < 0 or (self.gpus or 0) < 0:
+            raise ValueError("a replica can't take less than no CPU or GPU")
+        return self
+
+
+@dataclass(frozen=True)
+class BatchModel:
+    """A model deployment that a batch job sends its chunks to.
+
+    Attributes
+    ----------
+    application
+        Name of the Serve application; its deployment is ``Model``.
+    replicas
+        The most replicas that it may come to have.
+    """
+
+    application: str
+    replicas: int = 1
+    _brief_own: Callable[[dict[str, Any]], None] | None = None
+
+    @property
+    def handle(self) -> DeploymentHandle[Any]:
+        """Handle of the deployment."""
+        return serve.get_deployment_handle("Model", self.application)
+
+    def plan_engine(self, kind: EngineKind) -> str:
+        """Return the name of the engine that the replicas' hardware runs a kind with."""
+        with translated():
+            engine: str = self.handle.plan_engine.remote(kind).result()
+        return engine
+
+    def warm(self, pin: ModelPin, engine: str) -> None:
+        """Have every replica load a bundle and run it once: the first chunk pays for neither.
+
+        Replicas of the job's own application that start later do so before Serve counts them as ready.
+        """
+        with translated():
+            if self._brief_own is None:
+                self.handle.broadcast("warm", pin, engine).results()
+            else:
+                self._brief_own(Brief(pin=pin, engine=engine).model_dump())
+
+
+@contextmanager
+def batch_model(settings: ModelSettings | None = None, gpus_in_cluster: float = 0) -> Iterator[BatchModel]:
+    """Give the model deployment: the running application's, else one without HTTP that ends with the job.
+
+    A job that was killed could not remove its own; the next one does.
+    """
+    settings = settings or ModelSettings()
+    running = serve.status().applications
+    if APPLICATION in running:
+        replicas = running[APPLICATION].deployments["Model"].replica_states
+        yield BatchModel(APPLICATION, max(1, sum(replicas.values())))
+        return
+    _remove_abandoned(list(running))
+    serve.start(proxy_location="Disabled")
+    name = f"{BATCH_PREFIX}{ray.get_runtime_context().get_job_id()}-{secrets.token_hex(4)}"
+    deploy = partial(_deploy, name, _deployment(settings, gpus_in_cluster), settings)
+    try:
+        deploy(None)
+        yield BatchModel(name, settings.max_replicas, deploy)
+    finally:
+        serve.delete(name)
+
+
+def _deploy(name: str, deployment: serve.Deployment, settings: ModelSettings, brief: dict[str, Any] | None) -> None:
+    """Deploy, or hand out a brief: the same version with another `user_config` leaves the replicas running."""
+    briefed = deployment.options(user_config=brief, version=name, _internal=True)  # `version` is else drawn afresh
+    serve.run(briefed.bind(settings), name=name, route_prefix=None)
+
+
+def _deployment(settings: ModelSettings, gpus_in_cluster: float) -> serve.Deployment:
+    gpus = settings.gpus if settings.gpus is not None else float(gpus_in_cluster > 0)
+    return Model.options(  # type: ignore[attr-defined, no-any-return]
+        **_replicas(settings),
+        max_ongoing_requests=max(MAX_ONGOING, (CALLS_A_REPLICA + 1) * settings.max_replicas),
+        ray_actor_options={"num_cpus": settings.cpus, "num_gpus": gpus},
+    )
+
+
+def _replicas(settings: ModelSettings) -> dict[str, Any]:
+    if settings.max_replicas <= settings.min_replicas:
+        return {"num_replicas": settings.min_replicas}
+    scaling = {
+        "min_replicas": settings.min_replicas,
+        "max_replicas": settings.max_replicas,
+        "target_ongoing_requests": float(CALLS_A_REPLICA),
+        "upscale_delay_s": settings.upscale_delay_s,
+        "downscale_delay_s": settings.downscale_delay_s,
+        "look_back_period_s": LOOK_BACK_S,
+        "metrics_interval_s": LOOK_BACK_S / 4,
+    }
+    return {"autoscaling_config": scaling}
+
+
+def _remove_abandoned(applications: list[str]) -> None:
+    """Remove what killed jobs left behind: their replicas would hold their GPUs for ever."""
+    abandoned = {job["JobID"] for job in state.jobs() if job["IsDead"]}  # type: ignore[no-untyped-call]
+    for name in applications:
+        if name.startswith(BATCH_PREFIX) and name.removeprefix(BATCH_PREFIX).partition("-")[0] in abandoned:
+            serve.delete(name)

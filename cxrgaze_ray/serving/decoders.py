@@ -1,0 +1,56 @@
+"""A few decoding processes for one ingress replica, replaced as a whole when the profile changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from cxrgaze_ray.decoding import Decoded, Decoder
+
+
+class Decoders:
+    """Decodes as many bodies at a time as there are decoders; the last used is taken first, so idle ones never start.
+
+    Parameters
+    ----------
+    count
+        Decoders.
+    make
+        Makes one; its process starts with its first body.
+    """
+
+    def __init__(self, count: int, make: Callable[[], Decoder]) -> None:
+        self._free: asyncio.LifoQueue[Decoder] = asyncio.LifoQueue()
+        for _ in range(count):
+            self._free.put_nowait(make())
+        self._users = 0
+        self._retired = False
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Keep the processes until the end of the block, also if they are retired meanwhile."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            await self._close_unused()
+
+    async def decode(self, body: bytes) -> Decoded:
+        """Decode a body, see `Decoder.decode`; call it within `held`."""
+        decoder = await self._free.get()
+        try:
+            return await asyncio.to_thread(decoder.decode, body)
+        finally:
+            self._free.put_nowait(decoder)
+
+    async def retire(self) -> None:
+        """End the processes once nobody holds them."""
+        self._retired = True
+        await self._close_unused()
+
+    async def _close_unused(self) -> None:
+        if self._retired and not self._users:
+            while not self._free.empty():
+                await asyncio.to_thread(self._free.get_nowait().close)
