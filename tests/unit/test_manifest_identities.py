@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ResponseStreamingError
 
 from cxrgaze_ray.errors import EnvironmentFault, RadiographError, StoreDenied, StoreUnavailable
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import fetch_listed, list_archive
 from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.storage import S3Store
 from tests.unit.test_manifest import DICOM_ID, STUDY, put, put_list
 from tests.unit.test_manifest_lists import saved, write
 
@@ -173,3 +175,19 @@ def test_a_name_that_is_no_text_is_a_row(tmp_path: Path) -> None:
         fetch_listed(odd)
     assert caught.value.reason == Reason.INVALID_URI
     assert (manifest.counts["invalid"], manifest.counts["missing"]) == (1, 0)
+
+
+def test_a_body_that_is_cut_off_is_an_outage_without_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(store: S3Store, key: str) -> None:
+        try:
+            raise ResponseStreamingError(error="IncompleteRead")
+        except ResponseStreamingError as error:
+            raise StoreUnavailable(f"{key} can't be read.", "Again.") from error
+
+    monkeypatch.setattr(S3Store, "fetch", cut)
+    row = {"uri": f"s3://bucket/{CANARY}.dcm", "size_bytes": 9, "etag": "e", "image_id": "an-id"}
+    with pytest.raises(
+        StoreUnavailable, match=r"an-id of the archive can't be read \(ResponseStreamingError\)"
+    ) as caught:
+        fetch_listed(row)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
