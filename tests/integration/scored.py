@@ -52,6 +52,12 @@ def start_driver(archive: str, out: str, registry: str, address: str, **environm
     )
 
 
+def kill_driver(driver: subprocess.Popen[str]) -> None:
+    """Kill a driver as a machine does that goes dark."""
+    driver.kill()
+    driver.communicate()
+
+
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:
     """Wait for something to happen while a process runs."""
     end = time.monotonic() + seconds

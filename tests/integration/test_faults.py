@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.conftest import S3Server
 from tests.fault_proxy import Fault, FaultProxy
-from tests.integration.scored import request, rows, score, start_driver
+from tests.integration.scored import kill_driver, request, rows, score, start_driver
 
 pytestmark = pytest.mark.usefixtures("application")
 
@@ -135,11 +134,11 @@ def test_a_driver_killed_again_and_again_loses_nothing(
         try:
             driver.wait(timeout=chance.uniform(6, 22))
         except subprocess.TimeoutExpired:
-            driver.send_signal(signal.SIGKILL)
-            driver.wait()
+            kill_driver(driver)
             kills += 1
         else:
-            assert driver.returncode == 0, driver.communicate()[1]
+            _, err = driver.communicate()
+            assert driver.returncode == 0, err
             break
     done = score(large_archive, out, registry)
     assert kills

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -26,7 +25,7 @@ from cxrgaze_ray.scoring.driver import Outcome
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.fault_proxy import Fault, FaultProxy
 from tests.integration.conftest import LARGE, same_cluster
-from tests.integration.scored import request, rows, score, start_driver, stop_when, wait_for
+from tests.integration.scored import kill_driver, request, rows, score, start_driver, stop_when, wait_for
 
 pytestmark = pytest.mark.usefixtures("application")
 
@@ -166,8 +165,7 @@ def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
         wait_for(lambda: any(run.live_shards() for run in find_runs(str(tmp_path))), driver)
         time.sleep(random.uniform(0, 0.3))  # any moment will do
     finally:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
+        kill_driver(driver)
     (killed,) = find_runs(str(tmp_path))
     assert killed.success() is None, "the run was over before its driver was killed"
     done = score(large_archive, str(tmp_path), registry)
