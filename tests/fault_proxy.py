@@ -40,6 +40,7 @@ Kind = Literal[
     "reset",  # before the request is forwarded
     "lost_reply",  # after the request was forwarded: it took effect
     "expired",  # 403 ExpiredToken
+    "not_implemented",  # 501
 ]
 _ERRORS = {
     "error_500": (500, "InternalError"),
@@ -47,6 +48,7 @@ _ERRORS = {
     "slow_down": (503, "SlowDown"),
     "too_many": (429, "TooManyRequests"),
     "expired": (403, "ExpiredToken"),
+    "not_implemented": (501, "NotImplemented"),
 }
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 _UPSTREAM_S = 60.0

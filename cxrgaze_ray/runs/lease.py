@@ -10,18 +10,23 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from cxrgaze_ray.errors import EnvironmentFault, RunConflict
+from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RunConflict, StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import Store
 
 HEARTBEAT_S = 2.0
 STALE_S = 10.0
+_LOOK_S = 0.5
+_LONG_S = 2.0
+"""What two looks tell of the time between them at most: whoever was asleep longer saw nothing of it."""
 
 
 class Lease:
     """Holds ``lease/<epoch>.json`` of a run while a driver works.
 
     The claim is one put_if_absent, so two drivers can't both hold an epoch. Staleness is judged by the observer's
-    own clock: a heartbeat that did not change for `STALE_S` seconds is dead, whatever time its writer had.
+    own clock: a heartbeat that stood still for `STALE_S` seconds of looks that all succeeded is dead, whatever time
+    its writer had. While the store is away nobody's heart can beat, so an outage begins the wait again. A driver that
+    could not beat for long works on if nobody took over: `check` tells, before each commit.
 
     Parameters
     ----------
@@ -42,12 +47,12 @@ class Lease:
 
     def __enter__(self) -> Self:
         latest = self._latest()
-        if latest and not self._store.exists(f"lease/{latest:08d}.released"):
+        if latest and _look(self._store, latest) is not None:
             self._watch(latest)
         self._epoch = latest + 1
         if not self._store.put_if_absent(self._key("json"), self._nonce.encode()) and not self._ours():
             raise RunConflict("Another driver took this run just now.", "Wait for it, or use another --out.")
-        self._beat(0)
+        self._beat(self._store, 0)
         self._thread = threading.Thread(target=self._keep_beating, daemon=True, name="lease")
         self._thread.start()
         return self
@@ -58,8 +63,9 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=60)
+        store = self._store if kind is None else self._store.once()  # a store that ended the run had its time
         try:
-            self._store.put(self._key("released"), json.dumps(self._summary).encode())
+            store.put(self._key("released"), json.dumps(self._summary).encode())
         except EnvironmentFault:
             if kind is None:
                 raise  # otherwise the fault that ended the run is the one to tell
@@ -85,28 +91,44 @@ class Lease:
         )
 
     def _watch(self, epoch: int) -> None:
+        """Return once the holder of an epoch let go or is dead; RunConflict if its heart beats."""
         self._on_wait(STALE_S)
-        key = f"lease/{epoch:08d}.heartbeat"
-        first = self._store.get(key) if self._store.exists(key) else b""
-        deadline = time.monotonic() + STALE_S
-        while time.monotonic() < deadline:
-            time.sleep(0.5)
-            if self._store.exists(f"lease/{epoch:08d}.released"):
+        first, last, still_s = _look(self._store, epoch), time.monotonic(), 0.0
+        while first is not None and still_s < STALE_S:
+            time.sleep(_LOOK_S)
+            try:
+                beat = _look(self._store.once(), epoch)
+                still_s += min(time.monotonic() - last, _LONG_S)
+            except StoreUnavailable:
+                beat, still_s = _look(self._store, epoch), 0.0
+            last = time.monotonic()
+            if beat is None:
                 return
-            if self._store.exists(key) and self._store.get(key) != first:
+            if beat != first:
                 raise RunConflict("Another driver is working on this run.", "Wait for it, or use another --out.")
 
-    def _beat(self, count: int) -> None:
-        self._store.put(self._key("heartbeat"), str(count).encode())
+    def _beat(self, store: Store, count: int) -> None:
+        store.put(self._key("heartbeat"), str(count).encode())
 
     def _keep_beating(self) -> None:
-        count = 0
+        """Beat with one short attempt each time, so that the first beat after an outage comes soon."""
+        count, store = 0, self._store.once()
         while not self._stop.wait(HEARTBEAT_S):
             count += 1
             try:
-                self._beat(count)
-            except EnvironmentFault:
+                self._beat(store, count)
+            except CxrgazeError:
                 continue  # the driver's own reads and writes decide whether the store is gone
+
+
+def _look(store: Store, epoch: int) -> bytes | None:
+    """Return the last heartbeat of an epoch, empty before the first one; None if its holder let go."""
+    if store.exists(f"lease/{epoch:08d}.released"):
+        return None
+    try:
+        return store.get(f"lease/{epoch:08d}.heartbeat")
+    except StoreNotFound:
+        return b""
 
 
 def drivers_summary(store: Store) -> dict[str, float]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PART_BYTES = 8 * STREAM_BYTES
 """What `S3Store.stream` asks for at a time, and asks again when it breaks off."""
+_PAGE_KEYS = 1000
 _PRESENT = {"PreconditionFailed", "412"}
 _BEYOND_END = {"InvalidRange", "416"}
 _UNKNOWN = {"NotImplemented", "501"}
@@ -178,7 +179,7 @@ class S3Store(Store):
         """Yield a listing's pages; one that breaks off is asked for again."""
 
         def read(s3: S3Client) -> ListObjectsV2OutputTypeDef:
-            page = s3.list_objects_v2(Bucket=self.bucket, **wanted, **_payer())
+            page = s3.list_objects_v2(Bucket=self.bucket, MaxKeys=_PAGE_KEYS, **wanted, **_payer())
             if "IsTruncated" not in page:
                 raise Transient(f"S3 gave half a listing of {self.uri}.", "Run the same command again.")
             return page

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
 
+from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.storage.s3_errors import s3_errors
 from cxrgaze_ray.storage.s3_settings import s3_settings
 
@@ -55,12 +57,12 @@ def forget_clients() -> None:
 
 
 def ca_bundle() -> str | None:
-    """Return the PEM file of the authorities to trust, or None for the usual ones."""
+    """Return the PEM file of the authorities to trust, or None for the usual ones; ConfigError if it is not there."""
     own = s3_settings().ca_bundle
-    if own is not None:
-        return str(own)
-    configured = session()._session.get_config_variable("ca_bundle")
-    return str(configured or "") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+    configured = own or session()._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if configured and not Path(configured).exists():
+        raise ConfigError(f"There is no CA bundle {configured}.", "Check AWS_CA_BUNDLE and the profile's ca_bundle.")
+    return str(configured) if configured else None
 
 
 def addressing() -> str:

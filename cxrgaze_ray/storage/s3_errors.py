@@ -75,7 +75,8 @@ def _not_answered(error: Exception, uri: str) -> CxrgazeError:
         hint = "Name its authority's PEM file in CXRGAZE_S3_CA_BUNDLE or AWS_CA_BUNDLE."
         return StoreUnavailable(f"The certificate of the S3 endpoint is not trusted ({uri}).", hint)
     passing = (
-        boto.HTTPClientError,  # refused, reset, timed out, a broken handshake
+        boto.ConnectionError,  # refused, no such host for now, a broken handshake
+        boto.HTTPClientError,  # reset, timed out, half a body
         boto.IncompleteReadError,
         boto.FlexibleChecksumError,
     )

@@ -94,6 +94,7 @@ def test_an_outage_names_no_object(store: Store, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StoreDenied, match="The archive s3://"):
         list_archive(store.uri)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0")
     clear_clients()
     with pytest.raises(EnvironmentFault) as away:
         fetch_listed(row)

@@ -81,6 +81,7 @@ def _is_denied(store: Store) -> None:
 def test_closed_port_is_unavailable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else can answer there
         taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0")
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
         clear_clients()
         with pytest.raises(StoreUnavailable):

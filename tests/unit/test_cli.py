@@ -212,6 +212,7 @@ def test_an_endpoint_that_does_not_answer_is_the_environments_fault(
     cxrgaze: Cxrgaze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

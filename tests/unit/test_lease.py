@@ -13,7 +13,7 @@ import pytest
 from cxrgaze_ray.errors import RunConflict, StoreUnavailable
 from cxrgaze_ray.runs import Lease, lease
 from cxrgaze_ray.runs.lease import drivers_summary
-from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.storage import LocalStore, ObjectInfo
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +159,168 @@ def test_the_heart_outlives_a_short_outage(store: LocalStore, monkeypatch: pytes
         broken.clear()
         with pytest.raises(RunConflict), Lease(store):
             pass
+
+
+class Outage:
+    """Breaks a store for all its users until it is over."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on, self.met = False, threading.Event()
+        for name in ("put", "fetch", "info", "list", "put_if_absent"):
+            monkeypatch.setattr(LocalStore, name, self._flaky(getattr(LocalStore, name)))
+
+    def _flaky(self, original: Callable[..., object]) -> Callable[..., object]:
+        def operate(*arguments: object) -> object:
+            if self.on:
+                self.met.set()
+                raise StoreUnavailable("down")
+            return original(*arguments)
+
+        return operate
+
+
+class Impatient(LocalStore):
+    """A store whose patient operations sit an outage out, and whose hasty ones are told of it."""
+
+    outage: Outage
+
+    def once(self) -> LocalStore:
+        return LocalStore(self.uri)
+
+    def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
+        self.outage.on = False
+        return super().fetch(key)
+
+    def info(self, key: str) -> ObjectInfo | None:
+        self.outage.on = False
+        return super().info(key)
+
+
+class Clock:
+    """Time that passes while one sleeps; told `on_sleep` how often so far."""
+
+    def __init__(self, on_sleep: Callable[[int], None] = lambda _: None) -> None:
+        self.now_s, self.sleeps, self.first_s = 0.0, 0, 0.0
+        self._on_sleep = on_sleep
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        self.now_s += self.first_s if self.first_s and self.sleeps == 1 else seconds
+        self._on_sleep(self.sleeps)
+
+
+def test_an_outage_begins_the_wait_again(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    outage, observer = Outage(monkeypatch), Impatient(store.uri)
+    observer.outage = outage
+
+    def fall(sleeps: int) -> None:
+        outage.on = sleeps == 15
+
+    clock = Clock(fall)
+    monkeypatch.setattr(lease, "time", clock)
+    monkeypatch.setattr(lease, "STALE_S", 10.0)
+    store.put("lease/00000001.json", b"nonce")
+    store.put("lease/00000001.heartbeat", b"7")
+    with Lease(observer) as second:
+        second.check()
+    assert outage.met.is_set()
+    assert clock.sleeps == 15 + 20
+
+
+def test_a_driver_that_beats_after_an_outage_is_alive(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    outage, observer = Outage(monkeypatch), Impatient(store.uri)
+    observer.outage = outage
+
+    def fall(sleeps: int) -> None:
+        if sleeps == 17:
+            store.put("lease/00000001.heartbeat", b"8")
+        outage.on = sleeps == 15
+
+    monkeypatch.setattr(lease, "time", Clock(fall))
+    monkeypatch.setattr(lease, "STALE_S", 8.0)
+    store.put("lease/00000001.json", b"nonce")
+    store.put("lease/00000001.heartbeat", b"7")
+    with pytest.raises(RunConflict, match="Another driver is working"), Lease(observer):
+        pass
+
+
+def test_time_asleep_is_no_time_of_looking(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def beat(sleeps: int) -> None:
+        if sleeps == 2:  # the holder goes on as its observer does
+            store.put("lease/00000001.heartbeat", b"8")
+
+    clock = Clock(beat)
+    clock.first_s = 60.0
+    monkeypatch.setattr(lease, "time", clock)
+    monkeypatch.setattr(lease, "STALE_S", 10.0)
+    store.put("lease/00000001.json", b"nonce")
+    store.put("lease/00000001.heartbeat", b"7")
+    with pytest.raises(RunConflict, match="Another driver is working"), Lease(store):
+        pass
+
+
+def test_an_outage_that_stays_is_told_while_watching(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_LOOK_S", 0.01)
+    outage = Outage(monkeypatch)
+    store.put("lease/00000001.json", b"nonce")
+
+    def fall(_: float) -> None:
+        outage.on = True
+
+    with pytest.raises(StoreUnavailable), Lease(store, fall):
+        pass
+    outage.on = False
+    assert epochs(store) == ["lease/00000001.json"]
+
+
+def test_a_driver_without_heartbeat_goes_on_unless_taken_over(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease(store) as driver:
+        outage = Outage(monkeypatch)
+        outage.on = True
+        assert outage.met.wait(30)
+        with pytest.raises(StoreUnavailable):
+            driver.check()
+        outage.on = False
+        driver.check()
+        store.put("lease/00000002.json", b"other")
+        with pytest.raises(RunConflict, match="took this run over"):
+            driver.check()
+
+
+def test_the_heart_beats_without_patience(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty = LocalStore(store.uri)
+    beaten = threading.Event()
+
+    def put(key: str, data: bytes) -> None:
+        beaten.set()
+
+    monkeypatch.setattr(hasty, "put", put)
+    monkeypatch.setattr(store, "once", lambda: hasty)
+    with Lease(store):
+        assert beaten.wait(30)
+
+
+def test_who_leaves_with_an_error_does_not_wait_for_the_store(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+    hasty = LocalStore(store.uri)
+    monkeypatch.setattr(hasty, "put", lambda key, data: released.append(key))
+
+    def drive() -> None:
+        with Lease(store) as driver:
+            die(driver)
+            monkeypatch.setattr(store, "once", lambda: hasty)
+            raise StoreUnavailable("down")
+
+    with pytest.raises(StoreUnavailable):
+        drive()
+    assert released == ["lease/00000001.released"]
 
 
 def test_figures_of_all_drivers_add_up(store: LocalStore) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from shutil import which
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,12 +72,50 @@ def test_unreadable_file_is_denied(store: LocalStore, monkeypatch: pytest.Monkey
         store.get("secret")
 
 
-def test_full_disk_is_unavailable(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+@contextmanager
+def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Mount a disk of 1 MiB on a folder; where that is not allowed, plant the error that it gives."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        monkeypatch.setattr("os.fsync", partial(_fail, errno.ENOSPC))
+        yield
+        return
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StoreUnavailable, match="No space left"):
+
+def _fail(number: int, *_: object) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+def test_a_full_disk_is_told_and_keeps_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(str(tmp_path / "disk"))
+    with small_disk(store.root, monkeypatch):
+        for write in (store.put, store.put_if_absent):
+            with pytest.raises(StoreUnavailable, match=r"The disk is full: .* Make room") as caught:
+                write("folder/a", bytes(2**21))
+            assert caught.value.exit_code == 4
+        assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_at_the_last_moment(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store.put("a", b"old")
+    monkeypatch.setattr("os.fsync", partial(_fail, number))
+    with pytest.raises(StoreUnavailable, match="The disk is full"):
+        store.put("a", b"new")
+    assert store.get("a") == b"old"
+    assert [path.name for path in store.root.iterdir()] == ["a"]
+
+
+def test_another_fault_of_the_disk_says_which(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", partial(_fail, errno.EIO))
+    with pytest.raises(StoreUnavailable, match="Input/output error"):
         store.put("a", b"-")
     assert list(store.list()) == []
 
