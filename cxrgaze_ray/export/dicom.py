@@ -89,6 +89,8 @@ def finish(target: Dataset, place: Place) -> bytes:
     place.source.set_identity(target)
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
         target.pop(keyword, None)  # when the export ran: it would change the bytes, and says nothing of the result
+    for equipment in target.get("ContributingEquipmentSequence", []):
+        equipment.pop("ContributionDateTime", None)
     target.ContentDate, target.ContentTime = f"{place.time:%Y%m%d}", f"{place.time:%H%M%S}"
     file = io.BytesIO()
     target.save_as(file, enforce_file_format=True)

@@ -50,6 +50,10 @@ def capture_bytes(place: Place, picture_HWC: NDArray[np.uint8]) -> bytes:
 def _describe(image: Dataset, place: Place) -> None:
     source = place.source
     image.PatientOrientation = list(source.orientation) if source.orientation else None
+    if source.chest and not source.laterality:
+        image.BodyPartExamined = "CHEST"
+    else:
+        image.Laterality = source.laterality or ""  # type 2C: empty is unknown, and absent an unpaired part
     image.ConversionType = ConversionTypeValues.WSD.value
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.DerivationDescription = "Predicted gaze density laid over the source image, scaled; legend burned in below."

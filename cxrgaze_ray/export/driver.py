@@ -59,8 +59,9 @@ class Exported:
     not_scored
         Rows that the run has no answer for.
     left_out
-        Other rows without a file, by why: a reason code, such as ``missing`` or ``changed``; ``not_dicom`` (only a DICOM source has a study to go
-        into) or ``no_identity`` (the source lacks valid UIDs, or is no radiograph of a standard class).
+        Other rows without a file, by why: a reason code, such as ``missing`` or ``changed``; ``not_dicom`` (only a
+        DICOM source has a study to go into); ``no_identity`` (the source lacks valid UIDs, or is no radiograph of a
+        standard class).
     """
 
     written: int = 0

@@ -19,6 +19,9 @@ BOX = (1152, 1024)
 WORDS = {"normal": "normal", "heart_failure": "heart failure", "pneumonia": "pneumonia"}
 """The classes, as people write them."""
 
+_FLATTEST = 3.0
+"""A map whose peak is less above an even share is shown fainter, not stretched."""
+
 _SMALL, _LARGE, _GAP, _LINE = 15, 21, 16, 24
 _NARROWEST = 560
 _BACKGROUND, _PLAIN, _BRIGHT, _WARN = (16, 17, 20), (190, 195, 204), (255,) * 3, (255, 190, 92)
@@ -26,6 +29,8 @@ _BACKGROUND, _PLAIN, _BRIGHT, _WARN = (16, 17, 20), (190, 195, 204), (255,) * 3,
 
 def draw_result(picture_HW: NDArray[np.uint8], row: dict[str, Any], model: ModelPin) -> NDArray[np.uint8]:
     """Return the overlay of a scored row, uint8 RGB, with a legend below it.
+
+    Colour begins where the density is above an even share, so that a map that says nothing colours nothing.
 
     Parameters
     ----------
@@ -37,10 +42,12 @@ def draw_result(picture_HW: NDArray[np.uint8], row: dict[str, Any], model: Model
         What scored it.
     """
     density = saliency.to_source(saliency.decode(row["saliency_png"]), _onto(picture_HW.shape, row["affine"]))
-    shown = saliency.overlay(np.left_shift(picture_HW, 8, dtype=np.uint16), density)
+    above = np.maximum(density * density.size - 1, 0)
+    hottest = max(float(above.max()), _FLATTEST)
+    shown = saliency.overlay(np.left_shift(picture_HW, 8, dtype=np.uint16), above, hottest=hottest)
     margin = max(0, _NARROWEST - shown.shape[1])
     shown = np.pad(shown, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)))
-    return np.concatenate([shown, _legend(shown.shape[1], row, model)])
+    return np.concatenate([shown, _legend(shown.shape[1], row, model, 1 + hottest)])
 
 
 def _onto(shape: tuple[int, ...], affine: dict[str, Any]) -> Affine:
@@ -62,7 +69,7 @@ def chances(row: dict[str, Any]) -> str:
     return ", ".join(f"{WORDS[name]} {100 * row[f'p_{name}']:.1f}%" for name in ordered)
 
 
-def _legend(width: int, row: dict[str, Any], model: ModelPin) -> NDArray[np.uint8]:
+def _legend(width: int, row: dict[str, Any], model: ModelPin, most: float) -> NDArray[np.uint8]:
     """Draw what stands below the picture: nothing of the patient."""
     image = Image.new("RGB", (width, 4 * _LINE + 2 * _GAP), _BACKGROUND)
     pen = ImageDraw.Draw(image)
@@ -76,17 +83,19 @@ def _legend(width: int, row: dict[str, Any], model: ModelPin) -> NDArray[np.uint
     for number, (text, size, colour) in enumerate(lines):
         pen.text((_GAP, _GAP + number * _LINE - (size - _SMALL) // 2), text, font=_font(size), fill=colour)
     if width >= _NARROWEST:
-        _scale(image, pen, width)
+        _scale(image, pen, width, most)
     return np.asarray(image)
 
 
-def _scale(image: Image.Image, pen: ImageDraw.ImageDraw, width: int) -> None:
-    """Draw the colours of the map, from none to its peak."""
-    across, left = 150, width - 150 - _GAP
+def _scale(image: Image.Image, pen: ImageDraw.ImageDraw, width: int, most: float) -> None:
+    """Draw the colours of the map, in multiples of an even share."""
+    across, left = 190, width - 190 - _GAP
     ramp = np.repeat(np.linspace(0, 255, across).astype(np.uint8)[None], 10, axis=0)
     colours = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     image.paste(Image.fromarray(colours), (left, _GAP + 6))
-    pen.text((left, _GAP + _LINE), "predicted gaze, to peak", font=_font(_SMALL - 2), fill=_PLAIN)
+    for text, line in (("predicted gaze", 1), (f"1 to {most:.0f} times an even share", 2)):
+        place = (width - _GAP, _GAP + line * _LINE)
+        pen.text(place, text, font=_font(_SMALL - 2), fill=_PLAIN, anchor="ra")
 
 
 def _font(size: int) -> Any:

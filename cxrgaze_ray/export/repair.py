@@ -16,8 +16,7 @@ Repair = Callable[[str], str | None]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _UNDECODED = "\ufffd"
 _TIME = re.compile(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d|60)(?:\.(\d{1,6}))?)?)?")
-_AGE = re.compile(r"(\d{1,3})([DWMY])")
-_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
+_AGE = re.compile(r"\d{3}[DWMY]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -66,20 +65,14 @@ def time(value: str) -> str | None:
 
 def age(value: str) -> str | None:
     """Return an age (AS) such as 065Y."""
-    match = _AGE.fullmatch(value.strip().upper())
-    return f"{int(match[1]):03d}{match[2]}" if match else None
+    text = value.strip().upper()
+    return text if _AGE.fullmatch(text) else None
 
 
 def number(value: str) -> str | None:
     """Return a decimal (DS) of at most 16 characters."""
     text = value.strip()
     return text if len(text) <= 16 and _NUMBER.fullmatch(text) else None
-
-
-def code(value: str) -> str | None:
-    """Return a code string (CS)."""
-    text = value.strip().upper()
-    return text if _CODE.fullmatch(text) else None
 
 
 def one_of(values: tuple[str, ...], value: str) -> str | None:
@@ -104,5 +97,7 @@ def zone(value: str) -> str | None:
 
 
 sex: Repair = partial(one_of, ("M", "F", "O"))
+chest: Repair = partial(one_of, ("CHEST", "THORAX"))
+side: Repair = partial(one_of, ("R", "L"))
 yes_no: Repair = partial(one_of, ("YES", "NO"))
 short_identifier: Repair = partial(identifier, longest=16)

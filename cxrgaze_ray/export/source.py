@@ -92,6 +92,10 @@ class Source:
         Patient and study by keyword, every value valid; those of type 2 may be None.
     orientation
         PatientOrientation: where rows and columns point, if the file says.
+    chest
+        Whether the file says that it shows a chest: BodyPartExamined.
+    laterality
+        Laterality, R or L.
     burned_in
         BurnedInAnnotation, if the file says.
     lossy
@@ -104,6 +108,8 @@ class Source:
     study: str
     identity: Mapping[str, str | None] = field(repr=False)
     orientation: tuple[str, str] | None = None
+    chest: bool = False
+    laterality: str | None = None
     burned_in: str | None = None
     lossy: bool = False
 
@@ -155,6 +161,8 @@ def read_source(data: bytes) -> Source:
             study,
             identity=_identity(dataset),
             orientation=_orientation(dataset),
+            chest=_read(dataset, "BodyPartExamined", repair.chest) is not None,
+            laterality=_read(dataset, "Laterality", repair.side),
             burned_in=_read(dataset, "BurnedInAnnotation", repair.yes_no),
             lossy=_is_lossy(dataset),
         )
