@@ -28,10 +28,18 @@ def decode(png: bytes) -> NDArray[np.float32]:
     return _normalised(cv2.resize(levels, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
 
 
-def overlay(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], strength: float = 0.55) -> NDArray[np.uint8]:
-    """Return an RGB picture (H, W, 3): the grey image, warmed where the density is high; anatomy stays visible."""
+def overlay(
+    image_HW: NDArray[np.uint16],
+    density_HW: NDArray[np.float32],
+    strength: float = 0.55,
+    hottest: float | None = None,
+) -> NDArray[np.uint8]:
+    """Return an RGB picture (H, W, 3): the grey image, warmed where the density is high; anatomy stays visible.
+
+    The hottest colour stands for the density's own peak, if no other value is given.
+    """
     grey = (image_HW >> 8).astype(np.uint8)
-    relative = density_HW / max(float(density_HW.max()), 1e-30)
+    relative = np.minimum(density_HW / (hottest or max(float(density_HW.max()), 1e-30)), 1)
     heat = cv2.cvtColor(cv2.applyColorMap((relative * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     alpha = (strength * np.sqrt(relative))[..., None]
     blended: NDArray[np.uint8] = np.rint(grey[..., None] * (1 - alpha) + heat * alpha).astype(np.uint8)

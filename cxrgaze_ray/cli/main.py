@@ -7,7 +7,7 @@ import sys
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.cli import archive, bench, look, models, operate, runs, score, train
+from cxrgaze_ray.cli import archive, bench, export, look, models, operate, runs, score, train
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
@@ -42,6 +42,7 @@ runs_app.command("list")(runs.list_)
 runs_app.command("show")(runs.show_)
 runs_app.command("report")(runs.report)
 runs_app.command("verify")(runs.verify)
+runs_app.command("export")(export.export)
 app.add_typer(models_app, name="models")
 models_app.command("init")(models.init)
 models_app.command("list")(models.list_)

@@ -21,7 +21,8 @@ from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
 MEMORY_BYTES = 4 * 2**30
 """Address space of a decoding process: the libraries, and a 64 megapixel image in float32 a few times over."""
 
-_IMAGE_BYTES = 2 * HEIGHT * WIDTH
+_LONGEST_ANSWER = 2**23
+"""A picture of 8 megapixels; a model image is shorter."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,27 @@ class Decoder:
         with self._lock:
             return _read(*self._ask(self._options | {"reading": asdict(reading)}, data))
 
+    def picture(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """Draw one image for people to look at: see `preprocess.draw_picture`.
+
+        Parameters
+        ----------
+        data
+            The whole file.
+        height, width
+            Box in pixels that the picture fills, its aspect kept; at most 8 megapixels.
+
+        Raises
+        ------
+        RadiographError, EnvironmentFault, RuntimeError
+            As `decode`.
+        """
+        reading = replace(self._reading, reduced=False)
+        with self._lock:
+            header, body = self._ask(self._options | {"reading": asdict(reading), "picture": (height, width)}, data)
+        _refuse(header)
+        return np.frombuffer(body, np.uint8).reshape(header["shape"])
+
     def close(self) -> None:
         """End the process, if there is one."""
         with self._lock:
@@ -116,7 +138,7 @@ class Decoder:
 
     def _ask(self, header: dict[str, Any], data: bytes, *, again: bool = False) -> tuple[dict[str, Any], bytes]:
         try:
-            return self._started().ask(header, data, limit_s=self._timeout_s, max_body=_IMAGE_BYTES)
+            return self._started().ask(header, data, limit_s=self._timeout_s, max_body=_LONGEST_ANSWER)
         except Ended as ended:
             self._child = None
             if ended.late:
@@ -139,6 +161,13 @@ class Decoder:
 
 def _read(header: dict[str, Any], body: bytes) -> Decoded:
     """Return the image of an answer, or raise what it says."""
+    _refuse(header)
+    pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
+    return Decoded(pixels, Affine(**header["affine"]), header["facts"], header["patient"], header["study"])
+
+
+def _refuse(header: dict[str, Any]) -> None:
+    """Raise what an answer says, if that is no image."""
     if "reason" in header:
         refused = RadiographError(Reason(header["reason"]), header["detail"])
         refused.facts = header.get("facts", {})
@@ -146,5 +175,3 @@ def _read(header: dict[str, Any], body: bytes) -> Decoded:
         raise refused
     if "bug" in header:
         raise RuntimeError(f"decoding failed with {header['bug']}")
-    pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
-    return Decoded(pixels, Affine(**header["affine"]), header["facts"], header["patient"], header["study"])

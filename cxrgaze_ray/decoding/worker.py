@@ -19,7 +19,7 @@ import cv2
 
 from cxrgaze_ray.decoding.protocol import receive, send
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.preprocess import ModelImage, prepare
+from cxrgaze_ray.preprocess import ModelImage, draw_picture, prepare
 from cxrgaze_ray.radiograph import Radiograph, Reading, read_radiograph
 from cxrgaze_ray.schemas import Reason
 
@@ -52,6 +52,8 @@ def serve(requests: BinaryIO, answers: BinaryIO, decode: Decode = decode_image) 
 
 def _answer(decode: Decode, data: bytes, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     try:
+        if "picture" in options:
+            return _picture(data, options)
         radiograph, image = decode(data, options)
     except RadiographError as error:
         known = {"facts": error.facts, "patient": error.patient, "study": error.study}
@@ -65,6 +67,12 @@ def _answer(decode: Decode, data: bytes, options: dict[str, Any]) -> tuple[dict[
         place = traceback.extract_tb(error.__traceback__)[-1]
         return {"bug": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}, b""
     return _header(radiograph, image), image.pixels.astype("<u2").tobytes()
+
+
+def _picture(data: bytes, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Draw one image for people to look at, from all its pixels."""
+    picture = draw_picture(read_radiograph(data, Reading(**options["reading"])), *options["picture"])
+    return {"shape": picture.shape}, picture.tobytes()
 
 
 def _header(radiograph: Radiograph, image: ModelImage) -> dict[str, Any]:

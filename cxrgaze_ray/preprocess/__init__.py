@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxrgaze_ray.preprocess.geometry import fit
-from cxrgaze_ray.preprocess.image import ModelImage, prepare
+from cxrgaze_ray.preprocess.image import ModelImage, draw_picture, prepare
 from cxrgaze_ray.preprocess.network import to_network
 from cxrgaze_ray.preprocess.profiles import DEFAULT_PROFILE, Profile, check_reducible, profile_names, profile_sha256
 
@@ -12,6 +12,7 @@ __all__ = [
     "ModelImage",
     "Profile",
     "check_reducible",
+    "draw_picture",
     "fit",
     "prepare",
     "profile_names",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,3 +64,28 @@ def prepare(radiograph: Radiograph, profile: str = DEFAULT_PROFILE) -> ModelImag
     levels = np.arange(_FULL + 1, dtype=np.uint16)
     p1, p50, p99 = (level / _FULL for level in percentiles(levels, count_levels(quantised), (0.01, 0.5, 0.99)))
     return ModelImage(pixels, affine, p1, p50, p99, float(quantised.mean()) / _FULL)
+
+
+def draw_picture(radiograph: Radiograph, height: int, width: int) -> NDArray[np.uint8]:
+    """Draw a radiograph for people to look at: the default profile's greys on a finer grid, without padding.
+
+    Parameters
+    ----------
+    radiograph
+        Decoded at full resolution.
+    height, width
+        Box in pixels that the picture fills, its aspect kept.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        As high as the box or as wide; brighter is denser.
+
+    Raises
+    ------
+    RadiographError
+        CONSTANT_IMAGE if there is no contrast.
+    """
+    content, _ = replace(find_profile(DEFAULT_PROFILE), height=height, width=width).draw(radiograph)
+    picture: NDArray[np.uint8] = np.rint(np.clip(content, 0, 1) * 255).astype(np.uint8)
+    return picture

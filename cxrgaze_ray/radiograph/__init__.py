@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.codecs import CODECS, Codec, codec_table
-from cxrgaze_ray.radiograph.dicom import read_dicom
+from cxrgaze_ray.radiograph.dicom import read_dicom, read_tags
 from cxrgaze_ray.radiograph.facts import Facts, Radiograph, Reading
 from cxrgaze_ray.radiograph.polarity import check_polarity
+from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.raster import read_raster
 from cxrgaze_ray.radiograph.sniff import SNIFF_BYTES, sniff
 from cxrgaze_ray.radiograph.views import read_view, view_of_procedure
@@ -26,7 +27,9 @@ __all__ = [
     "Voi",
     "Window",
     "codec_table",
+    "quiet",
     "read_radiograph",
+    "read_tags",
     "read_view",
     "sniff",
     "view_of_procedure",

@@ -95,6 +95,17 @@ def read_dicom(data: bytes, reading: Reading) -> Radiograph:
     return replace(radiograph, patient=patient, study=study)
 
 
+def read_tags(data: bytes) -> Dataset:
+    """Parse the tags of a DICOM file, within the same bounds; to be called, and its result read, under `quiet`.
+
+    Raises
+    ------
+    RadiographError
+        If the bytes do not parse.
+    """
+    return _parse(data).dataset
+
+
 def _read(file: _File, facts: Facts, reading: Reading) -> Radiograph:
     dataset = file.dataset
     _check_kind(file)

@@ -1,4 +1,4 @@
-"""Keep pydicom's warnings and logs, which hold values of tags, to ourselves."""
+"""Keep pydicom's and highdicom's warnings and logs, which hold values of tags, to ourselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pydicom.config import disable_value_validation
 
 _LOCK = threading.RLock()  # warning filters, pydicom's settings and loggers are of the process, not of a thread
-_LOGGERS = tuple(logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg"))
+_LOGGERS = tuple(logging.getLogger(name) for name in ("pydicom", "highdicom", "pylibjpeg", "openjpeg"))
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "score", "serve",
         "doctor",
-        "runs list", "runs show", "runs report", "runs verify", "bench listing", "bench decode",
+        "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "models init", "models list", "models show", "models promote", "models rollback",
     }  # fmt: skip
 

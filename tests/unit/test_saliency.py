@@ -31,8 +31,14 @@ def pixels_of(png: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize(
     "density",
-    [spots((320, 256)), spots((100, 80), (500, 300), (320, 511)), spots((0, 0)), spots((300, 200), sigma=60)],
-    ids=["one", "three", "corner", "wide"],
+    [
+        spots((320, 256)),
+        spots((100, 80), (500, 300), (320, 511)),
+        spots((0, 0)),
+        spots((300, 200), sigma=60),
+        spots((200, 99), (421, 300), sigma=9.8),
+    ],
+    ids=["one", "three", "corner", "wide", "one degree on a MIMIC-CXR image, the narrowest target"],
 )
 def test_a_smooth_map_survives(density: Density) -> None:
     png, _ = encode(density)

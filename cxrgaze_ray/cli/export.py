@@ -1,0 +1,70 @@
+"""cxrgaze runs export."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.options import Json
+from cxrgaze_ray.cli.runs import RunUri
+from cxrgaze_ray.errors import Interrupted
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.export import Exported
+
+_NOTES = {
+    "not_dicom": "sources are no DICOM files, and so have no study to go into",
+    "no_identity": "sources lack valid UIDs, or are of a class that is no radiograph's",
+    "missing": "sources are gone",
+    "changed": "sources were changed since the run",
+}
+
+
+def export(
+    run: RunUri,
+    to: Annotated[Literal["csv", "png", "dicom-sr", "dicom-sc"], typer.Option(help="What to write.")],
+    out: Annotated[str, typer.Option(help="Folder or s3:// prefix to write to.")],
+    only: Annotated[str | None, typer.Option(help="Only images of this predicted class; not for csv.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scored images; not for csv.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run for other programs: tables, overlays, or DICOM objects in the sources' studies.
+
+    DICOM Structured Reports (TID 1500) and Secondary Captures are unverified and preliminary, and carry the patient's
+    identity as their sources do: keep them as you keep the archive. The same command continues a stopped export.
+
+    Example: cxrgaze runs export s3://results/cxr/3f0c5a9d1b2e4f67 --to dicom-sr --out s3://results/reports
+    """
+    from cxrgaze_ray.export import export_run
+    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.storage import open_store
+
+    opened = Run.open(open_store(run))
+    if opened.success() is None and not as_json:
+        say("The run is not finished: what is committed so far is exported.")
+    with bar("Exporting", quiet=as_json) as progress, stop_on_interrupt() as stop:
+        try:
+            done = export_run(
+                opened, to, open_store(out), limit=limit, only=only, stop=stop, on_progress=progress.update
+            )
+        except Interrupted as error:
+            again = shlex.join(["cxrgaze", *sys.argv[1:]])
+            raise Interrupted(error.message, f"Go on with: {again}") from error
+    show({"out": out, **asdict(done)}, as_json=as_json, lines=_lines(done, out))
+
+
+def _lines(done: Exported, out: str) -> list[str]:
+    lines = [f"{done.written} files written to {out}."]
+    if done.there:
+        lines.append(f"{done.there} files were there already.")
+    lines += [
+        f"{count} {_NOTES.get(name, f'sources can not be read: {name}')}." for name, count in done.left_out.items()
+    ]
+    if done.not_scored:
+        lines.append(f"{done.not_scored} files of the run were not scored, and so have none.")
+    return lines
