@@ -7,7 +7,7 @@ import sys
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.cli import archive, bench, export, look, models, operate, runs, score, train
+from cxrgaze_ray.cli import archive, bench, bench_serve, export, look, models, operate, runs, score, train
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
@@ -52,6 +52,7 @@ models_app.command("rollback")(models.rollback)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
+bench_app.command("serve")(bench_serve.serve)
 app.command()(operate.doctor)
 
 

@@ -51,6 +51,12 @@ def score(
     new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
+    replicas: Annotated[
+        str | None, typer.Option(metavar="N or MIN:MAX", help="Model replicas; Serve adds them while images wait.")
+    ] = None,
+    gpus_per_replica: Annotated[
+        float | None, typer.Option(min=0, help="0.5 for two on a GPU; by default 1 where the cluster has any.")
+    ] = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -68,8 +74,9 @@ def score(
         return
     chosen = identities_of(identities, pseudonymise)
     flags = {"new": new, "retry_failed": retry_failed, "identities": chosen}
+    asked = _replicas(replicas, gpus_per_replica)
     try:
-        outcome = _run(request, out, registry, address, quiet=as_json, **flags)
+        outcome = _run(request, out, registry, address, replicas=asked, quiet=as_json, **flags)
     except NothingNew as nothing:
         show({"run": None, "rows": 0}, as_json=as_json, lines=[nothing.message])
         return
@@ -81,10 +88,31 @@ def score(
         raise typer.Exit(EXIT_STRICT)
 
 
-def _run(request: Request, out: str, registry: str, address: str | None, *, quiet: bool, **flags: Any) -> Outcome:
-    from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.scoring.driver import score_archive
+def _replicas(replicas: str | None, gpus: float | None) -> dict[str, Any]:
+    """Return the model's settings that --replicas N or MIN:MAX and --gpus-per-replica stand for."""
+    given: dict[str, Any] = {} if gpus is None else {"gpus": gpus}
+    if replicas is None:
+        return given
+    numbers = replicas.split(":")
+    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        raise typer.BadParameter("Write a whole number, or two with a colon: 1:4.", param_hint="--replicas")
+    return given | {"min_replicas": int(numbers[0]), "max_replicas": int(numbers[-1])}
 
+
+def _run(
+    request: Request,
+    out: str,
+    registry: str,
+    address: str | None,
+    *,
+    replicas: dict[str, Any],
+    quiet: bool,
+    **flags: Any,
+) -> Outcome:
+    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+
+    settings = ScoreSettings.build(model=replicas)
     with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt() as stop:
 
         def advance(state: Progress) -> None:
@@ -97,6 +125,7 @@ def _run(request: Request, out: str, registry: str, address: str | None, *, quie
                 out,
                 registry,
                 partial(connect, ClusterSettings(address=address)),
+                settings=settings,
                 stop=stop,
                 say=(lambda _: None) if quiet else say,
                 on_progress=advance,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cxrgaze_ray.cluster import translated
+from cxrgaze_ray.cluster import Cluster, translated
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.identities import Identities, identities_named, open_key
 from cxrgaze_ray.manifest import Manifest
@@ -25,7 +26,7 @@ class ScoreSettings(Settings):
     """How a run is carried out; nothing here changes its rows."""
 
     decoders: int | None = None
-    """Decoding actors; None takes the cluster's CPUs less two, for the model and for reads."""
+    """Decoding actors; None takes the cluster's CPUs less the model replicas' and one for reads."""
 
     scorers: int | None = None
     """Actors that call the model deployment, each with two chunks in flight; None takes one for every replica."""
@@ -109,7 +110,7 @@ def score_archive(
             return _complete(planned.run)
         used = identities_named(planned.run.spec.identities, chosen)
         _announce(planned, say)
-        pools = Pools(settings.decoders or max(1, cluster.cpus() - 2), settings.scorers or model.replicas)
+        pools = Pools(settings.decoders or _decoders(cluster, settings.model), settings.scorers or model.replicas)
         with Lease(planned.run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives.")) as lease:
             gatherer = Gatherer(planned.run, used, lease, stop, on_progress)
             with translated():
@@ -135,6 +136,10 @@ def _complete(run: Run) -> Outcome:
     success = run.success()
     assert success is not None
     return Outcome(run, success, continued=False, already_complete=True)
+
+
+def _decoders(cluster: Cluster, model: ModelSettings) -> int:
+    return max(1, cluster.cpus() - 1 - math.ceil(model.cpus * model.max_replicas))
 
 
 def _finish(run: Run) -> Success:

@@ -78,7 +78,7 @@ class ModelCalls:
                 raise
             return False
         model = application.deployments.get("Model") if application else None
-        return model is not None and any(state.value == "RUNNING" for state in model.replica_states)
+        return model is not None and "RUNNING" in model.replica_states
 
 
 class _Outage:

@@ -15,7 +15,7 @@ from ray import serve
 from ray._private import state
 from ray.serve.handle import DeploymentHandle
 
-from cxrgaze_ray.cluster import translated
+from cxrgaze_ray.cluster import lost_replica, translated
 from cxrgaze_ray.predictor import EngineKind
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, ComputeSettings, Model
@@ -92,10 +92,14 @@ class BatchModel:
         Replicas of the job's own application that start later do so before Serve counts them as ready.
         """
         with translated():
-            if self._brief_own is None:
-                self.handle.broadcast("warm", pin, engine).results()
-            else:
+            if self._brief_own is not None:
                 self._brief_own(Brief(pin=pin, engine=engine).model_dump())
+                return
+            try:
+                self.handle.broadcast("warm", pin, engine).results()
+            except Exception as error:
+                if not lost_replica(error):  # the one that takes its place loads the bundle with its first chunk
+                    raise
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 # no `from __future__ import annotations` here: FastAPI must see the routes' annotations as types, not as strings
 
 import asyncio
-import contextlib
 import hmac
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -35,6 +35,7 @@ from cxrgaze_ray.storage import open_store
 TOKEN_VARIABLE = "CXRGAZE_TOKEN"
 """Environment variable that holds the bearer token of the HTTP interface."""
 
+_LOG = logging.getLogger("ray.serve")
 _ROUTES = ("/v1/predict", "/v1/model", "/healthz")
 
 
@@ -103,9 +104,12 @@ class Ingress:
     async def _follow(self) -> None:
         """Load the model, then switch whenever the alias moves: every replica is warm before the first request."""
         while True:
-            # An unreachable registry, or a bundle that does not load, leaves the model that is served in place.
-            with contextlib.suppress(CxrgazeError):
+            try:
                 await self._switch()
+            except Exception as error:
+                # An unreachable registry, a bundle that does not load or a lost replica leaves the model in place.
+                if not _passes(error):
+                    _LOG.exception("following the model failed; it is tried again")
             await asyncio.sleep(self._settings.follow_every_s if self._serving else 1.0)
 
     async def _switch(self) -> None:

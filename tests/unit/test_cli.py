@@ -104,6 +104,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "score", "serve",
         "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
+        "bench serve",
         "models init", "models list", "models show", "models promote", "models rollback",
     }  # fmt: skip
 
@@ -157,6 +158,8 @@ def test_the_version_is_printed(cxrgaze: Cxrgaze) -> None:
         ["score", "a", "--out", "b", "--no-such-option"],
         ["score", "a"],
         ["score", "a", "--out", "b", "--limit", "0"],
+        ["score", "a", "--out", "b", "--replicas", "1:"],
+        ["score", "a", "--out", "b", "--replicas", "many"],
         ["archive", "make", "x", "--drift", "2"],
         ["no-such-command"],
         ["models", "promote", "name"],

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from ray import exceptions
-from ray.serve._private.common import ReplicaState
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from cxrgaze_ray.errors import ServingUnavailable, StoreUnavailable
@@ -39,7 +38,7 @@ class Deployment:
         return event
 
     def status(self) -> Any:
-        state = ReplicaState.RUNNING if self._running() else ReplicaState.STARTING
+        state = "RUNNING" if self._running() else "STARTING"  # plain text, whatever its type says
         model = SimpleNamespace(replica_states={state: 1})
         return SimpleNamespace(applications={"app": SimpleNamespace(deployments={"Model": model})})
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from cxrgaze_ray.cli.score import _replicas
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.scoring.driver import ScoreSettings
 from cxrgaze_ray.serving import ModelSettings, ServeFile
@@ -89,3 +90,15 @@ def test_replicas_scale_between_limits_and_take_single_requests_beside_a_job() -
 def test_a_job_s_config_carries_the_replicas() -> None:
     settings = ScoreSettings.from_yaml("model: {min_replicas: 1, max_replicas: 4, gpus: 0.5}")
     assert (settings.model.max_replicas, settings.model.gpus, settings.scorers) == (4, 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "gpus", "settings"),
+    [
+        (None, None, {}),
+        ("3", None, {"min_replicas": 3, "max_replicas": 3}),
+        ("1:4", 0.5, {"min_replicas": 1, "max_replicas": 4, "gpus": 0.5}),
+    ],
+)
+def test_options_become_replicas(replicas: str | None, gpus: float | None, settings: dict[str, Any]) -> None:
+    assert _replicas(replicas, gpus) == settings

@@ -1,0 +1,205 @@
+"""Single HTTP requests alone and beside a batch job on the same application, and what they cost that job."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.cluster import Cluster, connect
+from cxrgaze_ray.errors import ServingUnavailable
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.phantoms import make_archive
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import Request
+from cxrgaze_ray.scoring.driver import score_archive
+from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
+from cxrgaze_ray.storage import LocalStore
+
+HEIGHTS = (1100, 1400)
+"""Rows of the phantoms, in pixels."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Request to answer, in milliseconds, of the requests that were answered 200."""
+
+    requests: int
+    refused: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class ServingFigures:
+    """One measurement.
+
+    Attributes
+    ----------
+    preset, engine, cores, clients, images
+        What was measured on what: each client posts again as soon as it is answered.
+    alone, beside_batch
+        Single requests on the idle application, and while it scores the archive.
+    batch_alone, batch_beside
+        Images a second of the archive, from its first chunk to its last, without and with the single requests.
+    """
+
+    preset: str
+    engine: str
+    cores: int
+    clients: int
+    images: int
+    alone: Latency
+    beside_batch: Latency
+    batch_alone: float
+    batch_beside: float
+
+
+def bench_serve(
+    preset: str = "tiny",
+    images: int = 256,
+    seconds: float = 20.0,
+    clients: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+) -> ServingFigures:
+    """Measure on phantoms and an untrained network, in a private cluster."""
+    with tempfile.TemporaryDirectory(prefix="cxrgaze-serve-") as folder, connect() as cluster:
+        file = _hosted(Path(folder), preset, images)
+        body = next(path for path in sorted(Path(folder, "archive").rglob("*.dcm"))).read_bytes()
+        ask = partial(_single_requests, file.http_options.port, body, clients)
+        job = partial(_Job, Path(folder), cluster)
+        with ask() as alone:
+            time.sleep(min(5.0, seconds / 4))  # the first answers start the decoders, and are not counted
+            alone.clear()
+            time.sleep(seconds)
+        say(f"Single requests alone: {alone.latency().p50_ms:.0f} ms.")
+        first = job("alone").run(lambda: None)
+        say(f"Batch job alone: {first.rate:.1f} images/s.")
+        with ask() as beside:
+            second = job("beside").run(beside.clear)
+            together = beside.latency()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    setting = (preset, second.engine, cores, clients, images)
+    return ServingFigures(*setting, alone.latency(), together, first.rate, second.rate)
+
+
+def _hosted(folder: Path, preset: str, images: int) -> ServeFile:
+    """Draw an archive, publish a network, and host it."""
+    make_archive(LocalStore(str(folder / "archive")), images=images, seed=0, height=HEIGHTS)
+    ledger = Registry(LocalStore(str(folder / "registry")))
+    pin = ledger.publish(make_bundle(build(PRESETS[preset], 0), "cxrgaze", trained=False))
+    ledger.promote("cxrgaze", pin.version)
+    file = ServeFile().with_arguments(port=_free_port(), registry=ledger.store.uri)
+    start_http(file)
+    wait_ready(file)
+    return file
+
+
+@dataclass
+class _Job:
+    """A batch job on the running application, timed from its first chunk to its last."""
+
+    folder: Path
+    cluster: Cluster
+    name: str
+    engine: str = ""
+    seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def run(self, begun: Callable[[], None]) -> _Job:
+        """Score the archive; call `begun` when the first chunk is back."""
+
+        def watch(progress: Progress) -> None:
+            if progress.received:
+                if not self.seen:
+                    begun()
+                self.seen.append((time.perf_counter(), progress.received))
+
+        request = Request(archive=str(self.folder / "archive"), model="cxrgaze@champion", engine="auto")
+        out, registry = str(self.folder / self.name), str(self.folder / "registry")
+        outcome = score_archive(request, out, registry, self._joined, on_progress=watch)
+        self.engine = outcome.run.spec.engine
+        return self
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        (start, before), (end, after) = self.seen[0], self.seen[-1]
+        return (after - before) / (end - start)
+
+    @contextmanager
+    def _joined(self) -> Iterator[Cluster]:
+        yield self.cluster
+
+
+class _Answers:
+    """What the clients got."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._refused = 0
+
+    def add(self, seconds: float, status: int) -> None:
+        if status == 200:
+            self._seconds.append(seconds)
+        else:
+            self._refused += 1
+
+    def clear(self) -> None:
+        self._seconds, self._refused = [], 0
+
+    def latency(self) -> Latency:
+        if not self._seconds:
+            raise ServingUnavailable("No request was answered.", "Give it more --seconds.")
+        p50, p95, p99 = 1000 * np.percentile(self._seconds, (50, 95, 99))
+        return Latency(len(self._seconds), self._refused, float(p50), float(p95), float(p99))
+
+
+@contextmanager
+def _single_requests(port: int, body: bytes, clients: int) -> Iterator[_Answers]:
+    """Post a body again and again until the block ends."""
+    answers, stop = _Answers(), threading.Event()
+    threads = [threading.Thread(target=_post, args=(port, body, answers, stop)) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _post(port: int, body: bytes, answers: _Answers, stop: threading.Event) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=120)
+    while not stop.is_set():
+        started = time.perf_counter()
+        try:
+            connection.request("POST", "/v1/predict", body)
+            response = connection.getresponse()
+            response.read()
+            status = response.status
+        except (OSError, HTTPException):
+            connection.close()
+            status = 0
+        answers.add(time.perf_counter() - started, status)
+    connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
