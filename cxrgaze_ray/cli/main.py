@@ -51,6 +51,7 @@ models_app.command("rollback")(models.rollback)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
+bench_app.command("pipeline")(bench.pipeline)
 app.command()(operate.doctor)
 
 
