@@ -28,11 +28,13 @@ class Intake:
         How files are read.
     identities
         What becomes of identifiers that stand in the files' tags only.
+    decoder
+        By default one of the profile.
     """
 
-    def __init__(self, profile: str, reading: Reading, identities: Identities) -> None:
+    def __init__(self, profile: str, reading: Reading, identities: Identities, decoder: Decoder | None = None) -> None:
         self._reading, self._identities = reading, identities
-        self._decoder = Decoder(profile, reading=reading)
+        self._decoder = decoder or Decoder(profile, reading=reading)
 
     def __enter__(self) -> Self:
         return self

@@ -40,13 +40,13 @@ def listing(
     print_table(["archive", "layout", "files", "seconds", "files/s", "peak memory"], rows)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _numbers(text: str, option: str = "--sizes") -> tuple[int, ...]:
     try:
         numbers = tuple(int(one.replace("_", "")) for one in text.split(","))
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:
-        raise typer.BadParameter("Write whole numbers: 1000,10000.", param_hint="--sizes")
+        raise typer.BadParameter("Write whole numbers: 1000,10000.", param_hint=option)
     return numbers
 
 
@@ -89,3 +89,32 @@ def decode(
     )
     spread = max(timing.spread for one in found for timing in one.timings.values())
     say(f"Images a second on one core, medians of {rounds}; the widest spread was {100 * spread:.0f}% of its median.")
+
+
+def pipeline(
+    archive: Annotated[str | None, typer.Option(help="Radiographs of one's own, instead of phantoms.")] = None,
+    images: Annotated[int, typer.Option(min=96, help="Images of a run.")] = 384,
+    preset: Annotated[str, typer.Option(help="Size of the untrained network: tiny, small, full.")] = "tiny",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a forward pass.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
+    small: Annotated[int, typer.Option(min=96, help="Tiny images of a run that measures the fixed cost.")] = 3072,
+    rows: Annotated[str, typer.Option(help="Least and most rows of a phantom.")] = "2544,3056",
+    as_json: Json = False,
+) -> None:
+    """Measure scoring beside bare decode, bare model and direct actors, with what the hardware allows.
+
+    Example: cxrgaze bench pipeline --rounds 5
+    """
+    from cxrgaze_ray.benchmark.pipeline import PipelineSettings, bench_pipeline
+    from cxrgaze_ray.cli.bench_tables import pipeline_json, pipeline_tables
+
+    height = _numbers(rows, "--rows")
+    settings = PipelineSettings.build(
+        archive=archive, images=images, preset=preset, threads=threads, rounds=rounds, small_images=small,
+        rows=(height[0], height[-1]), bare_images=min(64, images),
+    )  # fmt: skip
+    report = bench_pipeline(settings, say)
+    if as_json:
+        show(pipeline_json(report), as_json=True)
+        return
+    pipeline_tables(report)

@@ -53,6 +53,7 @@ app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
 bench_app.command("serve")(bench_serve.serve)
+bench_app.command("pipeline")(bench.pipeline)
 app.command()(operate.doctor)
 
 

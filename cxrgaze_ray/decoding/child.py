@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cxrgaze_ray
 from cxrgaze_ray.decoding.protocol import ProtocolError, receive, send
@@ -20,6 +21,9 @@ START_S = 120.0
 
 _DYING_S = 10.0
 """Between a process closing its pipes and its end: the kernel frees its memory."""
+
+_PIPE_BYTES = 2**20
+"""Linux's own limit for pipes of unprivileged users."""
 
 # A thread pool's buffers count as address space, on many cores more than the limit.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -74,6 +78,8 @@ class Child:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._requests, self._answers = self.process.stdin, self.process.stdout
+        for pipe in (self._requests, self._answers):
+            _widen(pipe)
         try:
             with self._watch(START_S):
                 receive(self._answers, max_body=0)
@@ -152,6 +158,12 @@ class _Watchdog:
             if not self._stopped:
                 self._fired = True
                 self._process.kill()
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let an image through in one go: at 64 KiB a time the two processes wait for each other all the while."""
+    with suppress(AttributeError, OSError):  # not Linux, or the user's pipes have no more memory
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _module_path() -> str:

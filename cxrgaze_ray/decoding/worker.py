@@ -85,7 +85,7 @@ def _header(radiograph: Radiograph, image: ModelImage) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(decode: Decode = decode_image) -> None:
     """Take over stdin and stdout for the protocol; whatever native code prints goes nowhere."""
     memory_bytes = int(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which drains
@@ -96,7 +96,7 @@ def main() -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
-        serve(requests, answers)
+        serve(requests, answers, decode)
 
 
 if __name__ == "__main__":

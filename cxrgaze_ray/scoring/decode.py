@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +17,7 @@ from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.intake import Intake
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import RESULT
+from cxrgaze_ray.schemas import HEIGHT, RESULT, WIDTH
 from cxrgaze_ray.storage import open_store
 
 ROWS, IMAGES = "rows", "images"
@@ -40,19 +41,22 @@ class DecodeChunk:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         out = [self._decode_chunk(int(self._chunks[index])) for index in batch["id"].to_pylist()]
-        return pa.table({ROWS: [rows for rows, _ in out], IMAGES: [images for _, images in out]})
+        rows, images = zip(*out, strict=True)
+        return pa.table({ROWS: _binary(rows), IMAGES: _binary(images)})
 
-    def _decode_chunk(self, chunk: int) -> tuple[bytes, bytes]:
-        start = chunk * self._spec.chunk_rows
-        rows, images = [], []
-        for planned in self._plan.slice(start, self._spec.chunk_rows).to_pylist():
-            if planned["position"] not in self._narrow.get(planned["shard"], (planned["position"],)):
+    def _decode_chunk(self, chunk: int) -> tuple[pa.Buffer, pa.Buffer]:
+        planned = self._plan.slice(chunk * self._spec.chunk_rows, self._spec.chunk_rows).to_pylist()
+        images_bhw = np.empty((len(planned), HEIGHT, WIDTH), np.uint16)  # filled in place: pixels are copied once
+        rows, count = [], 0
+        for one in planned:
+            if one["position"] not in self._narrow.get(one["shard"], (one["position"],)):
                 continue
-            row, image = self._decode_row(planned)
+            row, image = self._decode_row(one)
             rows.append(row)
-            images += [image] if image is not None else []
-        table = pa.Table.from_pylist(rows, schema=RESULT)
-        return table_to_ipc(table), b"".join(image.tobytes() for image in images)
+            if image is not None:
+                images_bhw[count] = image
+                count += 1
+        return table_to_ipc(pa.Table.from_pylist(rows, schema=RESULT)), pa.py_buffer(images_bhw[:count])
 
     def _decode_row(self, planned: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint16] | None]:
         place = {"shard": planned["shard"], "position": planned["position"]}
@@ -67,9 +71,19 @@ class DecodeChunk:
         return row | {"affine": asdict(decoded.affine)}, decoded.pixels
 
 
-def table_to_ipc(table: pa.Table) -> bytes:
+def table_to_ipc(table: pa.Table) -> pa.Buffer:
     """Return a table as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    return sink.getvalue()
+
+
+def _binary(values: Sequence[pa.Buffer]) -> pa.ChunkedArray:
+    """Return a column of buffers, without copying them."""
+    lengths = [pa.py_buffer(np.array([0, value.size], np.int32)) for value in values]
+    arrays = [
+        pa.Array.from_buffers(pa.binary(), 1, [None, offsets, value])
+        for offsets, value in zip(lengths, values, strict=True)
+    ]
+    return pa.chunked_array(arrays, pa.binary())

@@ -7,64 +7,103 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray.data
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import RESULT
+from cxrgaze_ray.schemas import HEIGHT, RESULT, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
 from cxrgaze_ray.scoring.score import ScoreChunk
+
+DECODER_CHUNKS, SCORER_CHUNKS, SCORER_CALLS = 2, 4, 2
+"""Chunks an actor has in hand, queued ones included, and calls of a scorer to the model at a time."""
 
 
 @dataclass(frozen=True)
 class Pools:
-    """How many actors each stage has, and the CPUs of a decoder."""
+    """The actors of the two stages.
+
+    Attributes
+    ----------
+    decoders, scorers
+        How many.
+    decoder_cpus
+        Logical CPUs of a decoder.
+    decode, score
+        Their classes: made, and called with a chunk, as `DecodeChunk` and `ScoreChunk` are.
+    """
 
     decoders: int
     scorers: int = 1
     decoder_cpus: float = 1.0
+    decode: type[Any] = DecodeChunk
+    score: type[Any] = ScoreChunk
+
+    def object_bytes(self, chunk_rows: int) -> int:
+        """Return how many bytes of decoded chunks may lie in the object store: what the actors can have in hand."""
+        chunks = self.decoders * DECODER_CHUNKS + self.scorers * SCORER_CHUNKS
+        return chunks * chunk_rows * 2 * HEIGHT * WIDTH
 
 
 def result_blocks(
     run: Run, wanted: dict[int, list[int]], application: str, pools: Pools, identities: Identities
 ) -> Iterator[pa.Table]:
     """Score the wanted positions of each shard; yield result rows (`schemas.RESULT`), a chunk at a time."""
-    per_shard = run.spec.shard_rows // run.spec.chunk_rows
-    chunks = [
-        shard * per_shard + chunk
-        for shard, positions in wanted.items()
-        for chunk in sorted({position // run.spec.chunk_rows for position in positions})
-    ]
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.raise_original_map_exception = True  # Ray's own wrapping loses the cause on its way here
-    dataset = (
-        ray.data.range(len(chunks), override_num_blocks=len(chunks))
-        .map_batches(
-            DecodeChunk,
-            fn_constructor_args=(run.store.uri, identities, np.array(chunks, np.int64), _narrow(run, wanted)),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=pools.decoder_cpus,
-            compute=ray.data.ActorPoolStrategy(size=pools.decoders, max_tasks_in_flight_per_actor=2),
+    chunks = _chunks(run, wanted)
+    with DataContext.current(_job_context(pools.object_bytes(run.spec.chunk_rows))):
+        dataset = (
+            ray.data.range(len(chunks), override_num_blocks=len(chunks))
+            .map_batches(
+                pools.decode,
+                fn_constructor_args=(run.store.uri, identities, chunks, _narrow(run, wanted)),
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=pools.decoder_cpus,
+                compute=ActorPoolStrategy(size=pools.decoders, max_tasks_in_flight_per_actor=DECODER_CHUNKS),
+            )
+            .map_batches(
+                pools.score,
+                fn_constructor_args=(run.spec, application),
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=0.1,
+                compute=ActorPoolStrategy(
+                    size=pools.scorers,
+                    max_tasks_in_flight_per_actor=SCORER_CHUNKS,
+                    max_concurrent_calls_per_actor=SCORER_CALLS,
+                ),
+            )
         )
-        .map_batches(
-            ScoreChunk,
-            fn_constructor_args=(run.spec, application),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=0.1,
-            compute=ray.data.ActorPoolStrategy(
-                size=pools.scorers, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
-            ),
-        )
-    )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         assert isinstance(batch, pa.Table)
         yield batch.cast(RESULT)
+
+
+def _chunks(run: Run, wanted: dict[int, list[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Number the chunks that hold wanted positions, in the plan's order."""
+    per_shard = run.spec.shard_rows // run.spec.chunk_rows
+    return np.array(
+        [
+            shard * per_shard + chunk
+            for shard, positions in wanted.items()
+            for chunk in sorted({position // run.spec.chunk_rows for position in positions})
+        ],
+        np.int64,
+    )
+
+
+def _job_context(object_bytes: int) -> DataContext:
+    """Return Ray Data's settings for one job; those of the process stay as they are."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # Ray's own wrapping loses the cause on its way here
+    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=object_bytes)
+    return context
 
 
 def _narrow(run: Run, wanted: dict[int, list[int]]) -> dict[int, list[int]]:

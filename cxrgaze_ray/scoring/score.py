@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray import saliency
@@ -15,6 +14,13 @@ from cxrgaze_ray.runs import RunSpec
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, WIDTH, status_of
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.model_calls import ModelCalls
+
+_ANSWER = pa.schema(
+    [
+        RESULT.field(name)
+        for name in (*(f"p_{name}" for name in CLASSES), "prediction", "logits", "saliency_png", "saliency_peak")
+    ]
+)
 
 
 class ScoreChunk:
@@ -32,34 +38,47 @@ class ScoreChunk:
         return pa.concat_tables(tables)
 
     def _score(self, table: pa.Table, images: pa.Buffer) -> pa.Table:
-        images_bhw = np.frombuffer(images, np.uint16).reshape(-1, HEIGHT, WIDTH)
-        answers = iter(self._answers(images_bhw)) if len(images_bhw) else iter(())
-        common = {
+        decoded = pc.is_null(table["reason_code"]).to_numpy()
+        answers = self._answers(self._images(images, int(decoded.sum())))
+        place = pa.array(np.cumsum(decoded) - 1, mask=~decoded)  # a row that was not decoded has no answer
+        columns = {name: table[name] for name in table.column_names}
+        columns |= {name: answers[name].take(place) for name in answers.column_names}
+        columns |= {name: pa.repeat(value, len(table)) for name, value in self._common().items()}
+        columns["status"] = pa.array([str(status_of(reason)) for reason in table["reason_code"].to_pylist()])
+        return pa.table([columns[name] for name in RESULT.names], names=RESULT.names).cast(RESULT)
+
+    def _common(self) -> dict[str, pa.Scalar]:
+        """Return what every row of a chunk says alike."""
+        texts = {
             "bundle_version": self._spec.model.version,
             "weights_sha256": self._spec.model.weights_sha256,
             "profile": self._spec.profile,
             "engine": self._spec.engine,
-            "scored_at": datetime.now(UTC),
         }
-        rows = []
-        for row in table.to_pylist():
-            answer = next(answers) if row["reason_code"] is None else {}
-            rows.append(row | common | {"status": str(status_of(row["reason_code"]))} | answer)
-        return pa.Table.from_pylist(rows, schema=RESULT)
+        now = pa.scalar(datetime.now(UTC), RESULT.field("scored_at").type)
+        return {name: pa.scalar(text, pa.string()) for name, text in texts.items()} | {"scored_at": now}
 
-    def _answers(self, images_bhw: NDArray[np.uint16]) -> Iterator[dict[str, Any]]:
+    def _images(self, buffer: pa.Buffer, count: int) -> NDArray[np.uint16]:
+        return np.frombuffer(buffer, np.uint16).reshape(count, HEIGHT, WIDTH)
+
+    def _answers(self, images_bhw: NDArray[np.uint16]) -> pa.Table:
+        """Return the model's columns of `RESULT`, one row an image."""
+        if not len(images_bhw):
+            return _ANSWER.empty_table()
         result = self._model.predict(images_bhw)
-        for probabilities, logits, density in zip(
-            result.probabilities_BK, result.logits_BK, result.saliency_BHW, strict=True
-        ):
-            png, peak = saliency.encode(density)
-            yield {
-                **{f"p_{name}": float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
-                "prediction": CLASSES[int(np.argmax(probabilities))],
-                "logits": logits.tolist(),
-                "saliency_png": png,
-                "saliency_peak": peak,
-            }
+        maps = self._maps(result.saliency_BHW)
+        best = np.argmax(result.probabilities_BK, axis=1)
+        columns = [
+            *result.probabilities_BK.T,
+            [CLASSES[index] for index in best],
+            list(result.logits_BK),
+            [png for png, _ in maps],
+            [peak for _, peak in maps],
+        ]
+        return pa.table([pa.array(column, field.type) for column, field in zip(columns, _ANSWER, strict=True)], _ANSWER)
+
+    def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
+        return [saliency.encode(density) for density in densities_bhw]
 
 
 def table_from_ipc(buffer: pa.Buffer) -> pa.Table:

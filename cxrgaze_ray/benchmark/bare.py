@@ -1,0 +1,112 @@
+"""Decode or model alone, in a fresh process without Ray: ``python -m cxrgaze_ray.benchmark.bare decode|model ...``.
+
+A process of its own, so that nothing else's CPU time is counted in. Prints one JSON line: seconds and core-seconds an
+image, its start-up and the first image left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cxrgaze_ray import saliency
+from cxrgaze_ray.benchmark.processes import own_processes
+from cxrgaze_ray.errors import EnvironmentFault
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.intake import Intake
+from cxrgaze_ray.manifest import list_archive
+from cxrgaze_ray.radiograph import Reading
+
+MODEL_IMAGES = 16
+"""Images of a chunk, which the model gets at a time."""
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Wall-clock seconds and core-seconds (of the process and its children) an image."""
+
+    seconds: float
+    core_seconds: float
+
+
+def measure_bare(*arguments: str) -> Bare:
+    """Measure in a new process; see `main` for the arguments.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the process fails.
+    """
+    command = [sys.executable, "-m", "cxrgaze_ray.benchmark.bare", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
+        raise EnvironmentFault(f"The measuring process ended: {reason[0]}.", "Look at the machine's memory.")
+    return Bare(**json.loads(ended.stdout.splitlines()[-1]))
+
+
+def bare_decode(archive: str, images: int) -> Bare:
+    """Fetch and decode in turn, on one core, through the isolated decoder; and encode a saliency map each.
+
+    The map's PNG is counted here, because it is CPU work of every row whatever scores it.
+    """
+    from cxrgaze_ray.benchmark.stand_ins import canned_density
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rows = list_archive(archive, Identities).table.to_pylist()
+    spread = [rows[place] for place in np.linspace(0, len(rows) - 1, images).astype(int)]
+    density = canned_density()
+    with Intake("cxrgaze-v1", Reading(), Identities()) as intake:
+
+        def work() -> None:
+            for row in spread:
+                intake.take(row)
+                saliency.encode(density)
+
+        intake.take(spread[0])
+        return _measured(work, images)
+
+
+def bare_model(registry: str, images: int, threads: int) -> Bare:
+    """Run the forward pass of cxrgaze@champion on so many images, a chunk at a time."""
+    from cxrgaze_ray.bundle import golden_image, read_bundle
+    from cxrgaze_ray.predictor import Predictor, limit_threads
+    from cxrgaze_ray.registry import pin_model
+    from cxrgaze_ray.storage import open_store
+
+    limit_threads(threads)
+    predictor = Predictor.from_bundle(read_bundle(open_store(pin_model(registry, "cxrgaze@champion").uri)))
+    chunk = np.stack([golden_image(seed) for seed in range(MODEL_IMAGES)])
+    predictor.predict(chunk[: predictor.batch])
+    sizes = [MODEL_IMAGES] * (images // MODEL_IMAGES) + ([images % MODEL_IMAGES] if images % MODEL_IMAGES else [])
+    return _measured(lambda: [predictor.predict(chunk[:size]) for size in sizes], images)
+
+
+def _measured(work: Callable[[], object], images: int) -> Bare:
+    cores, started = _core_seconds(), time.perf_counter()
+    work()
+    return Bare((time.perf_counter() - started) / images, (_core_seconds() - cores) / images)
+
+
+def _core_seconds() -> float:
+    return sum(process.cpu_seconds for process in own_processes())
+
+
+def main(arguments: list[str]) -> None:
+    """Measure ``decode ARCHIVE IMAGES`` or ``model REGISTRY IMAGES THREADS``."""
+    kind, uri, *numbers = arguments
+    measure: dict[str, Callable[..., Bare]] = {"decode": bare_decode, "model": bare_model}
+    result: dict[str, Any] = vars(measure[kind](uri, *map(int, numbers)))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,230 @@
+"""Scoring beside its parts: bare decode, bare model, Ray Data with direct actors, and our scoring through Serve.
+
+Every contestant works on the same images, in turn, round after round. Rates of the pipelines are of their steady middle:
+the workers' start, the filling of the pipeline and its running dry are left out. Commits are in: both pipelines write
+and commit every shard.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from ray import serve
+
+from cxrgaze_ray.benchmark import workload
+from cxrgaze_ray.benchmark.bare import Bare, measure_bare
+from cxrgaze_ray.benchmark.bounds import Steady, shared_cores, slower_stage, steady
+from cxrgaze_ray.benchmark.processes import DECODER, DECODING, MODEL, ROLES
+from cxrgaze_ray.benchmark.stand_ins import NETWORK_BATCH, NoopDecode, NoopModel, WaitingModel, score_directly
+from cxrgaze_ray.benchmark.timing import Timing
+from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.scoring.pipeline import Pools
+from cxrgaze_ray.serving.model import Model, ModelSettings
+
+DECODE, PREDICT = "bare decode", "bare model"
+DIRECT, SCORING = "direct actors", "our scoring"
+WAITING, FEEDING = "accelerator, model-bound", "accelerator, decode-bound"
+FIXED = "fixed cost"
+
+MODEL_BOUND, DECODE_BOUND = 1.25, 0.8
+"""Waits of the simulated accelerator, as multiples of what the cores take to decode an image."""
+
+_SPARE_CPUS = 6
+_SMALLEST = 96
+
+
+class PipelineSettings(Settings):
+    """What is measured."""
+
+    archive: str | None = None
+    """Radiographs of one's own; None draws phantoms."""
+
+    images: int = 384
+    """Images of a run of each pipeline."""
+
+    rows: tuple[int, int] = workload.HOSPITAL_ROWS
+    """Least and most rows of a phantom."""
+
+    preset: str = "tiny"
+    """Size of the untrained network."""
+
+    threads: int = 1
+    """CPU threads of a forward pass: the same in the bare model, the direct actors and the replica."""
+
+    rounds: int = 5
+    """Measured rounds; one more goes before them."""
+
+    bare_images: int = 64
+    """Images of a round of bare decode and of the bare model."""
+
+    small_images: int = 3072
+    """Images of a run that measures the fixed cost."""
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """What was measured; rates are images a second, shares are of 1.
+
+    Attributes
+    ----------
+    timings
+        Seconds an image, by contestant: medians over rounds.
+    cpu
+        Core-seconds an image by role, by pipeline: medians over rounds.
+    bare
+        Core-seconds an image of bare decode and bare model.
+    waits
+        Seconds an image that the simulated accelerator is busy, by contestant.
+    bounds
+        Images a second that the hardware allows, by pipeline.
+    """
+
+    cores: int
+    settings: PipelineSettings
+    timings: dict[str, Timing]
+    cpu: dict[str, dict[str, float]]
+    bare: dict[str, float]
+    waits: dict[str, float]
+    bounds: dict[str, float]
+
+    def rate(self, name: str) -> float:
+        """Images a second."""
+        return 1 / self.timings[name].seconds
+
+    def reached(self, name: str) -> float:
+        """Share of what the hardware allows."""
+        return self.rate(name) / self.bounds[name]
+
+    @property
+    def beside_direct(self) -> float:
+        """Our scoring's rate by the direct actors'."""
+        return self.rate(SCORING) / self.rate(DIRECT)
+
+    def shares(self, name: str) -> dict[str, float]:
+        """Share of each role in a pipeline's core-seconds."""
+        total = sum(self.cpu[name].values()) or 1.0
+        return {role: seconds / total for role, seconds in self.cpu[name].items()}
+
+
+def bench_pipeline(settings: PipelineSettings, say: Callable[[str], None] = lambda _: None) -> PipelineReport:
+    """Measure all contestants in turn."""
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="cxrgaze-bench-") as folder, _cluster(cores):
+        return _Race(settings, Path(folder), cores, say).report()
+
+
+@contextmanager
+def _cluster(cores: int) -> Iterator[None]:
+    with connect(ClusterSettings(num_cpus=cores + _SPARE_CPUS)):
+        serve.start(proxy_location="Disabled")
+        yield
+
+
+class _Race:
+    """The workload, the deployments, and the rounds."""
+
+    def __init__(self, settings: PipelineSettings, folder: Path, cores: int, say: Callable[[str], None]) -> None:
+        self._settings, self._folder, self._cores, self._say = settings, folder, cores, say
+        self._archive = settings.archive or self._drawn("large", max(settings.images, _SMALLEST), settings.rows)
+        self._small = self._drawn("small", max(settings.small_images, _SMALLEST), workload.TINY_ROWS)
+        self._registry = workload.publish_untrained(folder, settings.preset)
+        self._waits: dict[str, float] = {}
+        self._bare: dict[str, list[Bare]] = defaultdict(list)
+        self._steady: dict[str, list[Steady]] = defaultdict(list)
+
+    def _drawn(self, name: str, images: int, rows: tuple[int, int]) -> str:
+        (self._folder / name).mkdir()
+        return workload.link_phantoms(self._folder / name, images, rows)
+
+    def report(self) -> PipelineReport:
+        """Run every round, the first one unmeasured but for the waits that follow from it."""
+        self._round()
+        self._deploy()
+        for number in range(self._settings.rounds):
+            self._round()
+            self._pipelines()
+            self._say(f"Round {number + 1} of {self._settings.rounds}: {self._standing()}")
+        return self._reported()
+
+    def _standing(self) -> str:
+        return ", ".join(f"{name} {found[-1].images_per_second:.1f}/s" for name, found in self._steady.items())
+
+    def _round(self) -> None:
+        images = str(self._settings.bare_images)
+        self._bare[DECODE].append(measure_bare("decode", self._archive, images))
+        self._bare[PREDICT].append(measure_bare("model", self._registry, images, str(self._settings.threads)))
+
+    def _deploy(self) -> None:
+        """Deploy every model, loaded and warm; the waits follow from what decoding took."""
+        decode_s = self._bare.pop(DECODE)[0].core_seconds / self._cores
+        del self._bare[PREDICT]
+        self._waits = {WAITING: MODEL_BOUND * decode_s, FEEDING: DECODE_BOUND * decode_s}
+        for name, wait_s in self._waits.items():
+            _run(WaitingModel.bind(wait_s * NETWORK_BATCH), name)  # type: ignore[attr-defined]
+        _run(NoopModel.bind(), FIXED)  # type: ignore[attr-defined]
+        _run(Model.bind(ModelSettings(threads=self._settings.threads)), SCORING)  # type: ignore[attr-defined]
+
+    def _pipelines(self) -> None:
+        plain = Pools(self._cores)
+        direct = Pools(self._cores, score=score_directly(self._settings.threads))
+        self._run(DIRECT, self._archive, direct)
+        for name in (SCORING, WAITING, FEEDING):
+            self._run(name, self._archive, plain)
+        self._run(FIXED, self._small, Pools(self._cores, decode=NoopDecode))
+
+    def _run(self, name: str, archive: str, pools: Pools) -> None:
+        """Plan, score and commit one run, and forget its files."""
+        limit = self._settings.images if archive == self._archive else None
+        run = workload.plan_run(archive, str(self._folder / "run"), self._registry, limit)
+        if name == SCORING:
+            serve.get_deployment_handle("Model", _application(SCORING)).warm.remote(
+                run.spec.model, run.spec.engine
+            ).result()
+        marks = workload.gather_marked(run, _application(name), pools)
+        self._steady[name].append(steady(marks, run.spec.rows))
+        shutil.rmtree(self._folder / "run")
+
+    def _reported(self) -> PipelineReport:
+        bare = {name: median(one.core_seconds for one in found) for name, found in self._bare.items()}
+        timings = {name: _timing([one.seconds for one in found]) for name, found in self._bare.items()}
+        timings |= {name: _timing([1 / one.images_per_second for one in found]) for name, found in self._steady.items()}
+        shared = shared_cores(self._cores, bare[DECODE], bare[PREDICT])
+        bounds = {name: slower_stage(self._cores, bare[DECODE], wait_s) for name, wait_s in self._waits.items()}
+        return PipelineReport(
+            cores=self._cores,
+            settings=self._settings,
+            timings=timings,
+            cpu={name: _median_cpu(found) for name, found in self._steady.items()},
+            bare=bare,
+            waits=self._waits,
+            bounds={DIRECT: shared, SCORING: shared, **bounds},
+        )
+
+
+def _application(name: str) -> str:
+    return f"bench-{name.replace(', ', '-').replace(' ', '-')}"
+
+
+def _run(application: serve.Application, name: str) -> None:
+    serve.run(application, name=_application(name), route_prefix=None)
+
+
+def _timing(seconds: list[float]) -> Timing:
+    return Timing(median(seconds), min(seconds), max(seconds))
+
+
+def _median_cpu(found: list[Steady]) -> dict[str, float]:
+    return {role: median(one.cpu_seconds[role] for one in found) for role in ROLES}
+
+
+WORK = frozenset({DECODING, DECODER, MODEL})
+"""Roles that do what the bare decode and the bare model do; the others' share is what scoring adds."""

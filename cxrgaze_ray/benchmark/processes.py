@@ -1,0 +1,143 @@
+"""What this process and its descendants take, by their role: CPU seconds and memory, as Linux's /proc tells them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+DRIVER, DECODING, DECODER, SCORER, MODEL, SERVE, RAY = ROLES = (
+    "driver",
+    "decoding process",
+    "decode actor",
+    "score actor",
+    "model replica",
+    "Serve's own",
+    "Ray's own",
+)
+"""Ray's own: raylet with the object store, GCS, agents, and workers at rest."""
+
+_MARKS = (
+    ("cxrgaze_ray.benchmark.noop_decoding", DECODING),
+    ("cxrgaze_ray.decoding.worker", DECODING),
+    ("ray::ServeReplica", MODEL),
+    ("ray::Serve", SERVE),
+    ("ray::Proxy", SERVE),
+    ("Decode", DECODER),
+    ("Score", SCORER),
+)
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: what it is here, CPU seconds since its start, and the private memory it holds."""
+
+    pid: int
+    role: str
+    cpu_seconds: float
+    private_bytes: int
+
+
+def own_processes() -> list[Process]:
+    """Return this process and its descendants that live."""
+    stats = dict(_stats())
+    wanted, found = [os.getpid()], []
+    children: dict[int, list[int]] = defaultdict(list)
+    for pid, (parent, _) in stats.items():
+        children[parent].append(pid)
+    while wanted:
+        pid = wanted.pop()
+        wanted += children[pid]
+        with suppress(OSError, KeyError):  # it ended just now
+            found.append(Process(pid, _role(pid), stats[pid][1], _private_bytes(pid)))
+    return found
+
+
+def cpu_by_role() -> dict[str, float]:
+    """Return CPU seconds of the living processes, by role."""
+    seconds = dict.fromkeys(ROLES, 0.0)
+    for process in own_processes():
+        seconds[process.role] += process.cpu_seconds
+    return seconds
+
+
+def _stats() -> Iterator[tuple[int, tuple[int, float]]]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                yield int(folder.name), (int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS)
+
+
+def _role(pid: int) -> str:
+    if pid == os.getpid():
+        return DRIVER
+    command = Path(f"/proc/{pid}/cmdline").read_text()
+    return next((role for mark, role in _MARKS if mark in command), RAY)
+
+
+def _private_bytes(pid: int) -> int:
+    """Return resident memory that is neither a file's nor shared: the object store is not each worker's own."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+class MemoryWatch:
+    """Notes the most memory that any process of each role held, and the most that lay in the object store.
+
+    Attributes
+    ----------
+    peaks
+        Bytes by role: of the largest process.
+    store_peak, spilled
+        Bytes in the object store at most, and written out to disk because it was full.
+    """
+
+    def __init__(self, every_s: float = 0.25) -> None:
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
+        self.peaks = dict.fromkeys(ROLES, 0)
+        self.store_peak = self.spilled = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._look()
+
+    def _look(self) -> None:
+        for process in own_processes():
+            self.peaks[process.role] = max(self.peaks[process.role], process.private_bytes)
+        stats = store_stats()
+        self.store_peak = max(self.store_peak, stats.object_store_bytes_used)
+        self.spilled = stats.spilled_bytes_total
+
+
+def store_stats() -> Any:
+    """Return the object stores' own statistics, of the whole cluster.
+
+    Ray shows them through its dashboard and metrics agent, which a private cluster does without; so they are asked
+    for where `ray memory` asks.
+    """
+    import ray
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)  # type: ignore[no-untyped-call]
+    return get_memory_info_reply(state).store_stats  # type: ignore[no-untyped-call]

@@ -1,0 +1,99 @@
+"""Archives, models and runs for the benchmarks: a few phantoms under many names, an untrained model, a planned run."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cxrgaze_ray.benchmark.bounds import FIRST, LAST, Mark
+from cxrgaze_ray.benchmark.processes import cpu_by_role
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.manifest import list_archive
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.phantoms import make_archive
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import Lease, Request, Run
+from cxrgaze_ray.runs.contract import ScoreOptions
+from cxrgaze_ray.scoring.gather import Gatherer, Progress
+from cxrgaze_ray.scoring.pipeline import Pools
+from cxrgaze_ray.scoring.planning import make_planned
+from cxrgaze_ray.storage import LocalStore, open_store
+
+HOSPITAL_ROWS = (2544, 3056)
+"""Least and most rows of a phantom, as most detectors make them."""
+
+TINY_ROWS = (180, 220)
+"""Rows of phantoms that are drawn and decoded in a moment."""
+
+ENGINE = "reference-float32-cpu"
+
+
+def link_phantoms(folder: Path, images: int, rows: tuple[int, int], drawn: int = 8) -> str:
+    """Draw a few phantoms and link them under so many names, in turn; return the archive's URI.
+
+    Every format comes as often in each chunk. The files stay in the page cache, so reading them costs next to nothing.
+    """
+    make_archive(LocalStore(str(folder / "drawn")), images=drawn, seed=3, height=rows)
+    sources = sorted(path for path in (folder / "drawn" / "files").rglob("*") if path.is_file())
+    archive = folder / "archive"
+    archive.mkdir()
+    for number in range(images):
+        source = sources[number % len(sources)]
+        os.link(source, archive / f"{number:07d}{source.suffix}")
+    return str(archive)
+
+
+def publish_untrained(folder: Path, preset: str) -> str:
+    """Publish an untrained network as cxrgaze@champion; return the registry's URI."""
+    if preset not in PRESETS:
+        raise UserError(f"There is no preset {preset}.", f"Name one of {', '.join(PRESETS)}.")
+    registry = Registry(LocalStore(str(folder / "registry")))
+    pin = registry.publish(make_bundle(build(PRESETS[preset], 5), "cxrgaze", trained=False))
+    registry.promote("cxrgaze", pin.version)
+    return str(folder / "registry")
+
+
+def plan_run(archive: str, out: str, registry: str, limit: int | None = None) -> Run:
+    """Plan a run as `cxrgaze score` does, with identifiers as they are."""
+    options = ScoreOptions(identities="keep", view="all", limit=limit)
+    request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
+    manifest = list_archive(archive, Identities)
+    return make_planned(request, out, registry, manifest, ENGINE, new=False).run
+
+
+def gather(run: Run, application: str, pools: Pools, on_progress: Callable[[Progress], None]) -> None:
+    """Score and commit a run, as `cxrgaze score` does between planning and the audit."""
+    with Lease(run.store) as lease:
+        gatherer = Gatherer(run, Identities(), lease, threading.Event(), on_progress)
+        gatherer.work(application, pools, retry_failed=False)
+
+
+def gather_marked(run: Run, application: str, pools: Pools) -> list[Mark]:
+    """Gather a run, noting the time after every chunk, and CPU seconds where its steady middle begins and ends."""
+    marks: list[Mark] = []
+
+    def note(progress: Progress) -> None:
+        share = progress.received / progress.total
+        before = marks[-1].rows / progress.total if marks else 0.0
+        edge = before < FIRST <= share or before <= LAST - run.spec.chunk_rows / progress.total <= share
+        marks.append(Mark(time.perf_counter(), progress.received, cpu_by_role() if edge else None))
+
+    gather(run, application, pools, note)
+    return marks
+
+
+def open_rows(archive: str, count: int) -> list[dict[str, object]]:
+    """Return the first manifest rows of an archive."""
+    rows: list[dict[str, object]] = list_archive(archive, Identities).table.slice(0, count).to_pylist()
+    return rows
+
+
+def child_store(out: str, name: str) -> str:
+    """Return the URI of a folder below another."""
+    return open_store(out).child(name).uri
