@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cxrgaze_ray import __version__, schemas
 from cxrgaze_ray.decoding import Decoder
@@ -130,8 +132,15 @@ def _tables(run: Run, out: Store, on_progress: Progress) -> Exported:
             on_progress(done, run.spec.rows)
 
     _stream(out, "results.csv", csv_blocks(shards(), schemas.SUMMARY))
-    _stream(out, "studies.csv", csv_blocks([summarise_studies(run.summary())], schemas.STUDIES))
+    _stream(out, "studies.csv", csv_blocks([_studies(run)], schemas.STUDIES))
     return Exported(written=2)
+
+
+def _studies(run: Run) -> pa.Table:
+    """Return one row a study: a finished run's table, or that of the rows so far."""
+    if run.success() is None:
+        return summarise_studies(run.summary())
+    return pq.read_table(io.BytesIO(run.store.get("studies.parquet")), schema=schemas.STUDIES)
 
 
 def _stream(out: Store, key: str, blocks: Iterable[bytes]) -> None:

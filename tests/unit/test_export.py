@@ -45,7 +45,7 @@ from cxrgaze_ray.runs import Run, make_plan, table_bytes
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, STUDIES, SUMMARY, WIDTH
 from cxrgaze_ray.storage import LocalStore
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
-from tests.unit.test_runs import PIN, make_spec
+from tests.unit.test_runs import PIN, make_finished, make_run, make_spec, results
 from tests.validators import check_object, run_tool
 
 UIDS = {"StudyInstanceUID": "1.2.3.4", "SeriesInstanceUID": "1.2.3.4.5"}
@@ -99,8 +99,6 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_tables_hold_every_row(tmp_path: Path) -> None:
-    from tests.unit.test_runs import make_finished
-
     run = make_finished(tmp_path)
     told: list[tuple[int, int]] = []
     assert exported(run, "csv", tmp_path, on_progress=lambda *now: told.append(now)) == Exported(written=2)
@@ -136,6 +134,14 @@ def test_the_readme_reads_a_table_in_one_line(tmp_path: Path, monkeypatch: pytes
     counted = duckdb.sql("select prediction, count(*) from 'run/summary.parquet' group by 1")
     assert counted is not None
     assert counted.fetchall() == [("pneumonia", 2)]
+
+
+def test_an_unfinished_run_gives_the_rows_it_has(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.commit(1, results(run.plan(), 1))
+    exported(run, "csv", tmp_path)
+    assert len(csv_rows(tmp_path / "out" / "results.csv")) == 5
+    assert sum(int(row["images"]) for row in csv_rows(tmp_path / "out" / "studies.csv")) == 5
 
 
 def test_an_overlay_has_the_sources_shape_and_warms_where_readers_look(tmp_path: Path) -> None:
