@@ -52,6 +52,8 @@ app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
 bench_app.command("pipeline")(bench.pipeline)
+bench_app.command("memory")(bench.memory)
+bench_app.command("planning")(bench.planning)
 app.command()(operate.doctor)
 
 
