@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cxrgaze_ray.benchmark.processes import Process, cpu_since
+
 
 def shared_cores(cores: int, decode_s: float, model_s: float) -> float:
     """Return images a second where decode and model share the cores and nothing else takes any.
@@ -38,11 +40,11 @@ FIRST, LAST = 0.2, 0.9
 
 @dataclass(frozen=True)
 class Mark:
-    """Where a run stood: seconds on some clock, rows received, and CPU seconds by role where they were looked up."""
+    """Where a run stood: seconds on some clock, rows received, and the processes where they were looked at."""
 
     seconds: float
     rows: int
-    cpu: dict[str, float] | None = None
+    processes: Sequence[Process] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,14 @@ def steady(marks: Sequence[Mark], total: int) -> Steady:
     Raises
     ------
     ValueError
-        If fewer than three marks lie between them, or CPU seconds were not looked up twice.
+        If fewer than three marks lie between them, or the processes were not looked at twice.
     """
     middle = [mark for mark in marks if FIRST * total <= mark.rows <= LAST * total]
-    looked = [(mark.rows, mark.cpu) for mark in middle if mark.cpu is not None]
+    looked = [(mark.rows, mark.processes) for mark in middle if mark.processes is not None]
     if len(middle) < 3 or len(looked) < 2:
         raise ValueError("a run of so few chunks has no steady middle")
     (rows_then, then), (rows_now, now) = looked[0], looked[-1]
-    cpu = {role: (now[role] - seconds) / (rows_now - rows_then) for role, seconds in then.items()}
+    cpu = {role: seconds / (rows_now - rows_then) for role, seconds in cpu_since(then, now).items()}
     return Steady(_slope(middle), cpu, middle[-1].rows - middle[0].rows)
 
 

@@ -1,8 +1,8 @@
 """Scoring beside its parts: bare decode, bare model, Ray Data with direct actors, and our scoring through Serve.
 
-Every contestant works on the same images, in turn, round after round. Rates of the pipelines are of their steady middle:
-the workers' start, the filling of the pipeline and its running dry are left out. Commits are in: both pipelines write
-and commit every shard.
+Every contestant works on the same images, in turn, round after round. Rates of the pipelines are of their steady
+middle: the workers' start, the filling of the pipeline and its running dry are left out. Commits are in: both pipelines
+write and commit every shard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ray import serve
 from cxrgaze_ray.benchmark import workload
 from cxrgaze_ray.benchmark.bare import Bare, measure_bare
 from cxrgaze_ray.benchmark.bounds import Steady, shared_cores, slower_stage, steady
-from cxrgaze_ray.benchmark.processes import DECODER, DECODING, MODEL, ROLES
+from cxrgaze_ray.benchmark.processes import ROLES
 from cxrgaze_ray.benchmark.stand_ins import NETWORK_BATCH, NoopDecode, NoopModel, WaitingModel, score_directly
 from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster import ClusterSettings, connect
@@ -39,6 +39,7 @@ MODEL_BOUND, DECODE_BOUND = 1.25, 0.8
 """Waits of the simulated accelerator, as multiples of what the cores take to decode an image."""
 
 _SPARE_CPUS = 6
+_APPLICATION = "bench-pipeline"
 _SMALLEST = 96
 
 
@@ -118,15 +119,25 @@ class PipelineReport:
 def bench_pipeline(settings: PipelineSettings, say: Callable[[str], None] = lambda _: None) -> PipelineReport:
     """Measure all contestants in turn."""
     cores = os.cpu_count() or 1
-    with tempfile.TemporaryDirectory(prefix="cxrgaze-bench-") as folder, _cluster(cores):
+    with (
+        tempfile.TemporaryDirectory(prefix="cxrgaze-bench-") as folder,
+        connect(ClusterSettings(num_cpus=cores + _SPARE_CPUS)),
+    ):
         return _Race(settings, Path(folder), cores, say).report()
 
 
 @contextmanager
-def _cluster(cores: int) -> Iterator[None]:
-    with connect(ClusterSettings(num_cpus=cores + _SPARE_CPUS)):
-        serve.start(proxy_location="Disabled")
+def _deployed(model: serve.Application | None) -> Iterator[None]:
+    """Deploy one model and nothing beside it: what Serve does at rest would be counted in."""
+    if model is None:
         yield
+        return
+    serve.start(proxy_location="Disabled")
+    serve.run(model, name=_APPLICATION, route_prefix=None)
+    try:
+        yield
+    finally:
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 class _Race:
@@ -148,10 +159,11 @@ class _Race:
     def report(self) -> PipelineReport:
         """Run every round, the first one unmeasured but for the waits that follow from it."""
         self._round()
-        self._deploy()
+        self._choose_waits()
         for number in range(self._settings.rounds):
             self._round()
-            self._pipelines()
+            for name in (DIRECT, SCORING, WAITING, FEEDING, FIXED):
+                self._run(name)
             self._say(f"Round {number + 1} of {self._settings.rounds}: {self._standing()}")
         return self._reported()
 
@@ -163,33 +175,34 @@ class _Race:
         self._bare[DECODE].append(measure_bare("decode", self._archive, images))
         self._bare[PREDICT].append(measure_bare("model", self._registry, images, str(self._settings.threads)))
 
-    def _deploy(self) -> None:
-        """Deploy every model, loaded and warm; the waits follow from what decoding took."""
+    def _choose_waits(self) -> None:
+        """The simulated accelerator's waits follow from what decoding took in the first round."""
         decode_s = self._bare.pop(DECODE)[0].core_seconds / self._cores
         del self._bare[PREDICT]
         self._waits = {WAITING: MODEL_BOUND * decode_s, FEEDING: DECODE_BOUND * decode_s}
-        for name, wait_s in self._waits.items():
-            _run(WaitingModel.bind(wait_s * NETWORK_BATCH), name)  # type: ignore[attr-defined]
-        _run(NoopModel.bind(), FIXED)  # type: ignore[attr-defined]
-        _run(Model.bind(ModelSettings(threads=self._settings.threads)), SCORING)  # type: ignore[attr-defined]
 
-    def _pipelines(self) -> None:
-        plain = Pools(self._cores)
-        direct = Pools(self._cores, score=score_directly(self._settings.threads))
-        self._run(DIRECT, self._archive, direct)
-        for name in (SCORING, WAITING, FEEDING):
-            self._run(name, self._archive, plain)
-        self._run(FIXED, self._small, Pools(self._cores, decode=NoopDecode))
-
-    def _run(self, name: str, archive: str, pools: Pools) -> None:
-        """Plan, score and commit one run, and forget its files."""
-        limit = self._settings.images if archive == self._archive else None
-        run = workload.plan_run(archive, str(self._folder / "run"), self._registry, limit)
+    def _model(self, name: str) -> serve.Application | None:
+        """Return what a pipeline asks, if it asks Serve."""
+        if name in self._waits:
+            return WaitingModel.bind(self._waits[name] * NETWORK_BATCH)  # type: ignore[attr-defined, no-any-return]
         if name == SCORING:
-            serve.get_deployment_handle("Model", _application(SCORING)).warm.remote(
-                run.spec.model, run.spec.engine
-            ).result()
-        marks = workload.gather_marked(run, _application(name), pools)
+            return Model.bind(ModelSettings(threads=self._settings.threads))  # type: ignore[attr-defined, no-any-return]
+        return NoopModel.bind() if name == FIXED else None  # type: ignore[attr-defined]
+
+    def _pools(self, name: str) -> Pools:
+        if name == DIRECT:
+            return Pools(self._cores, score=score_directly(self._settings.threads))
+        return Pools(self._cores, decode=NoopDecode) if name == FIXED else Pools(self._cores)
+
+    def _run(self, name: str) -> None:
+        """Plan, score and commit one run, and forget its files."""
+        archive, limit = (self._small, None) if name == FIXED else (self._archive, self._settings.images)
+        run = workload.plan_run(archive, str(self._folder / "run"), self._registry, limit)
+        with _deployed(self._model(name)):
+            if name == SCORING:
+                handle = serve.get_deployment_handle("Model", _APPLICATION)
+                handle.warm.remote(run.spec.model, run.spec.engine).result()
+            marks = workload.gather_marked(run, _APPLICATION, self._pools(name))
         self._steady[name].append(steady(marks, run.spec.rows))
         shutil.rmtree(self._folder / "run")
 
@@ -210,21 +223,9 @@ class _Race:
         )
 
 
-def _application(name: str) -> str:
-    return f"bench-{name.replace(', ', '-').replace(' ', '-')}"
-
-
-def _run(application: serve.Application, name: str) -> None:
-    serve.run(application, name=_application(name), route_prefix=None)
-
-
 def _timing(seconds: list[float]) -> Timing:
     return Timing(median(seconds), min(seconds), max(seconds))
 
 
 def _median_cpu(found: list[Steady]) -> dict[str, float]:
     return {role: median(one.cpu_seconds[role] for one in found) for role in ROLES}
-
-
-WORK = frozenset({DECODING, DECODER, MODEL})
-"""Roles that do what the bare decode and the bare model do; the others' share is what scoring adds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +60,12 @@ def own_processes() -> list[Process]:
     return found
 
 
-def cpu_by_role() -> dict[str, float]:
-    """Return CPU seconds of the living processes, by role."""
+def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> dict[str, float]:
+    """Return CPU seconds that went by between two looks, by role; processes that have ended are left out."""
+    began = {process.pid: process.cpu_seconds for process in before}
     seconds = dict.fromkeys(ROLES, 0.0)
-    for process in own_processes():
-        seconds[process.role] += process.cpu_seconds
+    for process in now:
+        seconds[process.role] += process.cpu_seconds - began.get(process.pid, 0.0)
     return seconds
 
 

@@ -1,7 +1,9 @@
-"""What stands in for parts of scoring, so that the rest is seen alone: models that do not compute, decoding that is none.
+"""What stands in for parts of scoring to show the rest alone: models that do not compute, decoding that is none.
 
 Each has the interface of what it stands for, so scoring needs to know of none.
 """
+
+# ruff: noqa: ARG002  what stands in takes the same arguments
 
 from __future__ import annotations
 
@@ -146,7 +148,7 @@ def score_simulated(map_bytes: int) -> type[ScoreChunk]:
             return np.zeros((count, 0, 0), np.uint16)
 
         def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
-            noise = np.random.default_rng(len(densities_bhw)).bytes(map_bytes * len(densities_bhw))
+            noise = np.random.default_rng().bytes(map_bytes * len(densities_bhw))
             return [(noise[at * map_bytes : (at + 1) * map_bytes], 1e-4) for at in range(len(densities_bhw))]
 
     return ScoreSimulated

@@ -118,3 +118,74 @@ def pipeline(
         show(pipeline_json(report), as_json=True)
         return
     pipeline_tables(report)
+
+
+def memory(
+    images: Annotated[str, typer.Option(help="Lengths of the runs, in images.")] = "500,10000",
+    as_json: Json = False,
+) -> None:
+    """Measure memory of a short and a long scoring run of tiny phantoms, each in a process of its own.
+
+    Example: cxrgaze bench memory --images 500,10000
+    """
+    from cxrgaze_ray.benchmark.memory import bench_memory, growth
+
+    measured = []
+    for one in bench_memory(_numbers(images, "--images")):
+        measured.append(one)
+        say(f"{one.images} images in {one.seconds:.0f} s, {human_bytes(one.spilled)} spilled.")
+    ratios = growth(measured[0], measured[-1])
+    if as_json:
+        show({"runs": [asdict(one) for one in measured], "growth": ratios}, as_json=True)
+        return
+    columns = ["largest process, private memory", *(f"{one.images:,} images" for one in measured), "ratio"]
+    rows = [
+        [role, *(human_bytes(one.peaks[role]) for one in measured), f"{ratio:.2f}"] for role, ratio in ratios.items()
+    ]
+    for name in ("store_peak", "store_bound", "spilled"):
+        rows.append([name.replace("_", " "), *(human_bytes(getattr(one, name)) for one in measured), ""])
+    print_table(columns, rows)
+
+
+def planning(
+    rows: Annotated[int, typer.Option(min=1, help="Images of the simulated archive.")] = 377_110,
+    out: Annotated[
+        str | None, typer.Option(help="Where the run is written and deleted; else a temporary folder.")
+    ] = None,
+    map_bytes: Annotated[int, typer.Option(min=1, help="Size of a row's map.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Simulate a whole archive's run without pixels or network: what one driver plans, gathers and commits.
+
+    Example: cxrgaze bench planning --rows 377110
+    """
+    from cxrgaze_ray.benchmark.planning import GPU_RATE, bench_planning
+
+    one = bench_planning(rows, out, map_bytes, say)
+    rates = {
+        "images_per_second": one.images_per_second, "chunk_seconds": one.chunk_seconds,
+        "driver_limit": one.driver_limit, "gpus": one.gpus,
+    }  # fmt: skip
+    if as_json:
+        show(asdict(one) | rates, as_json=True)
+        return
+    commits = f"{one.shards / one.work_seconds:.1f} shards/s, {human_bytes(one.committed_bytes / one.work_seconds)}/s"
+    print_table(
+        ["what", "figure"],
+        [
+            ["rows, shards, chunks", f"{one.rows:,}, {one.shards:,}, {one.chunks:,}"],
+            ["planning", f"{one.plan_seconds:.1f} s"],
+            [
+                "scheduling, gathering, committing",
+                f"{one.work_seconds:.1f} s, {1000 * one.chunk_seconds:.1f} ms a chunk",
+            ],
+            ["rate", f"{one.images_per_second:.0f} images/s, {commits}"],
+            ["audit, summaries, SUCCESS.json", f"{one.finish_seconds:.1f} s"],
+            ["driver, CPU", f"{1e6 * one.driver_core_seconds / one.rows:.0f} us an image"],
+            ["driver, private memory at most", human_bytes(one.driver_bytes)],
+            ["decode actor with the plan", human_bytes(one.decoder_bytes)],
+            ["open shards at most", str(one.open_shards)],
+            ["spilled", human_bytes(one.spilled)],
+        ],
+    )
+    say(f"The driver fills one core at {one.driver_limit:.0f} images/s: {one.gpus:.1f} GPUs at {GPU_RATE:.0f} each.")

@@ -54,6 +54,8 @@ bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
 bench_app.command("serve")(bench_serve.serve)
 bench_app.command("pipeline")(bench.pipeline)
+bench_app.command("memory")(bench.memory)
+bench_app.command("planning")(bench.planning)
 app.command()(operate.doctor)
 
 

@@ -19,6 +19,9 @@ from cxrgaze_ray.runs import Lease, Run
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
 
+COMMITTERS, MAX_COMMITS = 4, 8
+"""Shards that are written at a time, and that wait for it at most: where the store is slow, scoring waits too."""
+
 
 @dataclass
 class Progress:
@@ -29,6 +32,7 @@ class Progress:
     committed: int = 0
     received: int = 0
     seconds: float = 0.0
+    open_shards: int = 0
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -59,6 +63,7 @@ class Gatherer:
         self._carried: dict[int, pa.Table] = {}
         self._retry: dict[int, int] = {}
         self._commits: list[Future[int]] = []
+        self._done = 0
         self._progress = Progress(run.spec.rows)
         self._images = 0
         self._started = 0.0
@@ -79,14 +84,13 @@ class Gatherer:
         self._started = time.monotonic()
         blocks = result_blocks(self._run, wanted, application, pools, self._identities)
         try:
-            with ThreadPoolExecutor(2, thread_name_prefix="commit") as commits:
+            with ThreadPoolExecutor(COMMITTERS, thread_name_prefix="commit") as commits:
                 self._gather(blocks, commits)
-                for commit in self._commits:
-                    commit.result()
+                self._settle(0)
         finally:
             blocks.close()  # type: ignore[attr-defined]
             self._lease.note(seconds=time.monotonic() - self._started, images=float(self._images))
-        if len(self._commits) < len(wanted):
+        if self._done < len(wanted):
             raise Interrupted(f"Stopped: {self._progress.committed} of {self._run.spec.rows} rows are committed.")
 
     def _failed_rows(self) -> dict[int, list[int]]:
@@ -106,7 +110,8 @@ class Gatherer:
                 if self._stop.is_set() and shard not in self._open:
                     continue  # after a stop only shards that were begun are still completed
                 self._add(shard, block.filter(pc.equal(block["shard"], shard)), commits)
-            self._raise_failed_commits()
+            self._settle(MAX_COMMITS)
+            self._progress.open_shards = len(self._open)
             self._progress.seconds = time.monotonic() - self._started
             self._on_progress(self._progress)
             if self._stop.is_set() and not self._open:
@@ -121,17 +126,19 @@ class Gatherer:
             table = pa.concat_tables(self._open.pop(shard))
             self._commits.append(commits.submit(self._commit, shard, table))
 
-    def _raise_failed_commits(self) -> None:
-        for commit in self._commits:
-            if commit.done():
-                commit.result()
+    def _settle(self, most: int) -> None:
+        """Take note of commits that are done, and raise what one failed with; wait while more than so many are not."""
+        while self._commits and (self._commits[0].done() or len(self._commits) > most):
+            self._commits.pop(0).result()
+            self._done += 1
 
     def _commit(self, shard: int, rows: pa.Table) -> int:
         self._lease.check()
         if self._run.commit(shard, rows, self._retry.get(shard, 0)):
             telemetry.record(telemetry.SHARD_COMMITS, job="score")
-            for status, reason in zip(rows["status"].to_pylist(), rows["reason_code"].to_pylist(), strict=True):
-                telemetry.record(telemetry.IMAGES, job="score", status=status, reason=reason or "none")
-                self._progress.counts[status] += 1
+            kinds = Counter(zip(rows["status"].to_pylist(), rows["reason_code"].to_pylist(), strict=True))
+            for (status, reason), count in kinds.items():
+                telemetry.record(telemetry.IMAGES, count, job="score", status=status, reason=reason or "none")
+                self._progress.counts[status] += count
         self._progress.committed += rows.num_rows
         return shard

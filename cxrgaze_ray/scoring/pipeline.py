@@ -81,7 +81,7 @@ def result_blocks(
         )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         assert isinstance(batch, pa.Table)
-        yield batch.cast(RESULT)
+        yield batch if batch.schema.equals(RESULT) else batch.cast(RESULT)
 
 
 def _chunks(run: Run, wanted: dict[int, list[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:

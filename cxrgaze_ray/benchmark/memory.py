@@ -1,0 +1,106 @@
+"""Memory of a scoring run by its length: peaks of each role, and of the object store; each length in a fresh process.
+
+``python -m cxrgaze_ray.benchmark.memory IMAGES`` is the measuring process; it prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cxrgaze_ray.benchmark import workload
+from cxrgaze_ray.benchmark.processes import MemoryWatch
+from cxrgaze_ray.cluster import Cluster, ClusterSettings, connect
+from cxrgaze_ray.errors import EnvironmentFault
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.runs import Request, ScoreOptions
+from cxrgaze_ray.schemas import Status
+from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.pipeline import Pools
+
+SIZES = (500, 10_000)
+DECODERS = 2
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """One run.
+
+    Attributes
+    ----------
+    images, seconds
+        Scored, and from the first listing to SUCCESS.json.
+    peaks
+        Private memory in bytes of the largest process of each role, at its largest.
+    store_peak, store_bound
+        Bytes in the object store at most, and what decoded chunks may take of it.
+    spilled
+        Bytes that were written to disk because the object store was full.
+    """
+
+    images: int
+    seconds: float
+    peaks: dict[str, int]
+    store_peak: int
+    store_bound: int
+    spilled: int
+
+
+def bench_memory(sizes: tuple[int, ...] = SIZES) -> Iterator[RunMemory]:
+    """Score so many tiny phantoms with an untrained tiny network, each number in a process of its own.
+
+    Raises
+    ------
+    EnvironmentFault
+        If a process fails.
+    """
+    for images in sizes:
+        command = [sys.executable, "-m", "cxrgaze_ray.benchmark.memory", str(images)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
+            raise EnvironmentFault(f"The measuring process ended: {reason[0]}.", "Look at the machine's memory.")
+        yield RunMemory(**json.loads(ended.stdout.splitlines()[-1]))
+
+
+def growth(few: RunMemory, many: RunMemory) -> dict[str, float]:
+    """Return how many times as much the longer run took, by role."""
+    return {role: many.peaks[role] / peak for role, peak in few.peaks.items() if peak}
+
+
+def measure(images: int) -> RunMemory:
+    """Score so many images, as `cxrgaze score` does, and watch."""
+    with tempfile.TemporaryDirectory(prefix="cxrgaze-bench-") as name, connect(ClusterSettings()) as cluster:
+        folder = Path(name)
+        archive = workload.link_phantoms(folder, images, workload.TINY_ROWS)
+        registry = workload.publish_untrained(folder, "tiny")
+        options = ScoreOptions(identities="keep", view="all")
+        request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
+        settings, started = ScoreSettings(decoders=DECODERS), time.perf_counter()
+        with MemoryWatch() as watch:
+            outcome = score_archive(
+                request, str(folder / "out"), registry, _joined(cluster), settings=settings, identities=Identities
+            )
+        assert outcome.success.counts == {Status.SCORED: images}
+        bound = Pools(DECODERS, settings.scorers).object_bytes(outcome.run.spec.chunk_rows)
+        seconds = time.perf_counter() - started
+        return RunMemory(images, seconds, watch.peaks, watch.store_peak, bound, watch.spilled)
+
+
+def _joined(cluster: Cluster) -> Callable[[], object]:
+    @contextmanager
+    def join() -> Iterator[Cluster]:
+        yield cluster
+
+    return join
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(int(sys.argv[1])))))
