@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxrgaze_ray.errors import CxrgazeError
-from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.storage import open_store, probe, s3_summary
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,10 @@ class Finding:
     needed: bool = True
 
 
-def examine(registry: str) -> list[Finding]:
-    """Look at Python, devices, decoders, Ray and the registry's store."""
-    return [_python(), _device(), *_decoders(), _ray(), _weights(), _store(registry), _registry(registry)]
+def examine(registry: str, probes: Sequence[str] = ()) -> list[Finding]:
+    """Look at Python, devices, decoders, Ray, S3's options, and the stores of the registry and of other URIs."""
+    stores = [_store("registry store", registry), *(_store(f"store {uri}", uri) for uri in probes)]
+    return [_python(), _device(), *_decoders(), _ray(), _weights(), _s3(), *stores, _registry(registry)]
 
 
 def _python() -> Finding:
@@ -67,24 +68,27 @@ def _weights() -> Finding:
     return Finding("ImageNet weights", found, detail, needed=False)
 
 
-def _store(uri: str) -> Finding:
-    """Write a probe twice under a condition: the second one must be refused, or commits are not safe there."""
-    store, key = open_store(uri), f".doctor-{uuid.uuid4().hex}"
+def _s3() -> Finding:
     try:
-        first, second = store.put_if_absent(key, b"a"), store.put_if_absent(key, b"b")
-        kept = store.get(key)
-        store.delete(key)
+        return Finding("s3", True, s3_summary())
     except CxrgazeError as error:
-        return Finding("registry store", False, str(error))
-    sound = first and not second and kept == b"a"
-    return Finding("registry store", sound, f"{uri}, conditional put {'works' if sound else 'is IGNORED'}")
+        return Finding("s3", False, str(error))
+
+
+def _store(subject: str, uri: str) -> Finding:
+    store = open_store(uri)
+    try:
+        result = probe(store)
+    except CxrgazeError as error:
+        return Finding(subject, False, f"{uri}: {error}")
+    return Finding(subject, result.sound, f"{uri}, {result}")
 
 
 def _registry(uri: str) -> Finding:
     from cxrgaze_ray.registry import Registry
 
     try:
-        registry = Registry(open_store(uri))
+        registry = Registry(open_store(uri).once())
         models = [f"{name} ({', '.join(registry.aliases(name)) or 'no alias'})" for name in registry.models()]
     except CxrgazeError as error:
         return Finding("registry", False, str(error), needed=False)

@@ -95,6 +95,7 @@ class S3Server:
             str(Path(sys.executable).parent / "weed"), "mini",
             f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=test", "-admin.ui=false", "-webdav=false",
             "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-admin.dataDir={folder}/admin",
+            "-s3.domainName=localhost",
             f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
             *[f"-{name}.port={port}" for name, port in zip(_S3_PARTS, ports, strict=False)],
             *[f"-{name}.port.grpc={port}" for name, port in zip(_S3_PARTS, grpc, strict=True)],

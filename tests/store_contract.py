@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cxrgaze_ray.errors import StoreNotFound, UserError
@@ -40,6 +42,21 @@ def streams_are_the_object_in_blocks(store: Store) -> None:
     assert b"".join(store.stream("empty")) == b""
     with pytest.raises(StoreNotFound):
         next(store.stream("gone"))
+
+
+def parquet_is_read_here_and_there(store: Store) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": range(5000), "y": ["-"] * 5000}), sink, row_group_size=1000)
+    store.put("a/t.parquet", sink.getvalue().to_pybytes())
+    store.put("empty", b"")
+    with store.open_input("a/t.parquet") as file:
+        assert pq.read_table(file, columns=["x"])["x"].to_pylist() == list(range(5000))
+    with store.open_input("a/t.parquet") as file:
+        assert pq.ParquetFile(file).read_row_group(3)["x"].to_pylist() == list(range(3000, 4000))
+    with store.open_input("empty") as file:
+        assert file.read() == b""
+    with pytest.raises(StoreNotFound):
+        store.open_input("gone")
 
 
 def info_matches_fetch_and_list(store: Store) -> None:
@@ -152,6 +169,7 @@ CHECKS: tuple[Check, ...] = (
     put_then_get,
     head_is_a_prefix,
     streams_are_the_object_in_blocks,
+    parquet_is_read_here_and_there,
     info_matches_fetch_and_list,
     list_in_key_order,
     list_by_prefix,

@@ -66,14 +66,20 @@ def serve(
         stop.wait()
 
 
-def doctor(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
-    """Say what this installation can do: devices, decoders, Ray, the registry's store and its conditional put.
+def doctor(
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    probes: Annotated[
+        list[str] | None, typer.Option("--probe", metavar="URI", help="Try this store too; may be given repeatedly.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this installation can do: devices, decoders, Ray, S3's options, stores and their conditional put.
 
-    Example: cxrgaze doctor --registry s3://models/registry
+    Example: cxrgaze doctor --registry s3://models/registry --probe s3://results/cxr
     """
     from cxrgaze_ray.doctor import examine
 
-    findings = examine(registry)
+    findings = examine(registry, probes or ())
     if as_json:
         show({finding.subject: asdict(finding) for finding in findings}, as_json=True)
     else:

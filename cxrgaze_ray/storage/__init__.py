@@ -5,7 +5,9 @@ from __future__ import annotations
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store
 from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
+from cxrgaze_ray.storage.probe import Probe, probe
 from cxrgaze_ray.storage.s3 import S3Store
+from cxrgaze_ray.storage.s3_client import s3_summary
 from cxrgaze_ray.storage.s3_settings import S3Settings
 
 __all__ = [
@@ -13,11 +15,14 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "LocalStore",
     "ObjectInfo",
+    "Probe",
     "S3Settings",
     "S3Store",
     "Store",
     "open_parent",
     "open_store",
+    "probe",
+    "s3_summary",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pyarrow.fs as pafs
 
@@ -73,6 +73,13 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def open_input(self, key: str) -> IO[bytes]:
+        """Open an object to read it here and there, as Parquet readers do; StoreNotFound if it is not there.
+
+        Reads are retried and fail as those of `get` do, and are of one version of the object.
+        """
+
+    @abstractmethod
     def head(self, key: str, size: int) -> bytes:
         """Return an object's first `size` bytes; StoreNotFound if it is not there."""
 
@@ -108,7 +115,7 @@ class Store(ABC):
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         """Return the Arrow filesystem and the root's path on it, for Parquet readers and Ray.
 
-        It speaks for itself: its errors are plain OSError.
+        It speaks for itself: its errors are plain OSError. To read Parquet files, `open_input` is the safer way.
         """
 
 

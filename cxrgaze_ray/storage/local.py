@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
+from typing import IO
 
 import pyarrow.fs as pafs
 
@@ -40,6 +41,10 @@ class LocalStore(Store):
         with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
             while block := file.read(STREAM_BYTES):
                 yield block
+
+    def open_input(self, key: str) -> IO[bytes]:
+        with _local_errors(self.locate(key)):
+            return self._path(key).open("rb")
 
     def head(self, key: str, size: int) -> bytes:
         with _local_errors(self.locate(key)), self._path(key).open("rb") as file:

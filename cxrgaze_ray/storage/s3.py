@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow.fs as pafs
 
 from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
 from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store, checked
+from cxrgaze_ray.storage.ranges import RangeReader
 from cxrgaze_ray.storage.retry import Transient, retry
 from cxrgaze_ray.storage.s3_client import arrow_filesystem, client
 from cxrgaze_ray.storage.s3_errors import code, s3_errors
@@ -82,6 +84,14 @@ class S3Store(Store):
             if done >= part.size_bytes:
                 return
             part = self._part(key, done, _PART_BYTES, etag)
+
+    def open_input(self, key: str) -> IO[bytes]:
+        info = self.info(key)
+        if info is None:
+            raise StoreNotFound(f"There is no object {self.locate(key)}.", "Check the URI.")
+        return io.BufferedReader(
+            RangeReader(lambda start, size: self._part(key, start, size, info.etag).data, info.size_bytes)
+        )
 
     def head(self, key: str, size: int) -> bytes:
         return self._part(key, 0, size).data

@@ -71,6 +71,16 @@ def addressing() -> str:
     return str((s3 or {}).get("addressing_style") or "auto")
 
 
+def s3_summary() -> str:
+    """Return the options in force in one line, for people; CxrgazeError if they can't be used."""
+    settings = s3_settings()
+    with s3_errors("s3://"):
+        endpoint = client().meta.endpoint_url
+    payer = "requester pays" if settings.requester_pays else "owner pays"
+    authorities = ca_bundle() or "of the system"
+    return f"{endpoint}, retries for {settings.retry_s:g} s, addressing {addressing()}, CA {authorities}, {payer}"
+
+
 def arrow_filesystem() -> pafs.FileSystem:
     """Build Arrow's S3 filesystem from the same configuration as boto3, which reads more variables.
 

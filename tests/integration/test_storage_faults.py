@@ -6,6 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cxrgaze_ray.errors import EnvironmentFault, StoreDenied, StoreUnavailable
@@ -186,10 +189,44 @@ def test_a_long_listing_asks_only_for_the_page_that_broke(
     assert len(fault_proxy.requests) == 3 + 2
 
 
+@pytest.fixture
+def table(store: Store, fault_proxy: FaultProxy) -> Store:
+    """Return the store with a Parquet file that no single request brings."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"x": np.random.default_rng(0).integers(0, 2**62, 50000)}), sink)
+    store.put("t.parquet", sink.getvalue().to_pybytes())
+    fault_proxy.clear()
+    return store
+
+
+def test_a_parquet_file_is_read_through_faults(table: Store, fault_proxy: FaultProxy) -> None:
+    truncated = fault_proxy.add(Fault("truncated", "GET", times=2))
+    with table.open_input("t.parquet") as file:
+        assert pq.read_table(file).num_rows == 50000
+    assert truncated.hits == 2
+
+
+def test_parquets_reader_passes_on_what_happened(
+    table: Store, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0.1")
+    forget_clients()
+    fault_proxy.add(Fault("slow_down", "GET", skip=1))
+    with table.open_input("t.parquet") as file, pytest.raises(StoreUnavailable, match="SlowDown"):
+        pq.read_table(file)
+
+
+def test_a_parquet_file_that_is_replaced_is_not_mixed(table: Store) -> None:
+    with table.open_input("t.parquet") as file:
+        table.put("t.parquet", b"-")
+        with pytest.raises(StoreUnavailable, match="changed while it was read"):
+            pq.read_table(file)
+
+
 def test_everything_at_random(fault_proxy: FaultProxy, s3: str) -> None:
     store = open_store(s3)
     for kind in TRANSIENT:
-        fault_proxy.add(Fault(kind, probability=0.08, seconds=0.05))
+        fault_proxy.add(Fault(kind, probability=0.03, seconds=0.05))
 
     def work(number: int) -> bytes:
         store.put(f"{number:03d}", b"%d" % number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.doctor import Finding, examine
-from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.errors import StoreUnavailable, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry import Registry
@@ -33,8 +33,8 @@ class Visit:
     found: dict[str, dict[str, Any]]
 
 
-def visit(registry: Path | str) -> Visit:
-    result = CliRunner().invoke(app, ["doctor", "--registry", str(registry), "--json"])
+def visit(registry: Path | str, *options: str) -> Visit:
+    result = CliRunner().invoke(app, ["doctor", "--registry", str(registry), "--json", *options])
     return Visit(result.exit_code, json.loads(result.stdout))
 
 
@@ -57,8 +57,52 @@ def test_the_probe_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"-")
     finding = findings(tmp_path)["registry store"]
     assert finding.sound
-    assert finding.detail == f"{tmp_path}, conditional put works"
+    assert re.fullmatch(r"conditional put works; put [\d.]+ ms, get [\d.]+ ms", finding.detail.split(", ", 1)[1])
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_the_probe_leaves_no_folder_behind(tmp_path: Path) -> None:
+    assert findings(tmp_path / "not" / "yet")["registry store"].sound
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_stores_are_probed_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"-")
+    one, other = str(tmp_path / "one"), str(tmp_path / "file" / "below")
+    visited = visit(tmp_path / "registry", "--probe", one, "--probe", other)
+    assert visited.code == 4
+    assert visited.found[f"store {one}"]["sound"]
+    assert not visited.found[f"store {other}"]["sound"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_options_of_s3_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ca.pem").write_text("-")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "7")
+    monkeypatch.setenv("CXRGAZE_S3_ADDRESSING", "path")
+    monkeypatch.setenv("CXRGAZE_S3_REQUESTER_PAYS", "1")
+    monkeypatch.setenv("CXRGAZE_S3_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    told = "http://127.0.0.1:9, retries for 7 s, addressing path, CA {}, requester pays"
+    assert findings(tmp_path)["s3"].detail == told.format(tmp_path / "ca.pem")
+
+
+def test_a_wrong_option_of_s3_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRGAZE_S3_ADDRESSING", "dns")
+    visited = visit(tmp_path)
+    assert visited.code == 4
+    assert "CXRGAZE_S3_ADDRESSING" in visited.found["s3"]["detail"]
+
+
+def test_a_store_that_refuses_conditions_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: LocalStore, key: str, data: bytes) -> bool:
+        raise StoreUnavailable("The store refuses conditional puts (NotImplemented).")
+
+    monkeypatch.setattr(LocalStore, "put_if_absent", refuse)
+    visited = visit(tmp_path)
+    assert visited.code == 4
+    assert "conditional put is refused: " in visited.found["registry store"]["detail"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_ignores_conditions_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +144,6 @@ def test_an_endpoint_that_does_not_answer_is_reported(monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # between tries
     visited = visit("s3://bucket/registry")
     assert visited.code == 4
     for subject in ("registry store", "registry"):

@@ -1,0 +1,90 @@
+"""What a store really does, found out by trying it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.storage.base import Store
+from cxrgaze_ray.storage.local import LocalStore
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found.
+
+    Attributes
+    ----------
+    conditional
+        Whether a conditional put "works" (commits are safe), "is IGNORED" (two drivers could both win), or what the
+        store said when it refused one.
+    put_s, get_s
+        Seconds that one small object took.
+    """
+
+    conditional: str
+    put_s: float
+    get_s: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether runs and registries are safe in this store."""
+        return self.conditional == "works"
+
+    def __str__(self) -> str:
+        return f"conditional put {self.conditional}; put {self.put_s * 1e3:.1f} ms, get {self.get_s * 1e3:.1f} ms"
+
+
+def probe(store: Store) -> Probe:
+    """Put, get and conditionally put a small object, one attempt each, and leave nothing behind.
+
+    Raises
+    ------
+    CxrgazeError
+        If the store can't be written or read at all.
+    """
+    hasty = store.once()
+    with _scratch_key(hasty) as key:
+        hasty.delete(key)  # connects, so that the figures are of requests
+        start = time.perf_counter()
+        hasty.put(key, b"a")
+        written = time.perf_counter()
+        hasty.get(key)
+        read = time.perf_counter()
+        return Probe(_conditional(hasty, key), written - start, read - written)
+
+
+def _conditional(store: Store, key: str) -> str:
+    """Write twice under the condition that nothing is there: the second write must be refused."""
+    store.delete(key)
+    try:
+        first, second = store.put_if_absent(key, b"a"), store.put_if_absent(key, b"b")
+    except CxrgazeError as error:
+        return f"is refused: {error}"
+    return "works" if first and not second and store.get(key) == b"a" else "is IGNORED"
+
+
+@contextmanager
+def _scratch_key(store: Store) -> Iterator[str]:
+    key = f".doctor-{uuid.uuid4().hex}"
+    missing = _missing_folders(store)
+    try:
+        yield key
+    finally:
+        with suppress(CxrgazeError):
+            store.delete(key)
+        for folder in missing:
+            with suppress(OSError):  # somebody uses it by now
+                folder.rmdir()
+
+
+def _missing_folders(store: Store) -> list[Path]:
+    """Return the folders that a first write would make, the innermost first."""
+    if not isinstance(store, LocalStore):
+        return []
+    return [folder for folder in (store.root, *store.root.parents) if not folder.exists()]
