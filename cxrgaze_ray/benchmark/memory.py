@@ -89,7 +89,7 @@ def measure(images: int) -> RunMemory:
                 request, str(folder / "out"), registry, _joined(cluster), settings=settings, identities=Identities
             )
         assert outcome.success.counts == {Status.SCORED: images}
-        bound = Pools(DECODERS, settings.scorers).object_bytes(outcome.run.spec.chunk_rows)
+        bound = Pools(DECODERS).object_bytes(outcome.run.spec.chunk_rows)
         seconds = time.perf_counter() - started
         return RunMemory(images, seconds, watch.peaks, watch.store_peak, bound, watch.spilled)
 

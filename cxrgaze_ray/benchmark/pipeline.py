@@ -28,7 +28,7 @@ from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.serving.model import Model, ModelSettings
+from cxrgaze_ray.serving import Model, ModelSettings
 
 DECODE, PREDICT = "bare decode", "bare model"
 DIRECT, SCORING = "direct actors", "our scoring"

@@ -146,7 +146,7 @@ def test_a_driver_killed_again_and_again_loses_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("process", ["cxrgaze_ray.decoding.worker", "MapWorker(MapBatches(DecodeChunk))"])
+@pytest.mark.parametrize("process", ["cxrgaze_ray.decoding.worker", "MapBatches(DecodeChunk)"])
 def test_a_killed_worker_costs_time_and_no_row(
     process: str, whole: Outcome, large_archive: str, registry: str, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
 from cxrgaze_ray.cli import app, console, main
 from cxrgaze_ray.cli.console import human_bytes, human_seconds
-from cxrgaze_ray.errors import Interrupted, StoreUnavailable
+from cxrgaze_ray.errors import Interrupted, NothingNew, StoreUnavailable
 from cxrgaze_ray.identities import open_key
 from cxrgaze_ray.manifest import list_archive
 from cxrgaze_ray.registry import Registry
@@ -490,9 +490,22 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     }  # fmt: skip
     success = SimpleNamespace(**values, model_dump=lambda: dict(values))
     outcome = Scored(SimpleNamespace(store=SimpleNamespace(uri="/out/run")), success, failed=1)
+    module.ScoreSettings = SimpleNamespace(build=lambda **_: None)  # type: ignore[attr-defined]
     module.score_archive = lambda *_, **__: outcome  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
+
+
+def test_a_night_without_anything_new_ends_well(
+    cxrgaze: Cxrgaze, driver: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        raise NothingNew("Nothing is new: each of the 3 files has its row.")
+
+    monkeypatch.setattr(driver, "score_archive", nothing)
+    ended = cxrgaze("score", "a", "--out", "b", "--not-in", "b")
+    assert (ended.code, ended.out) == (0, "Nothing is new: each of the 3 files has its row.\n")
+    assert cxrgaze("score", "a", "--out", "b", "--not-in", "b", "--json").json == {"run": None, "rows": 0}
 
 
 def test_a_score_says_what_it_came_to(cxrgaze: Cxrgaze, driver: ModuleType) -> None:
