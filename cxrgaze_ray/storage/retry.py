@@ -35,7 +35,7 @@ def retry(operation: Callable[[], T], budget_s: float) -> T:
     Raises
     ------
     StoreUnavailable
-        If the budget is spent; the message is the last failure's, with the seconds.
+        If the budget is spent; it is the last failure, with the seconds.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
@@ -46,8 +46,9 @@ def retry(operation: Callable[[], T], budget_s: float) -> T:
     try:
         return retrying(operation)
     except Transient as error:
-        spent = f", and was tried again for {budget_s:g} s" if budget_s else ""
-        raise StoreUnavailable(f"{error.message.rstrip('.')}{spent}.", error.hint) from error.__cause__
+        # in the hint, which stays where the message is said again without the object's name
+        spent = f"It was tried again for {budget_s:g} s. " if budget_s else ""
+        raise StoreUnavailable(error.message, spent + error.hint) from error.__cause__
 
 
 class _Budget(stop_base):

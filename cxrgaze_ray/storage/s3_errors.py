@@ -70,7 +70,7 @@ def _not_answered(error: Exception, uri: str) -> CxrgazeError:
     if isinstance(error, (boto.CredentialRetrievalError, boto.SSOError, boto.TokenRetrievalError)):
         return StoreDenied(f"No usable AWS credentials for {uri}.", "Log in again, or check AWS_PROFILE.")
     if isinstance(error, boto.ParamValidationError):
-        return UserError(f"{uri} is no address that S3 knows.", "Write s3://bucket/prefix.")
+        return UserError("The bucket or the key has a name that S3 does not allow.", "Write s3://bucket/prefix.")
     if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         hint = "Name its authority's PEM file in CXRGAZE_S3_CA_BUNDLE or AWS_CA_BUNDLE."
         return StoreUnavailable(f"The certificate of the S3 endpoint is not trusted ({uri}).", hint)

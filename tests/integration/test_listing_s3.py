@@ -100,3 +100,13 @@ def test_an_outage_names_no_object(store: Store, monkeypatch: pytest.MonkeyPatch
         fetch_listed(row)
     for caught in (denied, away):
         assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_outage_of_the_archive_says_how_long_it_was_sat_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("x.dcm", DICOM)
+    row = list_archive(store.uri).table.to_pylist()[0]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0.2")
+    clear_clients()
+    with pytest.raises(EnvironmentFault, match=r"can't be read .* tried again for 0\.2 s"):
+        fetch_listed(row)
