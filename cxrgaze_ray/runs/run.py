@@ -140,9 +140,9 @@ class Run:
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield every live shard's rows, in order, with only the columns asked for."""
-        filesystem, root = self.store.filesystem()
         for key in self.live_shards().values():
-            yield pq.read_table(f"{root}/{key}", filesystem=filesystem, columns=columns)
+            with self.store.open_input(key) as file:
+                yield pq.read_table(file, columns=columns)
 
     def success(self) -> Success | None:
         """Return SUCCESS.json, or None while the run is unfinished."""
