@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -45,6 +46,23 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Images a second: the median of the rounds, the slowest and the fastest."""
+
+    median: float
+    slowest: float
+    fastest: float
+
+    @classmethod
+    def of(cls, rates: list[float]) -> Rate:
+        """Sum up rounds."""
+        return cls(median(rates), min(rates), max(rates))
+
+    def __str__(self) -> str:
+        return f"{self.median:.1f} ({self.slowest:.1f} to {self.fastest:.1f})"
+
+
+@dataclass(frozen=True)
 class ServingFigures:
     """One measurement.
 
@@ -65,8 +83,8 @@ class ServingFigures:
     images: int
     alone: Latency
     beside_batch: Latency
-    batch_alone: float
-    batch_beside: float
+    batch_alone: Rate
+    batch_beside: Rate
 
 
 def bench_serve(
@@ -74,6 +92,7 @@ def bench_serve(
     images: int = 256,
     seconds: float = 20.0,
     clients: int = 1,
+    rounds: int = 3,
     say: Callable[[str], None] = lambda _: None,
 ) -> ServingFigures:
     """Measure on phantoms and an untrained network, in a private cluster."""
@@ -87,14 +106,19 @@ def bench_serve(
             alone.clear()
             time.sleep(seconds)
         say(f"Single requests alone: {alone.latency().p50_ms:.0f} ms.")
-        first = job("alone").run(lambda: None)
-        say(f"Batch job alone: {first.rate:.1f} images/s.")
-        with ask() as beside:
-            second = job("beside").run(beside.clear)
-            together = beside.latency()
+        # Workers of the first job start slowly, and decoding gets ahead of the model: its rate is not the job's.
+        job("first").run(lambda: None)
+        batch_alone, batch_beside, together = [], [], _Answers()
+        for turn in range(rounds):  # interleaved: what runs side by side shares the machine's moods
+            batch_alone.append(job(f"alone-{turn}").run(lambda: None).rate)
+            with ask() as beside:
+                last = job(f"beside-{turn}").run(beside.clear)
+                together.extend(beside)
+            batch_beside.append(last.rate)
+            say(f"Batch job alone {batch_alone[-1]:.1f} images/s, beside single requests {batch_beside[-1]:.1f}.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    setting = (preset, second.engine, cores, clients, images)
-    return ServingFigures(*setting, alone.latency(), together, first.rate, second.rate)
+    setting = (preset, last.engine, cores, clients, images)
+    return ServingFigures(*setting, alone.latency(), together.latency(), Rate.of(batch_alone), Rate.of(batch_beside))
 
 
 def _hosted(folder: Path, preset: str, images: int) -> ServeFile:
@@ -157,6 +181,10 @@ class _Answers:
             self._seconds.append(seconds)
         else:
             self._refused += 1
+
+    def extend(self, others: _Answers) -> None:
+        self._seconds += others._seconds
+        self._refused += others._refused
 
     def clear(self) -> None:
         self._seconds, self._refused = [], 0

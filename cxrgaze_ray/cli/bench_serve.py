@@ -16,6 +16,7 @@ def serve(
     images: Annotated[int, typer.Option(min=64, help="Phantoms of the archive.")] = 256,
     seconds: Annotated[float, typer.Option(min=1, help="How long single requests are measured alone.")] = 20.0,
     clients: Annotated[int, typer.Option(min=1, help="Clients; each posts again once it is answered.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Batch jobs without and with single requests, in turn.")] = 3,
     as_json: Json = False,
 ) -> None:
     """Measure single HTTP requests alone and while a batch job runs on the same application, and that job's rate.
@@ -24,7 +25,7 @@ def serve(
     """
     from cxrgaze_ray.benchmark.latency import bench_serve
 
-    found = bench_serve(preset, images, seconds, clients, (lambda _: None) if as_json else say)
+    found = bench_serve(preset, images, seconds, clients, rounds, (lambda _: None) if as_json else say)
     if as_json:
         show(asdict(found), as_json=True)
         return
@@ -32,9 +33,9 @@ def serve(
         [name, str(one.requests), str(one.refused), *(f"{ms:.0f}" for ms in (one.p50_ms, one.p95_ms, one.p99_ms)), rate]
         for name, one, rate in (
             ("alone", found.alone, "-"),
-            ("beside a batch job", found.beside_batch, f"{found.batch_beside:.1f}"),
+            ("beside a batch job", found.beside_batch, str(found.batch_beside)),
         )
     ]
-    rows.append(["batch job alone", "-", "-", "-", "-", "-", f"{found.batch_alone:.1f}"])
+    rows.append(["batch job alone", "-", "-", "-", "-", "-", str(found.batch_alone)])
     print_table(["single requests", "answered", "refused", "p50 ms", "p95 ms", "p99 ms", "batch images/s"], rows)
     say(f"Preset {found.preset} on {found.engine}, {found.cores} cores; clients: {found.clients}, phantoms: {images}.")
