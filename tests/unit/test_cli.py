@@ -104,7 +104,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "score", "serve",
         "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
-        "bench serve", "bench pipeline",
+        "bench serve", "bench pipeline", "bench memory", "bench planning",
         "models init", "models list", "models show", "models promote", "models rollback",
     }  # fmt: skip
 

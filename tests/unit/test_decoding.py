@@ -75,8 +75,7 @@ def decode(data, options):
         data = data.removeprefix(b"prints")
     return real(data, options)
 
-worker.serve.__defaults__ = (decode,)
-worker.main()
+worker.main(decode)
 """
 CRASHES = 200
 COMMAND = (sys.executable, "-c", BREAKING)
