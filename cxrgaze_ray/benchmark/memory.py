@@ -40,7 +40,7 @@ class RunMemory:
     peaks
         Private memory in bytes of the largest process of each role, at its largest.
     store_peak, store_bound
-        Bytes in the object store at most, and what decoded chunks may take of it.
+        Bytes in the object store at most, and what chunks and calls to the model may take of it.
     spilled
         Bytes that were written to disk because the object store was full.
     """
@@ -83,7 +83,7 @@ def measure(images: int) -> RunMemory:
         registry = workload.publish_untrained(folder, "tiny")
         options = ScoreOptions(identities="keep", view="all")
         request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
-        settings, started = ScoreSettings(decoders=DECODERS), time.perf_counter()
+        settings, started = ScoreSettings(decoders=DECODERS, scorers=1), time.perf_counter()
         with MemoryWatch() as watch:
             outcome = score_archive(
                 request, str(folder / "out"), registry, _joined(cluster), settings=settings, identities=Identities

@@ -28,7 +28,7 @@ from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.serving import Model, ModelSettings
+from cxrgaze_ray.serving.model import ComputeSettings, Model
 
 DECODE, PREDICT = "bare decode", "bare model"
 DIRECT, SCORING = "direct actors", "our scoring"
@@ -186,7 +186,7 @@ class _Race:
         if name in self._waits:
             return WaitingModel.bind(self._waits[name] * NETWORK_BATCH)  # type: ignore[attr-defined, no-any-return]
         if name == SCORING:
-            return Model.bind(ModelSettings(threads=self._settings.threads))  # type: ignore[attr-defined, no-any-return]
+            return Model.bind(ComputeSettings(threads=self._settings.threads))  # type: ignore[attr-defined, no-any-return]
         return NoopModel.bind() if name == FIXED else None  # type: ignore[attr-defined]
 
     def _pools(self, name: str) -> Pools:

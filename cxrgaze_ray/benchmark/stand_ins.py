@@ -77,23 +77,30 @@ class WaitingModel:
         return canned(len(images_bhw))
 
 
+class DirectModel:
+    """Stands for `scoring.model_calls.ModelCalls`: the predictor itself, in the actor that asks it."""
+
+    def __init__(self, pin: ModelPin, engine: str, threads: int) -> None:
+        from cxrgaze_ray.bundle import read_bundle  # torch: only where the model is
+        from cxrgaze_ray.predictor import Engine, Predictor, limit_threads
+        from cxrgaze_ray.storage import open_store
+
+        limit_threads(threads)
+        self._predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), Engine.parse(engine))
+        self._one = threading.Lock()
+
+    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
+        """Score a chunk; one forward pass at a time, as in a replica."""
+        with self._one:
+            return self._predictor.predict(images_bhw)
+
+
 def score_directly(threads: int) -> type[ScoreChunk]:
     """Return a second stage that has the predictor in its own actors: the same rows without Serve."""
 
     class ScoreDirectly(ScoreChunk):
         def __init__(self, spec: Any, _application: str) -> None:
-            from cxrgaze_ray.bundle import read_bundle
-            from cxrgaze_ray.predictor import Engine, Predictor, limit_threads
-            from cxrgaze_ray.storage import open_store
-
-            self._spec = spec
-            limit_threads(threads)
-            self._predictor = Predictor.from_bundle(read_bundle(open_store(spec.model.uri)), Engine.parse(spec.engine))
-            self._one = threading.Lock()
-
-        def _call(self, images_bhw: NDArray[np.uint16]) -> Predictions:
-            with self._one:  # as in the model's replica: one forward pass at a time
-                return self._predictor.predict(images_bhw)
+            self._spec, self._model = spec, DirectModel(spec.model, spec.engine, threads)
 
     return ScoreDirectly
 

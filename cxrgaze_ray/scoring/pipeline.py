@@ -23,6 +23,8 @@ from cxrgaze_ray.scoring.score import ScoreChunk
 DECODER_CHUNKS, SCORER_CHUNKS, SCORER_CALLS = 2, 4, 2
 """Chunks an actor has in hand, queued ones included, and calls of a scorer to the model at a time."""
 
+_IMAGE_BYTES = 2 * HEIGHT * WIDTH
+
 
 @dataclass(frozen=True)
 class Pools:
@@ -45,9 +47,16 @@ class Pools:
     score: type[Any] = ScoreChunk
 
     def object_bytes(self, chunk_rows: int) -> int:
-        """Return how many bytes of decoded chunks may lie in the object store: what the actors can have in hand."""
+        """Return how many bytes of chunks may lie in the object store between the stages: what actors have in hand.
+
+        Ray Data never takes more than half of the cluster's store for them, if this is more.
+        """
         chunks = self.decoders * DECODER_CHUNKS + self.scorers * SCORER_CHUNKS
-        return chunks * chunk_rows * 2 * HEIGHT * WIDTH
+        return chunks * chunk_rows * _IMAGE_BYTES
+
+    def call_bytes(self, chunk_rows: int) -> int:
+        """Return how many bytes calls to the model take beside that: images, and float32 maps on their way back."""
+        return self.scorers * SCORER_CALLS * chunk_rows * 3 * _IMAGE_BYTES
 
 
 def result_blocks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray import saliency
+from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.runs import RunSpec
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, WIDTH, status_of
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
@@ -23,12 +25,19 @@ _ANSWER = pa.schema(
 )
 
 
+class ScoresChunks(Protocol):
+    """What a chunk's images are given to."""
+
+    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
+        """See `Predictor.predict`."""
+
+
 class ScoreChunk:
     """Send a chunk's images to the model deployment as one call, and make result rows of the answer."""
 
     def __init__(self, spec: RunSpec, application: str) -> None:
         self._spec = spec
-        self._model = ModelCalls(application, spec.model, spec.engine)
+        self._model: ScoresChunks = ModelCalls(application, spec.model, spec.engine)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tables = [

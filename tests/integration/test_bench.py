@@ -1,0 +1,51 @@
+"""The benchmarks at toy size, as commands; and memory of a scoring run does not grow with its length."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from cxrgaze_ray.benchmark.memory import bench_memory, growth
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+MEBIBYTE = 2**20
+
+
+def bench(*arguments: str) -> Any:
+    """Run a benchmark in a process of its own, which is what it counts."""
+    command = [sys.executable, "-m", "cxrgaze_ray", "bench", *arguments, "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_pipeline_is_measured_beside_its_parts() -> None:
+    found = bench("pipeline", "--images", "256", "--rounds", "1", "--small", "256", "--rows", "300,400")
+    assert set(found["reached"]) < set(found["timings"]) > {"bare decode", "bare model", "fixed cost"}
+    assert all(0 < share < 1.5 for share in found["reached"].values())
+    assert all(one["seconds"] > 0 for one in found["timings"].values())
+    for name in ("our scoring", "direct actors"):
+        cpu = found["cpu"][name]
+        assert cpu["decoding process"] > 0
+        assert (cpu["model replica"] > 0) == (name == "our scoring")
+
+
+def test_planning_is_simulated() -> None:
+    found = bench("planning", "--rows", "1300", "--map-bytes", "2000")
+    assert (found["rows"], found["shards"], found["chunks"]) == (1300, 11, 82)
+    assert found["committed_bytes"] > 1300 * 2000
+    assert 1 <= found["open_shards"] <= 11
+    assert found["spilled"] == 0
+    assert found["driver_limit"] > 0
+
+
+def test_ten_times_as_many_images_take_no_more_memory() -> None:
+    few, many = bench_memory((256, 2560))
+    print(f"peaks at {few.images} and {many.images} images: {few} {many}, growth {growth(few, many)}")
+    for role, peak in few.peaks.items():
+        assert many.peaks[role] <= 1.15 * peak + 32 * MEBIBYTE, role
+    assert many.store_peak <= many.store_bound
+    assert few.spilled == many.spilled == 0
