@@ -24,7 +24,7 @@ def test_exit_codes(kind: type[CxrgazeError]) -> None:
     elif issubclass(kind, EnvironmentFault):
         expected = 4
     else:
-        expected = 130 if kind is errors.Interrupted else 1
+        expected = {errors.Interrupted: 130, errors.NothingNew: 0}.get(kind, 1)
     assert kind.exit_code == expected
 
 
