@@ -484,6 +484,7 @@ class Scored:
 def driver(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Put a made-up driver in place of the one that needs Ray."""
     module = ModuleType("cxrgaze_ray.scoring.driver")
+    module.ScoreSettings = SimpleNamespace(build=dict)  # type: ignore[attr-defined]
     values = {
         "rows": 3, "counts": {"scored": 2, "failed": 1}, "reasons": {"truncated": 1}, "seconds": 60.0,
         "images_per_second": 0.05, "shards": [],

@@ -13,7 +13,7 @@ from cxrgaze_ray.cli.score import _replicas
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.scoring.driver import ScoreSettings
 from cxrgaze_ray.serving import ModelSettings, ServeFile
-from cxrgaze_ray.serving.batch import CALLS_A_REPLICA, _deployment
+from cxrgaze_ray.serving.batch import CALLS_A_REPLICA, _deployment, _remove_abandoned
 
 FILES = sorted((Path(__file__).parents[2] / "serve_configs").glob("*.yaml"))
 
@@ -102,3 +102,14 @@ def test_a_job_s_config_carries_the_replicas() -> None:
 )
 def test_options_become_replicas(replicas: str | None, gpus: float | None, settings: dict[str, Any]) -> None:
     assert _replicas(replicas, gpus) == settings
+
+
+def test_what_a_killed_job_left_is_removed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted: list[str] = []
+    jobs = [{"JobID": "01000000", "IsDead": True}, {"JobID": "02000000", "IsDead": False}]
+    monkeypatch.setattr("ray._private.state.jobs", lambda: jobs)
+    monkeypatch.setattr("ray.serve.delete", deleted.append)
+    _remove_abandoned(
+        ["cxrgaze-batch-01000000-ab", "cxrgaze-batch-02000000-cd", "another", "cxrgaze-batch-03000000-ef"]
+    )
+    assert deleted == ["cxrgaze-batch-01000000-ab"]
