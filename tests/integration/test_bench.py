@@ -27,10 +27,8 @@ def test_the_pipeline_is_measured_beside_its_parts() -> None:
     assert set(found["reached"]) < set(found["timings"]) > {"bare decode", "bare model", "fixed cost"}
     assert all(0 < share < 1.5 for share in found["reached"].values())
     assert all(one["seconds"] > 0 for one in found["timings"].values())
-    for name in ("our scoring", "direct actors"):
-        cpu = found["cpu"][name]
-        assert cpu["decoding process"] > 0
-        assert (cpu["model replica"] > 0) == (name == "our scoring")
+    assert found["cpu"]["our scoring"]["model replica"] > found["cpu"]["direct actors"]["model replica"] == 0
+    assert found["cpu"]["direct actors"]["score actor"] > found["cpu"]["our scoring"]["score actor"] > 0
 
 
 def test_planning_is_simulated() -> None:
