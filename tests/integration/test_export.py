@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import ray
 
 from cxrgaze_ray.cluster import Cluster
@@ -13,6 +14,7 @@ from tests.dicom_files import gradient, make_dicom
 from tests.unit.test_export import UIDS, make_scored
 
 
+@pytest.mark.long
 def test_s3_holds_what_a_folder_would(s3: str, tmp_path: Path) -> None:
     run = make_scored(tmp_path, {f"{name}.dcm": make_dicom(gradient(), **UIDS) for name in "ab"})
     folder, bucket = LocalStore(str(tmp_path / "out")), open_store(f"{s3}/out")
@@ -23,6 +25,7 @@ def test_s3_holds_what_a_folder_would(s3: str, tmp_path: Path) -> None:
     assert all(bucket.get(name) == folder.get(name) for name in names)
 
 
+@pytest.mark.long
 def test_ray_data_reads_a_run_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
     make_scored(tmp_path, {"a.dcm": make_dicom(gradient()), "b.dcm": make_dicom(gradient())})
     counted = ray.data.read_parquet(f"{tmp_path}/run/summary.parquet").groupby("prediction").count().take_all()
