@@ -43,6 +43,12 @@ class Cluster:
         """Logical CPUs of the whole cluster."""
         return int(_resources().get("CPU", 1))
 
+    def free_cpus(self) -> int:
+        """Logical CPUs that nobody holds just now."""
+        import ray
+
+        return int(ray.available_resources().get("CPU", 0))
+
     def gpus(self) -> int:
         """GPUs of the whole cluster."""
         return int(_resources().get("GPU", 0))

@@ -139,7 +139,9 @@ def _complete(run: Run) -> Outcome:
 
 
 def _decoders(cluster: Cluster, model: ModelSettings) -> int:
-    return max(1, cluster.cpus() - 1 - math.ceil(model.cpus * model.max_replicas))
+    """Leave CPUs for every replica there may be, and one for reads and scorers; what others hold is not ours."""
+    ours = cluster.cpus() - 1 - math.ceil(model.cpus * model.max_replicas)
+    return max(1, min(ours, cluster.free_cpus() - 1))
 
 
 def _finish(run: Run) -> Success:
