@@ -47,7 +47,8 @@ class Cluster:
         """Logical CPUs that nobody holds just now."""
         import ray
 
-        return int(ray.available_resources().get("CPU", 0))
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        return int(free.get("CPU", 0))
 
     def gpus(self) -> int:
         """GPUs of the whole cluster."""
