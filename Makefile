@@ -32,7 +32,7 @@ demo: $(STAMP)
 	@$(BIN)/cxrgaze demo --dir demo-out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not long" -n 2 tests/unit tests/fuzz
+	$(BIN)/python -m pytest -m "not long" -n 2 tests/test_check.py tests/unit tests/fuzz tests/storage
 	$(BIN)/python -m pytest -m "not long" tests/integration tests/e2e
 
 test-long: $(STAMP)

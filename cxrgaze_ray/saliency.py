@@ -12,13 +12,16 @@ from PIL import Image
 
 from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH, Affine
 
+_RUNS = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+"""Smooth maps are half as much work to compress by runs alone, and a fifth larger at most."""
+
 
 def encode(density_HW: NDArray[np.float32]) -> tuple[bytes, float]:
     """Return a density (640, 512) as an 8-bit grey PNG of 320x256, scaled to its peak, and the peak's density."""
     small = cv2.resize(density_HW, (SALIENCY_WIDTH, SALIENCY_HEIGHT), interpolation=cv2.INTER_AREA)
     peak = float(small.max())
     levels = np.rint(small * (255 / peak)).astype(np.uint8) if peak > 0 else np.zeros(small.shape, np.uint8)
-    return png_bytes(levels), peak
+    return cv2.imencode(".png", levels, _RUNS)[1].tobytes(), peak
 
 
 def decode(png: bytes) -> NDArray[np.float32]:

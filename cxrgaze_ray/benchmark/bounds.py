@@ -37,6 +37,9 @@ def slower_stage(cores: int, decode_s: float, wait_s: float) -> float:
 FIRST, LAST = 0.2, 0.9
 """Shares of a run's rows between which it is steady: the pipeline is filled, and does not run dry yet."""
 
+LOOK = 0.6
+"""Share of the rows at which processes are looked at for the last time: decoders are ahead, and end first."""
+
 
 @dataclass(frozen=True)
 class Mark:

@@ -86,7 +86,12 @@ class PipelineReport:
     waits
         Seconds an image that the simulated accelerator is busy, by contestant.
     bounds
-        Images a second that the hardware allows, by pipeline.
+        Images a second that the hardware allows, by pipeline: medians over rounds.
+    reached
+        Share of what the hardware allowed in the same round, by pipeline: medians over rounds, since a shared
+        machine's speed drifts from round to round.
+    beside_direct
+        Our scoring's rate by the direct actors' of the same round: the median over rounds.
     """
 
     cores: int
@@ -96,19 +101,12 @@ class PipelineReport:
     bare: dict[str, float]
     waits: dict[str, float]
     bounds: dict[str, float]
+    reached: dict[str, float]
+    beside_direct: float
 
     def rate(self, name: str) -> float:
         """Images a second."""
         return 1 / self.timings[name].seconds
-
-    def reached(self, name: str) -> float:
-        """Share of what the hardware allows."""
-        return self.rate(name) / self.bounds[name]
-
-    @property
-    def beside_direct(self) -> float:
-        """Our scoring's rate by the direct actors'."""
-        return self.rate(SCORING) / self.rate(DIRECT)
 
     def shares(self, name: str) -> dict[str, float]:
         """Share of each role in a pipeline's core-seconds."""
@@ -210,8 +208,7 @@ class _Race:
         bare = {name: median(one.core_seconds for one in found) for name, found in self._bare.items()}
         timings = {name: _timing([one.seconds for one in found]) for name, found in self._bare.items()}
         timings |= {name: _timing([1 / one.images_per_second for one in found]) for name, found in self._steady.items()}
-        shared = shared_cores(self._cores, bare[DECODE], bare[PREDICT])
-        bounds = {name: slower_stage(self._cores, bare[DECODE], wait_s) for name, wait_s in self._waits.items()}
+        bounds = self._bounds()
         return PipelineReport(
             cores=self._cores,
             settings=self._settings,
@@ -219,8 +216,28 @@ class _Race:
             cpu={name: _median_cpu(found) for name, found in self._steady.items()},
             bare=bare,
             waits=self._waits,
-            bounds={DIRECT: shared, SCORING: shared, **bounds},
+            bounds={name: median(rates) for name, rates in bounds.items()},
+            reached={name: paired(self._rates(name), rates) for name, rates in bounds.items()},
+            beside_direct=paired(self._rates(SCORING), self._rates(DIRECT)),
         )
+
+    def _rates(self, name: str) -> list[float]:
+        return [one.images_per_second for one in self._steady[name]]
+
+    def _bounds(self) -> dict[str, list[float]]:
+        """Return what the hardware allowed each pipeline, round by round."""
+        decode, predict = ([one.core_seconds for one in self._bare[name]] for name in (DECODE, PREDICT))
+        shared = [shared_cores(self._cores, *parts) for parts in zip(decode, predict, strict=True)]
+        slower = {
+            name: [slower_stage(self._cores, seconds, wait_s) for seconds in decode]
+            for name, wait_s in self._waits.items()
+        }
+        return {DIRECT: shared, SCORING: shared, **slower}
+
+
+def paired(rates: list[float], others: list[float]) -> float:
+    """Return the median over rounds of one rate by another of the same round."""
+    return median(rate / other for rate, other in zip(rates, others, strict=True))
 
 
 def _timing(seconds: list[float]) -> Timing:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cxrgaze_ray.benchmark.bounds import FIRST, LAST, Mark
+from cxrgaze_ray.benchmark.bounds import FIRST, LOOK, Mark
 from cxrgaze_ray.benchmark.processes import own_processes
 from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.errors import UserError
@@ -75,13 +75,13 @@ def gather(run: Run, application: str, pools: Pools, on_progress: Callable[[Prog
 
 
 def gather_marked(run: Run, application: str, pools: Pools) -> list[Mark]:
-    """Gather a run, noting the time after every chunk, and the processes where its steady middle begins and ends."""
+    """Gather a run, noting the time after every chunk, and the processes at `FIRST` and at `LOOK`."""
     marks: list[Mark] = []
 
     def note(progress: Progress) -> None:
         share = progress.received / progress.total
         before = marks[-1].rows / progress.total if marks else 0.0
-        edge = before < FIRST <= share or before <= LAST - run.spec.chunk_rows / progress.total <= share
+        edge = before < FIRST <= share or before < LOOK <= share
         marks.append(Mark(time.perf_counter(), progress.received, own_processes() if edge else None))
 
     gather(run, application, pools, note)

@@ -15,11 +15,7 @@ def pipeline_json(report: PipelineReport) -> dict[str, Any]:
     """Return all of it, as plain values."""
     result = asdict(report) | {"settings": report.settings.model_dump()}
     result["timings"] = {name: asdict(one) | {"spread": one.spread} for name, one in report.timings.items()}
-    result["reached"] = {name: report.reached(name) for name in report.bounds}
-    return result | {
-        "beside_direct": report.beside_direct,
-        "shares": {name: report.shares(name) for name in report.cpu},
-    }
+    return result | {"shares": {name: report.shares(name) for name in report.cpu}}
 
 
 def pipeline_tables(report: PipelineReport) -> None:
@@ -35,7 +31,7 @@ def pipeline_tables(report: PipelineReport) -> None:
                 f"{report.rate(name):.2f}",
                 f"{100 * timing.spread:.0f}%",
                 f"{report.bounds[name]:.2f}" if name in report.bounds else "",
-                f"{100 * report.reached(name):.1f}%" if name in report.bounds else "",
+                f"{100 * report.reached[name]:.1f}%" if name in report.bounds else "",
             ]
             for name, timing in report.timings.items()
         ],

@@ -102,6 +102,8 @@ def score_archive(
     found = find_planned(request, out, registry, chosen, new=new)
     if isinstance(found, Planned) and found.complete and not retry_failed:
         return _complete(found.run)
+    if isinstance(found, Planned) and not retry_failed and not found.run.pending_shards():
+        return _only_finish(found, say)
     with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
         planned = found
         if isinstance(planned, Manifest):
@@ -111,7 +113,7 @@ def score_archive(
         used = identities_named(planned.run.spec.identities, chosen)
         _announce(planned, say)
         pools = Pools(settings.decoders or _decoders(cluster, settings.model), settings.scorers or model.replicas)
-        with Lease(planned.run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives.")) as lease:
+        with _lease(planned.run, say) as lease:
             gatherer = Gatherer(planned.run, used, lease, stop, on_progress)
             with translated():
                 model.warm(planned.run.spec.model, planned.run.spec.engine)
@@ -142,6 +144,18 @@ def _decoders(cluster: Cluster, model: ModelSettings) -> int:
     """Leave CPUs for every replica there may be, and one for reads and scorers; what others hold is not ours."""
     ours = cluster.cpus() - 1 - math.ceil(model.cpus * model.max_replicas)
     return max(1, min(ours, cluster.free_cpus() - 1))
+
+
+def _only_finish(planned: Planned, say: Reporter) -> Outcome:
+    """Finish a run whose last driver died after its last commit: that needs no cluster."""
+    _announce(planned, say)
+    with _lease(planned.run, say):
+        pass  # nobody else is at it
+    return Outcome(planned.run, _finish(planned.run), planned.continued, already_complete=False)
+
+
+def _lease(run: Run, say: Reporter) -> Lease:
+    return Lease(run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives."))
 
 
 def _finish(run: Run) -> Success:

@@ -8,7 +8,7 @@ import pytest
 
 from cxrgaze_ray.benchmark.bounds import Mark, shared_cores, slower_stage, steady
 from cxrgaze_ray.benchmark.memory import RunMemory, growth
-from cxrgaze_ray.benchmark.pipeline import FIXED, SCORING, PipelineReport, PipelineSettings
+from cxrgaze_ray.benchmark.pipeline import FIXED, SCORING, PipelineReport, PipelineSettings, paired
 from cxrgaze_ray.benchmark.planning import Planning, simulated_manifest
 from cxrgaze_ray.benchmark.processes import DECODING, DRIVER, ROLES, Process, cpu_since, own_processes
 from cxrgaze_ray.benchmark.timing import Timing
@@ -58,7 +58,11 @@ def test_this_process_is_the_driver() -> None:
     assert driver.private_bytes > 1e6
 
 
-def test_a_report_compares_rates_with_bounds() -> None:
+def test_rates_are_compared_within_a_round() -> None:
+    assert paired([8.0, 16.0, 9.0], [10.0, 20.0, 30.0]) == pytest.approx(0.8)
+
+
+def test_a_report_shares_a_pipeline_s_time_out() -> None:
     timing = Timing(0.1, 0.09, 0.12)
     report = PipelineReport(
         cores=2,
@@ -68,8 +72,10 @@ def test_a_report_compares_rates_with_bounds() -> None:
         bare={},
         waits={},
         bounds={SCORING: 12.5},
+        reached={SCORING: 0.8},
+        beside_direct=1.0,
     )
-    assert report.reached(SCORING) == pytest.approx(0.8)
+    assert report.rate(SCORING) == pytest.approx(10)
     assert report.shares(SCORING)[DRIVER] == pytest.approx(0.25)
 
 
