@@ -17,7 +17,8 @@ class Predictions:
     logits_BK, probabilities_BK
         float32, in the order of `schemas.CLASSES`.
     saliency_BHW
-        float32 density at 640x512, summing to 1 an image.
+        float32 density at 640x512, summing to 1 an image; what the model deployment sends is at the grid of
+        `saliency.shrink` already.
     """
 
     logits_BK: NDArray[np.float32]

@@ -16,9 +16,17 @@ _RUNS = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_P
 """Smooth maps are half as much work to compress by runs alone, and a fifth larger at most."""
 
 
+def shrink(density_HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a density at the grid it is stored at, (320, 256): means over areas. One that is, stays."""
+    if density_HW.shape == (SALIENCY_HEIGHT, SALIENCY_WIDTH):
+        return density_HW
+    small: Any = cv2.resize(density_HW, (SALIENCY_WIDTH, SALIENCY_HEIGHT), interpolation=cv2.INTER_AREA)
+    return small  # type: ignore[no-any-return]
+
+
 def encode(density_HW: NDArray[np.float32]) -> tuple[bytes, float]:
-    """Return a density (640, 512) as an 8-bit grey PNG of 320x256, scaled to its peak, and the peak's density."""
-    small = cv2.resize(density_HW, (SALIENCY_WIDTH, SALIENCY_HEIGHT), interpolation=cv2.INTER_AREA)
+    """Return a density as an 8-bit grey PNG of 320x256, scaled to its peak, and the peak's density: see `shrink`."""
+    small = shrink(density_HW)
     peak = float(small.max())
     levels = np.rint(small * (255 / peak)).astype(np.uint8) if peak > 0 else np.zeros(small.shape, np.uint8)
     return cv2.imencode(".png", levels, _RUNS)[1].tobytes(), peak

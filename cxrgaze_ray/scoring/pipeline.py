@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import HEIGHT, RESULT, WIDTH
+from cxrgaze_ray.schemas import HEIGHT, RESULT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
 from cxrgaze_ray.scoring.score import ScoreChunk
 
@@ -56,7 +56,7 @@ class Pools:
 
     def call_bytes(self, chunk_rows: int) -> int:
         """Return how many bytes calls to the model take beside that: images, and float32 maps on their way back."""
-        return self.scorers * SCORER_CALLS * chunk_rows * 3 * _IMAGE_BYTES
+        return self.scorers * SCORER_CALLS * chunk_rows * (_IMAGE_BYTES + 4 * SALIENCY_HEIGHT * SALIENCY_WIDTH)
 
 
 def result_blocks(

@@ -7,14 +7,14 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
-from cxrgaze_ray import telemetry
+from cxrgaze_ray import saliency, telemetry
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import BundleError, CxrgazeError
@@ -22,7 +22,7 @@ from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.predictor import Engine, EngineKind, Predictor, limit_threads, plan_engine
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
 from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
 
@@ -108,7 +108,7 @@ class Model:
     async def predict(
         self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, urgent: bool = False
     ) -> Predictions:
-        """Score ready images.
+        """Score ready images; maps come at the grid they are stored at.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class Model:
         start = time.perf_counter()
         predictions = predictor.predict(images_bhw, between)
         telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=version)
-        return predictions
+        return with_stored_maps(predictions)
 
     async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
         key = (pin.weights_sha256, engine)
@@ -153,6 +153,14 @@ class Model:
         self._predictors[key] = predictor
         while len(self._predictors) > PREDICTORS_KEPT:
             self._predictors.popitem(last=False)
+
+
+def with_stored_maps(predictions: Predictions) -> Predictions:
+    """Shrink the maps to the grid they are stored at: a quarter as much to send."""
+    maps = np.empty((len(predictions.saliency_BHW), SALIENCY_HEIGHT, SALIENCY_WIDTH), np.float32)
+    for small, density in zip(maps, predictions.saliency_BHW, strict=True):
+        small[:] = saliency.shrink(density)
+    return replace(predictions, saliency_BHW=maps)
 
 
 def _load(pin: ModelPin, engine: str) -> Predictor:

@@ -131,7 +131,7 @@ def test_failed_rows_can_be_scored_again(phantoms: tuple[str, PhantomReport], re
 
 
 def test_a_run_that_lacks_only_its_end_is_finished_without_a_cluster(
-    whole: Outcome, large_archive: str, registry: str, tmp_path: Path
+    whole: Outcome, large_archive: str, published: str, tmp_path: Path
 ) -> None:
     shutil.copytree(Path(whole.run.store.uri), tmp_path / "out" / whole.run.spec.run_id)
     (run,) = find_runs(str(tmp_path / "out"))
@@ -140,11 +140,11 @@ def test_a_run_that_lacks_only_its_end_is_finished_without_a_cluster(
     def no_cluster() -> Cluster:
         raise AssertionError("there is nothing to score")
 
-    done = score(large_archive, str(tmp_path / "out"), registry, connect=no_cluster)
+    done = score(large_archive, str(tmp_path / "out"), published, connect=no_cluster)
     assert done.continued
     assert done.success.shards == whole.success.shards
     assert not verify_run(done.run)
-    assert score(large_archive, str(tmp_path / "out"), registry, connect=no_cluster).already_complete
+    assert score(large_archive, str(tmp_path / "out"), published, connect=no_cluster).already_complete
 
 
 def test_a_second_driver_is_told(large_archive: str, registry: str, tmp_path: Path, whole: Outcome) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.preprocess import fit
-from cxrgaze_ray.saliency import decode, encode, overlay, png_bytes, to_source
+from cxrgaze_ray.saliency import decode, encode, overlay, png_bytes, shrink, to_source
 
 Density = NDArray[np.float32]
 
@@ -50,6 +50,11 @@ def test_a_smooth_map_survives(density: Density) -> None:
     assert r is not None
     assert r >= 0.999
     assert np.abs(found - density).max() < 0.02 * density.max()
+
+
+def test_a_map_that_was_sent_at_the_stored_grid_is_the_same() -> None:
+    density = spots((100, 80), (500, 300))
+    assert encode(shrink(density)) == encode(density)
 
 
 def test_maps_are_not_turned_or_mirrored() -> None:
