@@ -184,7 +184,7 @@ def translated() -> Iterator[None]:
 def find_cause(error: BaseException | None) -> CxrgazeError | None:
     """Return the cxrgaze error among the causes of one that crossed Ray."""
     while error is not None:
-        inner = getattr(error, "cause", None)
+        inner = getattr(error, "cause", None) or getattr(error, "_base_exc", None)  # Ray's, and Ray Train's
         # what Ray raises is of our class too, with a worker's traceback for its text: the cause is what was raised
         if isinstance(error, CxrgazeError) and not isinstance(inner, CxrgazeError):
             return error

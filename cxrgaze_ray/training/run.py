@@ -18,12 +18,13 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load, save
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_bundle, read_info
+from cxrgaze_ray.cluster import find_cause
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.densenet import load_backbone
 from cxrgaze_ray.models.zoo import build
@@ -98,7 +99,7 @@ def run_stages(
     say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
     config = {"settings": settings.model_dump(), "initial": initial}
     with _progress(say):
-        result = _trainer(store, config, work, run_name, workers).fit()
+        result = _fit(_trainer(store, config, work, run_name, workers))
     assert result.checkpoint is not None
     with result.checkpoint.as_directory() as folder:
         final = read_checkpoint(Path(folder))
@@ -146,6 +147,17 @@ def _initial(
         bundle = make_bundle(network, "initial", trained=False)
     work.put_if_absent("initial.safetensors", save(bundle.state))
     return Lineage(settings=settings.model_dump(), backbone=source), work.locate("initial.safetensors")
+
+
+def _fit(trainer: TorchTrainer) -> ray.train.Result:
+    """Train; what a worker raised is raised here as what it is."""
+    try:
+        return trainer.fit()
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if cause := find_cause(failure):
+                raise cause from error
+        raise
 
 
 def _trainer(store: ShardStore, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:

@@ -44,16 +44,16 @@ def test_the_whole_line_runs_on_a_bucket(
     monkeypatch.setenv("CXRGAZE_REGISTRY", f"{s3}/registry")
     open_store(s3).put("train.yaml", SETTINGS.encode())
 
-    assert cxrgaze("archive", "make", f"{s3}/archive", "--images", "36", "--seed", "3", "--faults", "1")["images"] == 36
+    assert cxrgaze("archive", "make", f"{s3}/archive", "--images", "72", "--seed", "3", "--faults", "1")["images"] == 72
     listed = cxrgaze("archive", "list", f"{s3}/archive", "--out", f"{s3}/manifest.parquet")
     store = cxrgaze("ingest", f"{s3}/archive", "--gaze", f"{s3}/archive/egd-cxr", "--out", f"{s3}/store")
-    assert store["images"] == 36
+    assert store["images"] == 72
     pin = cxrgaze("train", f"{s3}/store", "--preset", "tiny", "--config", f"{s3}/train.yaml", "--promote")
     assert pin["version"] == "v0001"
     assert pin["uri"].startswith(f"{s3}/registry/")
     run = cxrgaze("score", f"{s3}/manifest.parquet", "--out", f"{s3}/runs", "--engine", "float32")
     assert run["rows"] == listed["files"]
-    assert run["counts"][str(Status.SCORED)] == 36
+    assert run["counts"][str(Status.SCORED)] == 72
     assert cxrgaze("runs", "verify", run["run"])["sound"]
     cxrgaze("runs", "report", run["run"], "--truth", f"{s3}/archive/egd-cxr", "--out", f"{s3}/report.html")
     assert open_store(s3).get("report.html").startswith(b"<!")

@@ -17,6 +17,7 @@ import yaml
 
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.publishing import train_and_publish
@@ -126,3 +127,14 @@ def test_a_killed_training_goes_on_with_the_same_command(cluster: Cluster, store
     assert [(e["stage"], e["epoch"]) for e in history if e["stage"] != "classifier"] == [
         (name, n) for name in STAGE_NAMES[:3] for n in range(1, 9)
     ]
+
+
+@pytest.mark.long
+def test_a_store_without_labels_is_told_as_what_it_is(
+    cluster: Cluster, phantoms: tuple[str, PhantomReport], tmp_path: Path
+) -> None:
+    asked = IngestSettings(keep="all", split=SplitSettings(train=0.6, validation=0.2))
+    unlabelled = ingest(phantoms[0], (), str(tmp_path / "store"), settings=asked, workers=1)
+    with pytest.raises(UserError, match="No image of the split has a label") as told:
+        train_and_publish(unlabelled, settings(), Registry(LocalStore(str(tmp_path / "registry"))))
+    assert "Traceback" not in str(told.value)
