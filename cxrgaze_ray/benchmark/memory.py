@@ -23,7 +23,7 @@ from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.runs import Request, ScoreOptions
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
-from cxrgaze_ray.scoring.pipeline import Pools
+from cxrgaze_ray.scoring.pipeline import Pools, chunk_bytes
 
 SIZES = (500, 10_000)
 DECODERS = 2
@@ -40,7 +40,8 @@ class RunMemory:
     peaks
         Private memory in bytes of the largest process of each role, at its largest.
     store_peak, store_bound
-        Bytes in the object store at most, and what chunks and calls to the model may take of it.
+        Bytes in the object store at most, and what may lie there: chunks between the stages, calls to the model, and
+        a chunk more for each decoder, since Ray Data admits a task before it knows how much comes of it.
     spilled
         Bytes that were written to disk because the object store was full.
     """
@@ -89,7 +90,8 @@ def measure(images: int) -> RunMemory:
                 request, str(folder / "out"), registry, _joined(cluster), settings=settings, identities=Identities
             )
         assert outcome.success.counts == {Status.SCORED: images}
-        bound = Pools(DECODERS).object_bytes(outcome.run.spec.chunk_rows)
+        pools, chunk = Pools(DECODERS), outcome.run.spec.chunk_rows
+        bound = pools.object_bytes(chunk) + pools.call_bytes(chunk) + DECODERS * chunk_bytes(chunk)
         seconds = time.perf_counter() - started
         return RunMemory(images, seconds, watch.peaks, watch.store_peak, bound, watch.spilled)
 

@@ -23,8 +23,6 @@ from cxrgaze_ray.scoring.score import ScoreChunk
 DECODER_CHUNKS, SCORER_CHUNKS, SCORER_CALLS = 2, 4, 2
 """Chunks an actor has in hand, queued ones included, and calls of a scorer to the model at a time."""
 
-_IMAGE_BYTES = 2 * HEIGHT * WIDTH
-
 
 @dataclass(frozen=True)
 class Pools:
@@ -52,11 +50,17 @@ class Pools:
         Ray Data never takes more than half of the cluster's store for them, if this is more.
         """
         chunks = self.decoders * DECODER_CHUNKS + self.scorers * SCORER_CHUNKS
-        return chunks * chunk_rows * _IMAGE_BYTES
+        return chunks * chunk_bytes(chunk_rows)
 
     def call_bytes(self, chunk_rows: int) -> int:
         """Return how many bytes calls to the model take beside that: images, and float32 maps on their way back."""
-        return self.scorers * SCORER_CALLS * chunk_rows * (_IMAGE_BYTES + 4 * SALIENCY_HEIGHT * SALIENCY_WIDTH)
+        maps = 4 * chunk_rows * SALIENCY_HEIGHT * SALIENCY_WIDTH
+        return self.scorers * SCORER_CALLS * (chunk_bytes(chunk_rows) + maps)
+
+
+def chunk_bytes(rows: int) -> int:
+    """Return how many bytes the model images of a chunk take."""
+    return 2 * rows * HEIGHT * WIDTH
 
 
 def result_blocks(
