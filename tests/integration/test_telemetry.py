@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import httpx
+import pytest
 import ray
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -51,6 +52,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 300) -> Non
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_counters_move_while_an_archive_is_scored(
     application: ServeFile, large_archive: str, registry: str, tmp_path: Path
 ) -> None:
