@@ -29,6 +29,12 @@ EXIT_BUG = 1
 EXIT_USER = 2
 EXIT_STRICT = 3
 EXIT_ENVIRONMENT = 4
+EXIT_REJECTED = 10
+"""The gate found the candidate worse: not a failure of the command, and nothing to retry."""
+
+EXIT_CANNOT_TELL = 11
+"""The gate had too little to go by."""
+
 EXIT_INTERRUPTED = 130
 
 

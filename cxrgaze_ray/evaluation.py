@@ -1,9 +1,9 @@
-"""A bundle on a store's split, or a run against known labels and gaze: metrics with intervals."""
+"""A bundle on a store's split, or a run against known labels and gaze: answers, and metrics with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray import saliency
+from cxrgaze_ray.answers import FACETS, UNKNOWN, AnswerList, Answers
 from cxrgaze_ray.bundle import Bundle
 from cxrgaze_ray.errors import RadiographError, UserError
 from cxrgaze_ray.gaze.egd import EgdTables
@@ -22,6 +23,7 @@ from cxrgaze_ray.metrics import (
     bootstrap,
     correlation,
     diagnosis_metrics,
+    expected_calibration_error,
     histogram_similarity,
     kl_divergence,
     saliency_metrics,
@@ -29,46 +31,33 @@ from cxrgaze_ray.metrics import (
 from cxrgaze_ray.predictor import Engine, Predictor, limit_threads
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import CLASSES, Affine
-from cxrgaze_ray.shards import ShardStore
-from cxrgaze_ray.shards.store import gaze_density, image_array
+from cxrgaze_ray.shards.store import StoreInfo, gaze_density, image_array
 
 _CHUNK = 16
+_MAP_NOTE = "KL is not computed from a run: its stored maps have 8 bits."
 
 
-@dataclass
-class _Seen:
-    """One image: its answer, and what is known about it."""
+class Labelled(Protocol):
+    """Images of known splits: a `ShardStore`, or several seen as one."""
 
-    image_id: str
-    patient: str
-    probabilities_K: NDArray[np.float32]
-    label: int | None
-    maps: tuple[float, float | None, float] | None = None
-    """KL, CC and HS, if somebody looked at the image."""
+    info: StoreInfo
 
+    def rows(self, split: str) -> int:
+        """Return how many images a split has."""
 
-def _evaluation(images: list[_Seen], note: str = "") -> Evaluation:
-    labelled = [one for one in images if one.label is not None]
-    mapped = [one.maps for one in images if one.maps is not None]
-    return Evaluation(
-        images=len(images),
-        diagnosis=diagnosis_metrics(*_arrays(labelled)) if labelled else None,
-        saliency=saliency_metrics(mapped) if mapped else None,
-        intervals=_label_intervals(labelled) | _map_interval(images),
-        note=note,
-        scores=tuple(_score(one) for one in images),
-    )
+    def tables(self, split: str) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`)."""
 
 
-def evaluate_bundle(
+def answer_bundle(
     bundle: Bundle,
-    store: ShardStore,
+    store: Labelled,
     split: str,
     *,
     engine: Engine | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Evaluation:
-    """Evaluate a bundle on a split of a shard store, with the predictor that scoring uses.
+) -> Answers:
+    """Have a bundle answer a split of a shard store, with the predictor that scoring uses.
 
     Raises
     ------
@@ -80,77 +69,107 @@ def evaluate_bundle(
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
-    total, seen = store.rows(split), list[_Seen]()
+    total, found = store.rows(split), AnswerList()
     if not total:
         raise UserError(f"The store has no image in the split {split}.", "Splits are train, validation and test.")
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
-            seen += _predict(predictor, table.slice(start, _CHUNK))
-            on_progress(len(seen), total)
-    return _evaluation(seen)
+            _predict(predictor, table.slice(start, _CHUNK), found)
+            on_progress(len(found), total)
+    return found.answers()
 
 
-def _predict(predictor: Predictor, table: pa.Table) -> Iterator[_Seen]:
+def _predict(predictor: Predictor, table: pa.Table, found: AnswerList) -> None:
     result = predictor.predict(image_array(table["image"]))
-    rows = table.select(["image_id", "subject_id", "label", "gaze"]).to_pylist()
+    rows = table.select(["image_id", "subject_id", "label", "gaze", *FACETS]).to_pylist()
     for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):
-        one = _Seen(row["image_id"], row["subject_id"] or row["image_id"], probabilities, row["label"])
-        if row["gaze"] is not None:
-            gaze = gaze_density(row["gaze"])
-            one.maps = (
-                kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
-            )  # fmt: skip
-        yield one
+        maps = None if row["gaze"] is None else _compare(gaze_density(row["gaze"]), density)
+        found.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
 
 
-def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
-    """Compare a run's rows with labels and gaze that are known elsewhere, by image id.
+def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> tuple[float, float | None, float]:
+    return kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
 
-    KL is left out: stored maps have 8 bits.
-    """
-    seen = []
-    columns = ["image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES], "saliency_png", "affine"]
+
+def answer_run(run: Run, truth: EgdTables) -> Answers:
+    """Put a run's scored rows beside labels and gaze that are known elsewhere, by image id; KL stays unknown."""
+    found = AnswerList()
+    columns = [
+        "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES], "saliency_png", "affine", *FACETS,
+    ]  # fmt: skip
     for table in run.tables(columns):
         for row in table.filter(pc.equal(table["status"], "scored")).to_pylist():
             study = truth.studies.get(row["image_id"])
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
-            patient = row["subject_id"] or row["image_id"]
-            one = _Seen(row["image_id"], patient, probabilities, study.label if study else None)
-            try:
-                gaze = gaze_map(truth.samples(row["image_id"]), Affine(**row["affine"]))
-            except RadiographError:
-                pass  # nobody looked at this image, or only past it
-            else:
-                density = saliency.decode(row["saliency_png"])
-                one.maps = (float("nan"), correlation(gaze, density), histogram_similarity(gaze, density))
-            seen.append(one)
-    return _evaluation(seen, "KL is not computed from a run: its stored maps have 8 bits.")
+            label = study.label if study else None
+            found.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
+    return found.answers()
 
 
-def _arrays(labelled: list[_Seen]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    return np.stack([one.probabilities_K for one in labelled]), np.array([one.label for one in labelled], np.int64)
+def _against(row: dict[str, Any], truth: EgdTables) -> tuple[float, float | None, float] | None:
+    try:
+        gaze = gaze_map(truth.samples(row["image_id"]), Affine(**row["affine"]))
+    except RadiographError:
+        return None  # nobody looked at this image, or only past it
+    density = saliency.decode(row["saliency_png"])
+    return float("nan"), correlation(gaze, density), histogram_similarity(gaze, density)
 
 
-def _score(one: _Seen) -> ImageScore:
-    p_true = None if one.label is None else float(one.probabilities_K[one.label])
-    return ImageScore(one.image_id, one.label, p_true, one.maps[1] if one.maps else None)
+def evaluate_bundle(
+    bundle: Bundle,
+    store: Labelled,
+    split: str,
+    *,
+    engine: Engine | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Evaluation:
+    """Evaluate a bundle on a split of a shard store: see `answer_bundle`."""
+    return evaluate(answer_bundle(bundle, store, split, engine=engine, on_progress=on_progress))
 
 
-def _label_intervals(labelled: list[_Seen]) -> dict[str, Interval | None]:
-    if not labelled:
+def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
+    """Compare a run's rows with labels and gaze that are known elsewhere, by image id."""
+    return evaluate(answer_run(run, truth), _MAP_NOTE)
+
+
+def evaluate(answers: Answers, note: str = "") -> Evaluation:
+    """Compute the metrics of answers, with intervals clustered by patient."""
+    labelled, seen = answers.labelled(), np.flatnonzero(answers.seen_N)
+    maps = [
+        (answers.kl_N[n], None if np.isnan(answers.cc_N[n]) else float(answers.cc_N[n]), answers.hs_N[n]) for n in seen
+    ]
+    return Evaluation(
+        images=len(answers),
+        diagnosis=diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None,
+        saliency=saliency_metrics(maps) if maps else None,
+        intervals=_label_intervals(labelled) | _map_interval(answers),
+        note=note,
+        scores=tuple(_score(answers, place) for place in range(len(answers))),
+    )
+
+
+def _score(answers: Answers, place: int) -> ImageScore:
+    label, cc = int(answers.labels_N[place]), float(answers.cc_N[place])
+    p_true = None if label == UNKNOWN else float(answers.probabilities_NK[place, label])
+    return ImageScore(
+        answers.image_ids[place], None if label == UNKNOWN else label, p_true, None if np.isnan(cc) else cc
+    )
+
+
+def _label_intervals(labelled: Answers) -> dict[str, Interval | None]:
+    if not len(labelled):
         return {}
-    probabilities, labels = _arrays(labelled)
-    patients = [one.patient for one in labelled]
+    probabilities, labels, patients = labelled.probabilities_NK, labelled.labels_N, list(labelled.patients)
     hits = (probabilities.argmax(axis=1) == labels).astype(float)
     auc = bootstrap(
         lambda index: diagnosis_metrics(probabilities[index], labels[index]).auc_macro, patients, rounds=200
     )
-    return {"auc_macro": auc, "accuracy": bootstrap(lambda index: float(hits[index].mean()), patients)}
+    ece = bootstrap(lambda index: expected_calibration_error(probabilities[index], labels[index]), patients)
+    return {"auc_macro": auc, "accuracy": bootstrap(lambda index: float(hits[index].mean()), patients), "ece": ece}
 
 
-def _map_interval(images: list[_Seen]) -> dict[str, Interval | None]:
-    defined = [(one.maps[1], one.patient) for one in images if one.maps is not None and one.maps[1] is not None]
-    if not defined:
+def _map_interval(answers: Answers) -> dict[str, Interval | None]:
+    defined = answers.take(~np.isnan(answers.cc_N))
+    if not len(defined):
         return {}
-    values = np.array([value for value, _ in defined])
-    return {"cc": bootstrap(lambda index: float(values[index].mean()), [patient for _, patient in defined])}
+    return {"cc": bootstrap(lambda index: float(defined.cc_N[index].mean()), list(defined.patients))}

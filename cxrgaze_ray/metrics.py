@@ -38,6 +38,8 @@ class DiagnosisMetrics:
         Over all (image, class) pairs.
     confusion
         Rows are true classes, columns arg-max predictions.
+    ece
+        See `expected_calibration_error`.
     """
 
     images: int
@@ -46,6 +48,7 @@ class DiagnosisMetrics:
     auc_micro: float | None
     accuracy: float
     confusion: tuple[tuple[int, ...], ...]
+    ece: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Evaluation:
     diagnosis, saliency
         Of the labelled images, and of those with gaze.
     intervals
-        95% bootstrap intervals clustered by patient: auc_macro, accuracy, cc.
+        95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc.
     note
         What does not hold of these figures, for people.
     scores
@@ -112,6 +115,8 @@ class Evaluation:
             rows += [["AUC macro", _number(found.auc_macro), _span(self.intervals.get("auc_macro"))]]
             rows += [["AUC micro", _number(found.auc_micro), ""]]
             rows += [["accuracy", _number(found.accuracy), _span(self.intervals.get("accuracy"))]]
+            if found.ece is not None:
+                rows += [["calibration error", _number(found.ece), _span(self.intervals.get("ece"))]]
         if self.saliency:
             maps = self.saliency
             rows += [["saliency CC", _number(maps.cc), _span(self.intervals.get("cc"))]]
@@ -145,6 +150,7 @@ def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -
         auc_micro=_auc(onehot_NK.ravel(), probabilities_NK.ravel()),
         accuracy=float((predicted_N == labels_N).mean()),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        ece=expected_calibration_error(probabilities_NK, labels_N),
     )
 
 
@@ -152,6 +158,17 @@ def _auc(truth_N: NDArray[np.bool_], score_N: Floats) -> float | None:
     if truth_N.all() or not truth_N.any():
         return None
     return float(roc_auc_score(truth_N, score_N))
+
+
+def expected_calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], bins: int = 15) -> float:
+    """Return the expected calibration error of the arg-max class, in [0,1].
+
+    Mean over images of |accuracy - confidence| of their bin; bins of equal width (Guo et al., ICML 2017).
+    """
+    confidence_N = probabilities_NK.max(axis=1).astype(np.float64)
+    gap_N = (probabilities_NK.argmax(axis=1) == labels_N) - confidence_N
+    bin_N = np.minimum((confidence_N * bins).astype(np.int64), bins - 1)
+    return float(np.abs(np.bincount(bin_N, gap_N, minlength=bins)).sum() / len(labels_N))
 
 
 def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float:
