@@ -30,6 +30,9 @@ class Lineage(Settings):
     """Where the weights came from."""
 
     store_sha256: str | None = None
+    stores: tuple[str, ...] = ()
+    """Hashes of the stores that `store_sha256` is made of, if it is several."""
+
     parent: str | None = None
     code_version: str = __version__
     settings: dict[str, Any] = {}

@@ -44,6 +44,7 @@ def train_and_publish(
         say=say,
     )
     if store.rows("test"):
+        registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")
         bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test").summary())
     else:
         say("The store has no test split: the bundle carries no metrics.")

@@ -8,27 +8,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrgaze_ray import __version__, saliency
+from cxrgaze_ray import saliency
 from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import CxrgazeError, RadiographError
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.gaze.heatmap import gaze_map
 from cxrgaze_ray.manifest import fetch_listed
 from cxrgaze_ray.metrics import Evaluation
+from cxrgaze_ray.pages import render
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import CLASSES, HEIGHT, REASON_HELP, RESEARCH_ONLY, WIDTH, Affine, Reason, Status, status_of
+from cxrgaze_ray.schemas import CLASSES, HEIGHT, REASON_HELP, WIDTH, Affine, Reason, Status, status_of
 
 FIGURES = 4
 """Images in a group."""
@@ -101,14 +100,8 @@ def run_report(
         "evaluation": evaluation,
         "classes": CLASSES,
         "groups": _groups(run, summary, evaluation, truth, figures) if figures else [],
-        "version": __version__,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "research_only": RESEARCH_ONLY,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cxrgaze_ray"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("run.html").render(context)
+    return render("run.html", **context)
 
 
 def _known(column: pa.ChunkedArray) -> list[Any]:

@@ -17,7 +17,7 @@ Job = TypeVar("Job", bound=Settings)
 
 
 def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoReturn:
-    """Read ``--config``, do the work, print its result as one line of JSON, and exit."""
+    """Read ``--config``, do the work, print its result as one line of JSON, and exit with its `exit_code`, or 0."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--config", required=True, help="YAML file or s3:// object")
     set_ray_environment()
@@ -29,4 +29,4 @@ def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoRet
         print(json.dumps({kind: type(error).__name__, "message": str(error)}), flush=True)
         sys.exit(error.exit_code)
     print(json.dumps(result, default=str), flush=True)
-    sys.exit(0)
+    sys.exit(result.get("exit_code", 0))

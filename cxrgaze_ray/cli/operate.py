@@ -19,20 +19,30 @@ def demo(
     images: Annotated[int, typer.Option(min=60, help="Phantoms to train on.")] = 240,
     unseen: Annotated[int, typer.Option(min=12, help="Phantoms to score.")] = 96,
     seed: Annotated[int, typer.Option(help="Of phantoms and training.")] = 0,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Close the loop: a drifted archive, retraining, gate, roll-over, rollback.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Where the loop's service listens, on this machine only.")] = 8000,
     as_json: Json = False,
 ) -> None:
     """Run the whole line on phantoms: draw, ingest, train, publish, host, score unseen ones, report.
 
     Example: cxrgaze demo --dir demo-out
+    The loop: cxrgaze demo --loop
     """
-    from cxrgaze_ray.demo import DemoHooks, run_demo
+    from cxrgaze_ray.demo import DemoHooks, run_demo, run_loop_demo
 
     with bar("Demo", quiet=as_json) as progress:
         hooks = DemoHooks(
             say=(lambda _: None) if as_json else say,
             on_progress=lambda part, done, total: progress.update(done, total, part),
         )
-        result = run_demo(directory, images=images, unseen=unseen, seed=seed, hooks=hooks)
+        sizes: dict[str, int] = {"images": images, "unseen": unseen, "seed": seed}
+        result = (
+            run_loop_demo(directory, port=port, hooks=hooks, **sizes)
+            if loop
+            else run_demo(directory, hooks=hooks, **sizes)
+        )
     show(asdict(result), as_json=as_json, lines=result.lines())
 
 

@@ -139,21 +139,22 @@ def evaluate(
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
-    """Compute a model's metrics on a split, with intervals.
+    """Compute a model's metrics on a split, with intervals. A look at the test split goes into the model's ledger.
 
     Example: cxrgaze evaluate ./store --model cxrgaze@champion
     """
     from cxrgaze_ray.bundle import read_bundle
     from cxrgaze_ray.evaluation import evaluate_bundle
-    from cxrgaze_ray.registry import pin_model
+    from cxrgaze_ray.registry import Registry, pin_model
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 
-    pin = pin_model(registry, model)
+    pin, opened = pin_model(registry, model), ShardStore.open(store)
+    if split == "test" and model.startswith(f"{pin.name}@"):
+        seen = {"version": pin.version, "reason": "cxrgaze evaluate"}
+        Registry(open_store(registry)).look(pin.name, pin.weights_sha256, opened.parts, **seen)
     with bar("Evaluating", quiet=as_json) as progress:
-        result = evaluate_bundle(
-            read_bundle(open_store(pin.uri)), ShardStore.open(store), split, on_progress=progress.update
-        )
+        result = evaluate_bundle(read_bundle(open_store(pin.uri)), opened, split, on_progress=progress.update)
     if as_json:
         show({"model": pin.model_dump(), **result.summary()}, as_json=True)
         return

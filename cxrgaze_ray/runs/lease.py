@@ -34,11 +34,15 @@ class Lease:
         The run's store.
     on_wait
         Called once if another driver's heartbeat must be watched, with the seconds that takes.
+    what
+        It is that is held, for messages.
     """
 
-    def __init__(self, store: Store, on_wait: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(self, store: Store, on_wait: Callable[[float], None] = lambda _: None, *, what: str = "run") -> None:
         self._store = store
         self._on_wait = on_wait
+        self._what = what
+        self._hint = "Wait for it, or use another --out." if what == "run" else "Wait for it to end."
         self._nonce = uuid.uuid4().hex
         self._epoch = 0
         self._stop = threading.Event()
@@ -51,7 +55,7 @@ class Lease:
             self._watch(latest)
         self._epoch = latest + 1
         if not self._store.put_if_absent(self._key("json"), self._nonce.encode()) and not self._ours():
-            raise RunConflict("Another driver took this run just now.", "Wait for it, or use another --out.")
+            raise RunConflict(f"Another driver took this {self._what} just now.", self._hint)
         self._beat(self._store, 0)
         self._thread = threading.Thread(target=self._keep_beating, daemon=True, name="lease")
         self._thread.start()
@@ -77,7 +81,7 @@ class Lease:
     def check(self) -> None:
         """Raise RunConflict if a later driver took the run over: this one must commit nothing more."""
         if self._store.exists(f"lease/{self._epoch + 1:08d}.json"):
-            raise RunConflict("Another driver took this run over.", "It goes on there; nothing is lost.")
+            raise RunConflict(f"Another driver took this {self._what} over.", "It goes on there; nothing is lost.")
 
     def _key(self, kind: str) -> str:
         return f"lease/{self._epoch:08d}.{kind}"
@@ -105,7 +109,7 @@ class Lease:
             if beat is None:
                 return
             if beat != first:
-                raise RunConflict("Another driver is working on this run.", "Wait for it, or use another --out.")
+                raise RunConflict(f"Another driver is working on this {self._what}.", self._hint)
 
     def _beat(self, store: Store, count: int) -> None:
         store.put(self._key("heartbeat"), str(count).encode())

@@ -89,6 +89,11 @@ class ShardStore:
                 "Make one: cxrgaze ingest ARCHIVE --gaze URI --out STORE.",
             ) from error
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Hashes of the stores that this is: one."""
+        return (self.info.sha256(),)
+
     def tables(self, split: str) -> Iterator[pa.Table]:
         """Yield the rows of a split (`schemas.STORE_SHARD`), a shard at a time."""
         for shard in self.info.shards:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cxrgaze_ray import saliency
 from cxrgaze_ray.bundle import Bundle, read_bundle
@@ -22,6 +18,7 @@ from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import find_runs
 from cxrgaze_ray.storage import open_store
+from tests.browser import screenshot
 from tests.e2e.conftest import UNSEEN, Demo
 
 NOISE = re.compile(r"raylet|INFO|WARNING|Traceback|\x1b|/session_")
@@ -89,23 +86,7 @@ def test_stored_maps_restore_trained_ones(answers: Predictions) -> None:
 
 
 def test_the_report_is_a_page_without_a_network(demo: Demo, tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing")
-        pytest.skip("needs Debian's chromium")
-    picture = tmp_path / "report.png"
-    # --host-resolver-rules: whatever the page asks of a network fails
-    subprocess.run(
-        [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={picture}",
-            "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,3600", f"--user-data-dir={tmp_path}/profile",
-            (demo.folder / "report.html").as_uri(),
-        ],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    with Image.open(picture) as shown:
-        page = np.asarray(shown.convert("RGB"), np.int16)
+    page = screenshot(demo.folder / "report.html", tmp_path)
     coloured = np.abs(page[..., 0] - page[..., 2]) > 60
     assert coloured.mean() > 0.01, "no saliency is to be seen"
     assert (page.max(axis=2) < 40).mean() > 0.005, "no radiograph is to be seen"

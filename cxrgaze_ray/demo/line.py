@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from cxrgaze_ray.cluster import connect
-from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.demo.steps import MODEL, DemoHooks, clear, draw, ingest_phantoms, score_phantoms, train_first
 from cxrgaze_ray.evaluation import evaluate_run
 from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.metrics import Evaluation
-from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
-from cxrgaze_ray.publishing import train_and_publish
-from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.phantoms import GAZE_FOLDER
 from cxrgaze_ray.report import run_report
-from cxrgaze_ray.runs import Request
 from cxrgaze_ray.schemas import RESEARCH_ONLY
-from cxrgaze_ray.scoring.driver import Outcome, score_archive
-from cxrgaze_ray.scoring.gather import Progress
-from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
+from cxrgaze_ray.scoring.driver import Outcome
 from cxrgaze_ray.storage import open_store
-from cxrgaze_ray.training.settings import TrainSettings
 
-MODEL = "cxrgaze"
-_MARK = "demo.json"
 _PARTS = ("archive", "unseen", "store", "registry", "run")
 
 
@@ -57,14 +45,6 @@ class DemoResult:
         ]
 
 
-@dataclass(frozen=True)
-class DemoHooks:
-    """Where a demo tells how it goes: sentences, and steps of the part it is at."""
-
-    say: Callable[[str], None] = lambda _: None
-    on_progress: Callable[[str, int, int], None] = lambda _part, _done, _total: None
-
-
 def run_demo(directory: str, *, images: int, unseen: int, seed: int, hooks: DemoHooks) -> DemoResult:
     """Draw, ingest, train, publish, host, score an unseen archive with broken files among it, report.
 
@@ -83,73 +63,28 @@ def run_demo(directory: str, *, images: int, unseen: int, seed: int, hooks: Demo
         If the folder holds something else.
     """
     started = time.monotonic()
-    root = _clear(directory)
+    root = clear(directory, _PARTS)
     known, new = root / "archive", root / "unseen"
     hooks.say("1/5 Drawing phantom radiographs and their readers' gaze.")
-    _draw(known, images, seed, 0, hooks)
-    planted = _draw(new, unseen, seed + 1, 1, hooks)
+    draw(known, images, seed, hooks)
+    planted = draw(new, unseen, seed + 1, hooks, faults=1)
     with connect() as _:
         hooks.say("2/5 Ingesting them into a shard store on Ray Data.")
-        store = _ingest(known, root / "store", hooks)
+        store = ingest_phantoms(known, root / "store", hooks)
         hooks.say("3/5 Training four phases on Ray Train, preset tiny.")
         registry = str(root / "registry")
-        version = _train(store, registry, seed, hooks)
+        version = train_first(store, registry, seed, hooks)
         hooks.say(
             f"4/5 {MODEL}@{version} is the champion; Ray Serve hosts it to score {planted.counts['images']} unseen "
             f"phantoms and {planted.counts['faults']} broken files."
         )
-        outcome = _score(new, root / "run", registry, hooks)
+        outcome = score_phantoms(new, root / "run", registry, hooks)
     hooks.say("5/5 Comparing with the truth, and writing the report.")
     truth = read_egd(open_store(str(new / GAZE_FOLDER)))
     evaluation = evaluate_run(outcome.run, truth)
     report = root / "report.html"
     report.write_text(run_report(outcome.run, evaluation, truth), encoding="utf-8")
     return _result(root, report, outcome, evaluation, time.monotonic() - started)
-
-
-def _clear(directory: str) -> Path:
-    """Make the folder ready: remove an earlier demo's parts, and nothing else."""
-    root = Path(directory).expanduser().absolute()
-    if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
-        raise UserError(f"{root} holds something that is no demo's.", "Name another folder: cxrgaze demo --dir DIR.")
-    for part in _PARTS:
-        shutil.rmtree(root / part, ignore_errors=True)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / _MARK).write_text(json.dumps({"made_by": "cxrgaze demo"}))
-    return root
-
-
-def _draw(folder: Path, images: int, seed: int, faults: int, hooks: DemoHooks) -> PhantomReport:
-    progress = partial(hooks.on_progress, "drawing")
-    return make_archive(open_store(str(folder)), images=images, seed=seed, faults=faults, on_progress=progress)
-
-
-def _ingest(archive: Path, store: Path, hooks: DemoHooks) -> ShardStore:
-    # a tenth of a few hundred phantoms is too few to stop early by
-    split = SplitSettings(train=0.75, validation=0.15)
-    return ingest(
-        str(archive),
-        str(archive / GAZE_FOLDER),
-        str(store),
-        settings=IngestSettings(split=split),
-        workers=2,
-        on_progress=lambda state: hooks.on_progress("ingesting", state.done, state.total),
-    )
-
-
-def _train(store: ShardStore, registry: str, seed: int, hooks: DemoHooks) -> str:
-    settings = TrainSettings.for_preset("tiny", seed=seed, backbone="fresh")
-    return train_and_publish(
-        store, settings, Registry(open_store(registry)), name=MODEL, promote=True, say=hooks.say
-    ).version
-
-
-def _score(archive: Path, out: Path, registry: str, hooks: DemoHooks) -> Outcome:
-    def advance(state: Progress) -> None:
-        hooks.on_progress("scoring", state.done, state.total)
-
-    request = Request(archive=str(archive), model=f"{MODEL}@champion", engine="auto")
-    return score_archive(request, str(out), registry, connect, on_progress=advance)
 
 
 def _result(root: Path, report: Path, outcome: Outcome, evaluation: Evaluation, seconds: float) -> DemoResult:

@@ -1,0 +1,85 @@
+"""cxrgaze retrain."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, print_table, say, show
+from cxrgaze_ray.cli.options import Address, Json
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.retraining import Result, RetrainSettings
+
+
+def retrain(
+    config: Annotated[str, typer.Option(help="YAML: registry, stores, policy; see jobs/retrain.yaml.")],
+    reason: Annotated[str, typer.Option(help="drift, schedule or manual: why it is considered.")] = "manual",
+    auto_promote: Annotated[
+        bool | None,
+        typer.Option("--auto-promote/--no-auto-promote", help="Promote an accepted candidate; overrides the file."),
+    ] = None,
+    phases: Annotated[
+        str | None, typer.Option(help="Only these, by comma: classifier trains the fusion head in minutes.")
+    ] = None,
+    page: Annotated[str | None, typer.Option("--out", help="Write the HTML page here too.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the decision; change nothing.")] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Decide, train a candidate from the champion, and have the gate judge it. The same command goes on.
+
+    Exit codes: 0 accepted, or nothing to do; 10 rejected; 11 cannot tell; 2 a person has to look first.
+
+    Example: cxrgaze retrain --config jobs/retrain.yaml --reason schedule --auto-promote
+    """
+    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.retraining import Hooks, plan_retraining, read_retraining, run_retraining
+    from cxrgaze_ray.retraining.decide import checked_reason
+
+    chosen = phases.split(",") if phases else None
+    settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page)
+    why = checked_reason(reason)
+    if dry_run:
+        _show_plan(plan_retraining(settings, why), as_json)
+        return
+    with bar("Retraining", quiet=as_json) as progress:
+        hooks = Hooks(
+            say=(lambda _: None) if as_json else say,
+            on_progress=lambda part, done, total: progress.update(done, total, part),
+        )
+        result = run_retraining(settings, why, partial(connect, ClusterSettings(address=address)), hooks)
+    _show(settings, result, as_json)
+    raise typer.Exit(result.exit_code)
+
+
+def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show(plan, as_json=True)
+        return
+    rows = [[name.replace("_", " "), value] for name, value in plan.items() if name != "reasons"]
+    print_table(["", ""], rows)
+    for why in plan.get("reasons", ()):
+        say(why)
+    say("Nothing was changed.")
+
+
+def _show(settings: RetrainSettings, result: Result, as_json: bool) -> None:
+    if as_json:
+        show(result.summary(), as_json=True)
+        return
+    ended, gate = result.conclusion, result.gate
+    if ended is None or gate is None:
+        say(f"Decision: {result.decision.action}.")
+        for why in result.decision.reasons:
+            say(why)
+        return
+    if result.already:
+        say(f"Retraining {ended.retraining_id} had ended already; nothing was done.")
+    print_table(gate.rows()[0], gate.rows()[1:])
+    show({}, as_json=False, lines=[
+        f"{settings.name}@{ended.version}: {ended.outcome.replace('_', ' ')}. {ended.why}",
+        f"In service: {'yes' if ended.promoted else 'no'}. Page: {result.page}",
+    ])  # fmt: skip

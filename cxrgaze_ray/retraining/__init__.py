@@ -1,0 +1,28 @@
+"""Retraining: decide whether to, assemble the data, train, gate, publish, and promote if that is allowed.
+
+Read in this order: `policy` (what a hospital may choose), `decide` (reports and facts to a decision), `settings` (what
+a retraining is asked for), `data` (stores, and what is new in them), `workspace` (what it leaves on disk, and how it
+goes on after a crash), `evidence` (golden outputs, latency, size), `run` (one step after the other).
+"""
+
+from cxrgaze_ray.retraining.decide import Action, Decision, Situation, decide
+from cxrgaze_ray.retraining.policy import DecidePolicy, Policy, read_policy
+from cxrgaze_ray.retraining.run import Hooks, Result, plan_retraining, run_retraining
+from cxrgaze_ray.retraining.settings import NewData, RetrainSettings, read_retraining
+
+__all__ = [
+    "Action",
+    "DecidePolicy",
+    "Decision",
+    "Hooks",
+    "NewData",
+    "Policy",
+    "Result",
+    "RetrainSettings",
+    "Situation",
+    "decide",
+    "plan_retraining",
+    "read_policy",
+    "read_retraining",
+    "run_retraining",
+]

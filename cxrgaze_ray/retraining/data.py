@@ -1,0 +1,65 @@
+"""The data of a retraining: stores as one, and what is in them that the champion has not learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cxrgaze_ray.bundle import BundleInfo
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.identities import Identities, open_key
+from cxrgaze_ray.monitoring.report import MonitorReport
+from cxrgaze_ray.retraining.settings import NewData, RetrainSettings
+from cxrgaze_ray.shards import ShardStore, ingest
+from cxrgaze_ray.shards.union import ShardUnion
+from cxrgaze_ray.storage import open_parent, open_store
+
+
+def missing_stores(settings: RetrainSettings) -> list[NewData]:
+    """Return the newly labelled data that no finished store is made of yet."""
+    return [new for new in settings.ingest if not open_store(new.out).exists("store.json")]
+
+
+def ingest_new(
+    missing: Sequence[NewData],
+    say: Callable[[str], None],
+    on_progress: Callable[[str, int, int], None],
+    identities: Callable[[], Identities] = open_key,
+) -> None:
+    """Make shard stores of newly labelled data, on the cluster that this process is connected to."""
+    for new in missing:
+        say(f"Ingesting newly labelled radiographs into {new.out}.")
+        ingest(
+            new.archive,
+            new.gaze,
+            new.out,
+            settings=new.settings,
+            identities=identities,
+            workers=2,
+            on_progress=lambda state: on_progress("ingesting", state.done, state.total),
+        )
+
+
+def open_stores(settings: RetrainSettings) -> ShardUnion:
+    """Open all stores as one; UserError if there is none, or if they do not fit together."""
+    uris = [*settings.stores, *(new.out for new in settings.ingest)]
+    if not uris:
+        raise UserError("The settings name no store to learn from.", "Name some: stores, or ingest.")
+    return ShardUnion([ShardStore.open(uri) for uri in uris])
+
+
+def learned_from(info: BundleInfo) -> tuple[str, ...]:
+    """Return the hashes of the stores that a bundle learned from, as far as its lineage says."""
+    known = info.lineage.stores or tuple(filter(None, [info.lineage.store_sha256]))
+    return tuple(known)
+
+
+def read_reports(uris: Sequence[str]) -> list[MonitorReport]:
+    """Read the monitor's reports; UserError if one is none."""
+    reports = []
+    for uri in uris:
+        store, key = open_parent(uri)
+        try:
+            reports.append(MonitorReport.model_validate_json(store.get(key)))
+        except ValueError as error:
+            raise UserError(f"{uri} is no report of the monitor.", "Make one: cxrgaze monitor --json-out F.") from error
+    return reports
