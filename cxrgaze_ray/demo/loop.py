@@ -233,9 +233,7 @@ class _Loop:
         return str(plan["decision"])
 
     def _label(self) -> None:
-        with self._line.moment(
-            "Radiologists read some of the new images: labels and gaze arrive", "person"
-        ) as one:
+        with self._line.moment("Radiologists read some of the new images: labels and gaze arrive", "person") as one:
             store = ingest_phantoms(self._root / "labelled", self._root / "new-store", self._hooks)
             assert isinstance(store, ShardStore)
             one.tell(f"{store.info.counts['images']} labelled images are a store of their own; splits are by patient.")
