@@ -1,0 +1,101 @@
+"""Metrics of weighted images, for many weightings at once: `metrics` gives the same for weights of one.
+
+Shapes: N images, K classes, R weightings. Weights are whole numbers in float32, so that sums of them are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrgaze_ray.answers import Answers
+from cxrgaze_ray.gate.settings import Target
+from cxrgaze_ray.metrics import Floats
+from cxrgaze_ray.schemas import CLASSES
+
+Weights = NDArray[np.float32]
+Values = NDArray[np.float64]
+Statistic = Callable[[Weights], Values]
+"""From weights (N,R) to values (R,); NaN where undefined."""
+
+ECE_BINS = 15
+
+
+def statistic_of(answers: Answers, target: Target) -> Statistic:
+    """Return what computes a target of answers under weights; for all but CC every image must be labelled.
+
+    On a constant map the correlation is undefined; here it counts 0. Leaving such images out, as `evaluate` does,
+    would favour a model that gives up on the hard ones.
+    """
+    probabilities_NK, labels_N = answers.probabilities_NK, answers.labels_N
+    if target == "cc":
+        cc_N = np.nan_to_num(answers.cc_N, nan=0.0)
+        return lambda weights_NR: mean(cc_N, weights_NR)
+    if target == "accuracy":
+        hits_N = probabilities_NK.argmax(axis=1) == labels_N
+        return lambda weights_NR: mean(hits_N, weights_NR)
+    if target == "ece":
+        return lambda weights_NR: calibration_error(probabilities_NK, labels_N, weights_NR)
+    if target == "auc_macro":
+        return lambda weights_NR: macro_auc(probabilities_NK, labels_N, weights_NR)
+    k = CLASSES.index(target.removeprefix("auc_"))
+    return lambda weights_NR: auc(probabilities_NK[:, k], labels_N == k, weights_NR)
+
+
+def lower_is_better(target: Target) -> bool:
+    """Tell whether a smaller value of the target is the better one."""
+    return target == "ece"
+
+
+def macro_auc(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
+    """Return the mean over the classes whose AUC is defined for the images themselves.
+
+    NaN under weights that leave one of them undefined: a mean over fewer classes would be another quantity.
+    """
+    present = [k for k in range(probabilities_NK.shape[1]) if 0 < np.count_nonzero(labels_N == k) < len(labels_N)]
+    if not present:
+        return np.full(weights_NR.shape[1], np.nan)
+    total_R = sum(auc(probabilities_NK[:, k], labels_N == k, weights_NR) for k in present)
+    return np.asarray(total_R / len(present), np.float64)
+
+
+def auc(score_N: Floats, truth_N: NDArray[np.bool_], weights_NR: Weights) -> Values:
+    """Return the weighted share of (positive, negative) pairs that the scores put in order, ties counting half.
+
+    Exact, by ranks among the negatives: no pair is looked at. NaN where either side has no weight.
+    """
+    negatives, positives = np.flatnonzero(~truth_N), np.flatnonzero(truth_N)
+    order = negatives[np.argsort(score_N[negatives], kind="stable")]
+    below_NR = np.zeros((len(order) + 1, weights_NR.shape[1]), np.float32)
+    np.cumsum(weights_NR[order], axis=0, out=below_NR[1:])
+    first, last = (np.searchsorted(score_N[order], score_N[positives], side) for side in ("left", "right"))
+    positive_NR = weights_NR[positives]
+    ordered_R = (positive_NR * (below_NR[first] + below_NR[last])).sum(axis=0, dtype=np.float64)
+    pairs_R = 2.0 * positive_NR.sum(axis=0, dtype=np.float64) * below_NR[-1]
+    return _ratio(ordered_R, pairs_R)
+
+
+def calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
+    """Return the expected calibration error of the arg-max class: see `metrics.expected_calibration_error`."""
+    confidence_N = probabilities_NK.max(axis=1).astype(np.float64)
+    gap_N = (probabilities_NK.argmax(axis=1) == labels_N) - confidence_N
+    bin_N = np.minimum((confidence_N * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    gap_BN = np.zeros((ECE_BINS, len(labels_N)))
+    gap_BN[bin_N, np.arange(len(labels_N))] = gap_N
+    return _ratio(np.abs(gap_BN @ weights_NR).sum(axis=0), _total(weights_NR))
+
+
+def mean(value_N: Floats | NDArray[np.bool_], weights_NR: Weights) -> Values:
+    """Return the weighted mean; NaN without weight."""
+    return _ratio(value_N.astype(np.float64) @ weights_NR.astype(np.float64), _total(weights_NR))
+
+
+def _total(weights_NR: Weights) -> Values:
+    return np.asarray(weights_NR.sum(axis=0, dtype=np.float64))
+
+
+def _ratio(part_R: Values, whole_R: Values) -> Values:
+    nothing_R: Values = np.full(len(whole_R), np.nan)
+    return np.divide(part_R, whole_R, out=nothing_R, where=whole_R > 0)
