@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.answers import UNKNOWN, Answers
 from cxrgaze_ray.gate.resample import Draws, bounds, draw_patients
-from cxrgaze_ray.gate.settings import Target
-from cxrgaze_ray.gate.statistics import lower_is_better, statistic_of
+from cxrgaze_ray.gate.settings import NOT_STATED, Facet, Target
+from cxrgaze_ray.gate.statistics import Values, chance_error, lower_is_better, statistic_of, without_chance
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Answers of champion and candidate to the same images, and the draws that every criterion shares."""
+    """Answers of champion and candidate to the same images, and the draws that every criterion shares.
+
+    Attributes
+    ----------
+    places_N
+        Which of the answers are meant: a part of a pair shares the whole's answers, and copies none.
+    """
 
     champion: Answers
     candidate: Answers
     draws: Draws
+    places_N: NDArray[np.intp]
 
     @classmethod
     def of(cls, champion: Answers, candidate: Answers, rounds: int, seed: int) -> Pair:
-        """Put answers side by side where something is known of the image, and draw their patients.
+        """Put answers side by side where label or gaze is known, and draw the patients of those.
 
         Raises
         ------
@@ -32,17 +39,38 @@ class Pair:
             probability is no number.
         """
         _check_same(champion, candidate)
-        known = (champion.labels_N != UNKNOWN) | champion.seen_N
-        champion, candidate = champion.take(known), candidate.take(known)
-        return cls(champion, candidate, draw_patients(champion.patients, rounds, seed))
+        places_N = np.flatnonzero((champion.labels_N != UNKNOWN) | champion.seen_N)
+        patients = [champion.patients[place] for place in places_N]
+        return cls(champion, candidate, draw_patients(patients, rounds, seed), places_N)
 
     def __len__(self) -> int:
-        return len(self.champion)
+        return len(self.places_N)
 
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Pair:
-        """Return the pair at some images, under the same draws."""
-        places = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.intp)
-        return Pair(self.champion.take(places), self.candidate.take(places), self.draws.take(places))
+    @property
+    def patients(self) -> int:
+        """How many patients the images are of."""
+        return self.draws.patients
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return the diagnosis of each image, (N,)."""
+        return self.champion.labels_N[self.places_N]
+
+    def labelled(self) -> Pair:
+        """Return the images whose diagnosis is known."""
+        return self.take(self.labels() != UNKNOWN)
+
+    def seen(self) -> Pair:
+        """Return the images that somebody looked at."""
+        return self.take(self.champion.seen_N[self.places_N])
+
+    def values(self, facet: Facet) -> NDArray[np.str_]:
+        """Return a facet's value of each image."""
+        values = self.champion.facets.get(facet, (None,) * len(self.champion))
+        return np.array([values[place] or NOT_STATED for place in self.places_N], dtype=str)
+
+    def take(self, mask_N: NDArray[np.bool_]) -> Pair:
+        """Return the images where a mask is true, under the same draws."""
+        return replace(self, draws=self.draws.take(mask_N), places_N=self.places_N[mask_N])
 
 
 def _check_same(champion: Answers, candidate: Answers) -> None:
@@ -102,13 +130,26 @@ class Comparison:
 
 
 def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
-    """Compare both models on all images of a pair, with bounds at alpha."""
-    old, new = statistic_of(pair.champion, target), statistic_of(pair.candidate, target)
+    """Compare both models on all images of a pair, with bounds at alpha.
+
+    Of calibration errors the values and their difference are the plain ones; the bounds are freed of what chance adds
+    to each (see `statistics.without_chance`), so they need not lie on both sides of the difference.
+    """
+    old, new = (statistic_of(answers, target, pair.places_N) for answers in (pair.champion, pair.candidate))
     once_N1 = np.ones((len(pair), 1), np.float32)
     champion, candidate = float(old(once_N1)[0]), float(new(once_N1)[0])
-    patients, images = pair.draws.patients, len(pair)
     if not np.isfinite(candidate - champion):
-        return Comparison(target, None, None, None, None, patients, images)
-    draws_R = pair.draws.apply(lambda weights_NR: new(weights_NR) - old(weights_NR))
-    low, high = bounds(candidate - champion, draws_R, alpha) or (None, None)
-    return Comparison(target, champion, candidate, low, high, patients, images)
+        return Comparison(target, None, None, None, None, pair.patients, len(pair))
+    draws_R = _drawn(pair, pair.candidate, target) - _drawn(pair, pair.champion, target)
+    low, high = bounds(draws_R, alpha) or (None, None)
+    return Comparison(target, champion, candidate, low, high, pair.patients, len(pair))
+
+
+def _drawn(pair: Pair, answers: Answers, target: Target) -> Values:
+    """Return a target of one model under each draw."""
+    values_R = pair.draws.apply(statistic_of(answers, target, pair.places_N))
+    if target != "ece":
+        return values_R
+    places_N = pair.places_N
+    chance = chance_error(answers.probabilities_NK[places_N], answers.labels_N[places_N], pair.draws.patient_N)
+    return without_chance(values_R, chance)

@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cxrgaze_ray.answers import UNKNOWN
 from cxrgaze_ray.gate import wording
 from cxrgaze_ray.gate.compare import Comparison, Pair, compare
 from cxrgaze_ray.gate.report import Criterion, Rule, Verdict
-from cxrgaze_ray.gate.settings import NOT_STATED, GateSettings, Target
+from cxrgaze_ray.gate.settings import GateSettings, Target
 
 _TOO_FEW = "too few patients to tell"
-
-
-def labelled(pair: Pair) -> Pair:
-    """Return the images whose diagnosis is known."""
-    return pair.take(pair.champion.labels_N != UNKNOWN)
 
 
 def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> Criterion:
@@ -50,11 +43,11 @@ def saliency(pair: Pair, settings: GateSettings) -> Criterion:
     Not applicable if fewer than `least_patients` patients have gaze, or the champion's maps are all constant: there
     is nothing then to be worse than.
     """
-    seen = pair.take(pair.champion.seen_N)
-    patients = seen.draws.patients
+    seen = pair.seen()
+    patients = seen.patients
     if patients < settings.least_patients:
         why = f"{patients} patients have gaze, {settings.least_patients} are needed to judge saliency."
-    elif np.isnan(seen.champion.cc_N).all():
+    elif np.isnan(seen.champion.cc_N[seen.places_N]).all():
         why = "The champion's saliency has no correlation with gaze: it is constant on every image."
     else:
         return non_inferiority(seen, "cc", settings.cc_margin, settings.alpha)
@@ -74,9 +67,9 @@ def superiority(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
     if (wanted := settings.superiority) is None:
         return
     subgroup = None if wanted.facet is None else f"{wanted.facet}={wanted.value}"
-    chosen = pair.take(pair.champion.seen_N) if wanted.target == "cc" else labelled(pair)
+    chosen = pair.seen() if wanted.target == "cc" else pair.labelled()
     if wanted.facet is not None:
-        chosen = chosen.take(_values(chosen, wanted.facet) == wanted.value)
+        chosen = chosen.take(chosen.values(wanted.facet) == wanted.value)
     one = compare(chosen, wanted.target, settings.alpha)
     if np.isnan(one.least_gain):
         yield _undefined(one, "superiority", wanted.margin, subgroup)
@@ -105,11 +98,11 @@ def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
 
     A guard is no proof that a subgroup is unharmed: at 30 patients no test could give one. It finds what is plain.
     """
-    known = labelled(pair)
+    known = pair.labelled()
     parts = {
         f"{facet}={value}": known.take(values == value)
         for facet in settings.facets
-        for values in [_values(known, facet)]
+        for values in [known.values(facet)]
         for value in sorted(set(values.tolist()))
     }
     judged = {name for name, part in parts.items() if _can_be_judged(part, settings)}
@@ -120,13 +113,8 @@ def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
     ]
 
 
-def _values(pair: Pair, facet: str) -> NDArray[np.str_]:
-    values = pair.champion.facets.get(facet, (None,) * len(pair))
-    return np.array([NOT_STATED if value is None else value for value in values], dtype=str)
-
-
 def _can_be_judged(part: Pair, settings: GateSettings) -> bool:
-    return part.draws.patients >= settings.subgroup_patients and len(np.unique(part.champion.labels_N)) > 1
+    return part.patients >= settings.subgroup_patients and len(np.unique(part.labels())) > 1
 
 
 def _guard(part: Pair, subgroup: str, margin: float, alpha: float) -> Criterion:
@@ -141,7 +129,7 @@ def _guard(part: Pair, subgroup: str, margin: float, alpha: float) -> Criterion:
 
 
 def _too_small(part: Pair, subgroup: str, settings: GateSettings) -> Criterion:
-    patients = part.draws.patients
+    patients = part.patients
     few = patients < settings.subgroup_patients
     rest = (
         f"{patients} labelled patients, {settings.subgroup_patients} are needed" if few else "images of one class only"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cxrgaze_ray.answers import Answers
 from cxrgaze_ray.gate.checks import checks
 from cxrgaze_ray.gate.compare import Pair
-from cxrgaze_ray.gate.criteria import guards, labelled, non_inferiority, saliency, superiority
+from cxrgaze_ray.gate.criteria import guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.gate.report import Criterion, GateReport, Outcome
 from cxrgaze_ray.gate.settings import Facts, GateSettings
 
@@ -24,8 +24,8 @@ def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSet
         If the answers are not of the same images in the same order: see `Pair.of`.
     """
     pair = Pair.of(champion, candidate, settings.rounds, settings.seed)
-    known = labelled(pair)
-    patients = known.draws.patients
+    known = pair.labelled()
+    patients = known.patients
     criteria = (
         non_inferiority(known, "auc_macro", settings.auc_margin, settings.alpha),
         non_inferiority(known, "ece", settings.ece_margin, settings.alpha),

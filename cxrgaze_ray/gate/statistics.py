@@ -23,15 +23,15 @@ Statistic = Callable[[Weights], Values]
 ECE_BINS = 15
 
 
-def statistic_of(answers: Answers, target: Target) -> Statistic:
-    """Return what computes a target of answers under weights; for all but CC every image must be labelled.
+def statistic_of(answers: Answers, target: Target, places_N: NDArray[np.intp]) -> Statistic:
+    """Return what computes a target of some of the answers under weights; for all but CC they must be labelled.
 
     On a constant map the correlation is undefined; here it counts 0. Leaving such images out, as `evaluate` does,
     would favour a model that gives up on the hard ones.
     """
-    probabilities_NK, labels_N = answers.probabilities_NK, answers.labels_N
+    probabilities_NK, labels_N = answers.probabilities_NK[places_N], answers.labels_N[places_N]
     if target == "cc":
-        cc_N = np.nan_to_num(answers.cc_N, nan=0.0)
+        cc_N = np.nan_to_num(answers.cc_N[places_N], nan=0.0)
         return lambda weights_NR: mean(cc_N, weights_NR)
     if target == "accuracy":
         hits_N = probabilities_NK.argmax(axis=1) == labels_N
@@ -79,12 +79,39 @@ def auc(score_N: Floats, truth_N: NDArray[np.bool_], weights_NR: Weights) -> Val
 
 def calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
     """Return the expected calibration error of the arg-max class: see `metrics.expected_calibration_error`."""
+    return _ratio(np.abs(_gaps(probabilities_NK, labels_N) @ weights_NR).sum(axis=0), _total(weights_NR))
+
+
+def chance_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], patient_N: NDArray[np.int64]) -> float:
+    """Return the calibration error to expect of these images from a model that is perfectly calibrated.
+
+    In each bin the sum of gaps is then a sum of independent patients around zero, whose mean absolute value is
+    sqrt(2/pi) of its standard deviation.
+    """
+    if not len(labels_N):
+        return float("nan")
+    gap_BP = np.zeros((ECE_BINS, int(patient_N.max()) + 1))
+    np.add.at(gap_BP.T, patient_N, _gaps(probabilities_NK, labels_N).T)
+    return float(np.sqrt(2 / np.pi) * np.sqrt((gap_BP**2).sum(axis=1)).sum() / len(labels_N))
+
+
+def without_chance(error_R: Values, chance: float) -> Values:
+    """Return calibration errors of draws without what chance adds: its square, twice, from theirs.
+
+    A calibration error is a mean of absolute values, so noise only ever adds to it: once in the images, and as much
+    again in a draw of them. Squares of both add up. Where the noise is the larger part, two models look alike however
+    their true errors differ; bounds of plain errors would then be far too sure that a rise is small.
+    """
+    return np.sqrt(np.maximum(error_R**2 - 2 * chance**2, 0))
+
+
+def _gaps(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return accuracy less confidence of each image, in the row of its bin: (bins, N)."""
     confidence_N = probabilities_NK.max(axis=1).astype(np.float64)
-    gap_N = (probabilities_NK.argmax(axis=1) == labels_N) - confidence_N
     bin_N = np.minimum((confidence_N * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     gap_BN = np.zeros((ECE_BINS, len(labels_N)))
-    gap_BN[bin_N, np.arange(len(labels_N))] = gap_N
-    return _ratio(np.abs(gap_BN @ weights_NR).sum(axis=0), _total(weights_NR))
+    gap_BN[bin_N, np.arange(len(labels_N))] = (probabilities_NK.argmax(axis=1) == labels_N) - confidence_N
+    return gap_BN
 
 
 def mean(value_N: Floats | NDArray[np.bool_], weights_NR: Weights) -> Values:

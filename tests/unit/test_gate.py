@@ -11,7 +11,7 @@ from cxrgaze_ray.answers import UNKNOWN, AnswerList, Answers
 from cxrgaze_ray.gate import Facts, GateReport, GateSettings, Outcome, judge
 from tests.model_pairs import CHAMPION, Model, answer_pair
 
-SETTINGS = GateSettings(rounds=300)
+SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
 FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
 
 

@@ -55,17 +55,17 @@ def test_among_few_patients_it_cannot_tell() -> None:
 
 
 def test_a_small_but_certain_loss_is_within_the_margin() -> None:
-    found = no_worse(3000, Model(own=1.1))
+    found = no_worse(2000, Model(own=1.3), margin=0.05)
     assert found.high is not None
     assert (found.verdict, found.high < 0) == ("pass", True)
 
 
 @pytest.mark.parametrize(
     ("patients", "model", "verdict"),
-    [(800, Model(), "pass"), (800, Model(temperature=0.6), "fail"), (40, Model(temperature=0.9), "cannot_tell")],
+    [(800, Model(), "pass"), (800, Model(temperature=0.5), "fail"), (40, Model(temperature=0.9), "cannot_tell")],
 )
 def test_a_rise_of_the_calibration_error_is_the_loss(patients: int, model: Model, verdict: str) -> None:
-    found = no_worse(patients, model, "ece")
+    found = no_worse(patients, model, "ece", 0.05)
     assert found.verdict == verdict
     if verdict == "fail":
         assert "higher, beyond the margin" in found.why
@@ -73,7 +73,7 @@ def test_a_rise_of_the_calibration_error_is_the_loss(patients: int, model: Model
 
 @pytest.mark.parametrize(
     ("patients", "loss", "verdict"),
-    [(400, 0.0, "pass"), (400, 0.05, "fail"), (120, 0.02, "cannot_tell"), (60, 0.5, "not_applicable")],
+    [(400, 0.0, "pass"), (400, 0.05, "fail"), (120, 0.01, "cannot_tell"), (60, 0.5, "not_applicable")],
 )
 def test_saliency(patients: int, loss: float, verdict: str) -> None:
     found = saliency(pair(patients, Model(cc_loss=loss)), SETTINGS)
@@ -131,7 +131,7 @@ def test_a_harmed_subgroup_fails_alone() -> None:
     assert [one.subgroup for one in found if one.verdict == "fail"] == ["manufacturer=Cumae"]
     harmed = next(one for one in found if one.verdict == "fail")
     assert harmed.why.endswith("harmed.")
-    assert "with 99.5% confidence" in harmed.why  # eleven subgroups judged at once
+    assert "with 99.64% confidence" in harmed.why  # fourteen subgroups judged at once
 
 
 def test_a_subgroup_that_may_look_bad_by_chance_leaves_it_open() -> None:
