@@ -1,0 +1,57 @@
+"""The gate: answers of two models and a policy in, outcome and reasons out. No clock, no disk, one seed."""
+
+from __future__ import annotations
+
+from cxrgaze_ray.answers import Answers
+from cxrgaze_ray.gate.checks import checks
+from cxrgaze_ray.gate.compare import Pair
+from cxrgaze_ray.gate.criteria import guards, non_inferiority, saliency, superiority
+from cxrgaze_ray.gate.report import Criterion, GateReport, Outcome
+from cxrgaze_ray.gate.settings import Facts, GateSettings
+
+
+def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSettings) -> GateReport:
+    """Judge a candidate against the champion by their answers to the same images.
+
+    Any criterion that fails rejects the candidate. Else, any that cannot tell leaves the outcome open, too few
+    labelled patients and a spent budget of looks among them. Else it is accepted. No label, one class only or no
+    image at all are no errors: the gate cannot tell. Every criterion must pass, so each one's risk is the outcome's:
+    no correction is due for their number.
+
+    Raises
+    ------
+    ValueError
+        If the answers are not of the same images in the same order: see `Pair.of`.
+    """
+    pair = Pair.of(champion, candidate, settings.rounds, settings.seed)
+    known = pair.labelled()
+    patients = known.patients
+    criteria = (
+        non_inferiority(known, "auc_macro", settings.auc_margin, settings.alpha),
+        non_inferiority(known, "ece", settings.ece_margin, settings.alpha),
+        saliency(pair, settings),
+        *superiority(pair, settings),
+        *guards(pair, settings),
+        *checks(facts, settings, patients),
+    )
+    outcome = _outcome(criteria)
+    return GateReport(
+        outcome=outcome, criteria=criteria, settings=settings, patients=patients, images=len(known),
+        why=_why(outcome, criteria, patients),
+    )  # fmt: skip
+
+
+def _outcome(criteria: tuple[Criterion, ...]) -> Outcome:
+    verdicts = {one.verdict for one in criteria}
+    if "fail" in verdicts:
+        return Outcome.REJECTED
+    return Outcome.CANNOT_TELL if "cannot_tell" in verdicts else Outcome.ACCEPTED
+
+
+def _why(outcome: Outcome, criteria: tuple[Criterion, ...], patients: int) -> str:
+    if outcome is Outcome.ACCEPTED:
+        return f"Accepted: every criterion passes, on {patients} patients."
+    rejected = outcome is Outcome.REJECTED
+    reasons = [one for one in criteria if one.verdict == ("fail" if rejected else "cannot_tell")]
+    said = f"{'Rejected' if rejected else 'Cannot tell'}: {reasons[0].why}"
+    return said if len(reasons) == 1 else f"{said} {len(reasons) - 1} more of {len(criteria)} criteria say the same."

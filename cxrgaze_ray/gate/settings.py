@@ -1,0 +1,110 @@
+"""The gate's policy, and the facts beside answers that it is applied to."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from cxrgaze_ray.answers import FACETS
+from cxrgaze_ray.config import Settings
+
+Target = Literal["auc_macro", "auc_normal", "auc_heart_failure", "auc_pneumonia", "accuracy", "ece", "cc"]
+"""What two models can be compared by; AUC of a class is one against the rest."""
+
+TARGETS: tuple[Target, ...] = get_args(Target)
+Facet = Literal["sex", "age_band", "view_position", "manufacturer"]
+"""A name of `answers.FACETS`."""
+
+NOT_STATED = "not stated"
+"""Value of a facet where the file does not say: a subgroup like any other."""
+
+
+class Superiority(Settings):
+    """A target on which the candidate must be better, not only no worse."""
+
+    target: Target
+    """By what."""
+
+    facet: Facet | None = None
+    """Judge one subgroup only: images whose facet has the value; None for all images."""
+
+    value: str | None = None
+    """The facet's value; `not stated` where the file does not say."""
+
+    margin: float = Field(0.0, ge=0)
+    """Units of the target: by how much better it must be shown to be."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.facet is None) != (self.value is None):
+            raise ValueError("facet and value go together")
+        return self
+
+
+class GateSettings(Settings):
+    """Every number that a gate decides by."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    """One-sided risk of each bound: 0.05 for bounds of 95% confidence."""
+
+    rounds: int = Field(2000, ge=100)
+    """Bootstrap draws of patients."""
+
+    seed: int = 0
+    """Of the draws; the same answers and settings give the same report."""
+
+    auc_margin: float = Field(0.02, ge=0)
+    """Macro AUC in [0,1]: a loss that is not shown to be smaller than this is not accepted."""
+
+    ece_margin: float = Field(0.02, ge=0)
+    """Expected calibration error in [0,1]: the same for a rise."""
+
+    cc_margin: float = Field(0.02, ge=0)
+    """Mean correlation with the readers' gaze, in [-1,1]: the same for a loss."""
+
+    subgroup_margin: float = Field(0.05, ge=0)
+    """Macro AUC: no subgroup may be estimated to lose more than this."""
+
+    subgroup_patients: int = Field(30, ge=2)
+    """Labelled patients from which on a subgroup is judged."""
+
+    facets: tuple[Facet, ...] = FACETS  # type: ignore[assignment]
+    """Facts whose every value is a subgroup."""
+
+    superiority: Superiority | None = None
+    """A target on which the candidate must be better; None where being no worse is enough."""
+
+    least_patients: int = Field(50, ge=2)
+    """Labelled patients below which the gate cannot tell; with gaze, below which saliency is not judged."""
+
+    latency_ratio: float = Field(1.5, gt=0)
+    """Most times the champion's latency."""
+
+    size_mib: float = Field(1024, gt=0)
+    """MiB, most size of the bundle."""
+
+    looks: int = Field(20, ge=1)
+    """Candidates that the same test split may be shown to: each look lets chance choose a little more."""
+
+
+class Facts(Settings):
+    """What the gate knows beside answers."""
+
+    golden_reproduced: bool
+    """The published bundle gives its own recorded golden outputs, within the engine's tolerance."""
+
+    golden_difference: float
+    """Largest absolute difference from them."""
+
+    latency_ratio: float | None
+    """Candidate's latency over the champion's, measured side by side; None if nobody measured it."""
+
+    size_mib: float
+    """MiB of the candidate's bundle."""
+
+    looks_used: int
+    """Candidates that this test split was shown to, this one included."""
+
+    looks_of: int
+    """How many the ledger's keeper allows; the policy's `looks` holds as well."""
