@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,8 @@ class BundleInfo(Settings):
     lineage: Lineage = Lineage()
     golden: tuple[Golden, ...] = ()
     intended_use: str = RESEARCH_ONLY
+    ledger_head: str = ""
+    """Hash of the ledger's last entry before this bundle was published: whoever cuts the ledger contradicts it."""
 
     def check_profile(self, profile: str, sha256: str | None = None) -> None:
         """Raise BundleError if images of a profile, and of these settings if given, are not what it learned from."""
@@ -141,16 +144,28 @@ def golden_image(seed: int) -> NDArray[np.uint16]:
     return levels
 
 
-def write_bundle(store: Store, bundle: Bundle) -> None:
-    """Write the weights, then bundle.json, which makes the bundle complete."""
+def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = None) -> str:
+    """Write the weights, then bundle.json, which makes the bundle complete; return the hash of bundle.json.
+
+    `head` is asked in between for the ledger's head, which bundle.json then carries.
+    """
     store.put(WEIGHTS, save(bundle.state))
-    store.put(INFO, bundle.info.model_dump_json(indent=2).encode())
+    info = bundle.info if head is None else bundle.info.model_copy(update={"ledger_head": head()})
+    data = info.model_dump_json(indent=2).encode()
+    store.put(INFO, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_info(store: Store) -> BundleInfo:
     """Read bundle.json only; BundleError if it is missing or malformed."""
+    return read_hashed_info(store)[0]
+
+
+def read_hashed_info(store: Store) -> tuple[BundleInfo, str]:
+    """Read bundle.json and the hash of its bytes; BundleError if it is missing or malformed."""
     try:
-        return BundleInfo.model_validate_json(store.get(INFO))
+        data = store.get(INFO)
+        return BundleInfo.model_validate_json(data), hashlib.sha256(data).hexdigest()
     except StoreNotFound as error:
         raise BundleError(f"There is no bundle at {store.uri}.", "See `cxrgaze models list`.") from error
     except ValidationError as error:

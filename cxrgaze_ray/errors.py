@@ -8,6 +8,7 @@
     │   ├── StoreNotFound         no such bucket, folder or object
     │   ├── BundleError           a bundle is malformed, or its hash does not match its weights
     │   ├── RegistryError         no such model, version or alias, or the ledger is broken
+    │   │   └── PromotionConflict   somebody else moved the alias meanwhile
     │   └── RunConflict           the run is held by another driver, or is not what the command asks for
     ├── EnvironmentFault          exit 4: nothing is wrong with the input; run the same command again
     │   ├── StoreUnavailable      endpoint unreachable, timeout, 5xx, disk full
@@ -80,6 +81,10 @@ class BundleError(UserError):
 
 class RegistryError(UserError):
     """No such model, version or alias, or the ledger is broken."""
+
+
+class PromotionConflict(RegistryError):
+    """Somebody else moved the alias meanwhile: nothing was written, and the user should look again."""
 
 
 class RunConflict(UserError):

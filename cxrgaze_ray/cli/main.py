@@ -7,7 +7,20 @@ import sys
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.cli import archive, bench, bench_serve, export, look, models, operate, retrain, runs, score, train
+from cxrgaze_ray.cli import (
+    archive,
+    bench,
+    bench_serve,
+    export,
+    look,
+    model_audit,
+    models,
+    operate,
+    retrain,
+    runs,
+    score,
+    train,
+)
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
@@ -50,6 +63,8 @@ models_app.command("list")(models.list_)
 models_app.command("show")(models.show_)
 models_app.command("promote")(models.promote)
 models_app.command("rollback")(models.rollback)
+models_app.command("verify")(model_audit.verify)
+models_app.command("card")(model_audit.card)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)

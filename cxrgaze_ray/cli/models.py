@@ -1,15 +1,21 @@
-"""cxrgaze models: the registry."""
+"""cxrgaze models: what is in the registry, and moving its aliases."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
 
+if TYPE_CHECKING:
+    from cxrgaze_ray.runs import ModelPin
+
 Name = Annotated[str, typer.Argument(help="Model name.")]
+Who = Annotated[
+    str | None, typer.Option(envvar="CXRGAZE_WHO", help="Who does it, for the ledger; by default user@host.")
+]
 
 
 def init(
@@ -51,10 +57,8 @@ def list_(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> No
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    rows = [
-        [name, len({entry.version for entry in ledger.history(name)}), aliases_text(ledger.aliases(name))]
-        for name in ledger.models()
-    ]
+    chains = {name: ledger.ledger(name).read() for name in ledger.models()}
+    rows = [[name, len(chain.versions()), aliases_text(chain.aliases())] for name, chain in chains.items()]
     if as_json:
         show({"models": [dict(zip(("name", "versions", "aliases"), row, strict=True)) for row in rows]}, as_json=True)
     elif rows:
@@ -73,26 +77,29 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    aliases, entries = ledger.aliases(name), ledger.history(name)
-    shown = aliases.get("champion") or (entries[-1].version if entries else "champion")
+    chain = ledger.ledger(name).read()
+    aliases = chain.aliases()
+    shown = aliases.get("champion") or next(reversed(chain.versions()), "champion")
     pin = ledger.resolve(f"{name}@{shown}")
     info = read_info(open_store(pin.uri))
-    history = [entry.model_dump(include={"number", "at", "action", "version", "alias", "reason"}) for entry in entries]
     if as_json:
-        show({"name": name, "aliases": aliases, "bundle": info.model_dump(), "ledger": history}, as_json=True)
+        told = {"name": name, "aliases": aliases, "head": chain.head, "bundle": info.model_dump()}
+        show(told | {"ledger": [entry.model_dump() for entry in chain.entries]}, as_json=True)
         return
     state = "trained" if info.trained else "UNTRAINED"
     say(f"{name}@{pin.version}: {state}, preset {info.network.preset}, profile {info.profile}, {aliases_text(aliases)}")
     say(f"{info.intended_use} Weights sha256 {info.weights_sha256}")
-    names = ["number", "at", "action", "version", "alias", "reason"]
-    print_table(names, [[entry[name] for name in names] for entry in history])
+    say(f"The ledger's head is {chain.head}")
+    names = ["number", "at", "who", "action", "version", "alias", "outcome", "reason"]
+    print_table(names, [[getattr(entry, name) for name in names] for entry in chain.entries])
 
 
 def promote(
     name: Name,
     version: Annotated[str, typer.Argument(help="Such as v3.")],
     alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
-    reason: Annotated[str, typer.Option(help="Goes into the ledger.")] = "",
+    reason: Annotated[str, typer.Option(help="For the ledger; a must where the gate did not accept it.")] = "",
+    who: Who = None,
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
@@ -103,14 +110,16 @@ def promote(
     from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.storage import open_store
 
-    pin = Registry(open_store(registry)).promote(name, version, alias, reason)
-    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{alias} is {pin.version}."])
+    ledger = Registry(open_store(registry))
+    pin = ledger.promote(name, version, alias, reason, who=who)
+    moved(pin, f"{name}@{alias} is {pin.version}.", ledger.head(name), as_json)
 
 
 def rollback(
     name: Name,
     alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
-    reason: Annotated[str, typer.Option(help="Goes into the ledger.")] = "",
+    reason: Annotated[str, typer.Option(help="For the ledger.")] = "",
+    who: Who = None,
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
@@ -121,8 +130,14 @@ def rollback(
     from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.storage import open_store
 
-    pin = Registry(open_store(registry)).rollback(name, alias, reason)
-    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{alias} is {pin.version} again."])
+    ledger = Registry(open_store(registry))
+    pin = ledger.rollback(name, alias, reason, who=who)
+    moved(pin, f"{name}@{alias} is {pin.version} again.", ledger.head(name), as_json)
+
+
+def moved(pin: ModelPin, sentence: str, head: str, as_json: bool) -> None:
+    """Show where an alias stands now, and the ledger's new head."""
+    show(pin.model_dump() | {"head": head}, as_json=as_json, lines=[sentence, f"The ledger's head is {head}"])
 
 
 def aliases_text(aliases: dict[str, str]) -> str:

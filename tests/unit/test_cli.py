@@ -107,7 +107,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "retrain", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",
-        "models init", "models list", "models show", "models promote", "models rollback",
+        "models init", "models list", "models show", "models promote", "models rollback", "models verify", "models card",
     }  # fmt: skip
 
 
@@ -192,6 +192,10 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["models", "init", "--preset", "huge", "--registry", "new"], "Presets are full, small, tiny"),
         (["models", "init", "--name", "Bad Name", "--registry", "new"], "made of a-z"),
         (["models", "list", "--registry", "gs://bucket"], "gs:// is not supported"),
+        (["models", "verify", "none", "--registry", "here"], "no model none"),
+        (["models", "verify", "none", "--head", "abc", "--registry", "here"], "64 hexadecimal digits"),
+        (["models", "card", "none", "--registry", "here"], "no model none"),
+        (["models", "card", "none", "--out", "card.pdf", "--registry", "here"], ".html or .md"),
         (["score", "here", "--out", "new", "--view", "side", "--dry-run"], "view"),
         (["score", "here", "--out", "new", "--engine", "warp", "--dry-run"], "engine"),
         (["score", "here", "--out", "new", "--dry-run", "--registry", "here"], "models init --preset tiny"),
@@ -394,6 +398,66 @@ def test_aliases_move_forward_and_back(cxrgaze: Cxrgaze, tmp_path: Path) -> None
     ended = cxrgaze("models", "promote", "net", "v9", *arguments)
     assert ended.code == 2
     assert "no version v0009" in ended.err
+
+
+def test_who_moved_an_alias_and_the_new_head_are_told(
+    cxrgaze: Cxrgaze, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, ledger = ("--registry", tmp_path), Registry(LocalStore(str(tmp_path)))
+    cxrgaze("models", "init", "--name", "net", *where)
+    cxrgaze("models", "init", "--name", "net", "--seed", 1, "--no-promote", *where)
+    ended = cxrgaze("models", "promote", "net", "v2", "--who", "ann", "--reason", "better", *where)
+    assert ended.out == f"net@champion is v0002.\nThe ledger's head is {ledger.head('net')}\n"
+    monkeypatch.setenv("CXRGAZE_WHO", "bob")
+    assert cxrgaze("models", "rollback", "net", *where, "--json").json["head"] == ledger.head("net")
+    assert [entry.who for entry in ledger.history("net")][-2:] == ["ann", "bob"]
+    shown = cxrgaze("models", "show", "net", *where)
+    assert re.search(r"\bann +promote +v0002 +champion +better *$", shown.out, re.M)
+    assert ledger.head("net") in shown.err
+    told = cxrgaze("models", "show", "net", *where, "--json").json
+    assert (told["head"], told["ledger"][-1]["who"]) == (ledger.head("net"), "bob")
+
+
+def test_what_the_gate_rejected_is_promoted_only_with_a_reason(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    cxrgaze("models", "init", "--name", "net", "--no-promote", "--registry", tmp_path)
+    ledger = Registry(LocalStore(str(tmp_path)))
+    ledger.record_gate("net", "v1", "rejected", "gates/1.json", "-")
+    ended = cxrgaze("models", "promote", "net", "v1", "--registry", tmp_path)
+    assert (ended.code, ledger.aliases("net")) == (2, {})
+    assert "did not accept net@v0001: rejected. To promote it all the same, say why with --reason." in ended.err
+    assert cxrgaze("models", "promote", "net", "v1", "--reason", "a test", "--registry", tmp_path).code == 0
+
+
+def test_a_registry_is_verified(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    where, ledger = ("--registry", tmp_path), Registry(LocalStore(str(tmp_path)))
+    cxrgaze("models", "init", "--name", "net", *where)
+    head = ledger.head("net")
+    sound = cxrgaze("models", "verify", "net", *where)
+    assert (sound.code, sound.out) == (0, "")
+    assert f"unless you keep its head: {head}" in sound.err
+    assert cxrgaze("models", "verify", "net", "--head", head, *where, "--json").json == {
+        "name": "net", "sound": True, "head": head, "findings": [],
+    }  # fmt: skip
+    (tmp_path / "net" / "ledger" / "00000001.json").unlink()
+    assert cxrgaze("models", "verify", "net", *where).code == 0
+    cut = cxrgaze("models", "verify", "net", "--head", head, *where)
+    assert cut.code == 2
+    assert re.search(r"00000001\.json +FAULT +No entry has the hash .* tail was cut.* Restore", cut.out)
+    assert "net is not sound: 1 fault." in cut.err
+    told = cxrgaze("models", "verify", "net", "--head", head, *where, "--json")
+    assert (told.code, told.json["sound"], told.json["findings"][0]["note"]) == (2, False, False)
+
+
+@pytest.mark.parametrize("file", ["card.html", "card.md"])
+def test_a_card_is_written_by_its_ending(cxrgaze: Cxrgaze, registry: Path, tmp_path: Path, file: str) -> None:
+    told = cxrgaze("models", "card", "cxrgaze", "--out", tmp_path / file, "--registry", registry, "--json").json
+    assert (told["name"], told["version"]) == ("cxrgaze", "v0001")
+    text = (tmp_path / file).read_text()
+    assert told["head"] in text
+    assert text.startswith("<!doctype html>" if file.endswith("html") else "# cxrgaze v0001 (champion)\n\nModel card, ")
+    assert cxrgaze("models", "verify", "cxrgaze", "--head", told["head"], "--registry", registry).code == 0
+    named = cxrgaze("models", "card", "cxrgaze@v1", "--out", tmp_path / file, "--registry", registry)
+    assert named.out.startswith(f"The card of cxrgaze@v0001 is {tmp_path / file}.")
 
 
 def test_a_dry_run_estimates_and_writes_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -13,10 +14,10 @@ import pytest
 import torch
 
 from cxrgaze_ray.bundle import INFO, WEIGHTS, Bundle, make_bundle, read_bundle, read_info, write_bundle
-from cxrgaze_ray.errors import BundleError, RegistryError, StoreUnavailable, UserError
+from cxrgaze_ray.errors import BundleError, PromotionConflict, RegistryError, StoreUnavailable, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.registry import Entry, Registry, pin_bundle, pin_model
+from cxrgaze_ray.registry import Registry, pin_bundle, pin_model
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.storage import LocalStore
 
@@ -43,7 +44,7 @@ def pins(registry: Registry, bundles: tuple[Bundle, ...]) -> list[ModelPin]:
     return [registry.publish(bundle, f"number {number}") for number, bundle in enumerate(bundles)]
 
 
-def actions(registry: Registry) -> list[tuple[str, str, str | None]]:
+def actions(registry: Registry) -> list[tuple[str, str | None, str | None]]:
     return [(entry.action, entry.version, entry.alias) for entry in registry.history(NAME)]
 
 
@@ -53,7 +54,7 @@ def test_versions_are_counted_and_pinned(registry: Registry, pins: list[ModelPin
     for pin, bundle in zip(pins, bundles, strict=True):
         assert (pin.name, pin.weights_sha256) == (NAME, bundle.info.weights_sha256)
         found = read_bundle(LocalStore(pin.uri))
-        assert found.info == bundle.info
+        assert found.info.model_copy(update={"ledger_head": ""}) == bundle.info
         assert torch.equal(found.state["classifier.out.bias"], bundle.state["classifier.out.bias"])
 
 
@@ -166,29 +167,189 @@ def test_nothing_to_roll_back_to(registry: Registry, pins: list[ModelPin], alias
     assert len(registry.history(NAME)) == 4
 
 
-def test_rollbacks_at_once_leave_a_ledger_that_can_be_rolled_back(registry: Registry, pins: list[ModelPin]) -> None:
-    for version in ("v1", "v2", "v3"):
+class _Racing(LocalStore):
+    """Holds whoever writes an entry until the other one has decided, too."""
+
+    def __init__(self, uri: str, start: Barrier) -> None:
+        super().__init__(uri)
+        self._start, self._held = start, False
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if "/ledger/" in key and not self._held:
+            self._held = True
+            self._start.wait(timeout=60)
+        return super().put_if_absent(key, data)
+
+    def child(self, key: str) -> LocalStore:
+        return LocalStore(self.locate(key))
+
+
+Move = Callable[[Registry], object]
+
+
+def race(registry: Registry, *moves: Move) -> list[object]:
+    """Have each move decide on the ledger as it is now; return what each ended with."""
+    start = Barrier(len(moves))
+
+    def work(move: Move) -> object:
+        try:
+            return move(Registry(_Racing(registry.store.uri, start)))
+        except PromotionConflict as conflict:
+            return conflict
+
+    with ThreadPoolExecutor(len(moves)) as pool:
+        return list(pool.map(work, moves))
+
+
+RACES: dict[str, tuple[Move, Move]] = {
+    "two promoters": (
+        lambda registry: registry.promote(NAME, "v3", who="ann"),
+        lambda registry: registry.promote(NAME, "v1", who="bob"),
+    ),
+    "two who promote the same": (
+        lambda registry: registry.promote(NAME, "v3", who="ann"),
+        lambda registry: registry.promote(NAME, "v3", who="bob"),
+    ),
+    "two rollbacks": (lambda registry: registry.rollback(NAME), lambda registry: registry.rollback(NAME)),
+    "one of each": (lambda registry: registry.promote(NAME, "v3"), lambda registry: registry.rollback(NAME)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RACES)
+def test_of_two_who_move_an_alias_at_once_one_wins_and_the_other_is_told(
+    registry: Registry, pins: list[ModelPin], kind: str
+) -> None:
+    for version in ("v1", "v2"):
         registry.promote(NAME, version)
-    # three drivers decide on the same ledger, then write one after the other
-    decided = registry.history(NAME)
-    for _ in range(3):
-        late = _Late(registry, decided)
-        assert late.rollback(NAME).version == "v0002"
-    assert registry.resolve(f"{NAME}@champion") == pins[1]
-    assert registry.rollback(NAME) == pins[0]
-    with pytest.raises(RegistryError, match="no earlier version"):
-        registry.rollback(NAME)
+    ended = race(registry, *RACES[kind])
+    (won,) = (one for one in ended if isinstance(one, ModelPin))
+    (told,) = (one for one in ended if isinstance(one, PromotionConflict))
+    last = registry.history(NAME)[-1]
+    assert (last.version, len(registry.history(NAME))) == (won.version, 6)
+    assert f"{NAME}@champion was moved to {won.version} just now by {last.who}" in str(told)
+    assert registry.resolve("net@champion") == won
 
 
-class _Late(Registry):
-    """Sees an old ledger at first, as a slow driver does."""
+def test_a_publication_a_look_or_another_alias_does_not_disturb_a_promotion(
+    registry: Registry, pins: list[ModelPin], bundles: tuple[Bundle, ...]
+) -> None:
+    ended = race(
+        registry,
+        lambda registry: registry.promote(NAME, "v1"),
+        lambda registry: registry.promote(NAME, "v2", alias="canary"),
+        lambda registry: registry.look(NAME, pins[0].weights_sha256, ["s"], version="v1"),
+        lambda registry: registry.record_gate(NAME, "v2", "accepted", "gates/a.json", "-"),
+    )
+    assert not [one for one in ended if isinstance(one, PromotionConflict)]
+    assert registry.aliases(NAME) == {"champion": "v0001", "canary": "v0002"}
+    assert len(registry.history(NAME)) == 7
 
-    def __init__(self, registry: Registry, seen: list[Entry]) -> None:
-        super().__init__(registry.store)
-        self._seen = [seen]
 
-    def history(self, name: str) -> list[Entry]:
-        return self._seen.pop() if self._seen else super().history(name)
+def test_an_alias_is_moved_only_from_where_it_was_seen(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v1", expected=None)
+    registry.promote(NAME, "v2", expected="v1")
+    before = registry.head(NAME)
+    with pytest.raises(PromotionConflict, match=r"net@champion stands for v0002, not for v1.*Look again"):
+        registry.promote(NAME, "v3", expected="v1")
+    with pytest.raises(PromotionConflict, match="stands for v0002, not for nothing"):
+        registry.promote(NAME, "v3", expected=None)
+    with pytest.raises(PromotionConflict, match="net@canary stands for nothing, not for v0002"):
+        registry.promote(NAME, "v3", alias="canary", expected="v0002")
+    assert registry.head(NAME) == before
+    assert registry.promote(NAME, "v3", expected="v0002") == pins[2]
+
+
+def test_entries_say_who(registry: Registry, bundles: tuple[Bundle, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRGAZE_WHO", "the night job")
+    registry.publish(bundles[0])
+    registry.publish(bundles[1], who="ann")
+    registry.look(NAME, bundles[1].info.weights_sha256, ["s"], "to gate it", who="bob", version="v2")
+    registry.record_gate(NAME, "v2", "accepted", "gates/v0002.json", "-", who="cid")
+    registry.promote(NAME, "v1", who="dan")
+    registry.promote(NAME, "v2", who="eve")
+    registry.rollback(NAME, who="fay")
+    whos = ["the night job", "ann", "bob", "cid", "dan", "eve", "fay"]
+    assert [entry.who for entry in registry.history(NAME)] == whos
+
+
+def test_a_bundle_carries_the_head_it_was_published_after(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v1")
+    head = registry.head(NAME)
+    pin = registry.publish(fresh(5))
+    history = registry.history(NAME)
+    assert read_info(LocalStore(pin.uri)).ledger_head == head == history[-1].previous_sha256
+    assert read_info(LocalStore(pins[0].uri)).ledger_head == ""
+    assert history[-1].bundle_sha256 == hashlib.sha256(LocalStore(pin.uri).get(INFO)).hexdigest()
+
+
+def test_looks_count_distinct_weights_of_the_store_seen_most(registry: Registry, pins: list[ModelPin]) -> None:
+    assert registry.look(NAME, "w1", ["old"], "to gate it")
+    assert registry.look(NAME, "w2", ["old", "new", "old"])
+    assert not registry.look(NAME, "w2", ["new"])
+    assert not registry.look(NAME, "w2", ["new", "old"])
+    assert registry.look(NAME, "w1", ["new", "old"])
+    assert registry.look(NAME, "w3", ["new"], version="v3")
+    assert (registry.looks(NAME, ["old"]), registry.looks(NAME, ["new"])) == (2, 3)
+    assert (registry.looks(NAME, ["old", "new", "third"]), registry.looks(NAME, ["third"])) == (3, 0)
+    assert registry.looks("never", ["old"]) == 0
+    looks = [entry for entry in registry.history(NAME) if entry.action == "look"]
+    assert [(entry.version, entry.stores) for entry in looks] == [
+        (None, ("old",)), (None, ("old", "new")), (None, ("new", "old")), ("v0003", ("new",)),
+    ]  # fmt: skip
+
+
+def test_the_same_look_twice_at_once_is_entered_once(registry: Registry, pins: list[ModelPin]) -> None:
+    ended = race(registry, *[lambda registry: registry.look(NAME, "w", ["s"])] * 3)
+    assert sorted(map(bool, ended)) == [False, False, True]
+    assert registry.looks(NAME, ["s"]) == 1
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "cannot_tell"])
+def test_what_the_gate_did_not_accept_is_promoted_only_with_a_reason(
+    registry: Registry, pins: list[ModelPin], outcome: str
+) -> None:
+    registry.record_gate(NAME, "v2", "accepted", "gates/1.json", "-")
+    registry.promote(NAME, "v2")
+    registry.record_gate(NAME, "v2", outcome, "gates/2.json", "-")
+    says = rf"gate did not accept net@v0002: {outcome.replace('_', ' ')}.*--reason"
+    for reason in ("", "  "):
+        with pytest.raises(RegistryError, match=says):
+            registry.promote(NAME, "v2", "canary", reason)
+    assert registry.aliases(NAME) == {"champion": "v0002"}
+    assert registry.promote(NAME, "v2", "canary", "the board decided so") == pins[1]
+    assert registry.promote(NAME, "v1") == pins[0]
+    registry.record_gate(NAME, "v2", "accepted", "gates/3.json", "-")
+    assert registry.promote(NAME, "v2") == pins[1]
+
+
+def test_a_rejection_that_comes_in_between_is_heeded(registry: Registry, pins: list[ModelPin]) -> None:
+    class Late(LocalStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            if key.endswith("00000003.json"):
+                registry.record_gate(NAME, "v2", "rejected", "gates/1.json", "-")
+            return super().put_if_absent(key, data)
+
+    with pytest.raises(RegistryError, match="did not accept"):
+        Registry(Late(registry.store.uri)).promote(NAME, "v2")
+    assert registry.aliases(NAME) == {}
+
+
+def test_only_what_was_published_is_gated(registry: Registry, pins: list[ModelPin]) -> None:
+    with pytest.raises(RegistryError, match="no version v0009"):
+        registry.record_gate(NAME, "v9", "accepted", "gates/1.json", "-")
+    registry.record_gate(NAME, "v2", "rejected", "gates/1.json", "abc", "worse")
+    last = registry.history(NAME)[-1]
+    assert (last.version, last.weights_sha256, last.outcome) == ("v0002", pins[1].weights_sha256, "rejected")
+    assert (last.evidence, last.evidence_sha256, last.reason) == ("gates/1.json", "abc", "worse")
+
+
+def test_looks_and_gates_move_no_alias(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v1")
+    registry.look(NAME, "w", ["s"])
+    registry.record_gate(NAME, "v2", "accepted", "gates/1.json", "-")
+    assert registry.aliases(NAME) == {"champion": "v0001"}
+    with pytest.raises(RegistryError, match="no version v0004"):
+        registry.resolve("net@v4")
 
 
 @pytest.mark.parametrize(
@@ -296,7 +457,7 @@ def test_publishing_and_promoting_at_once_loses_nothing(registry: Registry, bund
     assert sorted(versions) == [f"v{number:04d}" for number in range(1, threads * rounds + 1)]
     history = registry.history(NAME)
     assert [entry.number for entry in history] == list(range(2 * threads * rounds))
-    assert sorted(entry.version for entry in history if entry.action == "publish") == sorted(versions)
+    assert sorted(entry.version or "" for entry in history if entry.action == "publish") == sorted(versions)
     assert registry.aliases(NAME) == {f"of-{number}": pins[-1].version for number, pins in enumerate(made)}
     for number, pins in enumerate(made):
         for pin in pins:
@@ -371,6 +532,23 @@ def test_a_bundle_that_was_replaced_whole_is_found(registry: Registry, pins: lis
     with pytest.raises(RegistryError, match=replaced):
         registry.rollback(NAME)
     assert registry.resolve("net@champion") == pins[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"temperature": 1.0', b'"temperature": 0.1'), (b'"metrics": {}', b'"metrics":{}')]
+)
+def test_a_bundle_json_that_was_edited_is_found(
+    registry: Registry, pins: list[ModelPin], old: bytes, new: bytes
+) -> None:
+    store = LocalStore(pins[1].uri)
+    assert old in store.get(INFO)
+    store.put(INFO, store.get(INFO).replace(old, new))
+    edited = r"net@v0002 is not as it was published: its bundle\.json was edited"
+    with pytest.raises(RegistryError, match=edited):
+        registry.resolve("net@v2")
+    with pytest.raises(RegistryError, match=edited):
+        registry.promote(NAME, "v2")
+    assert registry.resolve("net@v1") == pins[0]
 
 
 def test_a_version_whose_bundle_is_gone_is_named(registry: Registry, pins: list[ModelPin]) -> None:

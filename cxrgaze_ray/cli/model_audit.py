@@ -1,0 +1,76 @@
+"""cxrgaze models: what an auditor asks of a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, print_table, say, show
+from cxrgaze_ray.cli.models import Name
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
+from cxrgaze_ray.errors import EXIT_USER
+
+
+def verify(
+    name: Name,
+    head: Annotated[
+        str | None, typer.Option(help="Hash of a ledger entry, from a model card, say: a cut tail is found by it.")
+    ] = None,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """Prove that a model's ledger and bundles are as they were written; or name what was edited, removed or moved.
+
+    Example: cxrgaze models verify cxrgaze --head 3b0f5c1d9e7a2b4c6d8e0f1a3b5c7d9e1f2a4b6c8d0e2f4a6b8c0d2e4f6a8b0c
+    """
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.registry_audit import verify_registry
+    from cxrgaze_ray.storage import open_store
+
+    opened = Registry(open_store(registry))
+    with bar("Verifying", quiet=as_json) as progress:
+        findings = verify_registry(opened, name, head, progress.update)
+    faults = [one for one in findings if not one.note]
+    now = None if faults else opened.head(name)
+    if as_json:
+        told = {"name": name, "sound": not faults, "head": now, "findings": [vars(one) for one in findings]}
+        show(told, as_json=True)
+    else:
+        if findings:
+            rows = [[one.file, "note" if one.note else "FAULT", one.what, one.mend] for one in findings]
+            print_table(["where", "", "what is wrong", "what to do"], rows)
+        say(_verdict(name, len(faults), now, head))
+    if faults:
+        raise typer.Exit(EXIT_USER)
+
+
+def _verdict(name: str, faults: int, now: str | None, head: str | None) -> str:
+    if faults:
+        return f"{name} is not sound: {faults} fault{'' if faults == 1 else 's'}."
+    if head:
+        return f"{name} is sound, and holds the entry {head[:12]}. The ledger's head is {now}"
+    return f"{name} is sound. Entries after its last publication can be cut unnoticed unless you keep its head: {now}"
+
+
+def card(
+    reference: Annotated[str, typer.Argument(metavar="NAME[@VERSION|@ALIAS]", help="By default the champion.")],
+    out: Annotated[str, typer.Option(help="File to write: .html or .md.")] = "card.html",
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """Write a model's card from its bundle and ledger: what it is for, where it is from, how good it is, who let it in.
+
+    Example: cxrgaze models card cxrgaze@champion --out card.html
+    """
+    from cxrgaze_ray.model_card import card_format, model_card
+    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.storage import open_parent, open_store
+
+    form = card_format(out)
+    card = model_card(Registry(open_store(registry)), reference, form)
+    store, key = open_parent(out)
+    store.put(key, card.text.encode())
+    told = {"card": out, "name": card.name, "version": card.version, "head": card.head}
+    lines = [f"The card of {card.name}@{card.version} is {out}.", f"The ledger's head is {card.head}"]
+    show(told, as_json=as_json, lines=lines)

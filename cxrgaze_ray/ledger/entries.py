@@ -1,0 +1,96 @@
+"""What a ledger's entries say, and what follows from a chain of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cxrgaze_ray.config import Settings
+
+ACCEPTED = "accepted"
+"""Outcome of a gate that lets a version be promoted without a word."""
+
+MOVES = ("promote", "rollback")
+"""Actions that say what an alias stands for."""
+
+
+class Draft(Settings):
+    """What an entry says; the ledger adds its place."""
+
+    action: Literal["publish", "look", "gate", "promote", "rollback"]
+    version: str | None
+    """None for a look at weights that are not published yet."""
+
+    weights_sha256: str
+    alias: str | None = None
+    reason: str = ""
+    who: str = ""
+    bundle_sha256: str | None = None
+    """Of a publication: hash of bundle.json, which holds metrics, temperature and profile."""
+
+    stores: tuple[str, ...] = ()
+    """Of a look: hashes of the stores whose test splits the weights were shown to."""
+
+    outcome: str | None = None
+    """Of a gate: accepted, rejected or cannot_tell."""
+
+    evidence: str | None = None
+    """Of a gate: key of its report, below the model's folder."""
+
+    evidence_sha256: str | None = None
+
+
+class Entry(Draft):
+    """One entry; those written by earlier versions lack what has a default."""
+
+    number: int
+    at: str
+    """UTC, by the writer's clock: the order is that of the numbers."""
+
+    previous_sha256: str
+    nonce: str
+    """Tells whose a write was whose answer got lost."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Entries that follow each other without a gap, and the hash of the last one's bytes, "" if there is none."""
+
+    entries: tuple[Entry, ...] = ()
+    head: str = ""
+
+    def versions(self) -> list[str]:
+        """Return the versions that were published, in their order."""
+        return [entry.version for entry in self.entries if entry.action == "publish" and entry.version]
+
+    def published(self, version: str) -> Entry | None:
+        """Return the entry that published a version, or None."""
+        mine = (entry for entry in self.entries if entry.action == "publish" and entry.version == version)
+        return next(mine, None)
+
+    def aliases(self) -> dict[str, str]:
+        """Return what each alias stands for: its last promote or rollback entry."""
+        moves = [entry for entry in self.entries if entry.action in MOVES]
+        return {entry.alias: entry.version for entry in moves if entry.alias and entry.version}
+
+    def trail(self, alias: str) -> list[str]:
+        """Return the versions an alias stood for, the present one last, without those it was rolled back from."""
+        trail: list[str] = []
+        for entry in self.entries:
+            if entry.alias != alias or entry.version is None:
+                continue
+            # promoting a version again, or two rollbacks at once in an old ledger, must not count twice
+            if entry.action == "promote" and trail[-1:] != [entry.version]:
+                trail.append(entry.version)
+            while entry.action == "rollback" and trail and trail[-1] != entry.version:
+                trail.pop()
+        return trail
+
+    def gate(self, version: str) -> Entry | None:
+        """Return the last gate entry of a version, or None."""
+        mine = [entry for entry in self.entries if entry.action == "gate" and entry.version == version]
+        return mine[-1] if mine else None
+
+    def lookers(self, store: str) -> set[str]:
+        """Return the weights that a store's test split was shown to."""
+        return {entry.weights_sha256 for entry in self.entries if entry.action == "look" and store in entry.stores}

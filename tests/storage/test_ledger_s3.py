@@ -1,0 +1,51 @@
+"""A registry in a bucket: the conditional put decides who wins."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.errors import PromotionConflict
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.registry_audit import verify_registry
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.storage import S3Store, Store, open_store
+
+
+class Racing(S3Store):
+    """Holds whoever writes an entry until the other one has decided, too."""
+
+    start = Barrier(2)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if key.endswith("ledger/00000003.json"):
+            self.start.wait(timeout=60)
+        return super().put_if_absent(key, data)
+
+    def child(self, key: str) -> Store:
+        return S3Store(self.locate(key))
+
+
+def test_of_two_promoters_on_a_bucket_one_wins_and_the_other_is_told(s3: str) -> None:
+    registry = Registry(open_store(s3))
+    for seed in range(2):
+        registry.publish(make_bundle(build(PRESETS["tiny"], seed), "net", trained=True))
+    registry.promote("net", "v1")
+
+    def promote(version: str) -> ModelPin | PromotionConflict:
+        try:
+            return Registry(Racing(s3)).promote("net", version, who=f"who wants {version}")
+        except PromotionConflict as conflict:
+            return conflict
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(promote, ["v1", "v2"]))
+    (won,) = (one for one in ended if isinstance(one, ModelPin))
+    (told,) = (one for one in ended if isinstance(one, PromotionConflict))
+    assert f"net@champion was moved to {won.version} just now by who wants v{won.version[-1]}" in str(told)
+    assert registry.resolve("net@champion") == won
+    assert len(registry.history("net")) == 4
+    assert verify_registry(registry, "net", registry.head("net")) == []
