@@ -282,7 +282,7 @@ class _Loop:
     def _audit(self) -> bool:
         with self._line.moment("The ledger is verified, entry by entry", "decision") as moment:
             head = self._registry.head(MODEL)
-            faults = [one for one in verify_registry(self._registry, MODEL, head) if one.fault]
+            faults = [one for one in verify_registry(self._registry, MODEL, head) if not one.note]
             moment.tell(f"Head {head[:16]}: {'sound' if not faults else faults[0].what}")
         return not faults
 

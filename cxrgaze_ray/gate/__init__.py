@@ -4,8 +4,8 @@
 verdicts.
 """
 
-from cxrgaze_ray.gate.judge import judge
+from cxrgaze_ray.gate.judge import judge, spent
 from cxrgaze_ray.gate.report import Criterion, GateReport, Outcome
 from cxrgaze_ray.gate.settings import Facts, GateSettings, Superiority
 
-__all__ = ["Criterion", "Facts", "GateReport", "GateSettings", "Outcome", "Superiority", "judge"]
+__all__ = ["Criterion", "Facts", "GateReport", "GateSettings", "Outcome", "Superiority", "judge", "spent"]

@@ -15,7 +15,7 @@ def checks(facts: Facts, settings: GateSettings, patients: int) -> list[Criterio
         _golden(facts),
         _latency(facts.latency_ratio, settings.latency_ratio),
         _size(facts.size_mib, settings.size_mib),
-        _looks(facts.looks_used, min(facts.looks_of, settings.looks)),
+        looks(facts.looks_used, min(facts.looks_of, settings.looks)),
     ]
 
 
@@ -45,8 +45,8 @@ def _size(size_mib: float, most: float) -> Criterion:
     return _check("size in MiB", "pass" if size_mib <= most else "fail", why, size_mib, most)
 
 
-def _looks(used: int, most: int) -> Criterion:
-    """A spent budget speaks of the test split, not of the candidate: it cannot tell any more."""
+def looks(used: int, most: int) -> Criterion:
+    """Judge the budget of looks; a spent one speaks of the test split, not of the candidate: it cannot tell any more."""
     spent = used > most
     why = f"This test split was shown to {used} candidates; the policy allows {most}."
     why = f"{why[:-1]}: only a new test split can tell." if spent else why

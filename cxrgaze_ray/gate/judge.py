@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxrgaze_ray.answers import Answers
-from cxrgaze_ray.gate.checks import checks
+from cxrgaze_ray.gate.checks import checks, looks
 from cxrgaze_ray.gate.compare import Pair
 from cxrgaze_ray.gate.criteria import guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.gate.report import Criterion, GateReport, Outcome
@@ -38,6 +38,21 @@ def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSet
     return GateReport(
         outcome=outcome, criteria=criteria, settings=settings, patients=patients, images=len(known),
         why=_why(outcome, criteria, patients),
+    )  # fmt: skip
+
+
+def spent(used: int, settings: GateSettings) -> GateReport:
+    """Return the report on a candidate that was not looked at, since the budget of looks is spent: it cannot tell.
+
+    Parameters
+    ----------
+    used
+        Candidates that the test split was shown to.
+    """
+    criterion = looks(used + 1, settings.looks)
+    return GateReport(
+        outcome=Outcome.CANNOT_TELL, criteria=(criterion,), settings=settings, patients=0, images=0,
+        why=f"Cannot tell: the test split was shown to {used} candidates already, and was not looked at again.",
     )  # fmt: skip
 
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from cxrgaze_ray.answers import Answers
 from cxrgaze_ray.bundle import Bundle, BundleInfo, read_bundle, read_info
-from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER
+from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
 from cxrgaze_ray.evaluation import answer_bundle, evaluate
 from cxrgaze_ray.gate import GateReport, Outcome, judge, spent
-from cxrgaze_ray.ledger import default_who
-from cxrgaze_ray.registry import CHAMPION, PromotionConflict, Registry
+from cxrgaze_ray.ledger import signature
+from cxrgaze_ray.registry import CHAMPION, Registry
 from cxrgaze_ray.retraining.data import ingest_new, learned_from, missing_stores, open_stores, read_reports
 from cxrgaze_ray.retraining.decide import Action, Decision, Reason, Situation, decide
 from cxrgaze_ray.retraining.evidence import gather_facts
@@ -26,7 +26,7 @@ from cxrgaze_ray.runs import Lease, ModelPin
 from cxrgaze_ray.shards.union import ShardUnion, label_counts
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.run import check_store, run_stages
-from cxrgaze_ray.training.settings import TrainSettings
+from cxrgaze_ray.training.settings import Preset, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,9 @@ def consider(settings: RetrainSettings, reason: Reason) -> Considered:
     situation = Situation(
         reason=reason,
         now=_now(),
-        train_patients=everything["train"],
-        new_patients=fresh["train"],
-        test_patients=everything["test"],
+        train_patients=everything["train"].patients,
+        new_patients=fresh["train"].patients,
+        test_patients=everything["test"].patients,
         looks_used=registry.looks(settings.name, stores.locked_tests),
         last_retraining_at=last_at(root),
     )
@@ -144,7 +144,7 @@ def consider(settings: RetrainSettings, reason: Reason) -> Considered:
 
 def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:
     """Return the training's settings: the champion's preset, the phases asked for."""
-    return TrainSettings.for_preset(info.network.preset, list(settings.phases), **settings.training)
+    return TrainSettings.for_preset(cast("Preset", info.network.preset), list(settings.phases), **settings.training)
 
 
 def run_retraining(
@@ -226,7 +226,7 @@ def _begin(settings: RetrainSettings, reason: Reason, considered: Considered) ->
         policy=considered.policy,
         decision=considered.decision,
         created_at=_now(),
-        who=default_who(),
+        who=signature(),
     )
     return Workspace.create(considered.root, spec)
 
@@ -296,7 +296,7 @@ class _Retraining:
         seen = self._registry.has_looked(self._spec.name, sha, tests)
         if used >= allowed and not seen:
             pin = self._publish(candidate)
-            self._work.keep_gate(spent(used, allowed, self._spec.policy.gate))
+            self._work.keep_gate(spent(used, self._spec.policy.gate))
             return pin, self._entered(pin)
         self._registry.look(self._spec.name, sha, tests, reason=self._tag)
         answers = self._answers("candidate", candidate)

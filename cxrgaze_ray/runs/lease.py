@@ -90,9 +90,12 @@ class Lease:
         return self._store.get(self._key("json")) == self._nonce.encode()
 
     def _latest(self) -> int:
-        return max(
-            (int(info.key[6:14]) for info in self._store.list("lease/") if info.key.endswith(".json")), default=0
-        )
+        try:
+            return max(
+                (int(info.key[6:14]) for info in self._store.list("lease/") if info.key.endswith(".json")), default=0
+            )
+        except StoreNotFound:
+            return 0  # nobody ever held it
 
     def _watch(self, epoch: int) -> None:
         """Return once the holder of an epoch let go or is dead; RunConflict if its heart beats."""

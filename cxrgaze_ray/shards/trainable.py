@@ -16,6 +16,10 @@ class Trainable(Protocol):
 
     info: StoreInfo
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Hashes of the stores that this is, in order."""
+
     def rows(self, split: str) -> int:
         """Return how many images a split has."""
 

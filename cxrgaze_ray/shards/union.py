@@ -100,6 +100,11 @@ class ShardUnion:
         return parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Hashes of all stores, in order."""
+        return tuple(store.info.sha256() for store in self.stores)
+
+    @property
     def locked_tests(self) -> tuple[str, ...]:
         """Hashes of the stores whose test splits take part, in order: a look at this test split is one at each."""
         return tuple(self.stores[number].info.sha256() for number in self._taking_part("test"))

@@ -106,7 +106,7 @@ def test_killed_while_training_it_goes_on_to_an_outcome(config: tuple[Path, Regi
     assert (said["version"], said["promoted"]) == ("v0002", False)
     entries = [(one.action, one.version) for one in registry.history("cxrgaze")]
     assert entries[3:] == [("look", None), ("publish", "v0002"), ("gate", "v0002")]
-    assert not [one for one in verify_registry(registry, "cxrgaze", registry.head("cxrgaze")) if one.fault]
+    assert not [one for one in verify_registry(registry, "cxrgaze", registry.head("cxrgaze")) if not one.note]
     lineage = read_info(open_store(registry.resolve("cxrgaze@v2").uri)).lineage
     assert lineage.parent == "cxrgaze@v0001"
     assert len(lineage.stores) == 2

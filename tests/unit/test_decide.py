@@ -79,7 +79,7 @@ def test_what_retraining_would_only_learn_by_heart_is_for_a_person(kind: str) ->
 
 
 def test_a_person_outweighs_waiting_and_that_outweighs_retraining() -> None:
-    soon = {"last_retraining_at": "2026-11-25T00:00:00+00:00"}
+    soon: Any = {"last_retraining_at": "2026-11-25T00:00:00+00:00"}
     assert action(report("site"), reason="drift", **soon) is Action.WAIT
     assert action(report("site"), report("polarity"), reason="drift", **soon) is Action.ASK
 
@@ -121,7 +121,7 @@ def test_clocks_that_disagree_a_little_do_not_matter() -> None:
 
 
 def test_a_person_may_do_what_the_clock_may_not() -> None:
-    soon = {"last_retraining_at": "2026-11-26T11:00:00+00:00", "new_patients": 0, "test_patients": 5}
+    soon: Any = {"last_retraining_at": "2026-11-26T11:00:00+00:00", "new_patients": 0, "test_patients": 5}
     assert action(reason="manual", **soon) is Action.RETRAIN
     assert action(report("polarity"), reason="manual") is Action.RETRAIN
     assert action(reason="manual", train_patients=0) is Action.ASK
