@@ -104,7 +104,8 @@ def test_the_card_says_what_bundle_and_ledger_say(registry: Registry, form: Any)
         "tiny", "cxrgaze-v1", "normal, heart failure, pneumonia", "contrastive", "epochs 6, batch 32", "0.714 to 0.892",
         "AUC macro", "saliency CC", "0.600", "Of phantoms.", "cannot tell", "One subgroup is too small.",
         "214 patients, 260 images", "AUC macro (sex=F)", "-0.060", "1.5e-06", "1024", "-0.110 to -0.010",
-        "night job", "Dr. Bob", "the board of 3 May decided so", "retrained", "The gate did not accept it: cannot tell.", info.weights_sha256,
+        "night job", "Dr. Bob", "the board of 3 May decided so", "retrained",
+        "The gate did not accept it: cannot tell.", info.weights_sha256,
         hashlib.sha256(registry.store.get(f"{NAME}/versions/v0002/{INFO}")).hexdigest(),
     ):  # fmt: skip
         assert said in plain, said
