@@ -20,6 +20,9 @@ from cxrgaze_ray.schemas import RESEARCH_ONLY
 
 Format = Literal["html", "md"]
 Row = tuple[str, str]
+_TOLD = ("preset", "stages", "backbone")
+"""Settings of the training that the card says elsewhere."""
+
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
@@ -139,14 +142,14 @@ def _network(info: BundleInfo, size_bytes: int | None) -> list[Row]:
 
 def _lineage(info: BundleInfo) -> list[Row]:
     lineage = info.lineage.model_dump()
-    settings = lineage.pop("settings")
+    settings, parent, backbone = (lineage.pop(name) for name in ("settings", "parent", "backbone"))
     rows = [
         ("shard store", lineage.pop("store_sha256") or "none"),
-        ("warm start from", lineage.pop("parent") or "no other model"),
-        ("first weights of DenseNet", lineage.pop("backbone") or "not recorded"),
+        ("warm start from", parent or "no other model"),
+        ("first weights of DenseNet", backbone or ("the parent's" if parent else "not recorded")),
         ("trained by", f"cxrgaze {lineage.pop('code_version')}"),
     ]
-    told = {**lineage, **{name: value for name, value in settings.items() if name not in ("stages", "preset")}}
+    told = {**lineage, **{name: value for name, value in settings.items() if name not in _TOLD}}
     return [*rows, *((name.replace("_", " "), _plain(value)) for name, value in told.items() if value is not None)]
 
 

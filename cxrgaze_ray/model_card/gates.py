@@ -35,7 +35,7 @@ class Criterion:
     champion: str
     candidate: str
     difference: str
-    interval: str
+    bounds: str
     margin: str
     patients: str
     verdict: str
@@ -95,20 +95,25 @@ def _report(store: Store, entry: Entry) -> tuple[dict[str, Any], str]:
 
 def _criterion(one: dict[str, Any], reach: float) -> Criterion:
     low, high, margin = (_number(one.get(name)) for name in ("low", "high", "margin"))
-    name = " ".join(filter(None, [_text(one.get("name")).replace("_", " "), _text(one.get("subgroup"))]))
     return Criterion(
-        name=name,
+        name=_title(one),
         rule=_text(one.get("rule")).replace("_", " "),
         champion=_shown(_number(one.get("champion"))),
         candidate=_shown(_number(one.get("candidate"))),
         difference=_shown(_number(one.get("difference")), sign=True),
-        interval=_NOTHING if low is None or high is None else f"{low:+.3f} to {high:+.3f}",
+        bounds=_NOTHING if low is None or high is None else f"{low:+.3f} to {high:+.3f}",
         margin=_shown(margin),
-        patients=_text(one.get("patients")),
+        patients=_text(one.get("patients") or None),
         verdict=_text(one.get("verdict")).replace("_", " ") or "unknown",
         why=_text(one.get("why")),
         span=_span(_number(one.get("difference")), low, high, margin, reach),
     )
+
+
+def _title(one: dict[str, Any]) -> str:
+    name, subgroup = _text(one.get("name")).replace("_", " "), _text(one.get("subgroup"))
+    name = name.replace("auc", "AUC").replace("ece", "calibration error")
+    return f"{name} ({subgroup})" if subgroup else name
 
 
 def _extent(one: dict[str, Any]) -> list[float]:
@@ -143,7 +148,10 @@ def _number(value: object) -> float | None:
 
 
 def _shown(value: float | None, *, sign: bool = False) -> str:
-    return _NOTHING if value is None else f"{value:{'+' if sign else ''}.3f}"
+    if value is None:
+        return _NOTHING
+    plain = value == 0 or 0.001 <= abs(value) < 100
+    return f"{value:{'+' if sign else ''}{'.3f' if plain else '.4g'}}"
 
 
 def _text(value: object) -> str:

@@ -107,7 +107,8 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "retrain", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",
-        "models init", "models list", "models show", "models promote", "models rollback", "models verify", "models card",
+        "models init", "models list", "models show", "models promote", "models rollback",
+        "models verify", "models card",
     }  # fmt: skip
 
 
