@@ -7,13 +7,13 @@ from collections.abc import Callable
 from cxrgaze_ray.evaluation import evaluate_bundle
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.shards import Trainable
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import TrainSettings
 
 
 def train_and_publish(
-    store: ShardStore,
+    store: Trainable,
     settings: TrainSettings,
     registry: Registry,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -22,27 +23,41 @@ _MEANING = {
 }
 
 
+class DriftKind(StrEnum):
+    """What a phantom archive can differ by: `phantoms.Drift`."""
+
+    EXPOSURE = "exposure"
+    POLARITY = "polarity"
+    SITE = "site"
+    PREVALENCE = "prevalence"
+
+
 def make(
     directory: Annotated[str, typer.Argument(help="Folder or s3:// prefix to write to.")],
     images: Annotated[int, typer.Option(min=1, help="Sound radiographs to draw.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     faults: Annotated[int, typer.Option(min=0, help="Broken files of each kind to plant.")] = 0,
-    drift: Annotated[float, typer.Option(min=0, max=1, help="Shift of exposure, noise and vendors.")] = 0.0,
+    drift: Annotated[
+        list[DriftKind] | None,
+        typer.Option(help="A way in which the archive differs from others of that seed; may be repeated."),
+    ] = None,
+    drift_strength: Annotated[float, typer.Option(min=0, max=1, help="How far it differs; for all of --drift.")] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Draw a phantom archive in the MIMIC-CXR layout, with EGD-CXR gaze tables.
 
     Example: cxrgaze archive make ./phantoms --images 200 --seed 7 --faults 1
     """
-    from cxrgaze_ray.phantoms import make_archive
+    from cxrgaze_ray.phantoms import Drift, make_archive
     from cxrgaze_ray.storage import open_store
 
+    asked = Drift.of(drift or (), drift_strength)
     with bar("Drawing", quiet=as_json) as progress:
         report = make_archive(
-            open_store(directory), images=images, seed=seed, faults=faults, drift=drift, on_progress=progress.update
+            open_store(directory), images=images, seed=seed, faults=faults, drift=asked, on_progress=progress.update
         )
     show(
-        {"uri": directory, **report.counts},
+        {"uri": directory, **report.counts, "drift": asked.in_effect()},
         as_json=as_json,
         lines=[f"{report.counts['images']} radiographs and {report.counts['faults']} broken files are in {directory}."],
     )

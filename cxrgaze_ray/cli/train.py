@@ -34,6 +34,12 @@ def ingest(
         str, typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings.")
     ] = "sheet",
     split: Annotated[str, typer.Option(help="patient: by a hash of the patient; archive: its own split.")] = "patient",
+    split_salt: Annotated[
+        str, typer.Option(help="Mixed into that hash. Stores of the same salt and shares split a patient the same way.")
+    ] = "cxrgaze",
+    split_shares: Annotated[
+        str, typer.Option(help="Shares of patients in train and validation; the rest is the test split.")
+    ] = "0.8,0.1",
     profile: Annotated[str, typer.Option(help="How files become model images; training keeps to it.")] = "cxrgaze-v1",
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
@@ -46,10 +52,11 @@ def ingest(
     Example: cxrgaze ingest ./phantoms --gaze ./phantoms/egd-cxr --out ./store
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.shards import IngestSettings
+    from cxrgaze_ray.shards import IngestSettings, SplitSettings
     from cxrgaze_ray.shards import ingest as run_ingest
 
-    settings = IngestSettings.build(keep=keep, labels=labels, split_by=split, profile=profile)
+    shares = SplitSettings.of_shares(split_shares, split_salt)
+    settings = IngestSettings.build(keep=keep, labels=labels, split_by=split, split=shares, profile=profile)
     with bar("Ingesting", quiet=as_json) as progress, connect(ClusterSettings(address=address)):
         store = run_ingest(
             archive,

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from cxrgaze_ray.phantoms.canvas import Canvas, Floats, mottle, quartic, smooth_curve, soft_step
-from cxrgaze_ray.phantoms.film import expose, finish
+from cxrgaze_ray.phantoms.film import USUAL, Technique, expose, finish
 from cxrgaze_ray.schemas import CLASSES
 
 
@@ -63,7 +63,14 @@ class _Finding:
 
 
 def draw(
-    rng: Generator, label: int, rows: int, columns: int, *, drift: float = 0.0, view: str = "PA", marker: bool = True
+    rng: Generator,
+    label: int,
+    rows: int,
+    columns: int,
+    *,
+    technique: Technique = USUAL,
+    view: str = "PA",
+    marker: bool = True,
 ) -> Phantom:
     """Draw one phantom.
 
@@ -76,8 +83,8 @@ def draw(
         consolidates a zone of one lung.
     rows, columns
         Size in pixels.
-    drift
-        0 to 1: shifts exposure and noise.
+    technique
+        How the detector turns the beam into greys.
     view
         PA or AP; AP magnifies the heart and stands less deep.
     """
@@ -88,8 +95,8 @@ def draw(
     tissue += _centre(canvas, body, rng) + _bones(canvas, body, rng) + _vessels(canvas, lungs, rng, label)
     tissue -= 0.30 * canvas.blob(0.36, body.dome_left + 0.13, 0.16, 0.055, 4) * rng.uniform(0.3, 1)  # stomach bubble
     change, findings = _disease(canvas, body, lungs, rng, label)
-    film = expose(canvas, tissue + change, rng, drift)
-    image = finish(film, rows, columns, rng, drift, marker=marker)
+    film = expose(canvas, tissue + change, rng, technique)
+    image = finish(film, rows, columns, rng, technique, marker=marker)
     size = (rows / canvas.height, columns / canvas.width)
     return Phantom(
         image=image,

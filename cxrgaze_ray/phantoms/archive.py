@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.phantoms.anatomy import draw
+from cxrgaze_ray.phantoms.drift import Drift, Shot, drifted, drifted_label
 from cxrgaze_ray.phantoms.faults import FAULTS
 from cxrgaze_ray.phantoms.files import Identity, choose_recipe, encode
 from cxrgaze_ray.phantoms.scanpath import look
@@ -24,6 +25,8 @@ from cxrgaze_ray.storage import Store
 
 GAZE_FOLDER = "egd-cxr"
 """Where an archive's gaze tables lie."""
+
+NO_DRIFT = Drift()
 
 _FAULT_ROWS, _FAULT_COLUMNS = 480, 400
 _DICOM_ID = (8, 8, 8, 8, 8)
@@ -78,7 +81,7 @@ def make_archive(
     images: int,
     seed: int = 0,
     faults: int = 0,
-    drift: float = 0.0,
+    drift: Drift = NO_DRIFT,
     height: tuple[int, int] = (880, 1240),
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PhantomReport:
@@ -89,11 +92,11 @@ def make_archive(
     store
         Empty: an archive is never written over something.
     images
-        Sound radiographs, of all classes in equal parts by study.
+        Sound radiographs; without drift, of all classes in equal parts by study.
     faults
         Broken files of each kind.
     drift
-        0 to 1: shifts exposure, noise and vendors.
+        What differs from other archives; it moves no patient, and no broken file.
     height
         Least and most rows of an image.
     on_progress
@@ -106,7 +109,7 @@ def make_archive(
     """
     if store.exists("phantoms.json") or store.exists("cxr-record-list.csv.gz"):
         raise UserError(f"An archive is at {store.uri} already.", "Name an empty folder.")
-    slots = list(_slots(seed, images))
+    slots = list(_slots(seed, images, drift))
     drawn = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, one in enumerate(pool.map(lambda slot: _draw(store, slot, seed, drift, height), slots), 1):
@@ -118,22 +121,24 @@ def make_archive(
     paths += [(identity, fault.path) for identity, fault in planted]
     _write_record_list(store, paths)
     report = PhantomReport(_counts(slots, len(planted)), tuple(fault for _, fault in planted))
-    note = {"seed": seed, "drift": drift, "counts": report.counts, "planted": [asdict(p) for p in report.planted]}
+    about = {"seed": seed, "drift": drift.model_dump(), "counts": report.counts}
+    note = about | {"planted": [asdict(fault) for fault in report.planted]}
     store.put("phantoms.json", json.dumps(note, indent=2).encode())
     return report
 
 
-def _slots(seed: int, images: int) -> Iterator[_Slot]:
+def _slots(seed: int, images: int, drift: Drift) -> Iterator[_Slot]:
     """Deal images out to studies and patients: some have two."""
     rng = np.random.default_rng([seed, 0])
     number = patient = study = 0
     while number < images:
         sex, age = str(rng.choice(["F", "M"])), int(rng.integers(24, 91))
         for _ in range(1 + int(rng.random() < 0.25)):
+            label = drifted_label(study % len(CLASSES), drift, np.random.default_rng([seed, 3, study]))
             for _ in range(1 + int(rng.random() < 0.15)):
                 if number < images:
                     identity = _identity(f"{seed}", patient, study, number, sex, age)
-                    yield _Slot(number, identity, study % len(CLASSES))
+                    yield _Slot(number, identity, label)
                 number += 1
             study += 1
         patient += 1
@@ -157,18 +162,19 @@ def _path(identity: Identity, extension: str) -> str:
     return f"files/{subject[:3]}/{subject}/s{identity.study}/{identity.image_id}.{extension}"
 
 
-def _draw(store: Store, slot: _Slot, seed: int, drift: float, height: tuple[int, int]) -> _Drawn:
+def _draw(store: Store, slot: _Slot, seed: int, drift: Drift, height: tuple[int, int]) -> _Drawn:
     rng = np.random.default_rng([seed, 1, slot.number])
     view = "AP" if rng.random() < 0.35 else "PA"
     rows = int(rng.integers(height[0], height[1] + 1))
     columns = int(rows * rng.uniform(0.80, 1.02))
-    recipe = choose_recipe(rng, view, drift)
-    phantom = draw(rng, slot.label, rows, columns, drift=drift, view=view)
-    path = _path(slot.identity, "jpg" if recipe.format == "jpeg" else "dcm")
-    store.put(path, encode(phantom.image, recipe, slot.identity))
+    shot = Shot(view, rows, columns, choose_recipe(rng, view))
+    shot = drifted(shot, drift, np.random.default_rng([seed, 4, slot.number]), height)
+    phantom = draw(rng, slot.label, shot.rows, shot.columns, technique=shot.technique, view=shot.view)
+    path = _path(slot.identity, "jpg" if shot.recipe.format == "jpeg" else "dcm")
+    store.put(path, encode(phantom.image, shot.recipe, slot.identity))
     gaze, one = look(phantom, rng), slot.identity
     master = master_row(one.image_id, one.subject, one.study, slot.label, path, one.sex, one.age)
-    arguments = (one.image_id, gaze, (rows, columns), slot.number)
+    arguments = (one.image_id, gaze, (shot.rows, shot.columns), slot.number)
     return _Drawn(path, master, gaze_table(*arguments), fixation_table(*arguments))
 
 

@@ -31,12 +31,12 @@ _VENDORS = (
     ("Nordray", "Atlas DR"),
     ("Ostia Medical", "CR-7"),
 )
-_DRIFT_VENDOR = ("Helio Systems", "H-9")
+_OPPOSITE = {"MONOCHROME1": "MONOCHROME2", "MONOCHROME2": "MONOCHROME1"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one image is stored."""
+    """How one image is stored; `mislabelled`: its tag says the opposite of the photometric that its values have."""
 
     format: str
     photometric: str
@@ -46,6 +46,7 @@ class Recipe:
     vendor: tuple[str, str]
     rescale: bool
     padding: bool
+    mislabelled: bool = False
 
 
 PLAIN = Recipe(
@@ -72,9 +73,10 @@ class Identity:
     age: int
 
 
-def choose_recipe(rng: Generator, view: str, drift: float) -> Recipe:
+def choose_recipe(rng: Generator, view: str) -> Recipe:
     """Choose an encoding: a quarter JPEG, the rest DICOM of varied photometrics, bits and transfer syntaxes."""
-    vendor = _DRIFT_VENDOR if rng.random() < drift else _VENDORS[int(rng.integers(len(_VENDORS)))]
+    rng.random()  # means nothing any more; without it every seed would give another archive
+    vendor = _VENDORS[int(rng.integers(len(_VENDORS)))]
     syntax = rng.choice([ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless], p=[0.5, 0.25, 0.25])
     return Recipe(
         format="jpeg" if rng.random() < 0.25 else "dicom",
@@ -133,7 +135,7 @@ def dicom_dataset(pixels: NDArray[np.uint8] | NDArray[np.uint16], recipe: Recipe
 def _set_pixels(dataset: Dataset, pixels: NDArray[np.uint8] | NDArray[np.uint16], recipe: Recipe) -> None:
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = recipe.photometric
+    dataset.PhotometricInterpretation = _OPPOSITE[recipe.photometric] if recipe.mislabelled else recipe.photometric
     dataset.BitsAllocated = 8 * pixels.dtype.itemsize
     dataset.BitsStored = recipe.bits
     dataset.HighBit = recipe.bits - 1

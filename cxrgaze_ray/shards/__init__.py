@@ -3,5 +3,19 @@
 from cxrgaze_ray.shards.ingest import IngestProgress, ingest
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import ShardStore, SplitSettings, StoreInfo, split_of
+from cxrgaze_ray.shards.trainable import Trainable
+from cxrgaze_ray.shards.union import LabelCount, ShardUnion, label_counts
 
-__all__ = ["IngestProgress", "IngestSettings", "ShardStore", "SplitSettings", "StoreInfo", "ingest", "split_of"]
+__all__ = [
+    "IngestProgress",
+    "IngestSettings",
+    "LabelCount",
+    "ShardStore",
+    "ShardUnion",
+    "SplitSettings",
+    "StoreInfo",
+    "Trainable",
+    "ingest",
+    "label_counts",
+    "split_of",
+]

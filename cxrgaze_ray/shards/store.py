@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray import schemas
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import StoreNotFound, UserError
+from cxrgaze_ray.errors import ConfigError, StoreNotFound, UserError
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.storage import Store, open_store
 
@@ -34,6 +34,17 @@ class SplitSettings(Settings):
 
     validation: float = 0.1
     """Share of patients in the validation split; the rest is the test split."""
+
+    @classmethod
+    def of_shares(cls, text: str, salt: str) -> SplitSettings:
+        """Return the settings of shares as a user types them, such as ``0.8,0.1``; ConfigError if they are none."""
+        try:
+            train, validation = (float(share) for share in text.split(","))
+        except ValueError as error:
+            raise ConfigError(f"{text} is not the shares of two splits.", "Give two numbers: 0.8,0.1.") from error
+        if not (min(train, validation) >= 0 and train + validation <= 1):
+            raise ConfigError("Shares are from 0 to 1, and so is their sum.", "For example: 0.8,0.1.")
+        return cls(salt=salt, train=train, validation=validation)
 
 
 class ShardInfo(Settings):

@@ -31,7 +31,7 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.preprocess import profile_names, profile_sha256
 from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.shards import ShardStore, StoreInfo
+from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
 from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, Row, rows_of
@@ -47,7 +47,7 @@ _BOARD = "cxrgaze-training-board"
 
 
 def run_stages(
-    store: ShardStore,
+    store: Trainable,
     settings: TrainSettings,
     registry: Registry,
     *,
@@ -160,7 +160,7 @@ def _fit(trainer: TorchTrainer) -> ray.train.Result:
         raise
 
 
-def _trainer(store: ShardStore, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:
+def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:
     filesystem, root = work.filesystem()
     gpus = bool(_cluster_gpus())
     return TorchTrainer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
 from cxrgaze_ray.phantoms.reflacx import PhantomReading, write_reflacx
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import Affine
-from cxrgaze_ray.shards import IngestSettings, ShardStore, ingest
-from cxrgaze_ray.shards.store import SPLITS, gaze_density, image_array
+from cxrgaze_ray.shards import IngestSettings, ShardStore, ShardUnion, StoreInfo, ingest
+from cxrgaze_ray.shards.store import SPLITS, ShardInfo, gaze_density, image_array
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.integration.conftest import HEIGHT
 
@@ -145,6 +146,33 @@ def test_a_grown_archive_moves_nobody(store: ShardStore, phantoms: tuple[str, Ph
     for row in all_rows(smaller).select(["subject_id", "split"]).to_pylist():
         assert split[row["subject_id"]] == row["split"]
     assert smaller.info.counts["left_out_unlabelled"] == phantoms[1].counts["faults"]
+
+
+def newer_store(rows: pa.Table, info: StoreInfo, uri: str) -> ShardStore:
+    """Write rows as a finished store of one shard."""
+    store, name, buffer = open_store(uri), "shards/shard-00000.parquet", pa.BufferOutputStream()
+    pq.write_table(rows, buffer)
+    data = buffer.getvalue().to_pybytes()
+    store.put(name, data)
+    shard = ShardInfo(name=name, rows=rows.num_rows, sha256=hashlib.sha256(data).hexdigest())
+    store.put("store.json", info.model_copy(update={"shards": [shard], "counts": {}}).model_dump_json().encode())
+    return ShardStore.open(uri)
+
+
+def test_a_folder_and_a_bucket_train_as_one_store(store: ShardStore, s3: str) -> None:
+    """The bucket holds three of the folder's images, labelled anew: they come once, as the bucket has them."""
+    rows = all_rows(store)
+    place, few = rows.schema.get_field_index("label"), rows.slice(3, 3)
+    relabelled = few.set_column(place, rows.schema.field("label"), pa.array([2, 2, 2], pa.int8()))
+    union = ShardUnion([store, newer_store(relabelled, store.info, f"{s3}/newer")])
+    expected = dict(zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    expected |= dict.fromkeys(few["image_id"].to_pylist(), 2)
+    found = union.dataset(["image_id", "label"]).take_all()
+    assert len(found) == rows.num_rows == union.info.counts["images"]
+    assert {row["image_id"]: row["label"] for row in found} == expected
+    assert union.dataset(["label", "split"]).schema().names == ["label", "split"]
+    assert sum(table.num_rows for split in SPLITS for table in union.tables(split)) == rows.num_rows
+    assert union.superseded == 3
 
 
 def test_a_bucket_holds_a_store_as_well(phantoms: tuple[str, PhantomReport], store: ShardStore, s3: str) -> None:

@@ -21,10 +21,12 @@ from typer.testing import CliRunner
 from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
 from cxrgaze_ray.cli import app, console, main
+from cxrgaze_ray.cli.archive import DriftKind
 from cxrgaze_ray.cli.console import human_bytes, human_seconds
 from cxrgaze_ray.errors import Interrupted, NothingNew, StoreUnavailable
 from cxrgaze_ray.identities import open_key
 from cxrgaze_ray.manifest import list_archive
+from cxrgaze_ray.phantoms import Drift
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, make_plan
 from cxrgaze_ray.storage import LocalStore
@@ -160,7 +162,8 @@ def test_the_version_is_printed(cxrgaze: Cxrgaze) -> None:
         ["score", "a", "--out", "b", "--limit", "0"],
         ["score", "a", "--out", "b", "--replicas", "1:"],
         ["score", "a", "--out", "b", "--replicas", "many"],
-        ["archive", "make", "x", "--drift", "2"],
+        ["archive", "make", "x", "--drift", "0.5"],
+        ["archive", "make", "x", "--drift", "site", "--drift-strength", "2"],
         ["no-such-command"],
         ["models", "promote", "name"],
     ],
@@ -310,6 +313,18 @@ def test_listing_is_measured(cxrgaze: Cxrgaze, archive: Path) -> None:
     assert cxrgaze("bench", "listing", "--sizes", "many").code == 2
     ended = cxrgaze("bench", "listing", archive / "nowhere")
     assert (ended.code, "nowhere" in ended.err) == (4, True)
+
+
+def test_drift_is_made_as_asked_and_written_down(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    options = ["--drift", "exposure", "--drift", "polarity", "--drift-strength", "0.5"]
+    made = cxrgaze("archive", "make", tmp_path / "a", "--images", 1, *options, "--json").json
+    assert made["drift"] == {"exposure": 0.5, "polarity": 0.5}
+    note = json.loads((tmp_path / "a" / "phantoms.json").read_text())
+    assert note["drift"] == {"exposure": 0.5, "polarity": 0.5, "site": 0.0, "prevalence": 0.0}
+
+
+def test_every_kind_of_drift_can_be_asked_for() -> None:
+    assert set(DriftKind) == set(Drift.model_fields)
 
 
 def test_an_archive_is_not_made_over_another(cxrgaze: Cxrgaze, archive: Path) -> None:

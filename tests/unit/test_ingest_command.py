@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cxrgaze_ray.cli.main import app
 from cxrgaze_ray.cli.train import ingest_notes
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.shards import IngestSettings
+from cxrgaze_ray.shards import IngestSettings, SplitSettings
 
 
 class Asked(Exception):
@@ -49,6 +49,19 @@ def test_options_reach_the_ingest(asked: dict[str, Any], tmp_path: Path) -> None
 def test_identities_are_kept_only_if_that_is_asked_for(asked: dict[str, Any]) -> None:
     assert isinstance(run("--identities", "keep"), Asked)
     assert asked["identities"]().name == "keep"
+
+
+def test_a_split_can_be_that_of_another_store(asked: dict[str, Any]) -> None:
+    assert isinstance(run("--split-salt", "ward", "--split-shares", "0.6,0.25"), Asked)
+    assert asked["settings"].split == SplitSettings(salt="ward", train=0.6, validation=0.25)
+    assert isinstance(run(), Asked)
+    assert asked["settings"].split == SplitSettings()
+
+
+@pytest.mark.parametrize("shares", ["0.8", "0.8,0.1,0.1", "most,few", "0.8,0.3", "-0.1,0.5", "nan,0.1", ""])
+def test_shares_that_are_none_are_a_config_error(asked: dict[str, Any], shares: str) -> None:
+    assert isinstance(run("--split-shares", shares), ConfigError)
+    assert not asked
 
 
 @pytest.mark.parametrize("option", ["--labels", "--split", "--keep"])

@@ -1,0 +1,26 @@
+"""What training asks of a shard store, or of several seen as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+import ray.data
+
+from cxrgaze_ray.shards.store import StoreInfo
+
+
+class Trainable(Protocol):
+    """Images to learn from, and to be tested on: a `ShardStore` or a `ShardUnion`."""
+
+    info: StoreInfo
+
+    def rows(self, split: str) -> int:
+        """Return how many images a split has."""
+
+    def tables(self, split: str) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`)."""
+
+    def dataset(self, columns: list[str]) -> ray.data.Dataset:
+        """Return some columns of every row as a Ray dataset."""
