@@ -91,14 +91,24 @@ def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> tuple[f
     return kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
 
 
-def answer_run(run: Run, truth: EgdTables) -> Answers:
-    """Put a run's scored rows beside labels and gaze that are known elsewhere, by image id; KL stays unknown."""
+def answer_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Answers:
+    """Put a run's scored rows beside labels and gaze that are known elsewhere, by image id; KL stays unknown.
+
+    Parameters
+    ----------
+    known_only
+        Leave out images of which neither label nor gaze is known: of a large run they would fill the memory.
+    """
+    known = pa.array(sorted(truth.studies.keys() | truth.images_with_gaze), pa.string())
     found = AnswerList()
     columns = [
         "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES], "saliency_png", "affine", *FACETS,
     ]  # fmt: skip
     for table in run.tables(columns):
-        for row in table.filter(pc.equal(table["status"], "scored")).to_pylist():
+        wanted = pc.equal(table["status"], "scored")
+        if known_only:
+            wanted = pc.and_(wanted, pc.is_in(table["image_id"], known))
+        for row in table.filter(wanted).to_pylist():
             study = truth.studies.get(row["image_id"])
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
             label = study.label if study else None

@@ -34,9 +34,17 @@ def encode(density_HW: NDArray[np.float32]) -> tuple[bytes, float]:
 
 def decode(png: bytes) -> NDArray[np.float32]:
     """Return the density (640, 512), summing to 1, that a saliency PNG stands for; never compute KL from it."""
+    return _normalised(cv2.resize(_levels(png), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
+
+
+def decode_small(png: bytes) -> NDArray[np.float32]:
+    """Return the density at the grid it is stored at, (320, 256), summing to 1."""
+    return _normalised(_levels(png))
+
+
+def _levels(png: bytes) -> NDArray[np.float32]:
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        levels = np.asarray(image, dtype=np.float32)
-    return _normalised(cv2.resize(levels, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
+        return np.asarray(image, dtype=np.float32)
 
 
 def overlay(

@@ -1,7 +1,8 @@
 """Every metric in one table. Labels are closed: statuses, reasons, stages and versions, never identifiers.
 
 Inside a Ray process the values go to Ray's metrics endpoint (``ray.util.metrics``), where Prometheus scrapes them
-as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing.
+as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing. The monitor runs outside Ray, and
+shows its gauges itself, by the names of this table.
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ REQUEST_SECONDS = Metric("cxrgaze_http_request_seconds", "histogram", "HTTP requ
 TRAINING_LOSS = Metric("cxrgaze_training_loss", "gauge", "Mean loss of the last epoch.", ("stage", "split"))
 TRAINING_EPOCH = Metric("cxrgaze_training_epoch", "gauge", "Epochs finished.", ("stage",))
 
+_FEATURE = ("family", "feature")
+DRIFT_EFFECT = Metric("cxrgaze_drift_effect", "gauge", "Effect of the last comparison: PSI or difference.", _FEATURE)
+DRIFT_THRESHOLD = Metric("cxrgaze_drift_threshold", "gauge", "Least effect that is worth an alert.", _FEATURE)
+DRIFT_ALERT = Metric("cxrgaze_drift_alert", "gauge", "1 if the effect is beyond threshold and noise.", _FEATURE)
+DRIFT_SUSPECTED = Metric("cxrgaze_drift_suspected", "gauge", "1 if the alerts look like this drift.", ("drift",))
+MONITOR_IMAGES = Metric("cxrgaze_monitor_images", "gauge", "Images that were compared.", ("side", "status"))
+MONITOR_AUC = Metric("cxrgaze_monitor_auc", "gauge", "Macro AUC of images whose label has arrived.", ("side",))
+MONITOR_TIME_SECONDS = Metric("cxrgaze_monitor_time_seconds", "gauge", "Unix time of the last comparison.")
+
 TABLE = (
     IMAGES,
     DECODE_SECONDS,
@@ -48,6 +58,13 @@ TABLE = (
     REQUEST_SECONDS,
     TRAINING_LOSS,
     TRAINING_EPOCH,
+    DRIFT_EFFECT,
+    DRIFT_THRESHOLD,
+    DRIFT_ALERT,
+    DRIFT_SUSPECTED,
+    MONITOR_IMAGES,
+    MONITOR_AUC,
+    MONITOR_TIME_SECONDS,
 )
 
 

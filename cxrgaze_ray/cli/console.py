@@ -94,16 +94,19 @@ class _Silent(Bar):
         """Show nothing."""
 
 
+_STOPPING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
+
+
 @contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C sets; the second one stops at once."""
+def stop_on_interrupt(sentence: str = _STOPPING) -> Iterator[threading.Event]:
+    """Give an event that the first Ctrl-C sets, saying a sentence; the second one stops at once."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay.")
+        say(sentence)
 
     before = signal.signal(signal.SIGINT, handle)
     try:

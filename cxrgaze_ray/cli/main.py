@@ -15,6 +15,7 @@ from cxrgaze_ray.cli import (
     look,
     model_audit,
     models,
+    monitor,
     operate,
     retrain,
     runs,
@@ -51,6 +52,7 @@ app.command()(train.evaluate)
 app.command()(score.score)
 app.command()(operate.serve)
 app.command()(retrain.retrain)
+app.command()(monitor.monitor)
 app.add_typer(runs_app, name="runs")
 runs_app.command("list")(runs.list_)
 runs_app.command("show")(runs.show_)

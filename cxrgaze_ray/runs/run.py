@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -138,9 +138,9 @@ class Run:
     def _read(self, key: str) -> pa.Table:
         return pq.read_table(io.BytesIO(self.store.get(key)), schema=schemas.RESULT)
 
-    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Yield every live shard's rows, in order, with only the columns asked for."""
-        for key in self.live_shards().values():
+    def tables(self, columns: list[str] | None = None, shards: Collection[int] | None = None) -> Iterator[pa.Table]:
+        """Yield every live shard's rows, or those of some shards, in order, with only the columns asked for."""
+        for key in (key for shard, key in self.live_shards().items() if shards is None or shard in shards):
             with self.store.open_input(key) as file:
                 yield pq.read_table(file, columns=columns)
 

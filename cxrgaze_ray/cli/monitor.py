@@ -1,0 +1,95 @@
+"""cxrgaze monitor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cxrgaze_ray.cli.console import say, show, stop_on_interrupt
+from cxrgaze_ray.cli.options import Json
+from cxrgaze_ray.errors import EXIT_STRICT
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.monitoring import MonitorReport, Outputs, Watch
+
+_STOPPING = "Stopping: the comparison that is being made is finished first. Ctrl-C again stops at once."
+
+
+def monitor(
+    baseline: Annotated[
+        list[str], typer.Option(metavar="RUN", help="What was usual: a run, or a parent of runs; may be repeated.")
+    ],
+    current: Annotated[
+        list[str], typer.Option(metavar="RUN", help="What is compared with it: a run, or a parent; may be repeated.")
+    ],
+    last: Annotated[
+        int | None, typer.Option(min=1, help="Of a parent in --current, its N newest finished runs.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="EGD-CXR tables with labels and gaze that have arrived.")] = None,
+    config: Annotated[str | None, typer.Option(help="YAML over the thresholds and other settings.")] = None,
+    out: Annotated[str | None, typer.Option(help="HTML report to write.")] = None,
+    json_out: Annotated[str | None, typer.Option(help="JSON report to write.")] = None,
+    textfile: Annotated[str | None, typer.Option(help="Gauges for node_exporter to write; ends in .prom.")] = None,
+    serve_metrics: Annotated[
+        int | None, typer.Option(min=0, max=65535, metavar="PORT", help="Stay, and show gauges to Prometheus there.")
+    ] = None,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between comparisons, with --serve-metrics.")] = 300.0,
+    host: Annotated[str, typer.Option(help="Address for --serve-metrics; others than this machine's are open.")] = (
+        "127.0.0.1"
+    ),
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on an alert.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs with earlier ones: files, brightness, scores, maps, refusals; with labels, how good answers are.
+
+    Example: cxrgaze monitor --baseline ./results/3f0c5a9d1b2e4f67 --current ./nightly --last 7 --out monitor.html
+    """
+    from cxrgaze_ray.monitoring import MonitorSettings, Outputs, Watch, sentences
+    from cxrgaze_ray.storage import open_parent
+
+    text = ""
+    if config is not None:
+        store, key = open_parent(config)
+        text = store.read_text(key)
+    watch = Watch(baseline, current, MonitorSettings.from_yaml(text), last=last, labels=labels)
+    outputs = Outputs(out=out, json_out=json_out, textfile=textfile)
+    report = watch.look()
+    outputs.write(report)
+    show(_result(report), as_json=as_json, lines=list(sentences(report)))
+    if serve_metrics is not None:
+        report = _serve(watch, outputs, report, serve_metrics, host, every)
+    if strict and report.alerts:
+        raise typer.Exit(EXIT_STRICT)
+
+
+def _result(report: MonitorReport) -> dict[str, object]:
+    return {
+        "alerts": [one.model_dump(exclude={"bins"}) for one in report.alerts],
+        "suspicions": [one.model_dump() for one in report.suspicions],
+        "notes": report.notes,
+        "enough": report.enough,
+    }
+
+
+def _serve(
+    watch: Watch, outputs: Outputs, report: MonitorReport, port: int, host: str, every_s: float
+) -> MonitorReport:
+    """Show gauges until Ctrl-C, and return the last report."""
+    from cxrgaze_ray.monitoring import LOOPBACK, ReportCollector, sentences, serve_gauges
+
+    last, collector = report, ReportCollector(report)
+
+    def renew(report: MonitorReport) -> None:
+        nonlocal last
+        if report.suspicions != last.suspicions:
+            say(" ".join(sentences(report)))
+        last = collector.report = report
+        outputs.write(report)
+
+    if host not in LOOPBACK:
+        say(f"Warning: anybody who can reach {host} can read the gauges; there is no password.")
+    with serve_gauges(collector, port, host) as bound, stop_on_interrupt(_STOPPING) as stop:
+        say(f"Gauges are on http://{host}:{bound}/metrics, compared again every {every_s:.0f} s. Ctrl-C ends it.")
+        watch.keep_looking(every_s, stop, renew, say)
+    return last

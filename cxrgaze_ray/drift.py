@@ -1,0 +1,289 @@
+"""How far two samples of one feature lie apart, and how far chance alone would bring them: NumPy in, dataclasses out.
+
+Every comparison has an effect, which says how large a change is, and a noise bound, which says how large an effect two
+samples of one population reach by chance. A change matters if its effect is beyond both a threshold and the noise.
+
+Images of one patient are alike, so a sample is as large as the number of its patients, not of its images: see
+`effective_patients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri, ndtri
+from scipy.stats import hypergeom
+
+NOT_STATED = "not stated"
+"""Name of the bin of missing values."""
+
+OTHER = "other"
+"""Name of the bin of rare categories."""
+
+LEAST_IN_BIN = 5.0
+"""Patients expected in a bin on the smaller side: below, the noise bound would be too low, so bins are merged."""
+
+_WIDE_BIN = 20.0
+"""Patients a quantile bin has at least on the smaller side: more bins would see finer changes, and more noise."""
+
+_SMOOTHING = 0.5
+"""Patients added to every bin of each side, so that an empty one has no infinite effect."""
+
+Shares = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Patients:
+    """How many patients each side stands for: see `effective_patients`."""
+
+    baseline: float
+    current: float
+
+    @property
+    def smaller(self) -> float:
+        """Of the smaller side."""
+        return min(self.baseline, self.current)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far two distributions lie apart.
+
+    Attributes
+    ----------
+    effect
+        Population stability index: sum of (q - p) ln(q / p) over bins, p and q the shares of baseline and current. By
+        the custom of credit scoring 0.1 is small, 0.25 is large.
+    baseline, current
+        Share of each bin, by name, in the bins' order; before smoothing.
+    patients
+        What the noise bound goes by.
+    """
+
+    effect: float
+    baseline: Shares
+    current: Shares
+    patients: Patients
+
+    def noise(self, alpha: float) -> float:
+        """Return the effect that two samples of one population exceed with probability `alpha`.
+
+        Without drift the index is about (1/n + 1/m) times a chi-squared variable with one degree of freedom less than
+        there are bins, n and m patients on the two sides.
+        """
+        if len(self.baseline) < 2:
+            return 0.0
+        scale = 1 / self.patients.baseline + 1 / self.patients.current
+        return float(scale * chdtri(len(self.baseline) - 1, alpha))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two rates lie apart.
+
+    Attributes
+    ----------
+    baseline, current
+        Rates, in [0,1].
+    patients
+        What the noise bound goes by.
+    """
+
+    baseline: float
+    current: float
+    patients: Patients
+
+    @property
+    def effect(self) -> float:
+        """Current rate less the baseline's, in [-1,1]."""
+        return self.current - self.baseline
+
+    def noise(self, alpha: float) -> float:
+        """Return the absolute difference that two samples of one population exceed with probability `alpha`.
+
+        Given how many patients have the property on both sides together, chance deals them out by the hypergeometric
+        distribution (Fisher's exact test): true for rates near 0 and for sides of unequal size, too. Patients are not
+        whole ones here, so the bound lies half a patient further out.
+        """
+        n, m = max(1, int(self.patients.baseline)), max(1, int(self.patients.current))
+        having = min(n + m, round(self.baseline * n + self.current * m))
+        tail, beyond = (hypergeom.isf, 0.5) if self.effect >= 0 else (hypergeom.ppf, -0.5)
+        dealt = float(tail(alpha / 2, n + m, having, m)) + beyond
+        return abs(dealt / m - (having - dealt) / n)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """How much worse a figure of quality is.
+
+    Attributes
+    ----------
+    baseline, current
+        The figure on either side.
+    sign
+        1 if less is worse, -1 if more is.
+    error
+        Standard error of the effect, by bootstrap over patients.
+    """
+
+    baseline: float
+    current: float
+    sign: int
+    error: float
+
+    @property
+    def effect(self) -> float:
+        """How much worse the current figure is: positive is worse, whichever way the figure goes."""
+        return self.sign * (self.baseline - self.current)
+
+    def noise(self, alpha: float) -> float:
+        """Return the effect that must be exceeded for its one-sided interval of level 1 - `alpha` to exclude zero."""
+        return float(-ndtri(alpha)) * self.error
+
+
+def effective_patients(images_P: NDArray[np.integer]) -> float:
+    """Return how many patients with one image each tell as much as these P with so many (Kish's sample size).
+
+    (sum n)^2 / sum n^2 over patients with n images: the number of patients where all have equally many, and less where
+    a few have most, because the images of one patient are taken to be all alike.
+    """
+    images = images_P.astype(np.float64)
+    return float(images.sum() ** 2 / np.square(images).sum()) if images.any() else 0.0
+
+
+def rate_difference(
+    baseline: tuple[NDArray[np.integer], NDArray[np.integer]], current: tuple[NDArray[np.integer], NDArray[np.integer]]
+) -> Difference:
+    """Compare rates of images, given how many of each patient's images have the property, and how many there are.
+
+    A patient all of whose images failed is one piece of bad luck, not forty: where the images that have the property are
+    those of a few patients, the sides count as fewer patients still, in the ratio of the rate's variance by patients to
+    its variance by images.
+    """
+    sides = [(having.astype(np.float64), images.astype(np.float64)) for having, images in (baseline, current)]
+    rates = [float(having.sum() / max(1.0, images.sum())) for having, images in sides]
+    by_patients = sum(
+        float(np.square(having - rate * images).sum()) for (having, images), rate in zip(sides, rates, strict=True)
+    )
+    by_images = sum(float(images.sum()) * rate * (1 - rate) for (_, images), rate in zip(sides, rates, strict=True))
+    alike = max(1.0, by_patients / by_images) if by_images else 1.0
+    sizes = [min(effective_patients(images), images.sum() / alike) for _, images in (baseline, current)]
+    return Difference(*rates, Patients(*map(float, sizes)))
+
+
+def number_shift(
+    baseline_N: NDArray[np.floating], current_M: NDArray[np.floating], patients: Patients, bins: int
+) -> Shift:
+    """Compare numbers by the quantile bins of the baseline; NaN is a bin of its own, `NOT_STATED`.
+
+    Parameters
+    ----------
+    baseline_N, current_M
+        Values; the two sides need not be equally long.
+    patients
+        Few patients get fewer bins.
+    bins
+        At most; repeated values (a constant, a peak at zero) have bins of their own.
+    """
+    known = baseline_N[~np.isnan(baseline_N)]
+    edges = _edges(known, int(np.clip(patients.smaller / _WIDE_BIN, 2, bins))) if len(known) else np.empty(0)
+    counts = [_counts(values, edges) for values in (baseline_N, current_M)]
+    edges, counts = _merge_neighbours(edges, counts, patients)
+    names = _bin_names(edges)
+    sides = [dict(zip(names, (float(one) for one in count), strict=True)) for count in counts]
+    for side, values in zip(sides, (baseline_N, current_M), strict=True):
+        side[NOT_STATED] = float(np.isnan(values).sum())
+    return _shift(*sides, patients)
+
+
+def category_shift(baseline: Mapping[str | None, int], current: Mapping[str | None, int], patients: Patients) -> Shift:
+    """Compare counts of categories; None is the category `NOT_STATED`, rare ones are merged into `OTHER`."""
+    names = list(dict.fromkeys([*baseline, *current]))
+    sides = [{_name(name): float(side.get(name, 0)) for name in names} for side in (baseline, current)]
+    return _shift(*_merge_rare(*sides, patients), patients)
+
+
+def _name(value: str | None) -> str:
+    return NOT_STATED if value is None else value
+
+
+def _shift(baseline: Shares, current: Shares, patients: Patients) -> Shift:
+    kept = [name for name in baseline if baseline[name] or current[name]]
+    p, q = (_shares({name: side[name] for name in kept}) for side in (baseline, current))
+    smooth_p, smooth_q = _smooth(p, patients.baseline), _smooth(q, patients.current)
+    effect = float(np.sum((smooth_q - smooth_p) * np.log(smooth_q / smooth_p))) if kept else 0.0
+    return Shift(effect, p, q, patients)
+
+
+def _shares(counts: Shares) -> Shares:
+    total = sum(counts.values()) or 1.0
+    return {name: count / total for name, count in counts.items()}
+
+
+def _smooth(shares: Shares, patients: float) -> NDArray[np.float64]:
+    counts = np.array(list(shares.values()), np.float64) * patients + _SMOOTHING
+    smooth: NDArray[np.float64] = counts / counts.sum()
+    return smooth
+
+
+def _edges(values_N: NDArray[np.floating], bins: int) -> NDArray[np.float64]:
+    """Return inner edges of quantile bins; a bin holds what is above its lower edge, up to its upper one.
+
+    A value that fills whole bins gets one of its own, with an edge just below it.
+    """
+    points = np.quantile(values_N.astype(np.float64), np.linspace(0, 1, bins + 1), method="inverted_cdf")
+    repeated = points[1:][np.diff(points) == 0]
+    return np.unique(np.concatenate([points[1:-1], repeated, np.nextafter(repeated, -np.inf)]))
+
+
+def _counts(values_N: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    known = values_N[~np.isnan(values_N)]
+    return np.bincount(np.searchsorted(edges, known, side="left"), minlength=len(edges) + 1)
+
+
+def _merge_neighbours(
+    edges: NDArray[np.float64], counts: list[NDArray[np.int64]], patients: Patients
+) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
+    """Drop edges until each bin is expected to hold `LEAST_IN_BIN` patients on the smaller side."""
+    weight = patients.smaller * np.mean([count / max(1, count.sum()) for count in counts], axis=0)
+    kept, mass, left = [], 0.0, float(weight.sum())
+    for place in range(len(edges)):
+        mass, left = mass + weight[place], left - weight[place]
+        if mass >= LEAST_IN_BIN and left >= LEAST_IN_BIN:
+            kept.append(place)
+            mass = 0.0
+    starts = np.array([0, *[place + 1 for place in kept]])
+    return edges[kept], [np.add.reduceat(count, starts) for count in counts]
+
+
+def _bin_names(edges: NDArray[np.float64]) -> list[str]:
+    """Return a name for each bin, with as many digits as tell them apart."""
+    if not len(edges):
+        return ["any"]
+    for digits in range(3, 18):
+        texts = [f"{edge:.{digits}g}" for edge in edges]
+        if len(set(texts)) == len(texts):
+            break
+    between = [f"{low} to {high}" for low, high in pairwise(texts)]
+    return [f"up to {texts[0]}", *between, f"above {texts[-1]}"]
+
+
+def _merge_rare(baseline: Shares, current: Shares, patients: Patients) -> tuple[Shares, Shares]:
+    p, q = _shares(baseline), _shares(current)
+    weight = {name: patients.smaller * (p[name] + q[name]) / 2 for name in baseline}
+    rarest = sorted(weight, key=lambda name: weight[name])
+    rare = {name for name in rarest if weight[name] < LEAST_IN_BIN}
+    while rare and sum(weight[name] for name in rare) < LEAST_IN_BIN and len(rare) < len(weight):
+        rare.add(rarest[len(rare)])  # what is rare together takes in the next rarest
+    if len(rare) < 2:
+        return baseline, current
+    return _merged(baseline, rare), _merged(current, rare)
+
+
+def _merged(counts: Shares, rare: set[str]) -> Shares:
+    kept = {name: count for name, count in counts.items() if name not in rare}
+    return kept | {OTHER: sum(counts[name] for name in rare)}

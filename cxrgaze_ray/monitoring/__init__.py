@@ -1,0 +1,28 @@
+"""Runs are watched: what changed between two sides, whether it could be chance, and what it looks like."""
+
+from cxrgaze_ray.monitoring.compare import monitor
+from cxrgaze_ray.monitoring.gauges import LOOPBACK, ReportCollector, serve_gauges, write_textfile
+from cxrgaze_ray.monitoring.page import monitor_page, sentences
+from cxrgaze_ray.monitoring.report import Finding, MonitorReport, Side, Suspicion
+from cxrgaze_ray.monitoring.settings import MonitorSettings, Thresholds
+from cxrgaze_ray.monitoring.watch import Outputs, Watch
+from cxrgaze_ray.monitoring.windows import open_window
+
+__all__ = [
+    "LOOPBACK",
+    "Finding",
+    "MonitorReport",
+    "MonitorSettings",
+    "Outputs",
+    "ReportCollector",
+    "Side",
+    "Suspicion",
+    "Thresholds",
+    "Watch",
+    "monitor",
+    "monitor_page",
+    "open_window",
+    "sentences",
+    "serve_gauges",
+    "write_textfile",
+]

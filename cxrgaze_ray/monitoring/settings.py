@@ -1,0 +1,71 @@
+"""Every number that the monitor goes by."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cxrgaze_ray.config import Settings
+
+
+class Thresholds(Settings):
+    """Effects below which a change is not worth an alert, however sure it is."""
+
+    acquisition: float = Field(default=0.2, gt=0)
+    """PSI of facts of the file: device, encoding, size, view, sex and age."""
+
+    intensity: float = Field(default=0.2, gt=0)
+    """PSI of percentiles and mean of the model image."""
+
+    scores: float = Field(default=0.2, gt=0)
+    """PSI of the probabilities."""
+
+    predictions: float = Field(default=0.1, gt=0)
+    """PSI of the predicted classes' shares."""
+
+    saliency: float = Field(default=0.2, gt=0)
+    """PSI of the maps' statistics."""
+
+    outcomes: float = Field(default=0.02, gt=0, lt=1)
+    """Absolute difference of rates: failed, skipped, each reason, polarity in doubt, view unknown."""
+
+    auc: float = Field(default=0.03, gt=0)
+    """Fall of the macro AUC."""
+
+    ece: float = Field(default=0.05, gt=0)
+    """Rise of the expected calibration error."""
+
+    cc: float = Field(default=0.05, gt=0)
+    """Fall of the saliency maps' mean correlation with readers' gaze."""
+
+    subgroup: float = Field(default=0.05, gt=0)
+    """The same three in a subgroup, where that is more than the figure's own threshold."""
+
+
+class MonitorSettings(Settings):
+    """How two sides are compared."""
+
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """Probability of any alert at all in a report where nothing has changed, divided among all its comparisons."""
+
+    least_patients: int = Field(default=50, ge=2)
+    """Fewer patients than that on a side: no alert, whatever is seen."""
+
+    subgroup_patients: int = Field(default=30, ge=2)
+    """The same for a subgroup of labelled images."""
+
+    thresholds: Thresholds = Thresholds()
+
+    bins: int = Field(default=10, ge=2, le=100)
+    """Quantile bins of a number, at most."""
+
+    saliency_sample: int = Field(default=2000, ge=0)
+    """Maps a side that are decoded, at most: those whose image id has the smallest hash. 0 looks at none."""
+
+    central_box: tuple[float, float, float, float] = (0.25, 0.25, 0.75, 0.75)
+    """Top, left, bottom and right of the box whose share of the saliency is watched, as fractions of the map."""
+
+    rounds: int = Field(default=200, ge=20)
+    """Bootstrap rounds of a labelled figure."""
+
+    seed: int = 0
+    """Of the bootstrap."""
