@@ -8,6 +8,7 @@ true posterior of a model's scores: both models are calibrated unless said other
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,14 +65,16 @@ def answer_pair(patients: int, seed: int, candidate: Model = CHAMPION) -> tuple[
     cc_N = CC_MEAN + CC_SHARED_SD * rng.standard_normal(patients)[patient_N]
     harmed_N = np.array([value == HARMED[1] for value in facets[HARMED[0]]])
 
+    image_ids = tuple(map(str, range(len(patient_N))))
+    names = tuple(map(str, patient_N.tolist()))
+
     def answers(model: Model) -> Answers:
         own_NK, scale_N = _noise(rng, patient_N, OWN_SD), _scale(model, harmed_N)
         scores_NK = SIGNAL * np.eye(len(CLASSES))[labels_N] + shared_NK + scale_N[:, None] * own_NK
         maps_N = cc_N - model.cc_loss + CC_OWN_SD * rng.standard_normal(len(patient_N))
         unknown_N = np.full(len(patient_N), np.nan)
         return Answers(
-            tuple(f"i{place}" for place in range(len(patient_N))),
-            tuple(f"p{patient}" for patient in patient_N),
+            image_ids, names,
             labels_N, _posterior(scores_NK, scale_N, model),
             unknown_N, np.where(seen_N, maps_N, np.nan), unknown_N, seen_N, facets,
         )  # fmt: skip
@@ -84,7 +87,7 @@ def _facet(
 ) -> tuple[str | None, ...]:
     values = list(shares)
     drawn = rng.choice(len(values), patient_N[-1] + 1, p=list(shares.values()))
-    return tuple(values[place] for place in drawn[patient_N])
+    return tuple(np.array(values, dtype=object)[drawn[patient_N]].tolist())
 
 
 def _noise(rng: np.random.Generator, patient_N: NDArray[np.int64], sd: dict[str, float]) -> NDArray[np.float64]:
@@ -108,11 +111,13 @@ def true_loss(candidate: Model, *, harmed_only: bool = False) -> tuple[float, fl
 
     Both play the same part, so that they have the same noise: what is left is the difference of the models.
     """
-    old, new = (_metrics(answer_pair(60_000, 2_000_000_011, model)[1], harmed_only) for model in (CHAMPION, candidate))
+    old, new = (_metrics(model, harmed_only) for model in (CHAMPION, candidate))
     return old[0] - new[0], new[1] - old[1]
 
 
-def _metrics(answers: Answers, harmed_only: bool) -> tuple[float, float]:
+@cache
+def _metrics(model: Model, harmed_only: bool) -> tuple[float, float]:
+    _, answers = answer_pair(60_000, 2_000_000_011, model)
     if harmed_only:
         answers = answers.take(np.array([value == HARMED[1] for value in answers.facets[HARMED[0]]]))
     found = diagnosis_metrics(answers.probabilities_NK, answers.labels_N)

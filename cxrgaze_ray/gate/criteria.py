@@ -21,8 +21,8 @@ def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> 
     - fail: the images show a loss beyond the margin, and the other bound that the candidate is worse at all.
     - cannot tell: neither, or a bound is not to be had.
 
-    So an inferior candidate, one beyond the margin, passes in at most alpha of all test sets, however few patients
-    there are: few patients make the bound wide.
+    So a candidate whose true loss is the margin passes in about alpha of all test sets, and a worse one in fewer,
+    however few patients there are: few make the bound wide. `tests/unit/test_gate_simulations.py` measures it.
     """
     one = compare(pair, target, alpha)
     if np.isnan(one.least_gain):

@@ -57,10 +57,10 @@ def draw_patients(patients: Sequence[str], rounds: int, seed: int) -> Draws:
     """Draw patients `rounds` times; the same patients and seed give the same draws."""
     names, patient_N = np.unique(np.array(patients, dtype=str), return_inverse=True)
     rng, count = np.random.default_rng(seed), len(names)
-    times_PR = np.zeros((count, rounds), np.float32)
-    for place in range(rounds if count else 0):
-        times_PR[:, place] = np.bincount(rng.integers(0, count, count), minlength=count)
-    return Draws(times_PR, patient_N.astype(np.int64))
+    times_RP = np.zeros((rounds, count), np.float32)
+    for times_P in times_RP if count else ():
+        times_P[:] = np.bincount(rng.integers(0, count, count), minlength=count)
+    return Draws(np.ascontiguousarray(times_RP.T), patient_N.astype(np.int64))
 
 
 def bounds(draws_R: Values, alpha: float) -> tuple[float, float] | None:

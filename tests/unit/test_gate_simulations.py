@@ -1,21 +1,27 @@
 """How often the gate errs, on made-up pairs of models whose true difference is known (see `tests.model_pairs`).
 
-Every claim is simulated over 200 test sets. `-s` prints the rates; the long tests draw as often as the policy does.
+Every claim is simulated over 200 test sets; `-s` prints the rates. The quick version draws patients 200 times and looks
+at no more subgroups than it must, so that fewer criteria stand in a candidate's way; the long one is the policy.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from cxrgaze_ray.gate import Criterion, Facts, GateReport, GateSettings, Outcome, judge
-from tests.model_pairs import CHAMPION, Model, answer_pair, true_loss
+from cxrgaze_ray.gate.compare import Pair
+from cxrgaze_ray.gate.criteria import non_inferiority
+from tests.model_pairs import CHAMPION, HARMED, Model, answer_pair, true_loss
 
 SEEDS = 200
 FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
-ROUNDS = [pytest.param(250, id="quick"), pytest.param(2000, id="policy", marks=pytest.mark.long)]
+POLICY = GateSettings()
+QUICK = GateSettings(rounds=200, facets=())
+QUICK_GUARDS = GateSettings(rounds=200, facets=(HARMED[0],))
 
 INFERIOR = Model(own=1.57)
 """Macro AUC 0.04 lower."""
@@ -23,22 +29,34 @@ INFERIOR = Model(own=1.57)
 AT_MARGIN = Model(own=1.297)
 """Macro AUC 0.02 lower: the best of the candidates that are not to be accepted."""
 
-HARMFUL = Model(own_harmed=3.4)
-"""Macro AUC 0.15 lower in one subgroup, of 15% of the patients; equal in the others."""
+HARMFUL = Model(own_harmed=3.3)
+"""Macro AUC 0.15 lower in one subgroup, of 15% of the patients; equal in the others, and calibrated in all."""
 
 OVERFITTED = Model(own=1.15, temperature=0.6)
 """Probabilities sharpened; macro AUC 0.01 lower."""
 
+OVERCONFIDENT = Model(temperature=0.905)
+"""Calibration error 0.02 higher, at the margin; macro AUC equal. The champion's is 0, which is the hardest case."""
 
-def simulate(title: str, patients: int, model: Model, rounds: int, **policy: object) -> list[GateReport]:
+
+def cases(quick: GateSettings, *policy: int, patients: int) -> list[Any]:
+    """Return (patients, settings): a quick case, and long ones by the default policy."""
+    first = pytest.param(patients, quick, id=f"quick-{patients}")
+    return [first, *(pytest.param(n, POLICY, id=f"policy-{n}", marks=pytest.mark.long) for n in policy)]
+
+
+def simulate(title: str, patients: int, model: Model, settings: GateSettings) -> list[GateReport]:
     """Judge one candidate on 200 test sets, and print how often it got which outcome, and what decided."""
-    settings = GateSettings(rounds=rounds).model_copy(update=policy)
     reports = [judge(*answer_pair(patients, seed, model), FACTS, settings) for seed in range(SEEDS)]
-    shares = {outcome.value: share(reports, outcome) for outcome in Outcome}
-    print(f"\n{title}, {patients} patients, {rounds} draws:", *(f"{name} {part:.1%}" for name, part in shares.items()))
-    for verdict in ("fail", "cannot_tell"):
+    outcomes = ", ".join(f"{outcome.value} {share(reports, outcome):.1%}" for outcome in Outcome)
+    guarded = f"{len(settings.facets)} facets guarded"
+    print(f"\n{title}, {patients} patients, {settings.rounds} draws, {guarded}: {outcomes}")
+    for verdict in ("pass", "fail", "cannot_tell"):
         found = Counter(one.title for report in reports for one in report.criteria if one.verdict == verdict)
-        print(f"  {verdict}:", ", ".join(f"{name} {count / SEEDS:.1%}" for name, count in found.most_common(4)))
+        main = {
+            name: found[name] for name in ("AUC macro", "calibration error", "cc", f"AUC macro ({'='.join(HARMED)})")
+        }
+        print(f"  {verdict}:", ", ".join(f"{name} {count / SEEDS:.1%}" for name, count in main.items()))
     return reports
 
 
@@ -61,49 +79,55 @@ def test_the_models_differ_by_what_is_said() -> None:
     loss, rise = true_loss(OVERFITTED)
     assert loss == pytest.approx(0.01, abs=0.002)
     assert rise > 0.08
+    assert true_loss(OVERCONFIDENT)[1] == pytest.approx(0.02, abs=0.002)
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-@pytest.mark.parametrize("patients", [100, 300])
-def test_an_inferior_one_is_hardly_ever_accepted(patients: int, rounds: int) -> None:
-    reports = simulate("0.04 worse", patients, INFERIOR, rounds)
+@pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 100, 400, patients=100))
+def test_an_inferior_one_is_hardly_ever_accepted(patients: int, settings: GateSettings) -> None:
+    reports = simulate("0.04 worse", patients, INFERIOR, settings)
     assert share(reports, Outcome.ACCEPTED) <= 0.05
     assert share_of(reports, is_auc, "pass") <= 0.05
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-def test_one_at_the_margin_passes_as_seldom_as_alpha_says(rounds: int) -> None:
-    reports = simulate("0.02 worse", 300, AT_MARGIN, rounds)
-    assert share_of(reports, is_auc, "pass") <= 0.1  # 5%, and three standard errors of 200 test sets
+@pytest.mark.long
+@pytest.mark.parametrize("patients", [100, 400])
+@pytest.mark.parametrize(("target", "model"), [("auc_macro", AT_MARGIN), ("ece", OVERCONFIDENT)], ids=["auc", "ece"])
+def test_one_at_the_margin_passes_as_seldom_as_alpha_says(patients: int, target: Any, model: Model) -> None:
+    passed = sum(
+        non_inferiority(Pair.of(*answer_pair(patients, seed, model), 1000, 0), target, 0.02, 0.05).verdict == "pass"
+        for seed in range(SEEDS)
+    )
+    print(f"\n{target} at the margin, {patients} patients: {passed / SEEDS:.1%} pass")
+    assert passed / SEEDS <= 0.1  # 5%, and three standard errors of 200 test sets
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-def test_an_equal_one_passes_where_there_are_enough_patients(rounds: int) -> None:
-    reports = simulate("equal", 400, CHAMPION, rounds)
+@pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 600, 2000, patients=600))
+def test_an_equal_one_passes_where_there_are_enough_patients(patients: int, settings: GateSettings) -> None:
+    reports = simulate("equal", patients, CHAMPION, settings)
     assert share_of(reports, is_auc, "pass") >= 0.8
-    assert share(reports, Outcome.REJECTED) <= 0.05
+    assert share(reports, Outcome.REJECTED) <= 0.1
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-def test_one_that_harms_a_single_subgroup_is_rejected(rounds: int) -> None:
-    reports = simulate("0.15 worse in a subgroup", 500, HARMFUL, rounds)
+@pytest.mark.parametrize(("patients", "settings"), cases(QUICK_GUARDS, 500, patients=500))
+def test_one_that_harms_a_single_subgroup_is_rejected(patients: int, settings: GateSettings) -> None:
+    reports = simulate("0.15 worse in one subgroup", patients, HARMFUL, settings)
     assert share(reports, Outcome.REJECTED) >= 0.8
     assert share(reports, Outcome.ACCEPTED) <= 0.05
-    assert share_of(reports, lambda one: one.subgroup == "manufacturer=Cumae", "fail") >= 0.8
+    assert share_of(reports, lambda one: one.subgroup == "=".join(HARMED), "fail") >= 0.8
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-def test_an_overfitted_one_is_rejected(rounds: int) -> None:
-    reports = simulate("overfitted", 300, OVERFITTED, rounds)
-    assert share(reports, Outcome.REJECTED) >= 0.95
+@pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 300, patients=200))
+def test_an_overfitted_one_is_rejected(patients: int, settings: GateSettings) -> None:
+    reports = simulate("overfitted", patients, OVERFITTED, settings)
+    assert share(reports, Outcome.REJECTED) >= 0.9
     assert share(reports, Outcome.ACCEPTED) == 0
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("model", [CHAMPION, INFERIOR], ids=["equal", "inferior"])
-@pytest.mark.parametrize("least", [50, 2])
-def test_among_few_patients_it_cannot_tell(model: Model, least: int, rounds: int) -> None:
+@pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 40, patients=40))
+def test_among_few_patients_it_cannot_tell(model: Model, patients: int, settings: GateSettings) -> None:
     """Not for the policy's least number of patients alone: the bounds say so too."""
-    reports = simulate(f"own noise x{model.own}, at least {least}", 40, model, rounds, least_patients=least)
-    assert share(reports, Outcome.CANNOT_TELL) >= 0.85
+    settings = settings.model_copy(update={"least_patients": 2})
+    reports = simulate(f"{'equal' if model == CHAMPION else '0.04 worse'}, no least", patients, model, settings)
     assert share(reports, Outcome.ACCEPTED) <= 0.05
+    assert share(reports, Outcome.CANNOT_TELL) >= (0.85 if model == CHAMPION else 0.6)

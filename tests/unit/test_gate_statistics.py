@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from cxrgaze_ray.gate.resample import bounds, draw_patients
-from cxrgaze_ray.gate.statistics import auc, calibration_error, macro_auc, mean, statistic_of
+from cxrgaze_ray.gate.statistics import (
+    auc,
+    calibration_error,
+    chance_error,
+    macro_auc,
+    mean,
+    statistic_of,
+    without_chance,
+)
 from cxrgaze_ray.metrics import diagnosis_metrics, expected_calibration_error
 from tests.model_pairs import answer_pair
 
@@ -73,6 +81,28 @@ def test_nothing_has_no_value() -> None:
     assert np.isnan(macro_auc(nothing, labels, ones(0))).all()
     assert np.isnan(calibration_error(nothing, labels, ones(0))).all()
     assert np.isnan(mean(nothing[:, 0], ones(0))).all()
+    assert np.isnan(chance_error(nothing, labels, labels))
+
+
+def test_chance_alone_gives_a_calibrated_model_an_error() -> None:
+    pairs = [answer_pair(150, seed)[0] for seed in range(40)]
+    patients = [np.unique(one.patients, return_inverse=True)[1] for one in pairs]
+    expected = [chance_error(one.probabilities_NK, one.labels_N, p) for one, p in zip(pairs, patients, strict=True)]
+    found = [calibration_error(one.probabilities_NK, one.labels_N, ones(len(one)))[0] for one in pairs]
+    assert np.mean(expected) == pytest.approx(np.mean(found), rel=0.1)
+
+
+def test_images_of_one_patient_are_no_more_evidence_than_one() -> None:
+    answers, _ = answer_pair(60, 0)
+    images = len(answers)
+    probabilities, labels = np.tile(answers.probabilities_NK, (2, 1)), np.tile(answers.labels_N, 2)
+    once = chance_error(answers.probabilities_NK, answers.labels_N, np.arange(images))
+    assert chance_error(probabilities, labels, np.tile(np.arange(images), 2)) == pytest.approx(once)
+    assert chance_error(probabilities, labels, np.arange(2 * images)) == pytest.approx(once / np.sqrt(2))
+
+
+def test_what_chance_adds_is_taken_off_and_no_more() -> None:
+    assert without_chance(np.array([0.05, 0.01]), 0.03) == pytest.approx([np.sqrt(0.05**2 - 2 * 0.03**2), 0])
 
 
 def test_a_constant_map_counts_as_no_correlation() -> None:
