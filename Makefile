@@ -11,6 +11,7 @@ help:
 	@echo "make test       all tests but the long ones"
 	@echo "make test-long  faults and whole loops"
 	@echo "make fuzz       100,000 broken and hostile files through the decoder; COUNT=1000 SEED=7 for others"
+	@echo "make bench      how fast it decodes, scores and serves, and in how much memory; let nothing else run meanwhile"
 	@echo "make check      ruff, mypy, import-linter"
 	@echo "make install    only make $(VENV); demo and test do it too"
 
@@ -40,6 +41,12 @@ test-long: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz
+
+bench: $(STAMP)
+	$(BIN)/cxrgaze bench decode
+	$(BIN)/cxrgaze bench pipeline
+	$(BIN)/cxrgaze bench memory
+	$(BIN)/cxrgaze bench serve
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 _NOT_OURS = ("<99CXRGAZE>", "needed to build DICOMDIR", "Retired Person Name form", "empty when actually unknown")
 
@@ -33,4 +34,7 @@ def check_object(path: Path) -> list[str]:
     lines = run_tool("dciodvfy", path).splitlines()
     assert not [line for line in lines if line.startswith("Error")], "\n".join(lines)
     run_tool("dcmdump", path)
+    if dcmread(path, specific_tags=["Modality"]).Modality == "SR":
+        said = run_tool("dsrdump", path)  # reads the whole tree of content, as a viewer of reports does
+        assert not [line for line in said.splitlines() if line.startswith(("E: ", "W: "))], said
     return [line for line in lines if line.startswith("Warning") and not any(mark in line for mark in _NOT_OURS)]

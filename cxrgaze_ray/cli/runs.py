@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
 from cxrgaze_ray.cli.options import Json
-from cxrgaze_ray.errors import EXIT_USER
+from cxrgaze_ray.errors import EXIT_USER, RunConflict
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.runs import Run
 
 RunUri = Annotated[str, typer.Argument(help="URI of a run.")]
 
@@ -25,10 +28,8 @@ def list_(
 
     rows = []
     for run in find_runs(out):
-        success = run.success()
-        state = "complete" if success else f"{len(run.live_shards())} of {run.spec.shards} shards"
-        model = f"{run.spec.model.name} {run.spec.model.version}"
-        rows.append([run.spec.run_id, run.spec.created_at[:19], run.spec.rows, state, model, run.spec.request.archive])
+        spec, model = run.spec, f"{run.spec.model.name} {run.spec.model.version}"
+        rows.append([spec.run_id, spec.created_at[:19], spec.rows, _state(run), model, spec.request.archive])
     columns = ["run", "planned", "files", "state", "model", "archive"]
     if as_json:
         show({"runs": [dict(zip(columns, row, strict=True)) for row in rows]}, as_json=True)
@@ -36,6 +37,14 @@ def list_(
         print_table(columns, rows)
     else:
         say(f"There is no run under {out}.")
+
+
+def _state(run: Run) -> str:
+    try:
+        complete = run.success() is not None
+    except RunConflict:  # of many runs one is damaged: the others are still listed
+        return "SUCCESS.json can't be read"
+    return "complete" if complete else f"{len(run.live_shards())} of {run.spec.shards} shards"
 
 
 def show_(run: RunUri, as_json: Json = False) -> None:

@@ -33,7 +33,7 @@ from cxrgaze_ray.export.tables import csv_blocks
 from cxrgaze_ray.export.uids import file_name
 from cxrgaze_ray.manifest import fetch_listed
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.runs.run import summarise_studies
+from cxrgaze_ray.runs.tables import summarise_studies
 from cxrgaze_ray.saliency import png_bytes
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.storage import Store

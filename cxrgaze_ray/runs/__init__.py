@@ -11,7 +11,9 @@ from cxrgaze_ray.runs.contract import (
     make_run_id,
 )
 from cxrgaze_ray.runs.lease import Lease
-from cxrgaze_ray.runs.run import Run, Success, find_runs, table_bytes
+from cxrgaze_ray.runs.run import Run, find_runs
+from cxrgaze_ray.runs.success import Success
+from cxrgaze_ray.runs.tables import table_bytes
 from cxrgaze_ray.runs.verify import Problem, verify_run
 
 __all__ = [

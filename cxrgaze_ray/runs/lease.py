@@ -78,6 +78,11 @@ class Lease:
         """Keep this driver's figures (seconds, images), written when it lets go."""
         self._summary.update(figures)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """What this driver noted so far."""
+        return dict(self._summary)
+
     def check(self) -> None:
         """Raise RunConflict if a later driver took the run over: this one must commit nothing more."""
         if self._store.exists(f"lease/{self._epoch + 1:08d}.json"):

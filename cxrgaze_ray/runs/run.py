@@ -5,47 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cxrgaze_ray import schemas
-from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import RunConflict, StoreNotFound
 from cxrgaze_ray.runs.ahead import read_ahead
 from cxrgaze_ray.runs.contract import RunSpec
+from cxrgaze_ray.runs.success import CommittedShard, Success, read_success
+from cxrgaze_ray.runs.tables import count, readable, summarise_studies, table_bytes
 from cxrgaze_ray.storage import Store, open_store
 
 SHARD_FILE = re.compile(r"results/shard-(\d{5,})(?:\.r(\d+))?\.parquet")
 """Key of a shard's file: the shard, and which time its failed rows were scored again."""
-
-
-class CommittedShard(Settings):
-    """One live shard file."""
-
-    name: str
-    rows: int
-    sha256: str
-
-
-class Success(Settings):
-    """Contents of SUCCESS.json: what a complete run holds."""
-
-    run_id: str
-    rows: int
-    counts: dict[str, int]
-    reasons: dict[str, int]
-    predictions: dict[str, int]
-    seconds: float
-    images_per_second: float
-    shards: list[CommittedShard]
-    finished_at: str
 
 
 class Run:
@@ -86,7 +64,8 @@ class Run:
 
     def plan(self) -> pa.Table:
         """Return the plan (`schemas.PLAN`)."""
-        return pq.read_table(io.BytesIO(self.store.get("plan.parquet")), schema=schemas.PLAN)
+        with readable(self.store.locate("plan.parquet"), "Plan the archive afresh: --new."):
+            return pq.read_table(io.BytesIO(self.store.get("plan.parquet")), schema=schemas.PLAN)
 
     def live_shards(self) -> dict[int, str]:
         """Map every committed shard to its highest file's key."""
@@ -127,28 +106,30 @@ class Run:
 
     def read_shard(self, shard: int) -> pa.Table:
         """Return the live rows of a committed shard (`schemas.RESULT`)."""
-        return self._read(self.live_shards()[shard])
+        return self.read_file(self.live_shards()[shard])
 
-    def committed(self) -> Iterator[tuple[int, str, pa.Table]]:
-        """Yield every live shard with its key and rows, after one listing."""
+    def committed(self, columns: list[str] | None = None) -> Iterator[tuple[int, str, pa.Table]]:
+        """Yield every live shard with its key and rows, after one listing; with only the columns asked for."""
         live = self.live_shards()
-        for (shard, key), rows in zip(live.items(), read_ahead(self._read, live.values()), strict=True):
+        read = partial(self.read_file, columns=columns)
+        for (shard, key), rows in zip(live.items(), read_ahead(read, live.values()), strict=True):
             yield shard, key, rows
 
-    def _read(self, key: str) -> pa.Table:
-        return pq.read_table(io.BytesIO(self.store.get(key)), schema=schemas.RESULT)
+    def read_file(self, key: str, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows of a shard's file (`schemas.RESULT`); RunConflict if it can't be read."""
+        with readable(self.store.locate(key)):
+            return pq.read_table(io.BytesIO(self.store.get(key)), columns=columns, schema=schemas.RESULT)
 
     def tables(self, columns: list[str] | None = None, shards: Collection[int] | None = None) -> Iterator[pa.Table]:
         """Yield every live shard's rows, or those of some shards, in order, with only the columns asked for."""
         for key in (key for shard, key in self.live_shards().items() if shards is None or shard in shards):
-            with self.store.open_input(key) as file:
-                yield pq.read_table(file, columns=columns)
+            with self.store.open_input(key) as file, readable(self.store.locate(key)):
+                table = pq.read_table(file, columns=columns)
+            yield table
 
     def success(self) -> Success | None:
-        """Return SUCCESS.json, or None while the run is unfinished."""
-        if not self.store.exists("SUCCESS.json"):
-            return None
-        return Success.model_validate_json(self.store.get("SUCCESS.json"))
+        """Return SUCCESS.json, or None while the run is unfinished; RunConflict if it can't be read."""
+        return read_success(self.store)
 
     def summary(self) -> pa.Table:
         """Return every row without maps (`schemas.SUMMARY`), of a run finished or not."""
@@ -164,6 +145,8 @@ class Run:
 
         Raises
         ------
+        RunConflict
+            If a shard's file can't be read; nothing is written.
         ValueError
             If the rows are not exactly the plan's, each once: a bug, and nothing is written.
         """
@@ -185,14 +168,16 @@ class Run:
             images_per_second=round(images / seconds, 3) if seconds else 0.0,
             shards=shards,
             finished_at=finished_at,
-        )
+            spec_sha256=hashlib.sha256(self.store.get("run.json")).hexdigest(),
+        ).sealed()
         self.store.put("SUCCESS.json", success.model_dump_json(indent=2).encode())
         return success
 
     def _account(self, key: str) -> tuple[CommittedShard, pa.Table]:
         """Return a shard's name, rows and hash, and its rows without maps."""
         data = self.store.get(key)
-        table = pq.read_table(io.BytesIO(data), columns=schemas.SUMMARY.names, use_threads=False)
+        with readable(self.store.locate(key)):
+            table = pq.read_table(io.BytesIO(data), columns=schemas.SUMMARY.names, use_threads=False)
         return CommittedShard(name=key, rows=table.num_rows, sha256=hashlib.sha256(data).hexdigest()), table
 
 
@@ -204,37 +189,10 @@ def _audit(plan: pa.Table, summary: pa.Table) -> None:
         raise ValueError("the committed rows are not exactly the planned inputs")
 
 
-def count(column: pa.ChunkedArray) -> dict[str, int]:
-    """Count a column's values, nulls left out."""
-    return dict(sorted(Counter(value for value in column.to_pylist() if value is not None).items()))
-
-
-def summarise_studies(summary: pa.Table) -> pa.Table:
-    """Return one row a study (`schemas.STUDIES`); images without a study are left out."""
-    known = summary.filter(pc.is_valid(summary["study_id"]))
-    probabilities = [f"p_{name}" for name in schemas.CLASSES]
-    grouped = known.group_by(["study_id", "subject_id"], use_threads=False).aggregate(
-        [("image_id", "count"), ("prediction", "count"), *[(name, "mean") for name in probabilities]]
-    )
-    means = np.stack([grouped[f"{name}_mean"].to_numpy() for name in probabilities], axis=1)
-    seen = ~np.isnan(means).any(axis=1)
-    best = np.where(seen, np.nan_to_num(means).argmax(axis=1), -1)
-    columns = {
-        "study_id": grouped["study_id"],
-        "subject_id": grouped["subject_id"],
-        "images": grouped["image_id_count"],
-        "scored": grouped["prediction_count"],
-        **{name: grouped[f"{name}_mean"] for name in probabilities},
-        "prediction": pa.array([schemas.CLASSES[i] if i >= 0 else None for i in best], pa.string()),
-    }
-    return pa.table(columns).cast(schemas.STUDIES)
-
-
-def table_bytes(table: pa.Table) -> bytes:
-    """Return a table as Parquet; the same table gives the same bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+def retry_number(key: str) -> int:
+    """Return which time a shard file's failed rows were scored again; 0 for the first file."""
+    match = SHARD_FILE.fullmatch(key)
+    return int(match[2] or 0) if match else 0
 
 
 def find_runs(out: str) -> list[Run]:

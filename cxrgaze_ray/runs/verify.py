@@ -15,9 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cxrgaze_ray import schemas
-from cxrgaze_ray.errors import StoreNotFound
+from cxrgaze_ray.errors import RunConflict, StoreNotFound
 from cxrgaze_ray.runs.ahead import read_ahead
-from cxrgaze_ray.runs.run import SHARD_FILE, Run, Success, count, summarise_studies
+from cxrgaze_ray.runs.contract import RunSpec
+from cxrgaze_ray.runs.run import SHARD_FILE, Run
+from cxrgaze_ray.runs.success import NAME as SUCCESS
+from cxrgaze_ray.runs.success import Success, seal_of
+from cxrgaze_ray.runs.tables import UNREADABLE, count, summarise_studies
 from cxrgaze_ray.schemas import CLASSES, Status, status_of
 
 
@@ -32,8 +36,9 @@ class Problem:
 def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Problem]:
     """Check a run against its plan and its own account of itself.
 
-    Every planned input has exactly one row in its shard; every shard is the file that SUCCESS.json names, by hash;
-    statuses, reasons and probabilities agree with each other; counts and summaries agree with the rows.
+    Every planned input has exactly one row in its shard, of the weights, engine, profile and version that run.json
+    names; every shard is the file that SUCCESS.json names, by hash; statuses, reasons and probabilities agree with each
+    other; counts and summaries agree with the rows; run.json and SUCCESS.json are as they were written.
 
     Parameters
     ----------
@@ -53,11 +58,9 @@ def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done,
         If the store can't be read: that proves nothing.
     """
     plan, problems = _plan(run)
-    success = run.success()
-    if success is None:
-        pending = len(run.pending_shards())
-        problems.append(Problem("SUCCESS.json", f"The run is not finished: {pending} shards are not committed."))
-    if plan is None:
+    success, found = _success(run)
+    problems += [*found, *_names(run)]
+    if plan is None or not _fits(run.spec, plan):
         return problems
     rows, live = [], run.live_shards()
     problems += _strays(run)
@@ -65,7 +68,7 @@ def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done,
     keys = [live.get(shard, f"results/shard-{shard:05d}.parquet") for shard in shards]
     for shard, key, data in zip(shards, keys, read_ahead(partial(_read, run), keys), strict=True):
         planned = plan.slice(shard * run.spec.shard_rows, run.shard_rows(shard))
-        found, table = _shard(key, data, planned, success)
+        found, table = _shard(key, data, planned, run.spec, success)
         problems += found
         rows += [] if table is None else [table]
         on_progress(shard + 1, run.spec.shards)
@@ -77,11 +80,46 @@ def _plan(run: Run) -> tuple[pa.Table | None, list[Problem]]:
     try:
         data = run.store.get("plan.parquet")
         plan = pq.read_table(io.BytesIO(data), schema=schemas.PLAN)
-    except (StoreNotFound, pa.ArrowException, OSError):
+    except (StoreNotFound, *UNREADABLE):
         return None, [Problem("plan.parquet", "The plan is missing, or can't be read.")]
     if hashlib.sha256(data).hexdigest() != run.spec.plan_sha256:
         return plan, [Problem("plan.parquet", "The plan is not the one that the run was made with.")]
+    if not _fits(run.spec, plan):
+        return plan, [Problem("run.json", "Its rows and shards are not those of the plan.")]
     return plan, []
+
+
+def _fits(spec: RunSpec, plan: pa.Table) -> bool:
+    return spec.shard_rows > 0 and (spec.rows, spec.shards) == (len(plan), -(-len(plan) // spec.shard_rows))
+
+
+def _success(run: Run) -> tuple[Success | None, list[Problem]]:
+    """Return the run's account of itself, and what is wrong with it on its own."""
+    try:
+        success = run.success()
+    except RunConflict:
+        return None, [Problem(SUCCESS, "It is cut, or was written by another version.")]
+    if success is None:
+        pending = len(run.pending_shards())
+        return None, [Problem(SUCCESS, f"The run is not finished: {pending} shards are not committed.")]
+    return success, list(_untouched(run, success))
+
+
+def _untouched(run: Run, success: Success) -> Iterator[Problem]:
+    """Check seal and hash, where the run was finished by a version that writes them."""
+    if success.run_id != run.spec.run_id:
+        yield Problem(SUCCESS, "It is of another run than run.json.")
+    if not success.seal and not success.spec_sha256:
+        return
+    if success.seal != seal_of(run.store.get(SUCCESS)):
+        yield Problem(SUCCESS, "It was changed after the run was finished.")
+    if success.spec_sha256 != hashlib.sha256(run.store.get("run.json")).hexdigest():
+        yield Problem("run.json", "It was changed after the run was finished.")
+
+
+def _names(run: Run) -> Iterator[Problem]:
+    if run.store.uri.rpartition("/")[2] != run.spec.run_id:
+        yield Problem("run.json", "The run's folder does not have the name of the run.")
 
 
 def _strays(run: Run) -> Iterator[Problem]:
@@ -100,16 +138,16 @@ def _read(run: Run, key: str) -> bytes | None:
 
 
 def _shard(
-    key: str, data: bytes | None, planned: pa.Table, success: Success | None
+    key: str, data: bytes | None, planned: pa.Table, spec: RunSpec, success: Success | None
 ) -> tuple[list[Problem], pa.Table | None]:
     """Check one shard; return its rows without maps, if it can be read."""
     if data is None:
         return [Problem(key, "The shard is missing.")], None
     try:
         table = pq.read_table(io.BytesIO(data), schema=schemas.RESULT)
-    except (pa.ArrowException, OSError):
+    except UNREADABLE:
         return [Problem(key, "The shard can't be read.")], None
-    problems = [Problem(key, what) for what in _rows(table, planned)]
+    problems = [Problem(key, what) for what in (*_rows(table, planned), *_pins(table, spec))]
     if success is not None:
         named = {one.name: one.sha256 for one in success.shards}
         if key not in named:
@@ -136,6 +174,19 @@ def _rows(table: pa.Table, planned: pa.Table) -> Iterator[str]:
         yield "A scored row has no map or no prediction."
 
 
+def _pins(table: pa.Table, spec: RunSpec) -> Iterator[str]:
+    """Compare what the rows were made with."""
+    pins = {
+        "bundle_version": spec.model.version,
+        "weights_sha256": spec.model.weights_sha256,
+        "profile": spec.profile,
+        "engine": spec.engine,
+    }
+    for name, value in pins.items():
+        if set(pc.unique(table[name]).to_pylist()) - {value}:
+            yield f"A row's {name} is not the one of run.json."
+
+
 def _differences(table: pa.Table, planned: pa.Table) -> Iterator[str]:
     wanted, there = Counter(planned["position"].to_pylist()), Counter(table["position"].to_pylist())
     if missing := sorted(wanted - there):
@@ -152,11 +203,11 @@ def _account(run: Run, success: Success, summary: pa.Table, live: set[str]) -> I
         if one.name not in live:
             yield Problem(one.name, "SUCCESS.json names a file that is not the shard's last.")
     if success.rows != run.spec.rows or sum(one.rows for one in success.shards) != run.spec.rows:
-        yield Problem("SUCCESS.json", "The number of rows is not the plan's.")
+        yield Problem(SUCCESS, "The number of rows is not the plan's.")
     told_of = {"status": success.counts, "reason_code": success.reasons, "prediction": success.predictions}
     for column, told in told_of.items():
         if told != count(summary[column]):
-            yield Problem("SUCCESS.json", f"The counts by {column} are not those of the rows.")
+            yield Problem(SUCCESS, f"The counts by {column} are not those of the rows.")
     for name, table in {"summary.parquet": summary, "studies.parquet": summarise_studies(summary)}.items():
         if not _same(run, name, table):
             yield Problem(name, "It is missing, or does not say what the rows say.")
@@ -165,6 +216,6 @@ def _account(run: Run, success: Success, summary: pa.Table, live: set[str]) -> I
 def _same(run: Run, name: str, table: pa.Table) -> bool:
     try:
         found = pq.read_table(io.BytesIO(run.store.get(name)), schema=table.schema)
-    except (StoreNotFound, pa.ArrowException, OSError):
+    except (StoreNotFound, *UNREADABLE):
         return False
     return bool(found.combine_chunks().equals(table.combine_chunks()))

@@ -118,7 +118,7 @@ def score_archive(
             with translated():
                 model.warm(planned.run.spec.model, planned.run.spec.engine)
                 gatherer.work(model.application, pools, retry_failed=retry_failed)
-        success = _finish(planned.run)
+            success = _finish(planned.run, lease)
     return Outcome(planned.run, success, planned.continued, already_complete=False)
 
 
@@ -149,16 +149,18 @@ def _decoders(cluster: Cluster, model: ModelSettings) -> int:
 def _only_finish(planned: Planned, say: Reporter) -> Outcome:
     """Finish a run whose last driver died after its last commit: that needs no cluster."""
     _announce(planned, say)
-    with _lease(planned.run, say):
-        pass  # nobody else is at it
-    return Outcome(planned.run, _finish(planned.run), planned.continued, already_complete=False)
+    with _lease(planned.run, say) as lease:
+        success = _finish(planned.run, lease)
+    return Outcome(planned.run, success, planned.continued, already_complete=False)
 
 
 def _lease(run: Run, say: Reporter) -> Lease:
     return Lease(run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives."))
 
 
-def _finish(run: Run) -> Success:
-    figures = drivers_summary(run.store)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return run.finish(figures.get("seconds", 0.0), figures.get("images", 0.0), now)
+def _finish(run: Run, lease: Lease) -> Success:
+    """Finish a run while its lease is held: nobody may reopen it meanwhile, to score failed rows again."""
+    lease.check()
+    others, own = drivers_summary(run.store), lease.figures
+    seconds, images = (others.get(name, 0.0) + own.get(name, 0.0) for name in ("seconds", "images"))
+    return run.finish(seconds, images, datetime.now(UTC).isoformat(timespec="seconds"))

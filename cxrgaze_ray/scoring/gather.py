@@ -16,6 +16,7 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import Interrupted
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.runs import Lease, Run
+from cxrgaze_ray.runs.run import retry_number
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
 
@@ -60,8 +61,8 @@ class Gatherer:
         self._run, self._identities, self._lease = run, identities, lease
         self._stop, self._on_progress = stop, on_progress
         self._open: dict[int, list[pa.Table]] = {}
-        self._carried: dict[int, pa.Table] = {}
-        self._retry: dict[int, int] = {}
+        self._wanted: dict[int, list[int]] = {}
+        self._before: dict[int, str] = {}
         self._commits: list[Future[int]] = []
         self._done = 0
         self._progress = Progress(run.spec.rows)
@@ -76,6 +77,7 @@ class Gatherer:
             wanted |= self._failed_rows()
             if wanted:
                 self._run.reopen()
+        self._wanted = wanted
         self._progress.committed_before = self._run.spec.rows - sum(len(rows) for rows in wanted.values())
         self._progress.committed = self._progress.committed_before
         self._on_progress(self._progress)
@@ -94,14 +96,13 @@ class Gatherer:
             raise Interrupted(f"Stopped: {self._progress.committed} of {self._run.spec.rows} rows are committed.")
 
     def _failed_rows(self) -> dict[int, list[int]]:
-        """Find failed rows, and keep the others of their shards to be written again beside them."""
+        """Find the positions of failed rows; their shards' other rows are read again when a shard is committed."""
         wanted = {}
-        for shard, key, rows in self._run.committed():
-            failed = pc.equal(rows["status"], str(Status.FAILED))
-            if pc.any(failed).as_py():
-                wanted[shard] = rows.filter(failed)["position"].to_pylist()
-                self._carried[shard] = rows.filter(pc.invert(failed))
-                self._retry[shard] = int(key.partition(".r")[2].partition(".")[0] or 0) + 1
+        for shard, key, rows in self._run.committed(["position", "status"]):
+            failed = rows.filter(pc.equal(rows["status"], str(Status.FAILED)))
+            if failed.num_rows:
+                wanted[shard] = failed["position"].to_pylist()
+                self._before[shard] = key
         return wanted
 
     def _gather(self, blocks: Iterator[pa.Table], commits: ThreadPoolExecutor) -> None:
@@ -118,11 +119,11 @@ class Gatherer:
                 return
 
     def _add(self, shard: int, rows: pa.Table, commits: ThreadPoolExecutor) -> None:
-        parts = self._open.setdefault(shard, [self._carried.pop(shard)] if shard in self._carried else [])
+        parts = self._open.setdefault(shard, [])
         parts.append(rows)
         self._progress.received += rows.num_rows
         self._images += rows.num_rows
-        if sum(part.num_rows for part in parts) == self._run.shard_rows(shard):
+        if sum(part.num_rows for part in parts) == len(self._wanted[shard]):
             table = pa.concat_tables(self._open.pop(shard))
             self._commits.append(commits.submit(self._commit, shard, table))
 
@@ -134,7 +135,8 @@ class Gatherer:
 
     def _commit(self, shard: int, rows: pa.Table) -> int:
         self._lease.check()
-        if self._run.commit(shard, rows, self._retry.get(shard, 0)):
+        whole, retry = self._completed(shard, rows)
+        if self._run.commit(shard, whole, retry):
             telemetry.record(telemetry.SHARD_COMMITS, job="score")
             kinds = Counter(zip(rows["status"].to_pylist(), rows["reason_code"].to_pylist(), strict=True))
             for (status, reason), count in kinds.items():
@@ -142,3 +144,12 @@ class Gatherer:
                 self._progress.counts[status] += count
         self._progress.committed += rows.num_rows
         return shard
+
+    def _completed(self, shard: int, rows: pa.Table) -> tuple[pa.Table, int]:
+        """Put rows that were scored again among those that stand in the shard's last file; number the new one."""
+        if shard not in self._before:
+            return rows, 0
+        key = self._before[shard]
+        stand = self._run.read_file(key)
+        kept = stand.filter(pc.not_equal(stand["status"], str(Status.FAILED)))
+        return pa.concat_tables([kept, rows]), retry_number(key) + 1

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_S = 5.0
-_READ_S = 20.0
 _SHORT_S = 4.0
 """For who asks again soon anyway: see `Store.once`."""
 _ARROW_LONGEST_WAIT_S = 20.0
@@ -44,7 +43,7 @@ def client(patient: bool = True) -> S3Client:
         retries=retries,
         s3=style,
         connect_timeout=_CONNECT_S if patient else _SHORT_S,
-        read_timeout=_READ_S if patient else _SHORT_S,
+        read_timeout=settings.read_timeout_s if patient else min(_SHORT_S, settings.read_timeout_s),
         max_pool_connections=32,
     )
     return session().client("s3", config=config, verify=ca_bundle())

@@ -19,6 +19,8 @@ class S3Settings(Settings):
 
     retry_s: float = Field(120.0, ge=0, le=86400)
     """Seconds for which an operation is tried again after its first transient failure."""
+    read_timeout_s: float = Field(20.0, gt=0, le=3600)
+    """Seconds of silence after which a request is given up, and tried again."""
     requester_pays: bool = False
     """Accept the costs of reading other people's buckets."""
     addressing: Literal["auto", "path", "virtual"] = "auto"

@@ -33,6 +33,9 @@ HEIGHT = (220, 300)
 BREAKING = str(Path(__file__).parent / "breaking")
 """Folder for PYTHONPATH that makes decoding processes break on planted files."""
 
+WORKERS_READ_S = 5
+"""Silence of the S3 server that the cluster's processes put up with, in seconds; by default it is 20."""
+
 LARGE = 300
 """Files of the archive that spans three shards."""
 
@@ -63,6 +66,7 @@ def cluster(s3_server: S3Server, weather: FaultProxy) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(s3_server, weather.endpoint).items():
             patch.setenv(name, value)
+        patch.setenv("CXRGAZE_S3_READ_TIMEOUT_S", str(WORKERS_READ_S))
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))
         with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
@@ -125,6 +129,19 @@ def registry(published: str, tmp_path: Path) -> str:
     copy = tmp_path / "registry"
     shutil.copytree(published, copy)
     return str(copy)
+
+
+@pytest.fixture(scope="session")
+def calm(
+    application: ServeFile,
+    phantoms: tuple[str, PhantomReport],
+    published: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Outcome:
+    """Score the phantoms undisturbed."""
+    request = Request(archive=phantoms[0], model="cxrgaze@champion", engine="float32")
+    out = str(tmp_path_factory.mktemp("calm"))
+    return score_archive(request, out, published, same_cluster, settings=ScoreSettings(decoders=2))
 
 
 @pytest.fixture(scope="session")

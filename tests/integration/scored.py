@@ -41,11 +41,13 @@ def stop_when(done: int, stop: threading.Event) -> Callable[[Progress], None]:
     return watch
 
 
-def start_driver(archive: str, out: str, registry: str, address: str, **environment: str) -> subprocess.Popen[str]:
-    """Start `cxrgaze score` in a process of its own, on the session's cluster."""
+def start_driver(
+    archive: str, out: str, registry: str, address: str | None, **environment: str
+) -> subprocess.Popen[str]:
+    """Start `cxrgaze score` in a process of its own, on the session's cluster or, without address, on a private one."""
     command = [
         sys.executable, "-m", "cxrgaze_ray", "score", archive, "--out", out, "--registry", registry,
-        "--engine", "float32", "--address", address,
+        "--engine", "float32", *(["--address", address] if address else []),
     ]  # fmt: skip
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment

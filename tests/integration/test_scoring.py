@@ -30,10 +30,9 @@ from tests.integration.scored import kill_driver, request, rows, score, start_dr
 pytestmark = pytest.mark.usefixtures("application")
 
 
-def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path) -> None:
-    archive, report = phantoms
-    outcome = score(archive, str(tmp_path), registry)
-    table = rows(outcome.run)
+def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport], calm: Outcome) -> None:
+    _, report = phantoms
+    table = rows(calm.run)
     by_id = {row["image_id"]: row for row in table.to_pylist()}
     planted = {fault.image_id: fault.reason for fault in report.planted}
     assert table.num_rows == len(by_id) == report.counts["images"] + report.counts["faults"]
@@ -44,8 +43,8 @@ def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport],
         assert row["p_normal"] + row["p_heart_failure"] + row["p_pneumonia"] == pytest.approx(1, abs=1e-5)
         assert row["saliency_png"].startswith(b"\x89PNG")
         assert row["engine"] == "reference-float32-cpu"
-    assert outcome.success.counts == {"scored": 36, "skipped": 3, "failed": 11}
-    assert outcome.run.summary().num_rows == table.num_rows
+    assert calm.success.counts == {"scored": 36, "skipped": 3, "failed": 11}
+    assert calm.run.summary().num_rows == table.num_rows
 
 
 def test_a_complete_run_is_left_alone_the_rest_is_new_and_new_starts_afresh(
@@ -154,10 +153,9 @@ def test_a_second_driver_is_told(large_archive: str, registry: str, tmp_path: Pa
 
 
 def test_a_bucket_in_bad_weather_gives_the_same_rows_as_a_folder(
-    phantoms: tuple[str, PhantomReport], storm: tuple[FaultProxy, str], registry: str, tmp_path: Path
+    phantoms: tuple[str, PhantomReport], storm: tuple[FaultProxy, str], registry: str, calm: Outcome
 ) -> None:
     weather, s3 = storm
-    local = score(phantoms[0], str(tmp_path), registry)
     for folder, prefix in ((phantoms[0], "archive"), (registry, "registry")):
         for info in LocalStore(folder).list():
             open_store(f"{s3}/{prefix}").put(info.key, LocalStore(folder).get(info.key))
@@ -166,9 +164,9 @@ def test_a_bucket_in_bad_weather_gives_the_same_rows_as_a_folder(
     remote = score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry")
     assert sum(weather.counts.values()) - weather.counts["forwarded"] > 5
     assert remote.run.store.uri.startswith(f"{s3}/out/")
-    assert remote.success.counts == local.success.counts
+    assert remote.success.counts == calm.success.counts
     names, by_id = ["image_id", "status", "reason_code", "logits", "saliency_png"], [("image_id", "ascending")]
-    here, there = (rows(outcome.run).select(names).sort_by(by_id) for outcome in (local, remote))
+    here, there = (rows(outcome.run).select(names).sort_by(by_id) for outcome in (calm, remote))
     assert there.equals(here)
     assert not verify_run(remote.run)
     assert score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry").already_complete

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import ray
 from ray import serve
@@ -24,21 +26,18 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import ModelPin, Request, Run
-from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.runs import ModelPin, Request, Run, verify_run
+from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.serving import APPLICATION, ServeFile
 from cxrgaze_ray.serving.ingress import Ingress, IngressSettings
 from cxrgaze_ray.storage import open_store
 from tests.dicom_files import gradient, make_dicom
-from tests.integration.conftest import same_cluster
+from tests.integration.conftest import LARGE, same_cluster
+from tests.integration.scored import rows, score
 from tests.integration.serving_load import Answer, hammered, held, model_processes, wait_until
 
 ROOT = Path(__file__).parents[2]
-
-
-def rows(run: Run) -> pa.Table:
-    return pa.concat_tables(run.read_shard(shard).drop_columns(["scored_at"]) for shard in range(run.spec.shards))
 
 
 def expected(pin: ModelPin, body: bytes) -> list[float]:
@@ -81,11 +80,10 @@ def test_a_chunk_can_be_given_by_reference(application: ServeFile, published: st
 
 
 def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
-    application: ServeFile, phantoms: tuple[str, PhantomReport], published: str, tmp_path: Path
+    application: ServeFile, phantoms: tuple[str, PhantomReport], calm: Outcome, published: str, tmp_path: Path
 ) -> None:
     request = Request(archive=phantoms[0], model="cxrgaze@champion", engine="float32")
     settings = ScoreSettings(decoders=2)
-    whole = score_archive(request, str(tmp_path / "whole"), published, same_cluster, settings=settings)
     (process,) = model_processes(APPLICATION)
     killed: list[int] = []
 
@@ -101,13 +99,46 @@ def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
         wait_until(lambda: any(answer.code == 200 for answer in answers[served:]), "no request is answered any more")
     assert killed
     assert model_processes(APPLICATION) != {process}
-    assert rows(outcome.run).equals(rows(whole.run))
+    assert rows(outcome.run).equals(rows(calm.run))
     assert {answer.code for answer in answers} <= {200, 503}
     for answer in answers:
         if answer.code == 503:
             assert answer.body["reason"] == "model_unavailable"
             assert answer.retry_after is not None
             assert int(answer.retry_after) > 0
+
+
+@pytest.mark.long
+def test_a_job_keeps_its_weights_when_the_champion_moves_meanwhile(
+    application: ServeFile, whole: Outcome, large_archive: str, published: str, tmp_path: Path
+) -> None:
+    ledger = Registry(open_store(published))
+    first = ledger.resolve("cxrgaze@champion")
+    new = ledger.publish(make_bundle(build(PRESETS["tiny"], 41), "cxrgaze", trained=False))
+    moved: list[tuple[int, datetime]] = []
+
+    def serves(version: str) -> bool:
+        return bool(httpx.get(f"{application.url}/v1/model", timeout=60).json()["version"] == version)
+
+    def promote(progress: Progress) -> None:
+        if progress.received and not moved:
+            ledger.promote("cxrgaze", new.version)
+            wait_until(partial(serves, new.version), "the promoted version is not served")
+            moved.append((progress.received, datetime.now(UTC)))
+
+    try:
+        outcome = score(large_archive, str(tmp_path), published, on_progress=promote)
+        assert serves(new.version)
+    finally:
+        ledger.rollback("cxrgaze")
+        wait_until(partial(serves, first.version), "the version before is not served again")
+    ((received, when),) = moved
+    table = outcome.run.summary()
+    assert received < LARGE
+    assert pc.max(table["scored_at"]).as_py() > when, "all rows were scored before the champion moved"
+    assert set(table["weights_sha256"].to_pylist()) == {first.weights_sha256}
+    assert rows(outcome.run).equals(rows(whole.run))
+    assert not verify_run(outcome.run)
 
 
 @pytest.mark.long
@@ -145,3 +176,18 @@ def test_replicas_follow_the_load_and_share_declared_gpus(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "tests.integration.declared_gpus", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+@pytest.mark.long
+def test_a_job_on_two_replicas_gives_the_rows_of_one(
+    whole: Outcome, large_archive: str, published: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.integration.two_replicas", large_archive, published, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert min(found["shares"]) > 0.1, "a replica had next to nothing to do"
+    run = Run.open(open_store(found["run"]))
+    assert run.spec.engine == whole.run.spec.engine
+    assert rows(run).equals(rows(whole.run))
+    assert not verify_run(run)

@@ -89,6 +89,34 @@ def test_a_passing_fault_does_not_show(store: Store, fault_proxy: FaultProxy, na
             assert fault.hits == 2, kind
 
 
+SILENT_S = 3600.0
+"""Longer than any test may take: only the client can end such a request."""
+
+
+def test_silence_is_given_up_and_the_request_made_again(
+    store: Store, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXRGAZE_S3_READ_TIMEOUT_S", "0.15")
+    forget_clients()
+    for name, (method, operate, answer) in OPERATIONS.items():
+        fault_proxy.clear()
+        fault = fault_proxy.add(Fault("timeout", method, times=1, seconds=SILENT_S))
+        assert operate(store) == answer, name
+        assert fault.hits == 1, name
+
+
+def test_silence_past_the_budget_is_the_environment(
+    store: Store, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXRGAZE_S3_READ_TIMEOUT_S", "0.2")
+    monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0.3")
+    forget_clients()
+    fault = fault_proxy.add(Fault("timeout", seconds=SILENT_S))
+    with pytest.raises(StoreUnavailable, match=r"was tried again for 0\.3 s\. "):
+        store.get("a/here")
+    assert fault.hits >= 2
+
+
 def test_refused_credentials_are_told_at_once(store: Store, fault_proxy: FaultProxy) -> None:
     for method, operate, _ in OPERATIONS.values():
         fault_proxy.clear()

@@ -30,6 +30,7 @@ from cxrgaze_ray.phantoms import Drift
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, make_plan
 from cxrgaze_ray.storage import LocalStore
+from tests.unit.test_runs import make_finished
 
 HEAVY = ("torch", "ray", "boto3", "botocore", "pyarrow", "numpy", "cv2", "sklearn", "pydicom", "fastapi")
 
@@ -550,6 +551,49 @@ def test_runs_are_listed_shown_and_reported(cxrgaze: Cxrgaze, archive: Path, tmp
     assert "This run is unfinished" in (tmp_path / "report.html").read_text()
 
 
+def test_a_sound_run_is_verified_and_an_unsound_one_says_how_to_mend_it(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    run = make_finished(tmp_path)
+    ended = cxrgaze("runs", "verify", run.store.uri, "--json")
+    assert (ended.code, ended.json) == (0, {"run": run.store.uri, "sound": True, "problems": []})
+    assert (
+        "The run is complete: 133 files, each with one row, in 2 shards."
+        in cxrgaze("runs", "verify", run.store.uri).err
+    )
+    run.store.delete("results/shard-00001.parquet")
+    ended = cxrgaze("runs", "verify", run.store.uri)
+    assert ended.code == 2
+    assert re.search(r"^results/shard-00001\.parquet +The shard is missing\.", ended.out, re.M)
+    assert ended.err.endswith(
+        "To mend it: remove SUCCESS.json and the files that are wrong, and run its score command again.\n"
+    )
+    ended = cxrgaze("runs", "verify", run.store.uri, "--json")
+    assert (ended.code, ended.json["sound"]) == (2, False)
+    assert {"file": "results/shard-00001.parquet", "what": "The shard is missing."} in ended.json["problems"]
+
+
+def test_a_cut_account_of_a_run_is_named_by_every_command(
+    cxrgaze: Cxrgaze, tmp_path: Path, archive: Path, registry: Path
+) -> None:
+    out, sound = tmp_path / "out", make_finished(tmp_path / "out", 5, run_id="fedcba9876543210")
+    run = make_finished(out, 5)
+    run.store.put("SUCCESS.json", b'{"run_id": "0123')
+    states = {row["run"]: row["state"] for row in cxrgaze("runs", "list", out, "--json").json["runs"]}
+    assert states == {sound.spec.run_id: "complete", run.spec.run_id: "SUCCESS.json can't be read"}
+    assert "SUCCESS.json " in cxrgaze("runs", "verify", run.store.uri).out
+    for arguments in (
+        ("runs", "show", run.store.uri),
+        ("runs", "report", run.store.uri, "--out", tmp_path / "report.html"),
+        ("runs", "export", run.store.uri, "--to", "csv", "--out", tmp_path / "csv"),
+        ("score", archive, "--out", out, "--registry", registry, "--not-in", run.store.uri),
+        ("score", archive, "--out", out, "--registry", registry, "--not-in", out),
+    ):
+        ended = cxrgaze(*arguments)
+        assert (ended.code, ended.out) == (2, ""), arguments
+        line = f"cxrgaze: {run.store.uri}/SUCCESS.json can't be read. Remove it and run the run's score command again"
+        assert ended.err.startswith(line)
+        assert ended.err.count("\n") == 1
+
+
 @dataclass(frozen=True)
 class Scored:
     """What the driver is made to answer."""
@@ -598,6 +642,32 @@ def test_a_score_says_what_it_came_to(cxrgaze: Cxrgaze, driver: ModuleType) -> N
     found = cxrgaze("score", "a", "--out", "b", "--json").json
     assert (found["run"], found["already_complete"], found["rows"]) == ("/out/run", False, 3)
     assert "shards" not in found
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [([], (False, False)), (["--new"], (True, False)), (["--retry-failed"], (False, True))],
+    ids=["none", "new", "retry failed"],
+)
+def test_a_run_is_begun_afresh_or_its_failed_rows_scored_again_only_on_request(
+    cxrgaze: Cxrgaze,
+    driver: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    wanted: tuple[bool, bool],
+) -> None:
+    asked: list[tuple[Any, dict[str, Any]]] = []
+    answer = driver.score_archive
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        asked.append((arguments, options))
+        return answer(*arguments, **options)
+
+    monkeypatch.setattr(driver, "score_archive", note)
+    assert cxrgaze("score", "a", "--out", "b", *flags).code == 0
+    (((request, out, *_), options),) = asked
+    assert (options["new"], options["retry_failed"]) == wanted
+    assert (request.archive, request.not_in, out) == ("a", (), "b"), "flags are no part of the request"
 
 
 def test_failed_rows_end_a_strict_score_with_3(cxrgaze: Cxrgaze, driver: ModuleType) -> None:

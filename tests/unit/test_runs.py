@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from cxrgaze_ray.storage import LocalStore
 ROWS = SHARD_ROWS + 5
 PIN = ModelPin(uri="/registry/m/versions/v0001", name="m", version="v0001", weights_sha256="aa", trained=True)
 OPTIONS = ScoreOptions()
+MADE_WITH = {"bundle_version": "v0001", "weights_sha256": "aa", "profile": "cxrgaze-v1", "engine": "cpu-float32"}
+"""What every row says it was made with: see `make_spec`."""
 
 
 def manifest(rows: int = ROWS) -> pa.Table:
@@ -80,7 +83,7 @@ def results(plan: pa.Table, shard: int, mark: float = 0.5) -> pa.Table:
     """Return made-up results of a shard; every fifth row failed."""
     rows = []
     for one in plan.filter(pc.equal(plan["shard"], shard)).to_pylist():
-        row = {name: one[name] for name in ("shard", "position", "image_id", "subject_id", "study_id")}
+        row = MADE_WITH | {name: one[name] for name in ("shard", "position", "image_id", "subject_id", "study_id")}
         if one["position"] % 5 == 4:
             rows.append(row | {"status": "failed", "reason_code": "truncated", "detail": "Cut."})
         else:
@@ -302,6 +305,42 @@ def test_an_incomplete_run_does_not_finish(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="planned inputs"):
         run.finish(1.0, 1, "now")
     assert files(run) == before
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no table"], ids=["empty", "cut", "other"])
+def test_a_cut_shard_is_named_and_nothing_is_finished(tmp_path: Path, data: bytes) -> None:
+    run = make_finished(tmp_path)
+    run.reopen()
+    run.store.put("results/shard-00001.parquet", data)
+    before = files(run)
+    readers: list[Callable[[], object]] = [
+        lambda: run.finish(1.0, 1, "now"), lambda: run.read_shard(1), run.summary, lambda: list(run.committed()),
+    ]  # fmt: skip
+    for read in readers:
+        with pytest.raises(RunConflict, match=r"results/shard-00001\.parquet is cut.* Remove it"):
+            read()
+    assert files(run) == before
+    run.store.delete("results/shard-00001.parquet")
+    assert run.pending_shards() == [1]
+
+
+def test_a_cut_plan_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.store.put("plan.parquet", run.store.get("plan.parquet")[:50])
+    with pytest.raises(RunConflict, match=r"plan\.parquet is cut.* --new"):
+        run.plan()
+
+
+@pytest.mark.parametrize("data", [b"", b'{"run_id": "0123', b"[]", b"\xff\xfe", b'{"run_id": "x"}'])
+def test_an_unreadable_success_is_a_conflict_with_a_way_out(tmp_path: Path, data: bytes) -> None:
+    run = make_finished(tmp_path, 5)
+    before = run.success()
+    run.store.put("SUCCESS.json", data)
+    with pytest.raises(RunConflict, match=r"SUCCESS\.json can't be read\. Remove it and run") as told:
+        run.success()
+    assert "\n" not in str(told.value)
+    run.reopen()
+    assert run.finish(2.0, 5, "2026-01-01T00:01:00+00:00") == before
 
 
 def test_rows_of_other_images_do_not_finish(tmp_path: Path) -> None:

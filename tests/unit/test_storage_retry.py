@@ -85,11 +85,12 @@ def test_other_failures_are_told_at_once(clock: Clock, error: Exception) -> None
 def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("-")
     monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "7.5")
+    monkeypatch.setenv("CXRGAZE_S3_READ_TIMEOUT_S", "3")
     monkeypatch.setenv("CXRGAZE_S3_REQUESTER_PAYS", "true")
     monkeypatch.setenv("CXRGAZE_S3_ADDRESSING", "path")
     monkeypatch.setenv("CXRGAZE_S3_CA_BUNDLE", str(tmp_path / "ca.pem"))
     assert S3Settings.from_environment() == S3Settings(
-        retry_s=7.5, requester_pays=True, addressing="path", ca_bundle=tmp_path / "ca.pem"
+        retry_s=7.5, read_timeout_s=3, requester_pays=True, addressing="path", ca_bundle=tmp_path / "ca.pem"
     )
 
 
@@ -99,6 +100,7 @@ def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
         ("RETRY_S", "soon"),
         ("RETRY_S", "-1"),
         ("RETRY_S", "nan"),
+        ("READ_TIMEOUT_S", "0"),
         ("REQUESTER_PAYS", "perhaps"),
         ("ADDRESSING", "dns"),
         ("CA_BUNDLE", "/no/such/file"),

@@ -1,0 +1,117 @@
+"""The driver holds its lease from before the first row until the run is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.errors import RunConflict
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.runs import Request, Run, find_runs
+from cxrgaze_ray.scoring import driver, gather
+from cxrgaze_ray.scoring.driver import Outcome, score_archive
+from cxrgaze_ray.storage import LocalStore
+from tests.unit.test_gather import Line
+
+Score = Callable[..., Outcome]
+
+
+@pytest.fixture
+def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
+    """Return `score_archive` of a small archive, with a pipeline that makes rows up and no cluster."""
+    ledger = Registry(LocalStore(str(tmp_path / "registry")))
+    ledger.publish(make_bundle(build(PRESETS["tiny"], 1), "m", trained=False))
+    ledger.promote("m", "v0001")
+    (tmp_path / "archive").mkdir()
+    for number in range(7):
+        (tmp_path / "archive" / f"{number}.jpg").write_bytes(b"\xff\xd8 a radiograph")
+
+    @contextmanager
+    def model(*_: Any) -> Iterator[Any]:
+        yield SimpleNamespace(application="app", replicas=1, warm=lambda *_: None, plan_engine=lambda _: "cpu")
+
+    @contextmanager
+    def connect() -> Iterator[Any]:
+        yield SimpleNamespace(cpus=lambda: 4, free_cpus=lambda: 4, gpus=lambda: 0)
+
+    monkeypatch.setattr(driver, "batch_model", model)
+    request = Request(archive=str(tmp_path / "archive"), model="m@champion", engine="float32")
+
+    def score(**options: Any) -> Outcome:
+        monkeypatch.setattr(gather, "result_blocks", Line(iter))
+        return score_archive(request, str(tmp_path / "out"), str(tmp_path / "registry"), connect, **options)
+
+    return score
+
+
+@pytest.fixture
+def finished_with(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Note which leases of a run are released whenever it is finished."""
+    found: list[set[str]] = []
+    finish = Run.finish
+
+    def note(self: Run, *arguments: Any) -> Any:
+        found.append({info.key[6:] for info in self.store.list("lease/") if not info.key.endswith("heartbeat")})
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(Run, "finish", note)
+    return found
+
+
+def only_run(tmp_path: Path) -> Run:
+    (run,) = find_runs(str(tmp_path / "out"))
+    return run
+
+
+def test_a_run_is_finished_before_its_lease_is_released(
+    score: Score, finished_with: list[set[str]], tmp_path: Path
+) -> None:
+    first = score()
+    assert finished_with == [{"00000001.json"}]
+    again = score(retry_failed=True)
+    assert finished_with[1] == {"00000001.json", "00000001.released", "00000002.json"}
+    only_run(tmp_path).reopen()
+    ended = score()
+    assert finished_with[2] >= {"00000002.released", "00000003.json"}
+    assert "00000003.released" not in finished_with[2]
+    assert only_run(tmp_path).store.exists("lease/00000003.released")
+    names = [one.success.shards[0].name for one in (first, again, ended)]
+    assert names == ["results/shard-00000.parquet", *2 * ["results/shard-00000.r1.parquet"]]
+
+
+def test_the_figures_of_every_driver_are_summed(score: Score, tmp_path: Path) -> None:
+    first = score()
+    assert first.success.images_per_second > 0
+    again = score(retry_failed=True)
+    assert again.success.seconds >= first.success.seconds
+    only_run(tmp_path).reopen()
+    ended = score()
+    assert (ended.success.seconds, ended.success.images_per_second) == (
+        again.success.seconds,
+        again.success.images_per_second,
+    )
+
+
+def test_a_driver_that_was_taken_over_after_its_last_commit_finishes_nothing(
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Run.commit
+
+    def overtaken(self: Run, *arguments: Any) -> bool:
+        done = commit(self, *arguments)
+        self.store.put("lease/00000002.json", b"another driver")
+        return done
+
+    monkeypatch.setattr(Run, "commit", overtaken)
+    with pytest.raises(RunConflict, match="took this run over"):
+        score()
+    assert only_run(tmp_path).pending_shards() == []
+    assert only_run(tmp_path).success() is None
