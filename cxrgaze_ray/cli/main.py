@@ -7,7 +7,7 @@ import sys
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.cli import archive, bench, bench_serve, export, look, models, operate, runs, score, train
+from cxrgaze_ray.cli import archive, bench, bench_serve, export, look, models, operate, runs, score, train, webhook
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
@@ -37,6 +37,7 @@ app.command()(train.train)
 app.command()(train.evaluate)
 app.command()(score.score)
 app.command()(operate.serve)
+app.command()(webhook.webhook)
 app.add_typer(runs_app, name="runs")
 runs_app.command("list")(runs.list_)
 runs_app.command("show")(runs.show_)
