@@ -195,6 +195,7 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["train", "here", "--preset", "huge", "--dry-run"], "Presets are"),
         (["train", "here", "--phases", "encoder,decoder", "--dry-run"], "decoder"),
         (["train", "here", "--config", "nowhere.yaml", "--dry-run"], "nowhere.yaml"),
+        (["webhook", "--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -395,6 +396,13 @@ def test_a_dry_run_estimates_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     assert cxrgaze(*arguments, "--limit", 1, "--json").json["images"] == 1
     assert "Nothing was written." in cxrgaze(*arguments).out
+
+
+def test_a_webhook_without_a_token_does_not_start(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    (tmp_path / "webhook.yaml").write_text("config: retrain.yaml\n")
+    ended = cxrgaze("webhook", "--config", tmp_path / "webhook.yaml")
+    assert (ended.code, ended.out) == (2, "")
+    assert "CXRGAZE_WEBHOOK_TOKEN" in ended.err
 
 
 def test_a_dry_training_prints_its_settings(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
