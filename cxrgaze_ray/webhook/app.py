@@ -10,9 +10,10 @@ from urllib.request import urlopen
 import ray
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.errors import ServingUnavailable
+from cxrgaze_ray.errors import ConfigError, ServingUnavailable
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.webhook.groups import Triggers
 from cxrgaze_ray.webhook.jobs import STATES, RayJobs
@@ -71,7 +72,7 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
     Raises
     ------
     ConfigError
-        If no bearer token is set.
+        If no bearer token is set, or another application has its route.
     ServingUnavailable
         If it does not come up.
     """
@@ -79,6 +80,11 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
     serve.start(http_options={"host": settings.host, "port": settings.port})
     try:
         serve.run(build_app(settings), name=APPLICATION, route_prefix=settings.route_prefix)
+    except RayServeException as error:
+        raise ConfigError(
+            f"Another application of this Ray Serve is at {settings.route_prefix} already.",
+            "Give the webhook a route_prefix of its own, as /webhook.",
+        ) from error
     except RuntimeError as error:
         raise ServingUnavailable(
             "The webhook does not start on this cluster.",

@@ -33,6 +33,8 @@ HEIGHT = (220, 300)
 BREAKING = str(Path(__file__).parent / "breaking")
 """Folder for PYTHONPATH that makes decoding processes break on planted files."""
 
+WEBHOOK_TOKEN = "a-token-of-the-webhook"
+
 LARGE = 300
 """Files of the archive that spans three shards."""
 
@@ -64,6 +66,7 @@ def cluster(s3_server: S3Server, weather: FaultProxy) -> Iterator[Cluster]:
         for name, value in s3_environment(s3_server, weather.endpoint).items():
             patch.setenv(name, value)
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        patch.setenv("CXRGAZE_WEBHOOK_TOKEN", WEBHOOK_TOKEN)
         patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))
         with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
             yield cluster

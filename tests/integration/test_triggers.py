@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -84,17 +85,14 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
         process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | environment, cwd=log.parent)
     try:
         yield process
-        assert process.poll() is None, "it ended by itself"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0, "it did not end well"
     except BaseException:
         print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
         raise
     finally:
-        process.terminate()
-        try:
-            process.wait(90)
-        finally:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 @dataclass
@@ -245,3 +243,4 @@ def test_drift_retrains_once(retraining: Retraining, drift: Drift, tmp_path: Pat
         wait_until(lambda: ask(metrics, 'ray_cxrgaze_webhook_requests_total{code="429"}'), "a 429 was not counted")
         assert (len(retraining.runs()), len(list(triggers.glob("*.json")))) == (1, 1)
     assert TOKEN not in (tmp_path / "webhook.log").read_text()
+    assert not webhook.ray_folder.exists()
