@@ -9,11 +9,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from cxrgaze_ray.cluster_head import head_node
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
 
@@ -29,6 +30,11 @@ class ClusterSettings(Settings):
 
     object_store_mib: int = 600
     """Object store of a private cluster, in MiB."""
+
+    jobs: bool = False
+    """Whether a private cluster takes jobs: Ray's dashboard then listens on this machine, with the cluster's token.
+
+    That takes about a minute to start on two cores."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,12 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
         yield Cluster(ray.get_runtime_context().gcs_address, private=False, log_file=None)
         return
     folder = Path(tempfile.mkdtemp(prefix="cxrgaze-"))
-    log_file, keep = folder / "cxrgaze.log", False
-    with _quiet(log_file) if quiet else nullcontext():
-        _init(settings, address, folder, log_file)
+    log_file, keep = folder / "cxrgaze.log", True
+    with ExitStack() as stack:
+        stack.enter_context(_quiet(log_file) if quiet else nullcontext())
+        stack.callback(lambda: None if keep else shutil.rmtree(folder, ignore_errors=True))
+        _init(settings, address, folder, log_file, stack)
+        keep = False
         try:
             yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=log_file)
         except (UserError, Interrupted):
@@ -113,26 +122,25 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
             raise
         finally:
             ray.shutdown()
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
-def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path) -> None:
+def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path, stack: ExitStack) -> None:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
-    if address is None:
-        cores = os.cpu_count() or 1
+    cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
+    if address is not None and settings.num_cpus is not None:
+        raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
+    if address is None and not settings.jobs:
         options |= {
-            "num_cpus": settings.num_cpus or max(4, cores),
+            "num_cpus": cpus,
             "include_dashboard": False,
-            "object_store_memory": settings.object_store_mib * 2**20,
+            "object_store_memory": store_bytes,
             "_temp_dir": str(folder),
         }
-    elif settings.num_cpus is not None:
-        raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
     try:
-        ray.init(address=address, **options)
+        head = None if address or not settings.jobs else stack.enter_context(head_node(log_file, cpus, store_bytes))
+        ray.init(address=address or head, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         where = f"at {address}" if address else "on this machine"
         raise EnvironmentFault(

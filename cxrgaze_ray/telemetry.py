@@ -35,10 +35,16 @@ IMAGES = Metric("cxrgaze_images", "counter", "Inputs finished.", ("job", "status
 DECODE_SECONDS = Metric("cxrgaze_decode_seconds", "histogram", "Bytes to model image, an image.", ("job",), _SECONDS)
 MODEL_SECONDS = Metric("cxrgaze_model_seconds", "histogram", "Forward pass, a chunk.", ("bundle",), _SECONDS)
 SHARD_COMMITS = Metric("cxrgaze_shard_commits", "counter", "Shards committed.", ("job",))
+SHARDS_LEFT = Metric("cxrgaze_shards_left", "gauge", "Shards that a driver at work has still to commit.", ("job",))
 REQUESTS = Metric("cxrgaze_http_requests", "counter", "HTTP requests answered.", ("route", "code"))
 REQUEST_SECONDS = Metric("cxrgaze_http_request_seconds", "histogram", "HTTP request to answer.", ("route",), _SECONDS)
 TRAINING_LOSS = Metric("cxrgaze_training_loss", "gauge", "Mean loss of the last epoch.", ("stage", "split"))
 TRAINING_EPOCH = Metric("cxrgaze_training_epoch", "gauge", "Epochs finished.", ("stage",))
+WEBHOOK_REQUESTS = Metric("cxrgaze_webhook_requests", "counter", "Requests to the webhook answered.", ("code",))
+WEBHOOK_TRIGGER = Metric("cxrgaze_webhook_trigger_time_seconds", "gauge", "Unix time of the last accepted trigger.")
+WEBHOOK_RETRAINING = Metric(
+    "cxrgaze_webhook_retraining", "gauge", "1 for what became of the last trigger's job, else 0.", ("state",)
+)
 
 _FEATURE = ("family", "feature")
 DRIFT_EFFECT = Metric("cxrgaze_drift_effect", "gauge", "Effect of the last comparison: PSI or difference.", _FEATURE)
@@ -54,6 +60,7 @@ TABLE = (
     DECODE_SECONDS,
     MODEL_SECONDS,
     SHARD_COMMITS,
+    SHARDS_LEFT,
     REQUESTS,
     REQUEST_SECONDS,
     TRAINING_LOSS,
@@ -65,6 +72,9 @@ TABLE = (
     MONITOR_IMAGES,
     MONITOR_AUC,
     MONITOR_TIME_SECONDS,
+    WEBHOOK_REQUESTS,
+    WEBHOOK_TRIGGER,
+    WEBHOOK_RETRAINING,
 )
 
 

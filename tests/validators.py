@@ -1,4 +1,4 @@
-"""Debian's DICOM validators: dcmtk and dicom3tools."""
+"""Programs of Debian that judge what we write: dcmtk and dicom3tools, Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from pydicom import dcmread
 _NOT_OURS = ("<99CXRGAZE>", "needed to build DICOMDIR", "Retired Person Name form", "empty when actually unknown")
 
 
-def run_tool(name: str, *arguments: object) -> str:
-    """Run a validator and return all it says; a missing one skips the test, and fails it in CI."""
+def find_tool(name: str) -> str:
+    """Return where a program is; a missing one skips the test, and fails it in CI."""
     tool = shutil.which(name)
     if tool is None:
         if os.environ.get("CI"):
             pytest.fail(f"{name} is missing")
-        pytest.skip("needs Debian's dcmtk and dicom3tools")
-    done = subprocess.run([tool, *map(str, arguments)], capture_output=True, check=False, timeout=60)
+        pytest.skip(f"needs {name}, from one of the Debian packages in .ci/run")
+    return tool
+
+
+def run_tool(name: str, *arguments: object) -> str:
+    """Run a validator and return all it says."""
+    done = subprocess.run([find_tool(name), *map(str, arguments)], capture_output=True, check=False, timeout=60)
     said = (done.stdout + done.stderr).decode("utf-8", "replace")
     assert name == "dciodvfy" or done.returncode == 0, said
     return said

@@ -21,6 +21,7 @@ from cxrgaze_ray.cli import (
     runs,
     score,
     train,
+    webhook,
 )
 from cxrgaze_ray.cli.console import say, terminal
 from cxrgaze_ray.cluster import set_ray_environment
@@ -53,6 +54,7 @@ app.command()(score.score)
 app.command()(operate.serve)
 app.command()(retrain.retrain)
 app.command()(monitor.monitor)
+app.command()(webhook.webhook)
 app.add_typer(runs_app, name="runs")
 runs_app.command("list")(runs.list_)
 runs_app.command("show")(runs.show_)

@@ -64,7 +64,7 @@ class Gatherer:
         self._wanted: dict[int, list[int]] = {}
         self._before: dict[int, str] = {}
         self._commits: list[Future[int]] = []
-        self._done = 0
+        self._wanted = self._done = 0
         self._progress = Progress(run.spec.rows)
         self._images = 0
         self._started = 0.0
@@ -83,6 +83,8 @@ class Gatherer:
         self._on_progress(self._progress)
         if not wanted:
             return
+        self._wanted = len(wanted)
+        self._tell_left()
         self._started = time.monotonic()
         blocks = result_blocks(self._run, wanted, application, pools, self._identities)
         try:
@@ -91,6 +93,7 @@ class Gatherer:
                 self._settle(0)
         finally:
             blocks.close()  # type: ignore[attr-defined]
+            telemetry.record(telemetry.SHARDS_LEFT, 0, job="score")  # whatever is left, this driver is not at it
             self._lease.note(seconds=time.monotonic() - self._started, images=float(self._images))
         if self._done < len(wanted):
             raise Interrupted(f"Stopped: {self._progress.committed} of {self._run.spec.rows} rows are committed.")
@@ -132,6 +135,10 @@ class Gatherer:
         while self._commits and (self._commits[0].done() or len(self._commits) > most):
             self._commits.pop(0).result()
             self._done += 1
+            self._tell_left()
+
+    def _tell_left(self) -> None:
+        telemetry.record(telemetry.SHARDS_LEFT, self._wanted - self._done, job="score")
 
     def _commit(self, shard: int, rows: pa.Table) -> int:
         self._lease.check()

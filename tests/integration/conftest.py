@@ -36,6 +36,8 @@ BREAKING = str(Path(__file__).parent / "breaking")
 WORKERS_READ_S = 5
 """Silence of the S3 server that the cluster's processes put up with, in seconds; by default it is 20."""
 
+WEBHOOK_TOKEN = "a-token-of-the-webhook"
+
 LARGE = 300
 """Files of the archive that spans three shards."""
 
@@ -68,6 +70,7 @@ def cluster(s3_server: S3Server, weather: FaultProxy) -> Iterator[Cluster]:
             patch.setenv(name, value)
         patch.setenv("CXRGAZE_S3_READ_TIMEOUT_S", str(WORKERS_READ_S))
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        patch.setenv("CXRGAZE_WEBHOOK_TOKEN", WEBHOOK_TOKEN)
         patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))
         with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
             yield cluster

@@ -70,7 +70,13 @@ def test_counters_move_while_an_archive_is_scored(
     job.start()
     try:
         wait_until(
-            lambda: not job.is_alive() or count("ray_cxrgaze_model_seconds_count") > before["chunks"],
+            lambda: (
+                not job.is_alive()
+                or (
+                    count("ray_cxrgaze_model_seconds_count") > before["chunks"]
+                    and count("ray_cxrgaze_shards_left", job="score") > 0
+                )
+            ),
             "nothing was seen of the model",
         )
         assert job.is_alive(), "the job ended before anything was to be seen"
@@ -81,6 +87,7 @@ def test_counters_move_while_an_archive_is_scored(
         lambda: count("ray_cxrgaze_images_total", job="score") - before["images"] >= LARGE, "rows were not counted"
     )
     assert count("ray_cxrgaze_shard_commits_total", job="score") - before["commits"] >= 3
+    wait_until(lambda: count("ray_cxrgaze_shards_left", job="score") == 0, "shards are left of a run that is done")
     assert count("ray_cxrgaze_images_total", job="score", status="failed", reason="truncated") > 0
     assert count("ray_cxrgaze_decode_seconds_count", job="score") > before["decoded"]
 

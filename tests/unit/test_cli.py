@@ -105,7 +105,7 @@ def example(path: tuple[str, ...]) -> list[str]:
 def test_the_commands_are_those_of_the_handbook() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "score", "serve",
-        "retrain", "monitor", "doctor",
+        "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",
         "models init", "models list", "models show", "models promote", "models rollback",
@@ -136,9 +136,9 @@ def test_every_example_can_be_typed(path: tuple[str, ...]) -> None:
 
 
 @every_command
-def test_every_command_but_the_server_prints_json(path: tuple[str, ...]) -> None:
+def test_every_command_but_the_servers_prints_json(path: tuple[str, ...]) -> None:
     options = {option for parameter in COMMANDS[path].params for option in parameter.opts}
-    assert ("--json" in options) is (path != ("serve",))
+    assert ("--json" in options) is (path not in (("serve",), ("webhook",)))
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -204,6 +204,7 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["train", "here", "--preset", "huge", "--dry-run"], "Presets are"),
         (["train", "here", "--phases", "encoder,decoder", "--dry-run"], "decoder"),
         (["train", "here", "--config", "nowhere.yaml", "--dry-run"], "nowhere.yaml"),
+        (["webhook", "--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -476,6 +477,13 @@ def test_a_dry_run_estimates_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     assert cxrgaze(*arguments, "--limit", 1, "--json").json["images"] == 1
     assert "Nothing was written." in cxrgaze(*arguments).out
+
+
+def test_a_webhook_without_a_token_does_not_start(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    (tmp_path / "webhook.yaml").write_text("config: retrain.yaml\n")
+    ended = cxrgaze("webhook", "--config", tmp_path / "webhook.yaml")
+    assert (ended.code, ended.out) == (2, "")
+    assert "CXRGAZE_WEBHOOK_TOKEN" in ended.err
 
 
 def test_a_dry_training_prints_its_settings(cxrgaze: Cxrgaze, tmp_path: Path) -> None:

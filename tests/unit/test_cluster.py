@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -184,6 +185,41 @@ def test_settings_size_a_private_cluster(ray: FakeRay) -> None:
     with connect(ClusterSettings(num_cpus=9, object_store_mib=100)):
         pass
     assert (ray.started[0]["num_cpus"], ray.started[0]["object_store_memory"]) == (9, 100 * 2**20)
+
+
+def test_a_private_cluster_that_takes_jobs_is_a_process_of_its_own(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heads: list[tuple[int, int, int]] = []
+
+    @contextmanager
+    def head_node(log_file: Path, cpus: int, store_bytes: int) -> Iterator[str]:
+        heads.append((cpus, store_bytes, ray.stops))
+        yield "127.0.0.1:7777"
+        heads.append((cpus, store_bytes, ray.stops))
+
+    monkeypatch.setattr("cxrgaze_ray.cluster.head_node", head_node)
+    with connect(ClusterSettings(jobs=True, num_cpus=5, object_store_mib=100)) as cluster:
+        assert cluster.private
+        assert len(heads) == 1
+    (options,) = ray.started
+    assert (options["address"], "_temp_dir" in options) == ("127.0.0.1:7777", False)
+    assert heads == [(5, 100 * 2**20, 0), (5, 100 * 2**20, 1)]  # this process leaves before its head ends
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_at_an_address_has_its_own_head(ray: FakeRay) -> None:
+    with connect(ClusterSettings(address="head:6379", jobs=True)) as cluster:
+        assert not cluster.private
+    assert ray.started[0]["address"] == "head:6379"
+
+
+def test_a_head_that_does_not_start_is_the_environments_fault(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(EnvironmentFault, match="on this machine") as error:
+        connect(ClusterSettings(jobs=True)).__enter__()
+    assert Path(error.value.message.rpartition(" ")[2].rstrip(".")).exists()
+    assert ray.started == []
 
 
 def test_the_logs_of_a_bug_stay_and_are_named(ray: FakeRay, tmp_path: Path) -> None:

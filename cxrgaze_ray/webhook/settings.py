@@ -1,0 +1,88 @@
+"""What the webhook accepts, how often, and what it then starts."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from pydantic import Field
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import ConfigError
+
+TOKEN_VARIABLES = ("CXRGAZE_WEBHOOK_TOKEN", "CXRGAZE_TOKEN")
+"""Environment variables that may hold the bearer token; the first one that is set counts."""
+
+
+class WebhookSettings(Settings):
+    """Contents of webhook.yaml, and the `args` of the application in a Ray Serve config file."""
+
+    config: str
+    """Settings file of the retraining, a path or s3:// object that the job can read."""
+
+    arguments: tuple[str, ...] = ()
+    """More arguments of ``cxrgaze retrain``, for example [--auto-promote]."""
+
+    registry: str = "./registry"
+    """Store of the model registry: what was accepted is remembered there."""
+
+    name: str = Field("cxrgaze", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    """Model that is retrained."""
+
+    alerts: tuple[str, ...] = ("CxrgazeDrift", "CxrgazePerformanceDrop")
+    """Names of the alerts that start a retraining; all others are answered and ignored."""
+
+    least_hours_between: float = Field(24.0, ge=0)
+    """Least time between two accepted incidents, in hours; 0 is no limit."""
+
+    clock_tolerance_s: float = Field(300.0, ge=0)
+    """How far in the future the last trigger may be dated, in seconds, before clocks are said to disagree."""
+
+    max_body_kib: int = Field(256, ge=1)
+    """Largest request body, in KiB."""
+
+    jobs_address: str | None = None
+    """Address of the Ray job server, as http://head:8265; None takes the one of the cluster that hosts the webhook."""
+
+    python: str | None = None
+    """Python of the job, on the node where Ray starts it; None takes the path of the webhook's own."""
+
+    command: tuple[str, ...] = ("-m", "cxrgaze_ray", "retrain")
+    """What this Python runs, before ``--config``."""
+
+    host: str = "127.0.0.1"
+    """Where HTTP listens, if Ray Serve is not running there already."""
+
+    port: int = Field(8001, ge=1, le=65535)
+    """Port of HTTP, if Ray Serve is not running there already."""
+
+    route_prefix: str = Field("/", pattern=r"^/[a-z0-9/_-]*$")
+    """Prefix of every path; /webhook, say, where the same Ray Serve hosts the model at /."""
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the webhook."""
+        return f"http://{self.host}:{self.port}{self.route_prefix}".rstrip("/")
+
+    def entrypoint(self) -> str:
+        """Return the shell command of the job: every word of it comes from these settings."""
+        words = [self.python or sys.executable, *self.command, "--config", self.config, *self.arguments]
+        return shlex.join([*words, "--reason", "drift", "--json"])
+
+
+def read_token() -> str:
+    """Return the bearer token.
+
+    Raises
+    ------
+    ConfigError
+        If none is set: nobody may start a retraining without one.
+    """
+    token = next((value for name in TOKEN_VARIABLES if (value := os.environ.get(name))), "")
+    if not token:
+        raise ConfigError(
+            "The webhook needs a bearer token.",
+            f"Set {TOKEN_VARIABLES[0]} to a long random string, here or where the cluster's nodes are started.",
+        )
+    return token

@@ -1,0 +1,177 @@
+"""What is given to Prometheus, Alertmanager, cron and Kubernetes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from cxrgaze_ray.cli import app
+from cxrgaze_ray.telemetry import TABLE
+from cxrgaze_ray.webhook.settings import WebhookSettings
+from tests.validators import run_tool
+
+INFRA = Path(__file__).parents[2] / "infra"
+PROMETHEUS = INFRA / "prometheus"
+RULE_TESTS = sorted(PROMETHEUS.glob("rules*_test.yml"))
+MANIFESTS = sorted((INFRA / "kuberay").glob("*.yaml"))
+RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def test_the_rules_alert_when_they_should_and_are_silent_when_they_should() -> None:
+    run_tool("promtool", "check", "rules", PROMETHEUS / "rules.yml")
+    run_tool("promtool", "test", "rules", *RULE_TESTS)
+
+
+def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
+    tests = [test for path in RULE_TESTS for test in yaml.safe_load(path.read_text())["tests"]]
+    expected = [one for test in tests for one in test["alert_rule_test"]]
+    assert {one["alertname"] for one in expected if one["exp_alerts"]} == set(ALERTS)
+    assert {one["alertname"] for one in expected if not one["exp_alerts"]} == set(ALERTS)
+
+
+def test_the_example_configs_are_ones_that_are_read(tmp_path: Path) -> None:
+    run_tool("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
+    run_tool("amtool", "check-config", PROMETHEUS / "alertmanager.yml")
+
+
+def test_every_alert_has_its_entry_in_the_runbook() -> None:
+    runbook = (INFRA / "RUNBOOK.md").read_text()
+    entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbook, re.M | re.S))
+    assert set(entries) == set(ALERTS)
+    for name, entry in entries.items():
+        assert ALERTS[name]["annotations"]["runbook_url"] == f"infra/RUNBOOK.md#{name.lower()}"
+        assert re.findall(r"^\*\*(\w+)\.\*\*", entry, re.M) == ["Means", "Look", "Do"]
+        assert ALERTS[name]["labels"]["severity"] in ("info", "warning", "critical")
+        assert ALERTS[name]["annotations"]["summary"].endswith(".")
+
+
+def test_the_rules_ask_for_metrics_that_exist() -> None:
+    known = {f"ray_{metric.name}{'_total' * (metric.kind == 'counter')}" for metric in TABLE}
+    asked = {name for rule in RULES for name in re.findall(r"\bray_cxrgaze_\w+", rule["expr"])}
+    assert asked <= known
+    assert len(asked) >= 5
+
+
+def test_the_alerts_that_retrain_are_those_that_reach_the_webhook() -> None:
+    (route, _) = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["route"]["routes"]
+    matcher = re.search(r'"(.*)"', route["matchers"][0])
+    assert matcher
+    names = set(matcher[1].split("|"))
+    assert names == set(WebhookSettings(config="c").alerts) <= set(ALERTS)
+
+
+def cron_lines() -> Iterator[tuple[list[str], str]]:
+    for line in (INFRA / "cron" / "cxrgaze.cron").read_text().splitlines():
+        if line and line[0] != "#" and "=" not in line.split()[0]:
+            *times, _user, command = line.split(maxsplit=6)
+            yield times, command
+
+
+def test_the_nights_of_cron_do_not_overlap_and_tell_of_failures() -> None:
+    lines = list(cron_lines())
+    assert [re.findall(r"\bcxrgaze (\w+)", command) for _, command in lines] == [["score"], ["monitor"], ["retrain"]]
+    for times, command in lines:
+        assert len(times) == 5
+        assert re.match(r"flock -n /run/lock/cxrgaze-\w+ cxrgaze ", command)
+        subprocess.run(["sh", "-n", "-c", command], check=True)
+
+
+def test_what_cron_and_kubernetes_call_can_be_typed() -> None:
+    known: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
+    called = [re.sub(r";.*", "", re.sub(r"^.*?(?=cxrgaze )", "", command)) for _, command in cron_lines()]
+    called += [job["entrypoint"] for job in rayjobs()]
+    tried = [words for words in map(shlex.split, called) if words[1] in known]
+    assert tried
+    for _, name, *arguments in tried:
+        known[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize(("code", "passes"), [(0, True), (10, True), (11, True), (4, False), (1, False)])
+def test_the_gate_s_answers_are_no_failures_to_cron(tmp_path: Path, code: int, passes: bool) -> None:
+    command = next(command for _, command in cron_lines() if "cxrgaze retrain" in command)
+    for name, text in (("flock", f"exit {code}"), ("cxrgaze", "exit 99")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    assert subprocess.run(["sh", "-c", command], env={"PATH": path}, check=False).returncode == (0 if passes else code)
+
+
+def rayjobs() -> Iterator[dict[str, Any]]:
+    """Yield the RayJob that each manifest creates."""
+    (cron,) = documents(INFRA / "kuberay" / "retrain-raycronjob.yaml")
+    yield cron["spec"]["jobTemplate"]
+    config = documents(INFRA / "kuberay" / "retrain-cronjob.yaml")[-1]
+    job = yaml.safe_load(config["data"]["rayjob.yaml"])
+    assert (job["apiVersion"], job["kind"], "generateName" in job["metadata"]) == ("ray.io/v1", "RayJob", True)
+    yield job["spec"]
+
+
+def test_both_ways_create_the_same_job() -> None:
+    first, second = rayjobs()
+    assert first == second
+    assert first["backoffLimit"] == 0  # a rejected candidate ends with 10, and is not tried again
+    assert first["shutdownAfterJobFinishes"] is True
+    words = shlex.split(first["entrypoint"])
+    assert words[:2] == ["cxrgaze", "retrain"]
+    assert "--config" in words
+
+
+def pods(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every pod spec below a node, also those that a ConfigMap holds as text."""
+    if isinstance(node, dict):
+        if "containers" in node:
+            yield node
+        for value in node.values():
+            yield from pods(yaml.safe_load(value) if isinstance(value, str) and "kind: RayJob" in value else value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from pods(value)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_every_pod_is_pinned_bounded_and_without_rights(path: Path) -> None:
+    found = [pod for document in documents(path) for pod in pods(document)]
+    assert found
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        for container in pod["containers"]:
+            assert re.search(r":v?\d+\.\d+\.\d+$", container["image"])
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"requests", "limits"} == set(container["resources"])
+            assert all("value" not in variable for variable in container.get("env", []))
+    text = path.read_text()
+    assert not re.search(r"(?i)(password|secret_access|token:)", text.replace("automountServiceAccountToken", ""))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_every_manifest_names_what_it_is(path: Path) -> None:
+    for document in documents(path):
+        assert {"apiVersion", "kind", "metadata"} <= set(document)
+        assert document["metadata"]["namespace"] == "cxrgaze"
+        assert document["metadata"]["name"]
+
+
+def test_the_cronjob_may_create_rayjobs_and_nothing_else() -> None:
+    found = {document["kind"]: document for document in documents(INFRA / "kuberay" / "retrain-cronjob.yaml")}
+    assert found["Role"]["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}]
+    assert found["CronJob"]["spec"]["concurrencyPolicy"] == "Forbid"
+    pod = found["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == found["ServiceAccount"]["metadata"]["name"]
+    assert found["RoleBinding"]["roleRef"]["name"] == found["Role"]["metadata"]["name"]
+    assert pod["volumes"][0]["configMap"]["name"] == found["ConfigMap"]["metadata"]["name"]

@@ -1,0 +1,395 @@
+"""From a notification to a submitted job: once an incident, not too often, and never without the token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from cxrgaze_ray.errors import ConfigError, ServingUnavailable, StoreUnavailable
+from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.webhook.groups import Triggers
+from cxrgaze_ray.webhook.jobs import JobState, state_of
+from cxrgaze_ray.webhook.routes import make_api
+from cxrgaze_ray.webhook.service import Reply, Service
+from cxrgaze_ray.webhook.settings import WebhookSettings, read_token
+from tests.alertmanager import alert, notification
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-long-random-string"
+NOW = datetime(2026, 11, 2, 4, tzinfo=UTC)
+SETTINGS = WebhookSettings(config="s3://models/retrain.yaml")
+
+
+@dataclass
+class FakeJobs:
+    """A job server in memory, which refuses an id it has as Ray's does; it may be down."""
+
+    jobs: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    submissions: int = 0
+    down: bool = False
+    dies_after: bool = False
+
+    def submit(self, submission_id: str, entrypoint: str, metadata: dict[str, str]) -> None:
+        if self.down:
+            raise ServingUnavailable("The job server does not answer.")
+        self.submissions += 1
+        self.jobs.setdefault(submission_id, (entrypoint, metadata))
+        if self.dies_after:
+            raise KeyboardInterrupt
+
+    def state(self, submission_id: str) -> JobState | None:
+        if self.down:
+            raise ServingUnavailable("The job server does not answer.")
+        return JobState("running") if submission_id in self.jobs else None
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+@pytest.fixture
+def jobs() -> FakeJobs:
+    return FakeJobs()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def start(tmp_path: Path, jobs: FakeJobs, clock: Clock) -> Start:
+    """Start a webhook, as often as a test wants: all use one registry."""
+
+    def make(settings: WebhookSettings = SETTINGS) -> Service:
+        return Service(settings, Triggers(LocalStore(str(tmp_path)), settings.name), jobs, clock)
+
+    return make
+
+
+def reason(reply: Reply) -> str:
+    return str(reply.body["reason"])
+
+
+def test_a_firing_alert_is_retrained_for_once(start: Start, jobs: FakeJobs, clock: Clock, tmp_path: Path) -> None:
+    webhook = start()
+    first = webhook.receive(notification())
+    assert first.code == 202
+    clock.advance(hours=12)
+    repeated = webhook.receive(notification())
+    clock.advance(hours=24)
+    after_a_restart = start().receive(notification())
+    assert [repeated.code, after_a_restart.code] == [200, 200]
+    assert first.body == repeated.body == after_a_restart.body
+    assert (list(jobs.jobs), jobs.submissions) == ([first.body["submission_id"]], 1)
+    (claim,) = tmp_path.glob("cxrgaze/retraining/triggers/*.json")
+    assert json.loads(claim.read_text())["alerts"] == ["CxrgazeDrift"]
+
+
+def test_the_job_s_command_comes_from_the_settings_alone(start: Start, jobs: FakeJobs) -> None:
+    evil = "x'; touch /tmp/owned; #"
+    settings = WebhookSettings(
+        config="s3://models/it's mine.yaml", arguments=("--auto-promote",), python="/opt/python", alerts=(evil,)
+    )
+    assert start(settings).receive(notification(alert(evil), group=evil, receiver=evil)).code == 202
+    ((command, metadata),) = jobs.jobs.values()
+    assert shlex.split(command) == [
+        "/opt/python", "-m", "cxrgaze_ray", "retrain", "--config", "s3://models/it's mine.yaml", "--auto-promote",
+        "--reason", "drift", "--json",
+    ]  # fmt: skip
+    assert set(metadata) == {"incident", "alerts"}
+
+
+def test_an_alert_that_joins_is_of_the_same_incident(start: Start, jobs: FakeJobs) -> None:
+    webhook = start()
+    later = alert("CxrgazePerformanceDrop", start="2026-11-02T03:30:00Z")
+    first = webhook.receive(notification())
+    assert webhook.receive(notification(later, alert())).body == first.body
+    assert webhook.receive(notification(alert(start="2026-11-02T04:04:05.123456789+01:00"))).body == first.body
+    assert jobs.submissions == 1
+
+
+def test_an_incident_that_comes_back_is_another_one(start: Start, jobs: FakeJobs, clock: Clock) -> None:
+    webhook = start()
+    first = webhook.receive(notification())
+    clock.advance(days=3)
+    again = webhook.receive(notification(alert(start="2026-11-05T01:00:00Z")))
+    other = start(SETTINGS.model_copy(update={"least_hours_between": 0})).receive(notification(group="{}:{another}"))
+    assert [again.code, other.code] == [202, 202]
+    assert len({reply.body["submission_id"] for reply in (first, again, other)}) == 3
+
+
+@pytest.mark.parametrize(
+    "alerts",
+    [
+        [alert(status="resolved")],
+        [alert("CxrgazeRejectRate")],
+        [alert("CxrgazeRejectRate"), alert(status="resolved")],
+    ],
+)
+def test_other_alerts_are_answered_and_ignored(start: Start, jobs: FakeJobs, alerts: list[dict[str, object]]) -> None:
+    reply = start().receive(notification(*alerts))
+    assert (reply.code, "ignored" in reply.body, jobs.jobs) == (200, True, {})
+
+
+def test_keys_of_a_later_alertmanager_are_no_error(start: Start) -> None:
+    assert start().receive(notification(alert() | {"mood": 7}, newKey={"a": [1]})).code == 202
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        notification(version="3"),
+        notification(version=4),
+        notification(groupKey=""),
+        notification(groupKey=None),
+        notification(alerts={}),
+        notification(alert() | {"status": "pending"}),
+        notification(alert() | {"startsAt": "yesterday"}),
+        notification(alert() | {"startsAt": "2026-11-02T03:04:05"}),
+        notification(alert() | {"labels": ["alertname"]}),
+        notification(alert() | {"labels": {"alertname": 7}}),
+    ],
+    ids=lambda body: body[:20].decode("latin-1"),
+)
+def test_what_alertmanager_does_not_send_is_refused(start: Start, jobs: FakeJobs, body: bytes) -> None:
+    reply = start().receive(body)
+    assert (reply.code, reason(reply), jobs.jobs) == (400, "not_a_notification", {})
+
+
+def test_the_second_incident_of_a_day_waits(start: Start, jobs: FakeJobs, clock: Clock) -> None:
+    start().receive(notification())
+    clock.advance(hours=22, minutes=30)
+    another = notification(alert(start="2026-11-03T02:00:00Z"))
+    refused = start().receive(another)
+    assert (refused.code, reason(refused), refused.headers) == (429, "too_soon", {"Retry-After": "5400"})
+    assert "22.5 hours ago; at least 24" in refused.body["error"]
+    clock.advance(hours=1, minutes=30)
+    assert start().receive(another).code == 202
+    assert len(jobs.jobs) == 2
+
+
+def test_the_last_trigger_is_the_latest_of_all(start: Start, clock: Clock) -> None:
+    webhook = start(SETTINGS.model_copy(update={"least_hours_between": 2}))
+    for hour in range(0, 12, 3):
+        assert webhook.receive(notification(alert(start=f"2026-11-02T{hour:02d}:00:00Z"))).code == 202
+        assert webhook.receive(notification(alert(start=f"2026-11-02T{hour:02d}:59:00Z"))).code == 429
+        clock.advance(hours=3)
+
+
+def test_clocks_that_disagree_are_told(start: Start, jobs: FakeJobs, clock: Clock) -> None:
+    start().receive(notification())
+    another = notification(alert(start="2026-11-03T02:00:00Z"))
+    clock.advance(minutes=-4)
+    assert reason(start().receive(another)) == "too_soon"
+    clock.advance(days=-300)
+    refused = start().receive(another)
+    assert (refused.code, reason(refused)) == (409, "clocks_disagree")
+    assert "2026-11-02T04:00:00+00:00" in refused.body["error"]
+    assert start().receive(notification()).code == 200  # an incident that was accepted needs no clock
+    assert jobs.submissions == 1
+
+
+def test_a_claim_whose_webhook_died_is_submitted_by_the_next_repeat(start: Start, jobs: FakeJobs, clock: Clock) -> None:
+    jobs.down = True
+    down = start().receive(notification())
+    assert (down.code, reason(down), down.headers) == (503, "unavailable", {"Retry-After": "30"})
+    jobs.down = False
+    clock.advance(minutes=5)  # within the least time between two: it is the same one
+    assert start().receive(notification()).code == 202
+    assert start().receive(notification()).code == 200
+    assert jobs.submissions == 1
+
+
+def test_a_webhook_that_died_after_submitting_does_not_retrain_twice(start: Start, jobs: FakeJobs) -> None:
+    jobs.dies_after = True
+    with pytest.raises(KeyboardInterrupt):
+        start().receive(notification())
+    jobs.dies_after = False
+    assert start().receive(notification()).code == 202
+    assert len(jobs.jobs) == 1
+
+
+def test_a_cluster_that_forgot_its_jobs_is_not_given_them_again(start: Start, jobs: FakeJobs) -> None:
+    start().receive(notification())
+    jobs.jobs.clear()
+    assert start().receive(notification()).code == 200
+    assert jobs.jobs == {}
+
+
+@pytest.mark.parametrize("call", ["exists", "list", "put_if_absent", "get"])
+def test_a_store_that_is_away_is_asked_again(
+    start: Start, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnavailable("The store does not answer.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, call, away)
+        refused = start().receive(notification())
+    assert (refused.code, reason(refused), jobs.submissions) == (503, "unavailable", 0)
+    assert start().receive(notification()).code == 202
+
+
+def test_two_webhooks_that_claim_one_incident_submit_one_job(
+    start: Start, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start().receive(notification())
+    monkeypatch.setattr(Triggers, "find", lambda *_: None)  # the other claimed after this one had looked
+    monkeypatch.setattr(Triggers, "last", lambda _: None)
+    monkeypatch.setattr(Triggers, "submitted", lambda *_: False)
+    assert start().receive(notification()).code == 202
+    assert len(jobs.jobs) == 1
+
+
+def test_a_trigger_that_was_edited_is_told(start: Start, jobs: FakeJobs, tmp_path: Path) -> None:
+    start().receive(notification())
+    (claim,) = tmp_path.glob("cxrgaze/retraining/triggers/*.json")
+    claim.write_text("{}")
+    broken = start().receive(notification(alert(start="2026-11-05T02:00:00Z")))
+    assert (broken.code, reason(broken)) == (500, "broken_trigger")
+    assert claim.name in broken.body["error"]
+
+
+def test_the_state_of_a_retraining_is_told(start: Start, jobs: FakeJobs) -> None:
+    webhook = start()
+    submission_id = webhook.receive(notification()).body["submission_id"]
+    assert webhook.state(submission_id) == Reply(
+        200, {"submission_id": submission_id, "state": "running", "exit_code": None}
+    )
+    for unknown in ("cxrgaze-retrain-0123456789abcdef", "raysubmit_another", "../x", "", submission_id + "\n"):
+        assert webhook.state(unknown).code == 404
+    jobs.down = True
+    assert webhook.state(submission_id).code == 503
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "state"),
+    [
+        ("PENDING", None, "pending"),
+        ("RUNNING", None, "running"),
+        ("SUCCEEDED", 0, "accepted"),
+        ("FAILED", 10, "rejected"),
+        ("FAILED", 11, "cannot_tell"),
+        ("FAILED", 4, "failed"),
+        ("FAILED", 0, "failed"),
+        ("FAILED", None, "failed"),
+        ("STOPPED", None, "stopped"),
+    ],
+)
+def test_a_rejected_candidate_is_no_failure(status: str, exit_code: int | None, state: str) -> None:
+    assert state_of(status, exit_code) == JobState(state, exit_code)
+
+
+class Client:
+    """Asks the routes without a server between."""
+
+    def __init__(self, api: FastAPI) -> None:
+        self._api = api
+
+    def get(self, path: str, **how: Any) -> httpx.Response:
+        return asyncio.run(self._ask("GET", path, how))
+
+    def post(self, path: str, **how: Any) -> httpx.Response:
+        return asyncio.run(self._ask("POST", path, how))
+
+    async def _ask(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(app=self._api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://webhook") as client:
+            return await client.request(method, path, **how)
+
+
+@pytest.fixture
+def client(start: Start) -> Client:
+    return Client(make_api(start(), TOKEN, max_body_bytes=4096))
+
+
+AUTHORISED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def test_http_carries_it_all(client: Client) -> None:
+    accepted = client.post("/v1/retrain", content=notification(), headers=AUTHORISED)
+    assert accepted.status_code == 202
+    submission_id = accepted.json()["submission_id"]
+    assert client.get(f"/v1/retrain/{submission_id}", headers=AUTHORISED).json()["state"] == "running"
+    late = client.post("/v1/retrain", content=notification(group="{}:{another}"), headers=AUTHORISED)
+    assert (late.status_code, late.headers["Retry-After"]) == (429, "86400")
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/v1/retrain", headers=AUTHORISED).status_code == 405
+    assert client.get("/docs").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "given", ["", TOKEN, f"bearer {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer \xe9"]
+)
+def test_nobody_without_the_token(client: Client, jobs: FakeJobs, given: str) -> None:
+    headers = {"Authorization": given.encode("latin-1")}
+    for refused in (
+        client.post("/v1/retrain", content=notification(), headers=headers),
+        client.get("/v1/retrain/cxrgaze-retrain-0123456789abcdef", headers=headers),
+    ):
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert refused.json()["reason"] == "unauthorised"
+        assert TOKEN not in refused.text
+    assert jobs.jobs == {}
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_refused(client: Client, jobs: FakeJobs, declared: bool) -> None:
+    whole = notification(filler="x" * 5000)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), 3000):
+            yield whole[start : start + 3000]
+
+    refused = client.post("/v1/retrain", content=whole if declared else parts(), headers=AUTHORISED)
+    assert (refused.status_code, refused.json()["reason"], jobs.jobs) == (413, "too_large", {})
+
+
+def test_no_token_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="CXRGAZE_WEBHOOK_TOKEN"):
+        read_token()
+    monkeypatch.setenv("CXRGAZE_TOKEN", "of the model")
+    assert read_token() == "of the model"
+    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "of the webhook")
+    assert read_token() == "of the webhook"
+
+
+def test_the_example_is_one_that_is_read() -> None:
+    settings = WebhookSettings.from_yaml((ROOT / "jobs" / "webhook.yaml").read_text())
+    assert (settings.host, settings.url) == ("127.0.0.1", "http://127.0.0.1:8001")
+    assert settings.alerts == SETTINGS.alerts
+
+
+@pytest.mark.parametrize("wrong", ["name: ../x", "least_hours_between: -1", "route_prefix: x", "token: abc", "port: 0"])
+def test_wrong_settings_are_named(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong.partition(":")[0]):
+        WebhookSettings.from_yaml(f"config: c\n{wrong}")
