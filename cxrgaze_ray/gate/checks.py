@@ -46,7 +46,7 @@ def _size(size_mib: float, most: float) -> Criterion:
 
 
 def looks(used: int, most: int) -> Criterion:
-    """Judge the budget of looks; a spent one speaks of the test split, not of the candidate: it cannot tell any more."""
+    """Judge the budget of looks; a spent one speaks of the test split, not of the candidate."""
     spent = used > most
     why = f"This test split was shown to {used} candidates; the policy allows {most}."
     why = f"{why[:-1]}: only a new test split can tell." if spent else why

@@ -64,7 +64,7 @@ class Gatherer:
         self._wanted: dict[int, list[int]] = {}
         self._before: dict[int, str] = {}
         self._commits: list[Future[int]] = []
-        self._wanted = self._done = 0
+        self._done = 0
         self._progress = Progress(run.spec.rows)
         self._images = 0
         self._started = 0.0
@@ -83,7 +83,6 @@ class Gatherer:
         self._on_progress(self._progress)
         if not wanted:
             return
-        self._wanted = len(wanted)
         self._tell_left()
         self._started = time.monotonic()
         blocks = result_blocks(self._run, wanted, application, pools, self._identities)
@@ -138,7 +137,7 @@ class Gatherer:
             self._tell_left()
 
     def _tell_left(self) -> None:
-        telemetry.record(telemetry.SHARDS_LEFT, self._wanted - self._done, job="score")
+        telemetry.record(telemetry.SHARDS_LEFT, len(self._wanted) - self._done, job="score")
 
     def _commit(self, shard: int, rows: pa.Table) -> int:
         self._lease.check()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cxrgaze_ray.monitoring import Finding, MonitorReport, MonitorSettings, Side, Suspicion
 
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.monitoring import Finding, MonitorReport, MonitorSettings, Side, Suspicion
 from cxrgaze_ray.retraining import Action, Policy, Situation, decide, read_policy
 from cxrgaze_ray.retraining.decide import checked_reason
 
