@@ -160,8 +160,8 @@ def rate_difference(
 ) -> Difference:
     """Compare rates of images, given how many of each patient's images have the property, and how many there are.
 
-    A patient all of whose images failed is one piece of bad luck, not forty: where the images that have the property
-    are those of a few patients, the sides count as fewer patients still, in the ratio of the rate's variance by patients to
+    A patient all of whose images failed is one piece of bad luck, not forty: where the images with the property are
+    those of a few patients, the sides count as fewer patients still, in the ratio of the rate's variance by patients to
     its variance by images.
     """
     sides = [(having.astype(np.float64), images.astype(np.float64)) for having, images in (baseline, current)]

@@ -46,6 +46,7 @@ def monitor_page(report: MonitorReport) -> str:
         sides=(("baseline", report.baseline), ("current", report.current)),
         families=[(_TITLES[name], _rows(report, name)) for name in FAMILIES if name != "performance"],
         performance=[_row(one) for one in performance],
+        uncompared=sorted({one.detail for one in performance if one.status in ("absent", "too_few")}),
         moved=[one for one in report.alerts if one.bins],
         statuses={"ok": "", "alert": "alert", "too_few": "too few", "absent": "not compared"},
         version=__version__,

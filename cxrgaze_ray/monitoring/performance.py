@@ -36,6 +36,8 @@ class Figure:
 
     of: Callable[[Answers, Index], float | None]
     known: Callable[[Answers], NDArray[np.bool_]]
+    grows_when_few: bool = False
+    """Chance alone raises it where images are few: it is compared at equal numbers of patients."""
 
 
 def macro_auc(answers: Answers, index: Index) -> float | None:
@@ -65,7 +67,7 @@ def _cc(answers: Answers, index: Index) -> float | None:
 
 FIGURES: dict[Name, Figure] = {
     "auc_macro": Figure("AUC macro", 1, macro_auc, lambda answers: answers.labels_N >= 0),
-    "ece": Figure("Calibration error", -1, _ece, lambda answers: answers.labels_N >= 0),
+    "ece": Figure("Calibration error", -1, _ece, lambda answers: answers.labels_N >= 0, grows_when_few=True),
     "cc": Figure("Saliency CC", 1, _cc, lambda answers: ~np.isnan(answers.cc_N)),
 }
 
@@ -131,8 +133,10 @@ def _compare(
     values = [figure.of(side, np.arange(len(side))) for side in sides]
     if values[0] is None or values[1] is None:
         return None
-    errors = [_error(side, figure, settings) for side in sides]
     patients = [len(set(side.patients)) for side in sides]
+    if figure.grows_when_few:
+        values = [_of_some(side, figure, min(patients), settings) for side in sides]
+    errors = [_error(side, figure, settings) for side in sides]
     return Comparison(
         family="performance",
         feature=name,
@@ -147,13 +151,27 @@ def _compare(
 
 def _error(side: Answers, figure: Figure, settings: MonitorSettings) -> float:
     """Return the standard error of a figure, by drawing patients with replacement."""
-    _, group_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
-    order = np.argsort(group_N, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(group_N))[:-1])
-    rng = np.random.default_rng(settings.seed)
+    members, rng = _members(side), np.random.default_rng(settings.seed)
     draws = [
         figure.of(side, np.concatenate([members[one] for one in rng.integers(0, len(members), len(members))]))
         for _ in range(settings.rounds)
     ]
     defined = [draw for draw in draws if draw is not None]
     return float(np.std(defined, ddof=1)) if len(defined) > 1 else 0.0
+
+
+def _of_some(side: Answers, figure: Figure, patients: int, settings: MonitorSettings) -> float:
+    """Return a figure's mean over draws of some of the patients: what it would be, were there no more of them."""
+    members, rng = _members(side), np.random.default_rng(settings.seed)
+    rounds = settings.rounds if patients < len(members) else 1
+    draws = [
+        figure.of(side, np.concatenate([members[one] for one in rng.permutation(len(members))[:patients]]))
+        for _ in range(rounds)
+    ]
+    return float(np.mean([draw for draw in draws if draw is not None]))
+
+
+def _members(side: Answers) -> list[Index]:
+    """Return the places of each patient's images."""
+    _, group_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
+    return np.split(np.argsort(group_N, kind="stable"), np.cumsum(np.bincount(group_N))[:-1])
