@@ -116,7 +116,7 @@ def test_one_that_harms_a_single_subgroup_is_rejected(patients: int, settings: G
     assert share_of(reports, lambda one: one.subgroup == "=".join(HARMED), "fail") >= 0.8
 
 
-@pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 300, patients=200))
+@pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 300, patients=300))
 def test_an_overfitted_one_is_rejected(patients: int, settings: GateSettings) -> None:
     reports = simulate("overfitted", patients, OVERFITTED, settings)
     assert share(reports, Outcome.REJECTED) >= 0.9
