@@ -130,4 +130,4 @@ def test_among_few_patients_it_cannot_tell(model: Model, patients: int, settings
     settings = settings.model_copy(update={"least_patients": 2})
     reports = simulate(f"{'equal' if model == CHAMPION else '0.04 worse'}, no least", patients, model, settings)
     assert share(reports, Outcome.ACCEPTED) <= 0.05
-    assert share(reports, Outcome.CANNOT_TELL) >= (0.85 if model == CHAMPION else 0.6)
+    assert share(reports, Outcome.CANNOT_TELL) >= (0.8 if model == CHAMPION else 0.55)
