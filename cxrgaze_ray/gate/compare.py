@@ -132,24 +132,26 @@ class Comparison:
 def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
     """Compare both models on all images of a pair, with bounds at alpha.
 
-    Of calibration errors the values and their difference are the plain ones; the bounds are freed of what chance adds
-    to each (see `statistics.without_chance`), so they need not lie on both sides of the difference.
+    Chance adds to both calibration errors and makes them alike. So plain draws are careful where they show that one
+    rose, and far too sure where they show that it did not by much: the upper bound is of draws freed of chance (see
+    `statistics.without_chance`). The difference is the plain one, and need not lie between the bounds.
     """
     old, new = (statistic_of(answers, target, pair.places_N) for answers in (pair.champion, pair.candidate))
     once_N1 = np.ones((len(pair), 1), np.float32)
     champion, candidate = float(old(once_N1)[0]), float(new(once_N1)[0])
     if not np.isfinite(candidate - champion):
         return Comparison(target, None, None, None, None, pair.patients, len(pair))
-    draws_R = _drawn(pair, pair.candidate, target) - _drawn(pair, pair.champion, target)
-    low, high = bounds(draws_R, alpha) or (None, None)
+    old_R, new_R = pair.draws.apply(old), pair.draws.apply(new)
+    low, high = bounds(new_R - old_R, alpha) or (None, None)
+    if target == "ece" and low is not None:
+        freed_R = _freed(pair, pair.candidate, new_R) - _freed(pair, pair.champion, old_R)
+        high = float(np.quantile(freed_R[np.isfinite(freed_R)], 1 - alpha))
+        low = min(low, high)
     return Comparison(target, champion, candidate, low, high, pair.patients, len(pair))
 
 
-def _drawn(pair: Pair, answers: Answers, target: Target) -> Values:
-    """Return a target of one model under each draw."""
-    values_R = pair.draws.apply(statistic_of(answers, target, pair.places_N))
-    if target != "ece":
-        return values_R
+def _freed(pair: Pair, answers: Answers, error_R: Values) -> Values:
+    """Return calibration errors of draws without what chance adds."""
     places_N = pair.places_N
     chance = chance_error(answers.probabilities_NK[places_N], answers.labels_N[places_N], pair.draws.patient_N)
-    return without_chance(values_R, chance)
+    return without_chance(error_R, chance)
