@@ -131,18 +131,19 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
     cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
     if address is not None and settings.num_cpus is not None:
         raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
-    if address is None and not settings.jobs:
-        options |= {
-            "num_cpus": cpus,
-            "include_dashboard": False,
-            "object_store_memory": store_bytes,
-            "_temp_dir": str(folder),
-        }
+    where = f"at {address}" if address else "on this machine"
     try:
-        head = None if address or not settings.jobs else stack.enter_context(head_node(log_file, cpus, store_bytes))
-        ray.init(address=address or head, **options)
+        if address is None and settings.jobs:
+            address = stack.enter_context(head_node(log_file, cpus, store_bytes))
+        elif address is None:
+            options |= {
+                "num_cpus": cpus,
+                "include_dashboard": False,
+                "object_store_memory": store_bytes,
+                "_temp_dir": str(folder),
+            }
+        ray.init(address=address, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        where = f"at {address}" if address else "on this machine"
         raise EnvironmentFault(
             f"No Ray cluster answers {where} ({type(error).__name__}); its log is {log_file}.",
             "Check the address and the token, or leave --address out to start a private one.",

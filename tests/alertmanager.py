@@ -1,9 +1,16 @@
-"""What Alertmanager posts, as the webhook's tests need it."""
+"""What stands around the webhook in its tests: what Alertmanager posts, a job server, a clock."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from cxrgaze_ray.errors import ServingUnavailable
+from cxrgaze_ray.webhook.jobs import JobState
+
+NOW = datetime(2026, 11, 2, 4, tzinfo=UTC)
 
 
 def alert(
@@ -36,3 +43,39 @@ def notification(*alerts: dict[str, Any], group: str = '{}/{alertname=~"Cxrgaze.
         "alerts": list(alerts or [alert()]),
     }
     return json.dumps(body | more).encode()
+
+
+@dataclass
+class FakeJobs:
+    """A job server in memory, which refuses an id it has as Ray's does; it may be down."""
+
+    jobs: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    submissions: int = 0
+    down: bool = False
+    dies_after: bool = False
+
+    def submit(self, submission_id: str, entrypoint: str, metadata: dict[str, str]) -> None:
+        if self.down:
+            raise ServingUnavailable("The job server does not answer.")
+        self.submissions += 1
+        self.jobs.setdefault(submission_id, (entrypoint, metadata))
+        if self.dies_after:
+            raise KeyboardInterrupt
+
+    def state(self, submission_id: str) -> JobState | None:
+        if self.down:
+            raise ServingUnavailable("The job server does not answer.")
+        return JobState("running") if submission_id in self.jobs else None
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **time: float) -> None:
+        self.now += timedelta(**time)

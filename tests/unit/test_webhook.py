@@ -1,69 +1,23 @@
-"""From a notification to a submitted job: once an incident, not too often, and never without the token."""
+"""From a notification to a submitted job: once an incident, and not too often."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from cxrgaze_ray.errors import ConfigError, ServingUnavailable, StoreUnavailable
+from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.webhook.groups import Triggers
 from cxrgaze_ray.webhook.jobs import JobState, state_of
-from cxrgaze_ray.webhook.routes import make_api
 from cxrgaze_ray.webhook.service import Reply, Service
-from cxrgaze_ray.webhook.settings import WebhookSettings, read_token
-from tests.alertmanager import alert, notification
+from cxrgaze_ray.webhook.settings import WebhookSettings
+from tests.alertmanager import Clock, FakeJobs, alert, notification
 
-ROOT = Path(__file__).parents[2]
-TOKEN = "a-long-random-string"
-NOW = datetime(2026, 11, 2, 4, tzinfo=UTC)
 SETTINGS = WebhookSettings(config="s3://models/retrain.yaml")
-
-
-@dataclass
-class FakeJobs:
-    """A job server in memory, which refuses an id it has as Ray's does; it may be down."""
-
-    jobs: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
-    submissions: int = 0
-    down: bool = False
-    dies_after: bool = False
-
-    def submit(self, submission_id: str, entrypoint: str, metadata: dict[str, str]) -> None:
-        if self.down:
-            raise ServingUnavailable("The job server does not answer.")
-        self.submissions += 1
-        self.jobs.setdefault(submission_id, (entrypoint, metadata))
-        if self.dies_after:
-            raise KeyboardInterrupt
-
-    def state(self, submission_id: str) -> JobState | None:
-        if self.down:
-            raise ServingUnavailable("The job server does not answer.")
-        return JobState("running") if submission_id in self.jobs else None
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, **time: float) -> None:
-        self.now += timedelta(**time)
 
 
 @pytest.fixture
@@ -307,89 +261,3 @@ def test_the_state_of_a_retraining_is_told(start: Start, jobs: FakeJobs) -> None
 )
 def test_a_rejected_candidate_is_no_failure(status: str, exit_code: int | None, state: str) -> None:
     assert state_of(status, exit_code) == JobState(state, exit_code)
-
-
-class Client:
-    """Asks the routes without a server between."""
-
-    def __init__(self, api: FastAPI) -> None:
-        self._api = api
-
-    def get(self, path: str, **how: Any) -> httpx.Response:
-        return asyncio.run(self._ask("GET", path, how))
-
-    def post(self, path: str, **how: Any) -> httpx.Response:
-        return asyncio.run(self._ask("POST", path, how))
-
-    async def _ask(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self._api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://webhook") as client:
-            return await client.request(method, path, **how)
-
-
-@pytest.fixture
-def client(start: Start) -> Client:
-    return Client(make_api(start(), TOKEN, max_body_bytes=4096))
-
-
-AUTHORISED = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def test_http_carries_it_all(client: Client) -> None:
-    accepted = client.post("/v1/retrain", content=notification(), headers=AUTHORISED)
-    assert accepted.status_code == 202
-    submission_id = accepted.json()["submission_id"]
-    assert client.get(f"/v1/retrain/{submission_id}", headers=AUTHORISED).json()["state"] == "running"
-    late = client.post("/v1/retrain", content=notification(group="{}:{another}"), headers=AUTHORISED)
-    assert (late.status_code, late.headers["Retry-After"]) == (429, "86400")
-    assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/v1/retrain", headers=AUTHORISED).status_code == 405
-    assert client.get("/docs").status_code == 404
-
-
-@pytest.mark.parametrize(
-    "given", ["", TOKEN, f"bearer {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer \xe9"]
-)
-def test_nobody_without_the_token(client: Client, jobs: FakeJobs, given: str) -> None:
-    headers = {"Authorization": given.encode("latin-1")}
-    for refused in (
-        client.post("/v1/retrain", content=notification(), headers=headers),
-        client.get("/v1/retrain/cxrgaze-retrain-0123456789abcdef", headers=headers),
-    ):
-        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
-        assert refused.json()["reason"] == "unauthorised"
-        assert TOKEN not in refused.text
-    assert jobs.jobs == {}
-
-
-@pytest.mark.parametrize("declared", [True, False])
-def test_a_body_over_the_limit_is_refused(client: Client, jobs: FakeJobs, declared: bool) -> None:
-    whole = notification(filler="x" * 5000)
-
-    async def parts() -> AsyncIterator[bytes]:
-        for start in range(0, len(whole), 3000):
-            yield whole[start : start + 3000]
-
-    refused = client.post("/v1/retrain", content=whole if declared else parts(), headers=AUTHORISED)
-    assert (refused.status_code, refused.json()["reason"], jobs.jobs) == (413, "too_large", {})
-
-
-def test_no_token_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="CXRGAZE_WEBHOOK_TOKEN"):
-        read_token()
-    monkeypatch.setenv("CXRGAZE_TOKEN", "of the model")
-    assert read_token() == "of the model"
-    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "of the webhook")
-    assert read_token() == "of the webhook"
-
-
-def test_the_example_is_one_that_is_read() -> None:
-    settings = WebhookSettings.from_yaml((ROOT / "jobs" / "webhook.yaml").read_text())
-    assert (settings.host, settings.url) == ("127.0.0.1", "http://127.0.0.1:8001")
-    assert settings.alerts == SETTINGS.alerts
-
-
-@pytest.mark.parametrize("wrong", ["name: ../x", "least_hours_between: -1", "route_prefix: x", "token: abc", "port: 0"])
-def test_wrong_settings_are_named(wrong: str) -> None:
-    with pytest.raises(ConfigError, match=wrong.partition(":")[0]):
-        WebhookSettings.from_yaml(f"config: c\n{wrong}")
