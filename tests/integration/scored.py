@@ -22,10 +22,10 @@ def request(archive: str, **options: Any) -> Request:
     return Request(archive=archive, model="cxrgaze@champion", engine="float32", options=ScoreOptions(**options))
 
 
-def score(asked: str | Request, out: str, registry: str, **options: Any) -> Outcome:
+def score(asked: str | Request, out: str, registry: str, *, decoders: int = 2, **options: Any) -> Outcome:
     wanted = asked if isinstance(asked, Request) else request(asked)
     connect = options.pop("connect", same_cluster)
-    return score_archive(wanted, out, registry, connect, settings=ScoreSettings(decoders=2), **options)
+    return score_archive(wanted, out, registry, connect, settings=ScoreSettings(decoders=decoders), **options)
 
 
 def rows(run: Run) -> pa.Table:

@@ -51,6 +51,14 @@ def assert_same(run: Run, whole: Outcome) -> None:
     assert rows(run).equals(rows(whole.run))
 
 
+def assert_denied(work: Callable[[], object]) -> None:
+    """Check how a job ends without credentials."""
+    with pytest.raises(StoreDenied) as denied:
+        work()
+    assert denied.value.exit_code == EXIT_ENVIRONMENT
+    assert str(denied.value).count("\n") == 0
+
+
 def upload(folder: str, uri: str) -> None:
     source, target = LocalStore(folder), open_store(uri)
     for info in source.list():
@@ -74,11 +82,8 @@ def test_credentials_that_expire_stop_the_job_and_it_resumes(
     asked = request(f"{s3}/archive", limit=40)
     expected = score(asked, str(tmp_path / "undisturbed"), registry)
     expired = weather.add(Fault("expired", method="GET", key=r"/archive/files/.*\.(dcm|jpg|png)$", skip=20))
-    with pytest.raises(StoreDenied) as denied:
-        score(asked, out, registry)
+    assert_denied(lambda: score(asked, out, registry, decoders=1))  # its error keeps them alive: leave room for others
     assert expired.hits
-    assert denied.value.exit_code == EXIT_ENVIRONMENT
-    assert str(denied.value).count("\n") == 0
     assert only_run(out).success() is None
     weather.clear()
     done = score(asked, out, registry)
@@ -92,11 +97,8 @@ def test_credentials_that_expire_between_commits_stop_the_job_and_it_resumes(
 ) -> None:
     weather, s3 = storm
     expired = weather.add(Fault("expired", method="PUT", key=r"/out/.*/results/", skip=1))
-    with pytest.raises(StoreDenied) as denied:
-        score(large_archive, f"{s3}/out", registry)
+    assert_denied(lambda: score(large_archive, f"{s3}/out", registry, decoders=1))
     assert expired.hits
-    assert denied.value.exit_code == EXIT_ENVIRONMENT
-    assert str(denied.value).count("\n") == 0
     assert len(only_run(f"{s3}/out").live_shards()) == 1
     assert only_run(f"{s3}/out").success() is None
     weather.clear()
