@@ -28,7 +28,8 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
     """Return what the alerts look like; an alert that another one explains is named with it, and only once.
 
     Inverted pictures explain other intensities; another site explains them as well, and other views and ages; each
-    explains other scores, predictions and maps. Only where files and pictures look as before do other predictions point to other patients.
+    explains other scores, predictions and maps. Only where files and pictures look as before do other predictions
+    point to other patients.
     """
     rest = [finding for finding in findings if finding.status == "alert"]
     found: list[Suspicion] = []

@@ -21,8 +21,9 @@ def test_exactly_the_labels_of_the_table(metric: Metric) -> None:
     record(metric, 1.0, **right)
     with pytest.raises(ValueError, match=metric.name):
         record(metric, 1.0, **right, image_id="x")
-    with pytest.raises(ValueError, match=metric.name):
-        record(metric, 1.0, **dict(list(right.items())[1:]))
+    if right:
+        with pytest.raises(ValueError, match=metric.name):
+            record(metric, 1.0, **dict(list(right.items())[1:]))
 
 
 def test_names_are_unique_and_prometheus_can_scrape_them() -> None:
