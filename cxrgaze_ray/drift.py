@@ -172,7 +172,7 @@ def rate_difference(
     by_images = sum(float(images.sum()) * rate * (1 - rate) for (_, images), rate in zip(sides, rates, strict=True))
     alike = max(1.0, by_patients / by_images) if by_images else 1.0
     sizes = [min(effective_patients(images), images.sum() / alike) for _, images in (baseline, current)]
-    return Difference(*rates, Patients(*map(float, sizes)))
+    return Difference(rates[0], rates[1], Patients(float(sizes[0]), float(sizes[1])))
 
 
 def number_shift(
@@ -197,14 +197,15 @@ def number_shift(
     sides = [dict(zip(names, (float(one) for one in count), strict=True)) for count in counts]
     for side, values in zip(sides, (baseline_N, current_M), strict=True):
         side[NOT_STATED] = float(np.isnan(values).sum())
-    return _shift(*sides, patients)
+    return _shift(sides[0], sides[1], patients)
 
 
 def category_shift(baseline: Mapping[str | None, int], current: Mapping[str | None, int], patients: Patients) -> Shift:
     """Compare counts of categories; None is the category `NOT_STATED`, rare ones are merged into `OTHER`."""
     names = list(dict.fromkeys([*baseline, *current]))
     sides = [{_name(name): float(side.get(name, 0)) for name in names} for side in (baseline, current)]
-    return _shift(*_merge_rare(*sides, patients), patients)
+    merged = _merge_rare(sides[0], sides[1], patients)
+    return _shift(merged[0], merged[1], patients)
 
 
 def _name(value: str | None) -> str:
@@ -264,8 +265,11 @@ def _bin_names(edges: NDArray[np.float64]) -> list[str]:
     """Return a name for each bin, with as many digits as tell them apart."""
     if not len(edges):
         return ["any"]
-    for digits in range(3, 18):
-        texts = [f"{edge:.{digits}g}" for edge in edges]
+    for digits in range(4, 18):
+        texts = [
+            np.format_float_positional(edge, precision=digits, unique=False, fractional=False, trim="-")
+            for edge in edges
+        ]
         if len(set(texts)) == len(texts):
             break
     between = [f"{low} to {high}" for low, high in pairwise(texts)]

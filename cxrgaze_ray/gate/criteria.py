@@ -37,6 +37,18 @@ def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> 
     return _row(one, "non_inferiority", margin, "cannot_tell", why)
 
 
+def calibration(pair: Pair, settings: GateSettings) -> Criterion:
+    """Judge the calibration error by the policy's rule: see `guards` and `non_inferiority`.
+
+    Chance alone moves it by more than the margin among a few hundred patients: to prove that it did not rise takes
+    thousands, so that a guard is the default.
+    """
+    known = pair.labelled()
+    if settings.ece_rule == "non_inferiority":
+        return non_inferiority(known, "ece", settings.ece_margin, settings.alpha)
+    return _guard(known, "ece", None, settings.ece_margin, settings.alpha)
+
+
 def saliency(pair: Pair, settings: GateSettings) -> Criterion:
     """Judge the mean correlation with gaze, over images that somebody looked at: see `non_inferiority`.
 
@@ -108,7 +120,7 @@ def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
     judged = {name for name, part in parts.items() if _can_be_judged(part, settings)}
     alpha = settings.alpha / max(1, len(judged))
     return [
-        _guard(part, name, settings.subgroup_margin, alpha) if name in judged else _too_small(part, name, settings)
+        _guard(part, "auc_macro", name, settings.subgroup_margin, alpha) if name in judged else _too_small(part, name, settings)
         for name, part in parts.items()
     ]
 
@@ -117,8 +129,10 @@ def _can_be_judged(part: Pair, settings: GateSettings) -> bool:
     return part.patients >= settings.subgroup_patients and len(np.unique(part.labels())) > 1
 
 
-def _guard(part: Pair, subgroup: str, margin: float, alpha: float) -> Criterion:
-    one = compare(part, "auc_macro", alpha)
+def _guard(part: Pair, target: Target, subgroup: str | None, margin: float, alpha: float) -> Criterion:
+    one = compare(part, target, alpha)
+    if np.isnan(one.gain):
+        return _undefined(one, "guard", margin, subgroup)
     said, limit = wording.found(one, subgroup), f"the margin of {margin:g}"
     if one.gain >= -margin:
         return _row(one, "guard", margin, "pass", f"{said}: within {limit}.", subgroup)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cxrgaze_ray.answers import Answers
 from cxrgaze_ray.gate.checks import checks, looks
 from cxrgaze_ray.gate.compare import Pair
-from cxrgaze_ray.gate.criteria import guards, non_inferiority, saliency, superiority
+from cxrgaze_ray.gate.criteria import calibration, guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.gate.report import Criterion, GateReport, Outcome
 from cxrgaze_ray.gate.settings import Facts, GateSettings
 
@@ -13,7 +13,8 @@ from cxrgaze_ray.gate.settings import Facts, GateSettings
 def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSettings) -> GateReport:
     """Judge a candidate against the champion by their answers to the same images.
 
-    Any criterion that fails rejects the candidate. Else, any that cannot tell leaves the outcome open, too few
+    Any criterion that fails rejects the candidate, but with fewer than `least_patients` labelled patients only facts
+    do: golden outputs, latency and size. Else, any that cannot tell leaves the outcome open, too few
     labelled patients and a spent budget of looks among them. Else it is accepted. No label, one class only or no
     image at all are no errors: the gate cannot tell. Every criterion must pass, so each one's risk is the outcome's:
     no correction is due for their number.
@@ -28,17 +29,26 @@ def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSet
     patients = known.patients
     criteria = (
         non_inferiority(known, "auc_macro", settings.auc_margin, settings.alpha),
-        non_inferiority(known, "ece", settings.ece_margin, settings.alpha),
+        calibration(pair, settings),
         saliency(pair, settings),
         *superiority(pair, settings),
         *guards(pair, settings),
         *checks(facts, settings, patients),
     )
+    if patients < settings.least_patients:
+        criteria = tuple(_withheld(one) for one in criteria)
     outcome = _outcome(criteria)
     return GateReport(
         outcome=outcome, criteria=criteria, settings=settings, patients=patients, images=len(known),
         why=_why(outcome, criteria, patients),
     )  # fmt: skip
+
+
+def _withheld(one: Criterion) -> Criterion:
+    """Turn a verdict of statistics against the candidate into doubt: there are too few patients to say so."""
+    if one.rule == "check" or one.verdict != "fail":
+        return one
+    return one.model_copy(update={"verdict": "cannot_tell", "why": f"{one.why} But there are too few patients."})
 
 
 def spent(used: int, settings: GateSettings) -> GateReport:

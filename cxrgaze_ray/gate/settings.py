@@ -58,7 +58,11 @@ class GateSettings(Settings):
     """Macro AUC in [0,1]: a loss that is not shown to be smaller than this is not accepted."""
 
     ece_margin: float = Field(0.02, ge=0)
-    """Expected calibration error in [0,1]: the same for a rise."""
+    """Expected calibration error in [0,1]: how much it may rise."""
+
+    ece_rule: Literal["guard", "non_inferiority"] = "guard"
+    """guard: the rise that the test split shows must be within the margin, and a shown rise beyond it rejects.
+    non_inferiority: it must be proved to be within the margin, which takes thousands of patients."""
 
     cc_margin: float = Field(0.02, ge=0)
     """Mean correlation with the readers' gaze, in [-1,1]: the same for a loss."""

@@ -14,6 +14,8 @@ from cxrgaze_ray.schemas import RESEARCH_ONLY
 _REACH = 2.0
 """Thresholds that a full bar stands for."""
 
+_UNSAID = ("absent", "too_few")
+
 _TITLES = {
     "acquisition": "What the files say of themselves",
     "intensity": "Brightness of the model images",
@@ -41,12 +43,14 @@ def monitor_page(report: MonitorReport) -> str:
         loader=jinja2.PackageLoader("cxrgaze_ray"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     performance = [one for one in report.findings if one.family == "performance"]
+    small = {one.subgroup for one in performance if one.subgroup and one.status == "too_few"}
     return environment.get_template("monitor.html").render(
         report=report,
         sides=(("baseline", report.baseline), ("current", report.current)),
         families=[(_TITLES[name], _rows(report, name)) for name in FAMILIES if name != "performance"],
-        performance=[_row(one) for one in performance],
-        uncompared=sorted({one.detail for one in performance if one.status in ("absent", "too_few")}),
+        performance=[_row(one) for one in performance if one.subgroup not in small],
+        uncompared=sorted({one.detail for one in performance if one.subgroup is None and one.status in _UNSAID}),
+        small=len(small),
         moved=[one for one in report.alerts if one.bins],
         statuses={"ok": "", "alert": "alert", "too_few": "too few", "absent": "not compared"},
         version=__version__,
@@ -69,7 +73,7 @@ def _row(finding: Finding) -> Row:
         finding,
         name.replace("_", " ").replace("=", ": "),
         min(100.0, max(0.0, size * scale)),
-        None if finding.noise is None else min(100.0, finding.noise * scale),
+        None if finding.noise is None else min(99.0, finding.noise * scale),
     )
 
 

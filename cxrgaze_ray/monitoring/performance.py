@@ -114,8 +114,7 @@ def _overall(name: Name, baseline: Answers, current: Answers, settings: MonitorS
     found = _compare(name, baseline, current, settings, None)
     if found is not None:
         return found
-    what = "gaze" if name == "cc" else "labels"
-    why = f"A side has too few {what} to compute it."
+    why = f"{FIGURES[name].title}: a side lacks the {'gaze' if name == 'cc' else 'labels'} for it."
     return absent("performance", name, _threshold(name, settings.thresholds), why)
 
 
@@ -130,8 +129,8 @@ def _compare(
     """Compare a figure by its bootstrap error on either side; None where a side has none."""
     figure = FIGURES[name]
     sides = [side.take(figure.known(side)) for side in (baseline, current)]
-    values = [figure.of(side, np.arange(len(side))) for side in sides]
-    if values[0] is None or values[1] is None:
+    values = [value for side in sides if (value := figure.of(side, np.arange(len(side)))) is not None]
+    if len(values) < len(sides):
         return None
     patients = [len(set(side.patients)) for side in sides]
     if figure.grows_when_few:

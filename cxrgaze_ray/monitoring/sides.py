@@ -85,7 +85,7 @@ class SideRows:
 
 
 def read_side(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool = True) -> SideRows:
-    """Read what is compared of some runs; a row takes some 150 bytes of memory.
+    """Read what is compared of some runs; a row takes less than 1 kB of memory.
 
     Parameters
     ----------

@@ -27,8 +27,9 @@ _SENTENCES: dict[Drift, str] = {
 def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
     """Return what the alerts look like; an alert that another one explains is named with it, and only once.
 
-    Inverted pictures explain other intensities; other devices explain them as well; each explains other scores,
-    predictions and maps. Only where files and pictures look as before do other predictions point to other patients.
+    Inverted pictures explain other intensities; another site explains them as well, and other views and ages; each
+    explains other scores, predictions and maps. Only where files and pictures look as before do other predictions
+    point to other patients.
     """
     rest = [finding for finding in findings if finding.status == "alert"]
     found: list[Suspicion] = []
@@ -44,7 +45,7 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
 
     take("performance", _of("performance"))
     cause = take("polarity", _inverted, _of("intensity"), _of("scores", "predictions", "saliency"), _photometric)
-    cause |= take("site", _device, _of("intensity"), _of("scores", "predictions", "saliency"))
+    cause |= take("site", _device, _of("acquisition", "intensity"), _of("scores", "predictions", "saliency"))
     cause |= take("exposure", _of("intensity"), _of("scores", "predictions", "saliency"))
     if not cause:
         take("prevalence", _of("predictions", "scores"), _of("saliency"))

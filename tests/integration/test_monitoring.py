@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,27 @@ pytestmark = pytest.mark.long
 
 IMAGES = 150
 SETTINGS = MonitorSettings(saliency_sample=100)
-KINDS = ("nothing", "exposure", "polarity", "site", "prevalence")
+SEEDS = ("usual", "nothing", "exposure", "polarity", "site", "prevalence")
+
+
+Scored = Callable[[str], Run]
 
 
 @pytest.fixture(scope="module")
-def runs(application: ServeFile, published: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Score an archive of usual phantoms, and others of other patients, each with one kind of drift or none."""
-    folder, found = tmp_path_factory.mktemp("drift"), {}
-    for seed, kind in enumerate(("usual", *KINDS)):
+def scored(application: ServeFile, published: str, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """Draw and score an archive on first need: usual phantoms, or those of other patients with a drift or none."""
+    folder = tmp_path_factory.mktemp("drift")
+
+    @cache
+    def score(kind: str) -> Run:
         archive = str(folder / kind)
         drift = Drift.of([kind] if kind in Drift.model_fields else [])
-        make_archive(open_store(archive), images=IMAGES, seed=seed, drift=drift, height=HEIGHT)
+        make_archive(open_store(archive), images=IMAGES, seed=SEEDS.index(kind), drift=drift, height=HEIGHT)
         request = Request(archive=archive, model="cxrgaze@champion", engine="float32")
-        outcome = score_archive(
-            request, str(folder / "runs"), published, same_cluster, settings=ScoreSettings(decoders=2)
-        )
-        found[kind] = outcome.run
-    return found
+        settings = ScoreSettings(decoders=2)
+        return score_archive(request, str(folder / "runs"), published, same_cluster, settings=settings).run
+
+    return score
 
 
 def named(report: MonitorReport) -> list[str]:
@@ -47,12 +53,12 @@ def named(report: MonitorReport) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["exposure", "polarity", "site"])
-def test_a_drift_of_files_or_pictures_is_named(runs: dict[str, Run], kind: str) -> None:
-    assert named(monitor([runs["usual"]], [runs[kind]], SETTINGS)) == [kind]
+def test_a_drift_of_files_or_pictures_is_named(scored: Scored, kind: str) -> None:
+    assert named(monitor([scored("usual")], [scored(kind)], SETTINGS)) == [kind]
 
 
-def test_other_patients_of_the_same_hospital_raise_no_alert(runs: dict[str, Run]) -> None:
-    report = monitor([runs["usual"]], [runs["nothing"]], SETTINGS)
+def test_other_patients_of_the_same_hospital_raise_no_alert(scored: Scored) -> None:
+    report = monitor([scored("usual")], [scored("nothing")], SETTINGS)
     assert not report.alerts
     assert report.enough
 
@@ -68,8 +74,8 @@ def with_a_reader(run: Run, folder: Path) -> Run:
         label = truth.studies[row["image_id"]].label
         logits = rng.normal(size=3) + 2.0 * np.eye(3)[label if label is not None else 0]
         chances = np.exp(logits) / np.exp(logits).sum()
-        named = {f"p_{name}": float(chance) for name, chance in zip(CLASSES, chances, strict=True)}
-        return {**row, **named, "prediction": CLASSES[int(chances.argmax())]}
+        answers = {f"p_{name}": float(chance) for name, chance in zip(CLASSES, chances, strict=True)}
+        return {**row, **answers, "prediction": CLASSES[int(chances.argmax())]}
 
     for shard, _, table in run.committed():
         copy.commit(shard, pa.Table.from_pylist([answer(row) for row in table.to_pylist()], schema=RESULT))
@@ -79,14 +85,14 @@ def with_a_reader(run: Run, folder: Path) -> Run:
 
 @pytest.mark.parametrize(("kind", "expected"), [("nothing", []), ("prevalence", ["prevalence"])])
 def test_other_patients_are_named_by_a_model_that_knows_something(
-    runs: dict[str, Run], tmp_path: Path, kind: str, expected: list[str]
+    scored: Scored, tmp_path: Path, kind: str, expected: list[str]
 ) -> None:
     """Files, pictures and facts are those of a real run; the answers are not: see `with_a_reader`."""
-    usual, other = (with_a_reader(runs[name], tmp_path / name) for name in ("usual", kind))
+    usual, other = (with_a_reader(scored(name), tmp_path / name) for name in ("usual", kind))
     assert named(monitor([usual], [other], SETTINGS)) == expected
 
 
-def test_an_untrained_network_sees_no_outbreak_and_no_false_one(runs: dict[str, Run]) -> None:
-    report = monitor([runs["usual"]], [runs["prevalence"]], SETTINGS)
+def test_an_untrained_network_sees_no_outbreak_and_no_false_one(scored: Scored) -> None:
+    report = monitor([scored("usual")], [scored("prevalence")], SETTINGS)
     assert "prevalence" not in named(report)
     assert any("untrained" in note for note in report.notes)

@@ -105,6 +105,7 @@ def test_one_at_the_margin_passes_as_seldom_as_alpha_says(patients: int, target:
 def test_an_equal_one_passes_where_there_are_enough_patients(patients: int, settings: GateSettings) -> None:
     reports = simulate("equal", patients, CHAMPION, settings)
     assert share_of(reports, is_auc, "pass") >= 0.8
+    assert share(reports, Outcome.ACCEPTED) >= 0.7
     assert share(reports, Outcome.REJECTED) <= 0.1
 
 
@@ -127,6 +128,8 @@ def test_an_overfitted_one_is_rejected(patients: int, settings: GateSettings) ->
 @pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 40, patients=40))
 def test_among_few_patients_it_cannot_tell(model: Model, patients: int, settings: GateSettings) -> None:
     """Not for the policy's least number of patients alone: the bounds say so too."""
+    by_policy = simulate(f"{'equal' if model == CHAMPION else '0.04 worse'}", patients, model, settings)
+    assert share(by_policy, Outcome.CANNOT_TELL) == 1
     settings = settings.model_copy(update={"least_patients": 2})
     reports = simulate(f"{'equal' if model == CHAMPION else '0.04 worse'}, no least", patients, model, settings)
     assert share(reports, Outcome.ACCEPTED) <= 0.05

@@ -110,6 +110,13 @@ def test_two_drifts_are_named_side_by_side(before: Run, tmp_path: Path) -> None:
     assert [one.drift for one in report.suspicions] == ["exposure", "quality"]
 
 
+def test_another_site_s_views_are_part_of_it(before: Run, tmp_path: Path) -> None:
+    rows = [{**row, "view_position": row.get("view_position") and "AP"} for row in population(220, seed=2, site=0.6)]
+    report = monitor([before], [make_run(tmp_path, rows)], QUICK)
+    assert [one.drift for one in report.suspicions] == ["site"]
+    assert "view_position" in report.suspicions[0].features
+
+
 def test_what_fits_no_pattern_is_told_as_such(before: Run, tmp_path: Path) -> None:
     rows = [{**row, "sex": "F"} for row in population(220, seed=2)]
     report = monitor([before], [make_run(tmp_path, rows)], QUICK)
