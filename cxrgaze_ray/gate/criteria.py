@@ -120,7 +120,9 @@ def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
     judged = {name for name, part in parts.items() if _can_be_judged(part, settings)}
     alpha = settings.alpha / max(1, len(judged))
     return [
-        _guard(part, "auc_macro", name, settings.subgroup_margin, alpha) if name in judged else _too_small(part, name, settings)
+        _guard(part, "auc_macro", name, settings.subgroup_margin, alpha)
+        if name in judged
+        else _too_small(part, name, settings)
         for name, part in parts.items()
     ]
 
