@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from cxrgaze_ray.gate import GateSettings, Outcome
 
 from cxrgaze_ray.bundle import Bundle, Golden, make_bundle, read_bundle, read_info
 from cxrgaze_ray.errors import BundleError, RegistryError, RunConflict, UserError
+from cxrgaze_ray.gate import GateSettings, Outcome
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictor import Predictor
