@@ -142,6 +142,7 @@ def test_auto_promote_puts_it_into_service(registry: Registry, settings: Retrain
     assert result.conclusion.retraining_id in last.reason
 
 
+@pytest.mark.long
 def test_the_ledger_names_the_table_that_led_there(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_the_ledger_names_the_table_that_led_there(
     assert result.gate.why in page
 
 
+@pytest.mark.long
 def test_the_published_bundle_carries_what_the_look_told(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_worse_candidate_is_rejected_and_never_promoted(
     assert "golden" in wrong.name
 
 
+@pytest.mark.long
 def test_with_a_handful_of_patients_it_cannot_tell(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
@@ -240,6 +243,7 @@ def test_one_retraining_at_a_time(registry: Registry, settings: RetrainSettings,
     assert actions(registry) == FIRST
 
 
+@pytest.mark.long
 def test_a_champion_that_moved_meanwhile_is_not_replaced(
     registry: Registry, settings: RetrainSettings, candidate: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +262,7 @@ def test_a_champion_that_moved_meanwhile_is_not_replaced(
     assert registry.aliases("cxrgaze") == {"champion": "v0002"}
 
 
+@pytest.mark.long
 def test_the_budget_of_looks_is_kept(
     registry: Registry, settings: RetrainSettings, trained: list[str], candidate: Bundle
 ) -> None:
@@ -336,6 +341,7 @@ def test_settings_without_a_store_are_refused(settings: RetrainSettings) -> None
         retrain(settings, stores=())
 
 
+@pytest.mark.long
 def test_golden_outputs_are_those_of_the_published_bytes(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
