@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cxrgaze_ray.storage.s3_client import forget_clients
 from tests.fault_proxy import FaultProxy
@@ -69,7 +70,7 @@ class S3Server:
                 start_new_session=True,
             )
         try:
-            _wait(self._process, self.endpoint, log)
+            _wait(self._process, self, log)
         except RuntimeError:
             self.stop()
             raise
@@ -144,20 +145,23 @@ def _free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    """Wait until the bucket is there: an anonymous listing of it is then refused, not unknown."""
+def _wait(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None:
+    """Wait until the bucket can be listed."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=2),
+    )
     end = time.monotonic() + _START_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{endpoint}/test?list-type=2", timeout=2):
-                return
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == 403:
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
+            client.list_objects_v2(Bucket="test", MaxKeys=1)
+            return
+        except (ClientError, BotoCoreError):
+            time.sleep(0.1)
     raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
