@@ -142,7 +142,6 @@ def test_auto_promote_puts_it_into_service(registry: Registry, settings: Retrain
     assert result.conclusion.retraining_id in last.reason
 
 
-@pytest.mark.long
 def test_the_ledger_names_the_table_that_led_there(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
@@ -158,7 +157,6 @@ def test_the_ledger_names_the_table_that_led_there(
     assert result.gate.why in page
 
 
-@pytest.mark.long
 def test_the_published_bundle_carries_what_the_look_told(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
@@ -184,7 +182,6 @@ def test_a_worse_candidate_is_rejected_and_never_promoted(
     assert "golden" in wrong.name
 
 
-@pytest.mark.long
 def test_with_a_handful_of_patients_it_cannot_tell(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
@@ -203,9 +200,7 @@ def test_the_same_again_does_nothing(registry: Registry, settings: RetrainSettin
 
 
 BREAKS = [
-    pytest.param(step, after, marks=() if step == "publish" else pytest.mark.long)
-    for step in ("look", "publish", "record_gate", "promote")
-    for after in (False, True)
+    pytest.param(step, after) for step in ("look", "publish", "record_gate", "promote") for after in (False, True)
 ]
 
 
@@ -243,7 +238,6 @@ def test_one_retraining_at_a_time(registry: Registry, settings: RetrainSettings,
     assert actions(registry) == FIRST
 
 
-@pytest.mark.long
 def test_a_champion_that_moved_meanwhile_is_not_replaced(
     registry: Registry, settings: RetrainSettings, candidate: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +256,6 @@ def test_a_champion_that_moved_meanwhile_is_not_replaced(
     assert registry.aliases("cxrgaze") == {"champion": "v0002"}
 
 
-@pytest.mark.long
 def test_the_budget_of_looks_is_kept(
     registry: Registry, settings: RetrainSettings, trained: list[str], candidate: Bundle
 ) -> None:
@@ -341,7 +334,6 @@ def test_settings_without_a_store_are_refused(settings: RetrainSettings) -> None
         retrain(settings, stores=())
 
 
-@pytest.mark.long
 def test_golden_outputs_are_those_of_the_published_bytes(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
