@@ -221,7 +221,7 @@ class _Loop:
             reports=(str(self._root / "monitor" / "report.json"),),
             policy=DEMO_POLICY,
             phases=("encoder", "saliency", "classifier"),
-            training={"seed": self._seed + 1},
+            training={"seed": self._seed + 1, "stages": {"saliency": {"epochs": 3}, "encoder": {"epochs": 8}}},
             auto_promote=True,
             page=str(self._root / "monitor" / "retraining.html"),
         )

@@ -9,14 +9,15 @@ from cxrgaze_ray.errors import (
     EXIT_CANNOT_TELL,
     EXIT_DONE,
     EXIT_REJECTED,
+    EXIT_USER,
     EnvironmentFault,
     ServingUnavailable,
 )
 
-STATES = ("pending", "running", "accepted", "rejected", "cannot_tell", "stopped", "failed")
-"""What can become of a retraining."""
+STATES = ("pending", "running", "done", "rejected", "cannot_tell", "ask", "stopped", "failed")
+"""What can become of a retraining. done: accepted, or nothing was to be done; ask: a person has to look first."""
 
-_VERDICTS = {EXIT_DONE: "accepted", EXIT_REJECTED: "rejected", EXIT_CANNOT_TELL: "cannot_tell"}
+_VERDICTS = {EXIT_DONE: "done", EXIT_REJECTED: "rejected", EXIT_CANNOT_TELL: "cannot_tell", EXIT_USER: "ask"}
 
 
 @dataclass(frozen=True)
@@ -97,5 +98,5 @@ class RayJobs:
 
 def state_of(status: str, exit_code: int | None) -> JobState:
     """Tell from Ray's status and the exit code what became of a retraining: a rejected candidate is no failure."""
-    known = {"PENDING": "pending", "RUNNING": "running", "STOPPED": "stopped", "SUCCEEDED": "accepted"}
+    known = {"PENDING": "pending", "RUNNING": "running", "STOPPED": "stopped", "SUCCEEDED": "done"}
     return JobState(known.get(status) or _VERDICTS.get(exit_code or 1, "failed"), exit_code)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +22,47 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
+from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.retraining.workspace import retrainings
+from cxrgaze_ray.storage import LocalStore
+from tests.labelled_store import write_store
+from tests.monitor_reports import drifted
 from tests.validators import find_tool
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-long-random-string"
-VERDICTS = {"accepted", "rejected", "cannot_tell"}
-END_STATES = VERDICTS | {"failed", "stopped"}
-
-STAND_IN = """
-import json, sys
-from pathlib import Path
-import ray
-
-ray.init(address="auto", log_to_driver=False)
-config = Path(sys.argv[sys.argv.index("--config") + 1])
-with config.with_suffix(".runs").open("a") as runs:
-    runs.write(json.dumps({"arguments": sys.argv[1:], "cpus": ray.cluster_resources()["CPU"]}) + "\\n")
-sys.exit(10)
-"""
+VERDICTS = {"done", "rejected", "cannot_tell"}
+END_STATES = VERDICTS | {"failed", "ask", "stopped"}
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """What the webhook starts: its settings, and how to see how often it ran and with what."""
+    """What the webhook starts: its settings, and the registry that it retrains in."""
 
     settings: dict[str, Any]
-    runs: Callable[[], list[dict[str, Any]]]
+    registry: Registry
 
 
 @pytest.fixture
 def retraining(tmp_path: Path) -> Retraining:
-    """Stand for `cxrgaze retrain` with a job that joins the cluster, and whose candidate the gate rejects."""
-    script, config = tmp_path / "stand_in.py", tmp_path / "retrain.yaml"
-    script.write_text(STAND_IN)
-    config.write_text("")
-    settings = {"config": str(config), "command": [str(script)], "registry": str(tmp_path / "registry")}
-
-    def runs() -> list[dict[str, Any]]:
-        log = config.with_suffix(".runs")
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
-    return Retraining(settings, runs)
+    """Publish a champion, label a few images, have the monitor report a drift, and write down what is asked for."""
+    registry = Registry(LocalStore(str(tmp_path / "registry")))
+    pin = registry.publish(make_bundle(build(PRESETS["tiny"], 5), "cxrgaze", trained=False))
+    registry.promote("cxrgaze", pin.version, reason="the first one")
+    write_store(tmp_path / "store", {"train": 12, "validation": 6, "test": 9})
+    report, config = tmp_path / "report.json", tmp_path / "retrain.yaml"
+    report.write_text(drifted(datetime.now(UTC).isoformat()).model_dump_json())
+    least = {"least_new_patients": 1, "least_train_patients": 1, "least_test_patients": 1}
+    asked = {
+        "registry": registry.store.uri, "stores": [str(tmp_path / "store")], "reports": [str(report)],
+        "policy": {"name": "test", "decide": least, "gate": {"rounds": 200}}, "phases": ["classifier"],
+        "training": {"stages": {"classifier": {"epochs": 2}}},
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(asked))
+    return Retraining({"config": str(config), "registry": registry.store.uri}, registry)
 
 
 def free_port() -> int:
@@ -223,8 +224,14 @@ def test_drift_retrains_once(retraining: Retraining, drift: Drift, tmp_path: Pat
         submission_id = json.loads(claim.read_text())["submission_id"]
         wait_until(lambda: webhook.state(submission_id) in END_STATES, "the job did not end")
         assert webhook.state(submission_id) in VERDICTS
-        (run,) = retraining.runs()
-        assert run["arguments"] == ["--config", retraining.settings["config"], "--reason", "drift", "--json"]
+        (work,) = retrainings(retraining.registry.store.child("cxrgaze/retraining"))
+        assert (work.spec.reason, work.spec.decision.action) == ("drift", "retrain")
+        ended, gate = work.conclusion(), work.gate()
+        assert ended is not None
+        assert gate is not None
+        assert webhook.state(submission_id) == {0: "done", 10: "rejected", 11: "cannot_tell"}[gate.exit_code]
+        entries = [(one.action, one.outcome) for one in retraining.registry.history("cxrgaze")]
+        assert entries[2:] == [("look", None), ("publish", None), ("gate", ended.outcome)]
 
         wait_until(lambda: notified(port, "") >= 3, "Alertmanager did not repeat itself")
         assert notified(port, "_failed") == 0
@@ -241,6 +248,7 @@ def test_drift_retrains_once(retraining: Retraining, drift: Drift, tmp_path: Pat
         drift.set(1)
         wait_until(lambda: notified(port, "_failed") >= 1, "the second incident was not refused")
         wait_until(lambda: ask(metrics, 'ray_cxrgaze_webhook_requests_total{code="429"}'), "a 429 was not counted")
-        assert (len(retraining.runs()), len(list(triggers.glob("*.json")))) == (1, 1)
+        works = list(retrainings(retraining.registry.store.child("cxrgaze/retraining")))
+        assert (len(works), len(list(triggers.glob("*.json")))) == (1, 1)
     assert TOKEN not in (tmp_path / "webhook.log").read_text()
     assert not webhook.ray_folder.exists()

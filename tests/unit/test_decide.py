@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.monitoring import Finding, MonitorReport, MonitorSettings, Side, Suspicion
+from cxrgaze_ray.monitoring import MonitorReport
 from cxrgaze_ray.retraining import Action, Policy, Situation, decide, read_policy
 from cxrgaze_ray.retraining.decide import checked_reason
+from tests.monitor_reports import report_of
 
 NOW = "2026-11-26T12:00:00+00:00"
 
@@ -22,29 +23,8 @@ def situation(**values: Any) -> Situation:
     return Situation(**{**usual, **values})
 
 
-def side(patients: int = 300) -> Side:
-    return Side(
-        runs=("r",), images=patients, patients=patients, scored=patients, labelled=0, first_at=NOW, last_at=NOW,
-        models=("cxrgaze@v0001",), weights=("00",),
-    )  # fmt: skip
-
-
 def report(*kinds: str, made_at: str = NOW, patients: int = 300) -> MonitorReport:
-    alert = Finding(
-        family="acquisition", feature="manufacturer", measure="psi", effect=1.0, threshold=0.2, noise=0.1,
-        status="alert", subgroup=None, detail="",
-    )  # fmt: skip
-    return MonitorReport(
-        baseline=side(),
-        current=side(patients),
-        findings=(alert,) if kinds else (),
-        suspicions=tuple(
-            Suspicion(drift=kind, features=("manufacturer",), sentence=f"It looks like {kind}.") for kind in kinds
-        ),
-        notes=(),
-        made_at=made_at,
-        settings=MonitorSettings(),
-    )
+    return report_of(*kinds, made_at=made_at, patients=patients)
 
 
 def action(*reports: MonitorReport, policy: Policy | None = None, **values: Any) -> Action:

@@ -250,7 +250,8 @@ def test_the_state_of_a_retraining_is_told(start: Start, jobs: FakeJobs) -> None
     [
         ("PENDING", None, "pending"),
         ("RUNNING", None, "running"),
-        ("SUCCEEDED", 0, "accepted"),
+        ("SUCCEEDED", 0, "done"),
+        ("FAILED", 2, "ask"),
         ("FAILED", 10, "rejected"),
         ("FAILED", 11, "cannot_tell"),
         ("FAILED", 4, "failed"),
