@@ -64,6 +64,12 @@ class Load:
             time.sleep(0.02)
         return float("inf")
 
+    def wait_for_requests(self, count: int, seconds: float = 120.0) -> None:
+        """Wait until so many more requests have come back."""
+        end, until = time.monotonic() + seconds, self.requests + count
+        while self.requests < until and time.monotonic() < end:
+            time.sleep(0.02)
+
     def _ask(self) -> None:
         while not self._stop.is_set():
             self._count(self._post)

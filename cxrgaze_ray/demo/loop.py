@@ -50,6 +50,16 @@ DEMO_POLICY = Policy(
 
 _PARTS = ("archive", "unseen", "drifted", "labelled", "store", "new-store", "registry", "run", "monitor")
 _FAULTS = 1
+_REQUESTS = 10
+"""Answers that the clients wait for before the champion moves, and after each move."""
+
+_PROMOTIONS = {
+    True: ("The gate accepted: the candidate is promoted", "demo: accepted by the gate"),
+    False: (
+        "The gate can't tell with so few: a person promotes the candidate",
+        "demo: promoted by hand, the gate could not tell",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,7 @@ class _Loop:
             self._label()
             result = self._retrain()
             with Load(url, self._radiograph()) as load:
+                load.wait_for_requests(_REQUESTS)
                 promoted_by = self._promote(result)
                 over = self._roll_over(load, result) if promoted_by != "nobody" else math.inf
                 back = self._roll_back(load) if promoted_by != "nobody" else math.inf
@@ -222,7 +233,7 @@ class _Loop:
             policy=DEMO_POLICY,
             phases=("encoder", "saliency", "classifier"),
             training={"seed": self._seed + 1, "stages": {"saliency": {"epochs": 3}, "encoder": {"epochs": 8}}},
-            auto_promote=True,
+            auto_promote=False,  # it is promoted under load, below
             page=str(self._root / "monitor" / "retraining.html"),
         )
 
@@ -250,16 +261,15 @@ class _Loop:
         return result
 
     def _promote(self, result: Result) -> str:
-        """Promote by hand where the gate could not tell: a demo must go on, and says who did it."""
+        """Promote what was accepted; by hand where the gate could not tell: a demo must go on, and says who did it."""
         if result.conclusion is None or result.gate is None or result.gate.outcome is Outcome.REJECTED:
             return "nobody"
-        if result.conclusion.promoted:
-            return "gate"
-        with self._line.moment("The gate can't tell with so few: a person promotes the candidate", "person") as moment:
-            why = "demo: promoted by hand, the gate could not tell"
+        accepted = result.gate.outcome is Outcome.ACCEPTED
+        title, why = _PROMOTIONS[accepted]
+        with self._line.moment(title, "decision" if accepted else "person") as moment:
             self._registry.promote(MODEL, result.conclusion.version, reason=why)
-            moment.tell("The ledger says that it was by hand, and why.")
-        return "person"
+            moment.tell(f"The ledger says: {why}.")
+        return "gate" if accepted else "person"
 
     def _roll_over(self, load: Load, result: Result) -> float:
         assert result.conclusion is not None
@@ -272,6 +282,7 @@ class _Loop:
     def _switched(self, load: Load, version: str, title: str) -> float:
         with self._line.moment(title, "service") as moment:
             seconds = load.wait_for(version)
+            load.wait_for_requests(_REQUESTS)
             moment.tell(_switch_line(version, seconds, load))
         return seconds
 
