@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import jinja2
-
-from cxrgaze_ray import __version__
 from cxrgaze_ray.monitoring.report import FAMILIES, Finding, MonitorReport
-from cxrgaze_ray.schemas import RESEARCH_ONLY
+from cxrgaze_ray.pages import render
 
 _REACH = 2.0
 """Thresholds that a full bar stands for."""
@@ -39,12 +36,10 @@ class Row:
 
 def monitor_page(report: MonitorReport) -> str:
     """Return a report as HTML: suspicions first, then every finding, then the distributions that moved."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cxrgaze_ray"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
     performance = [one for one in report.findings if one.family == "performance"]
     small = {one.subgroup for one in performance if one.subgroup and one.status == "too_few"}
-    return environment.get_template("monitor.html").render(
+    return render(
+        "monitor.html",
         report=report,
         sides=(("baseline", report.baseline), ("current", report.current)),
         families=[(_TITLES[name], _rows(report, name)) for name in FAMILIES if name != "performance"],
@@ -53,8 +48,6 @@ def monitor_page(report: MonitorReport) -> str:
         small=len(small),
         moved=[one for one in report.alerts if one.bins],
         statuses={"ok": "", "alert": "alert", "too_few": "too few", "absent": "not compared"},
-        version=__version__,
-        research_only=RESEARCH_ONLY,
     )
 
 
