@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from cxrgaze_ray.answers import Answers
-from cxrgaze_ray.bundle import Bundle, BundleInfo, read_bundle, read_info
+from cxrgaze_ray.bundle import Bundle, read_bundle, read_info
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
 from cxrgaze_ray.evaluation import answer_bundle, evaluate
 from cxrgaze_ray.gate import GateReport, Outcome, judge, spent
 from cxrgaze_ray.ledger import signature
 from cxrgaze_ray.registry import CHAMPION, Registry
-from cxrgaze_ray.retraining.data import ingest_new, learned_from, missing_stores, open_stores, read_reports
-from cxrgaze_ray.retraining.decide import Action, Decision, Reason, Situation, decide
+from cxrgaze_ray.retraining.consider import Considered, consider, now, training_settings
+from cxrgaze_ray.retraining.data import ingest_new, missing_stores
+from cxrgaze_ray.retraining.decide import Action, Decision, Reason
 from cxrgaze_ray.retraining.evidence import gather_facts
 from cxrgaze_ray.retraining.page import retraining_page
-from cxrgaze_ray.retraining.policy import Policy, read_policy
 from cxrgaze_ray.retraining.settings import RetrainSettings
-from cxrgaze_ray.retraining.workspace import FOLDER, Conclusion, Spec, Workspace, last_at, make_id, unfinished
+from cxrgaze_ray.retraining.workspace import FOLDER, Conclusion, Spec, Workspace, make_id, unfinished
 from cxrgaze_ray.runs import Lease, ModelPin
-from cxrgaze_ray.shards.union import ShardUnion, label_counts
-from cxrgaze_ray.storage import Store, open_parent, open_store
-from cxrgaze_ray.training.run import check_store, run_stages
-from cxrgaze_ray.training.settings import Preset, TrainSettings
+from cxrgaze_ray.shards.union import ShardUnion
+from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.training.run import run_stages
 
 
 @dataclass(frozen=True)
@@ -73,78 +71,6 @@ class Result:
         ended = self.conclusion.model_dump() if self.conclusion else {}
         decided = {"decision": str(self.decision.action), "reasons": list(self.decision.reasons)}
         return {**decided, **ended, "page": self.page, "already": self.already, "exit_code": self.exit_code}
-
-
-@dataclass(frozen=True)
-class Considered:
-    """Everything that a decision rests on, read before anything is changed."""
-
-    registry: Registry
-    root: Store
-    policy: Policy
-    champion: ModelPin
-    info: BundleInfo
-    stores: ShardUnion
-    situation: Situation
-    decision: Decision
-
-
-def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]:
-    """Say what a retraining would do, and change nothing; without a decision while stores are to be made first."""
-    registry = Registry(open_store(settings.registry))
-    champion = registry.resolve(f"{settings.name}@{CHAMPION}")
-    missing = missing_stores(settings)
-    considered = None if missing else consider(settings, reason)
-    training = training_settings(settings, read_info(open_store(champion.uri)))
-    plan: dict[str, Any] = {
-        "champion": f"{champion.name}@{champion.version}",
-        "to_ingest": [new.archive for new in missing],
-        "phases": list(training.stages),
-        "epochs": {name: stage.epochs for name, stage in training.stages.items()},
-        "policy": read_policy(settings.policy).name,
-        "auto_promote": settings.auto_promote,
-    }
-    if considered is not None:
-        plan |= considered.situation.model_dump(exclude={"reason", "now"})
-        plan |= {"decision": str(considered.decision.action), "reasons": list(considered.decision.reasons)}
-    return plan
-
-
-def consider(settings: RetrainSettings, reason: Reason) -> Considered:
-    """Read champion, stores, reports and ledger, and decide.
-
-    Raises
-    ------
-    RegistryError
-        If the model has no champion.
-    UserError
-        If a store can't be learned from, or stores do not fit together.
-    BundleError
-        If the champion learned from images of another profile.
-    """
-    registry, policy = Registry(open_store(settings.registry)), read_policy(settings.policy)
-    champion = registry.resolve(f"{settings.name}@{CHAMPION}")
-    info, stores = read_info(open_store(champion.uri)), open_stores(settings)
-    check_store(stores.info, info)
-    root = registry.store.child(f"{settings.name}/{FOLDER}")
-    fresh = label_counts(stores, learned_from(info))
-    everything = label_counts(stores, ())
-    situation = Situation(
-        reason=reason,
-        now=_now(),
-        train_patients=everything["train"].patients,
-        new_patients=fresh["train"].patients,
-        test_patients=everything["test"].patients,
-        looks_used=registry.looks(settings.name, stores.locked_tests),
-        last_retraining_at=last_at(root),
-    )
-    decision = decide(policy, situation, read_reports(settings.reports))
-    return Considered(registry, root, policy, champion, info, stores, situation, decision)
-
-
-def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:
-    """Return the training's settings: the champion's preset, the phases asked for."""
-    return TrainSettings.for_preset(cast("Preset", info.network.preset), list(settings.phases), **settings.training)
 
 
 def run_retraining(
@@ -225,7 +151,7 @@ def _begin(settings: RetrainSettings, reason: Reason, considered: Considered) ->
         stores=parts,
         policy=considered.policy,
         decision=considered.decision,
-        created_at=_now(),
+        created_at=now(),
         who=signature(),
     )
     return Workspace.create(considered.root, spec)
@@ -262,7 +188,7 @@ class _Retraining:
             version=pin.version,
             weights_sha256=pin.weights_sha256,
             promoted=promoted,
-            finished_at=_now(),
+            finished_at=now(),
         )
         history = self._registry.history(self._spec.name)
         html = retraining_page(self._spec, conclusion, report, history)
@@ -351,7 +277,3 @@ class _Retraining:
             return False, f"Not promoted: {conflict}"
         self._hooks.say(f"{name}@{CHAMPION} is {pin.version}.")
         return True, ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
