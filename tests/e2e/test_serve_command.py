@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
 
 from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
@@ -22,6 +23,7 @@ from tests.dicom_files import gradient, make_dicom
 CONFIG = Path(__file__).parents[2] / "serve_configs" / "local.yaml"
 
 
+@pytest.mark.long
 def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
     registry = Registry(LocalStore(str(tmp_path)))
     pin = registry.publish(make_bundle(build(PRESETS["tiny"], 5), "cxrgaze", trained=False))

@@ -120,6 +120,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_job_and_it_resumes(
     large_archive: str, registry: str, small_disk: Path, whole: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
