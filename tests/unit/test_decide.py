@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.gate import GateSettings
 from cxrgaze_ray.monitoring import MonitorReport
-from cxrgaze_ray.retraining import Action, Policy, Situation, decide, read_policy
+from cxrgaze_ray.retraining import Action, DecidePolicy, Policy, Situation, decide, read_policy
 from cxrgaze_ray.retraining.decide import checked_reason
 from tests.monitor_reports import report_of
 
@@ -116,6 +119,14 @@ def test_the_policy_has_the_numbers() -> None:
     with pytest.raises(ConfigError, match=r"decide\.retrain_on"):
         Policy.from_yaml("decide: {retrain_on: [weather]}")
     assert read_policy(eager) is eager
+
+
+def test_the_documented_policy_names_every_number_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "jobs" / "policy.yaml").read_text()
+    assert Policy.from_yaml(text) == Policy()
+    told = yaml.safe_load(text)
+    assert told["decide"].keys() == DecidePolicy.model_fields.keys()
+    assert told["gate"].keys() == GateSettings.model_fields.keys()
 
 
 def test_the_same_input_has_the_same_answer() -> None:
