@@ -17,13 +17,18 @@ from cxrgaze_ray.preprocess import DEFAULT_PROFILE, fit, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, STORE_SHARD, WIDTH
 from cxrgaze_ray.shards import ShardStore, SplitSettings, StoreInfo
 from cxrgaze_ray.shards.store import ShardInfo, pack_gaze
-from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.storage import open_store
 
 AFFINE = asdict(fit(1280, 1024))
 
 
 def write_store(
-    folder: Path, patients: dict[str, int], *, prefix: str = "a", labelled: bool = True, profile: str | None = None
+    folder: Path | str,
+    patients: dict[str, int],
+    *,
+    prefix: str = "a",
+    labelled: bool = True,
+    profile: str | None = None,
 ) -> ShardStore:
     """Write a store of so many patients a split, an image each; the same arguments write the same bytes."""
     rows = [
@@ -33,7 +38,7 @@ def write_store(
     ]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=STORE_SHARD), buffer, compression="zstd")
-    store, name = LocalStore(str(folder)), "shards/shard-00000.parquet"
+    store, name = open_store(str(folder)), "shards/shard-00000.parquet"
     store.put(name, buffer.getvalue())
     counts = Counter({"images": len(rows)})
     counts.update(f"split_{row['split']}" for row in rows)
