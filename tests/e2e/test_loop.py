@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cxrgaze_ray.monitoring import MonitorReport
 
+from cxrgaze_ray.monitoring import MonitorReport
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import find_runs, verify_run
 from cxrgaze_ray.storage import LocalStore

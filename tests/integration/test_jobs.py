@@ -51,6 +51,7 @@ def run(name: str, config: Path) -> tuple[int, dict[str, object]]:
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("application")
 def test_a_score_job_prints_one_line_of_json(
     cluster: Cluster, phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path

@@ -87,6 +87,7 @@ def test_a_stopped_run_goes_on_with_the_weights_it_began_with(
     assert rows(done.run).equals(rows(whole.run))
 
 
+@pytest.mark.long
 def test_ctrl_c_drains_and_says_how_to_go_on(
     cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
 ) -> None:
