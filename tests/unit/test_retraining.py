@@ -200,7 +200,9 @@ def test_the_same_again_does_nothing(registry: Registry, settings: RetrainSettin
 
 
 BREAKS = [
-    pytest.param(step, after) for step in ("look", "publish", "record_gate", "promote") for after in (False, True)
+    pytest.param(step, after, marks=() if step == "publish" else pytest.mark.long)
+    for step in ("look", "publish", "record_gate", "promote")
+    for after in (False, True)
 ]
 
 
