@@ -84,7 +84,14 @@ def test_both_runs_are_complete(loop: tuple[Path, dict[str, Any]]) -> None:
 
 def test_the_report_ends_with_a_timeline(loop: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     page = (loop[0] / "report.html").read_text()
-    order = ["first champion", "another hospital", "The monitor", "The policy", "labels and gaze", "Retraining from"]
+    order = [
+        "first champion",
+        "comes from another hospital",
+        "The monitor",
+        "The policy",
+        "labels and gaze",
+        "Retraining from",
+    ]
     assert [page.index(one) for one in order] == sorted(page.index(one) for one in order)
     picture = screenshot(loop[0] / "report.html", tmp_path)
     assert (picture.max(axis=2) < 120).mean() > 0.005, "an empty page"
