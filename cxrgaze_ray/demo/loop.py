@@ -6,7 +6,6 @@ under load, and take it back. Where the gate can't tell, the promotion is a pers
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ from cxrgaze_ray.retraining import Hooks as RetrainHooks
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
-from cxrgaze_ray.shards import IngestSettings, ShardStore
+from cxrgaze_ray.shards import IngestSettings
 from cxrgaze_ray.storage import open_store
 
 DEMO_POLICY = Policy(
@@ -246,7 +245,6 @@ class _Loop:
     def _label(self) -> None:
         with self._line.moment("Radiologists read some of the new images: labels and gaze arrive", "person") as one:
             store = ingest_phantoms(self._root / "labelled", self._root / "new-store", self._hooks)
-            assert isinstance(store, ShardStore)
             one.tell(f"{store.info.counts['images']} labelled images are a store of their own; splits are by patient.")
 
     def _retrain(self) -> Result:
@@ -308,7 +306,7 @@ class _Loop:
             versions=dict(load.versions),
             failures=dict(load.failures),
             history=self._registry.history(MODEL),
-            policy=json.loads(DEMO_POLICY.model_dump_json()),
+            policy=DEMO_POLICY,
         )
         path.write_text(html, encoding="utf-8")
         return str(path)

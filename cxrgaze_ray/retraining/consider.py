@@ -28,7 +28,6 @@ class Considered:
     root: Store
     policy: Policy
     champion: ModelPin
-    info: BundleInfo
     stores: ShardUnion
     situation: Situation
     decision: Decision
@@ -84,7 +83,7 @@ def consider(settings: RetrainSettings, reason: Reason) -> Considered:
         last_retraining_at=last_at(root),
     )
     decision = decide(policy, situation, read_reports(settings.reports))
-    return Considered(registry, root, policy, champion, info, stores, situation, decision)
+    return Considered(registry, root, policy, champion, stores, situation, decision)
 
 
 def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:
