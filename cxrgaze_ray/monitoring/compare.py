@@ -11,7 +11,7 @@ from cxrgaze_ray.answers import UNKNOWN, Answers
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
-from cxrgaze_ray.monitoring.performance import absent_performance, compare_performance, macro_auc, read_answers
+from cxrgaze_ray.monitoring.performance import absent_performance, compare_performance, figure_of, read_answers
 from cxrgaze_ray.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.monitoring.settings import MonitorSettings
 from cxrgaze_ray.monitoring.sides import SideRows, read_side
@@ -76,8 +76,8 @@ def judge(found: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
 
 
 def _labelled(side: Side, answers: Answers) -> Side:
-    places = np.flatnonzero(answers.labels_N != UNKNOWN)
-    return side.model_copy(update={"labelled": len(places), "auc_macro": macro_auc(answers, places)})
+    labelled = int((answers.labels_N != UNKNOWN).sum())
+    return side.model_copy(update={"labelled": labelled, "auc_macro": figure_of("auc_macro", answers)})
 
 
 def _check_profiles(runs: Sequence[Run]) -> None:

@@ -9,67 +9,43 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from cxrgaze_ray.answers import FACETS, Answers
+from cxrgaze_ray.answers import FACETS, UNKNOWN, Answers
 from cxrgaze_ray.drift import Drop
 from cxrgaze_ray.evaluation import answer_run
+from cxrgaze_ray.gate.resample import Draws, draw_patients
+from cxrgaze_ray.gate.statistics import Values, lower_is_better, statistic_of
 from cxrgaze_ray.gaze.egd import EgdTables
-from cxrgaze_ray.metrics import expected_calibration_error
 from cxrgaze_ray.monitoring.features import Comparison, absent
 from cxrgaze_ray.monitoring.report import Finding
 from cxrgaze_ray.monitoring.settings import MonitorSettings, Thresholds
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import CLASSES
 
 Name = Literal["auc_macro", "ece", "cc"]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of quality: its name for people, which way it goes, and the images that it can be computed of."""
+    """A figure of quality, one of the gate's: its name for people, and the images that it can be computed of."""
 
     title: str
-    sign: int
-    """1 if less is worse, -1 if more is."""
-
-    of: Callable[[Answers, Index], float | None]
     known: Callable[[Answers], NDArray[np.bool_]]
     grows_when_few: bool = False
     """Chance alone raises it where images are few: it is compared at equal numbers of patients."""
 
 
-def macro_auc(answers: Answers, index: Index) -> float | None:
-    """Return the mean one-vs-rest AUC over classes that both occur and are absent; None if there is none.
-
-    By ranks, where `metrics.diagnosis_metrics` sorts: a bootstrap asks hundreds of times.
-    """
-    labels, found = answers.labels_N[index], []
-    for k in range(len(CLASSES)):
-        truth = labels == k
-        positive, negative = int(truth.sum()), int((~truth).sum())
-        if positive and negative:
-            ranks = rankdata(answers.probabilities_NK[index, k])[truth].sum()
-            found.append((ranks - positive * (positive + 1) / 2) / (positive * negative))
-    return float(np.mean(found)) if found else None
-
-
-def _ece(answers: Answers, index: Index) -> float | None:
-    if not len(index):
-        return None
-    return expected_calibration_error(answers.probabilities_NK[index], answers.labels_N[index])
-
-
-def _cc(answers: Answers, index: Index) -> float | None:
-    return float(answers.cc_N[index].mean()) if len(index) else None
-
-
 FIGURES: dict[Name, Figure] = {
-    "auc_macro": Figure("AUC macro", 1, macro_auc, lambda answers: answers.labels_N >= 0),
-    "ece": Figure("Calibration error", -1, _ece, lambda answers: answers.labels_N >= 0, grows_when_few=True),
-    "cc": Figure("Saliency CC", 1, _cc, lambda answers: ~np.isnan(answers.cc_N)),
+    "auc_macro": Figure("AUC macro", lambda answers: answers.labels_N != UNKNOWN),
+    "ece": Figure("Calibration error", lambda answers: answers.labels_N != UNKNOWN, grows_when_few=True),
+    "cc": Figure("Saliency CC", lambda answers: ~np.isnan(answers.cc_N)),
 }
+
+
+def figure_of(name: Name, answers: Answers) -> float | None:
+    """Return a figure of the images that it can be computed of; None where they leave it undefined."""
+    known = answers.take(FIGURES[name].known(answers))
+    value = float(_under(name, known, np.ones((len(known), 1), np.float32))[0])
+    return value if np.isfinite(value) else None
 
 
 def read_answers(runs: Sequence[Run], truth: EgdTables) -> Answers:
@@ -129,17 +105,17 @@ def _compare(
     """Compare a figure by its bootstrap error on either side; None where a side has none."""
     figure = FIGURES[name]
     sides = [side.take(figure.known(side)) for side in (baseline, current)]
-    values = [value for side in sides if (value := figure.of(side, np.arange(len(side)))) is not None]
+    values = [value for side in sides if (value := figure_of(name, side)) is not None]
     if len(values) < len(sides):
         return None
     patients = [len(set(side.patients)) for side in sides]
     if figure.grows_when_few:
-        values = [_of_some(side, figure, min(patients), settings) for side in sides]
-    errors = [_error(side, figure, settings) for side in sides]
+        values = [_of_some(name, side, min(patients), settings) for side in sides]
+    errors = [_error(name, side, settings) for side in sides]
     return Comparison(
         family="performance",
         feature=name,
-        found=Drop(values[0], values[1], figure.sign, float(np.hypot(errors[0], errors[1]))),
+        found=Drop(values[0], values[1], -1 if lower_is_better(name) else 1, float(np.hypot(errors[0], errors[1]))),
         threshold=_threshold(name, settings.thresholds, subgroup),
         patients=min(patients),
         least=settings.subgroup_patients if subgroup else settings.least_patients,
@@ -148,29 +124,24 @@ def _compare(
     )
 
 
-def _error(side: Answers, figure: Figure, settings: MonitorSettings) -> float:
+def _error(name: Name, side: Answers, settings: MonitorSettings) -> float:
     """Return the standard error of a figure, by drawing patients with replacement."""
-    members, rng = _members(side), np.random.default_rng(settings.seed)
-    draws = [
-        figure.of(side, np.concatenate([members[one] for one in rng.integers(0, len(members), len(members))]))
-        for _ in range(settings.rounds)
-    ]
-    defined = [draw for draw in draws if draw is not None]
-    return float(np.std(defined, ddof=1)) if len(defined) > 1 else 0.0
+    drawn = draw_patients(side.patients, settings.rounds, settings.seed)
+    values_R = _under(name, side, drawn)
+    defined_R = values_R[np.isfinite(values_R)]
+    return float(np.std(defined_R, ddof=1)) if len(defined_R) > 1 else 0.0
 
 
-def _of_some(side: Answers, figure: Figure, patients: int, settings: MonitorSettings) -> float:
+def _of_some(name: Name, side: Answers, patients: int, settings: MonitorSettings) -> float:
     """Return a figure's mean over draws of some of the patients: what it would be, were there no more of them."""
-    members, rng = _members(side), np.random.default_rng(settings.seed)
-    rounds = settings.rounds if patients < len(members) else 1
-    draws = [
-        figure.of(side, np.concatenate([members[one] for one in rng.permutation(len(members))[:patients]]))
-        for _ in range(rounds)
-    ]
-    return float(np.mean([draw for draw in draws if draw is not None]))
+    names, patient_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
+    rounds = settings.rounds if patients < len(names) else 1
+    order_PR = np.random.default_rng(settings.seed).random((len(names), rounds)).argsort(axis=0)
+    values_R = _under(name, side, Draws((order_PR < patients).astype(np.float32), patient_N.astype(np.int64)))
+    return float(np.nanmean(values_R))
 
 
-def _members(side: Answers) -> list[Index]:
-    """Return the places of each patient's images."""
-    _, group_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
-    return np.split(np.argsort(group_N, kind="stable"), np.cumsum(np.bincount(group_N))[:-1])
+def _under(name: Name, answers: Answers, weights: Draws | NDArray[np.float32]) -> Values:
+    """Return a figure under weights of the images, or draws of the patients."""
+    statistic = statistic_of(answers, name, np.arange(len(answers)))
+    return weights.apply(statistic) if isinstance(weights, Draws) else statistic(weights)

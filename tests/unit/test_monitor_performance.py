@@ -14,7 +14,7 @@ from cxrgaze_ray.gaze.egd import EgdTables, Study, read_egd
 from cxrgaze_ray.metrics import diagnosis_metrics
 from cxrgaze_ray.monitoring import MonitorSettings, monitor
 from cxrgaze_ray.monitoring.compare import judge
-from cxrgaze_ray.monitoring.performance import compare_performance, macro_auc
+from cxrgaze_ray.monitoring.performance import FIGURES, compare_performance, figure_of
 from cxrgaze_ray.storage import LocalStore
 from tests.populations import make_run, population
 
@@ -49,11 +49,14 @@ def alerts(before: Answers, after: Answers) -> dict[tuple[str, str | None], floa
     return {(one.feature, one.subgroup): one.effect for one in found if one.status == "alert"}
 
 
-def test_the_area_by_ranks_is_the_metrics_one() -> None:
+def test_the_figures_are_those_of_the_metrics() -> None:
     made = answers(80, 1)
-    expected = diagnosis_metrics(made.probabilities_NK, made.labels_N).auc_macro
-    assert macro_auc(made, np.arange(len(made))) == pytest.approx(expected)
-    assert macro_auc(made, np.flatnonzero(made.labels_N == 1)) is None
+    expected = diagnosis_metrics(made.probabilities_NK, made.labels_N)
+    assert figure_of("auc_macro", made) == pytest.approx(expected.auc_macro)
+    assert figure_of("ece", made) == pytest.approx(expected.ece)
+    assert figure_of("auc_macro", made.take(made.labels_N == 1)) is None
+    nothing = made.take(np.zeros(len(made), np.bool_))
+    assert [figure_of(name, nothing) for name in FIGURES] == [None] * len(FIGURES)
 
 
 def test_the_same_skill_raises_no_alert_over_many_samples() -> None:
