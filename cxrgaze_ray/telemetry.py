@@ -1,8 +1,8 @@
 """Every metric in one table. Labels are closed: statuses, reasons, stages and versions, never identifiers.
 
 Inside a Ray process the values go to Ray's metrics endpoint (``ray.util.metrics``), where Prometheus scrapes them
-as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing. The monitor runs outside Ray, and
-shows its gauges itself, by the names of this table.
+as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing. Monitor and retraining show
+gauges of their own by the names of this table: see `exposition`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ MONITOR_IMAGES = Metric("cxrgaze_monitor_images", "gauge", "Images that were com
 MONITOR_AUC = Metric("cxrgaze_monitor_auc", "gauge", "Macro AUC of images whose label has arrived.", ("side",))
 MONITOR_TIME_SECONDS = Metric("cxrgaze_monitor_time_seconds", "gauge", "Unix time of the last comparison.")
 
+RETRAINING = Metric("cxrgaze_retraining", "gauge", "1 for what became of the last retraining, else 0.", ("state",))
+RETRAINING_PROMOTED = Metric("cxrgaze_retraining_promoted", "gauge", "1 if its candidate is in service.")
+RETRAINING_SECONDS = Metric("cxrgaze_retraining_seconds", "gauge", "How long its command has taken.")
+RETRAINING_TIME_SECONDS = Metric("cxrgaze_retraining_time_seconds", "gauge", "Unix time of its last change of state.")
+GATE_VALUE = Metric("cxrgaze_gate_value", "gauge", "What a model reached in the last gate.", ("criterion", "model"))
+GATE_CRITERIA = Metric("cxrgaze_gate_criteria", "gauge", "Criteria of the last gate by verdict.", ("verdict",))
+
 TABLE = (
     IMAGES,
     DECODE_SECONDS,
@@ -75,6 +82,12 @@ TABLE = (
     WEBHOOK_REQUESTS,
     WEBHOOK_TRIGGER,
     WEBHOOK_RETRAINING,
+    RETRAINING,
+    RETRAINING_PROMOTED,
+    RETRAINING_SECONDS,
+    RETRAINING_TIME_SECONDS,
+    GATE_VALUE,
+    GATE_CRITERIA,
 )
 
 

@@ -76,20 +76,20 @@ def _serve(
     watch: Watch, outputs: Outputs, report: MonitorReport, port: int, host: str, every_s: float
 ) -> MonitorReport:
     """Show gauges until Ctrl-C, and return the last report."""
-    from cxrgaze_ray.monitoring import LOOPBACK, ReportCollector, sentences, serve_gauges
+    from cxrgaze_ray.monitoring import LOOPBACK, ReportGauges, sentences, serve_gauges
 
-    last, collector = report, ReportCollector(report)
+    last, gauges = report, ReportGauges(report)
 
     def renew(report: MonitorReport) -> None:
         nonlocal last
         if report.suspicions != last.suspicions:
             say(" ".join(sentences(report)))
-        last = collector.report = report
+        last = gauges.report = report
         outputs.write(report)
 
     if host not in LOOPBACK:
         say(f"Warning: anybody who can reach {host} can read the gauges; there is no password.")
-    with serve_gauges(collector, port, host) as bound, stop_on_interrupt(_STOPPING) as stop:
+    with serve_gauges(gauges, port, host) as bound, stop_on_interrupt(_STOPPING) as stop:
         say(f"Gauges are on http://{host}:{bound}/metrics, compared again every {every_s:.0f} s. Ctrl-C ends it.")
         watch.keep_looking(every_s, stop, renew, say)
     return last

@@ -25,6 +25,7 @@ def retrain(
         str | None, typer.Option(help="Only these, by comma: classifier trains the fusion head in minutes.")
     ] = None,
     page: Annotated[str | None, typer.Option("--out", help="Write the HTML page here too.")] = None,
+    textfile: Annotated[str | None, typer.Option(help="Gauges for node_exporter to write; ends in .prom.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the decision; change nothing.")] = False,
     address: Address = None,
     as_json: Json = False,
@@ -36,7 +37,7 @@ def retrain(
     Example: cxrgaze retrain --config jobs/retrain.yaml --reason schedule --auto-promote
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.retraining import Hooks, plan_retraining, read_retraining, run_retraining
+    from cxrgaze_ray.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
     from cxrgaze_ray.retraining.decide import checked_reason
 
     chosen = phases.split(",") if phases else None
@@ -45,12 +46,14 @@ def retrain(
     if dry_run:
         _show_plan(plan_retraining(settings, why), as_json)
         return
-    with bar("Retraining", quiet=as_json) as progress:
+    with Textfile(textfile) as told, bar("Retraining", quiet=as_json) as progress:
         hooks = Hooks(
+            on_begin=told.begin,
             say=(lambda _: None) if as_json else say,
             on_progress=lambda part, done, total: progress.update(done, total, part),
         )
         result = run_retraining(settings, why, partial(connect, ClusterSettings(address=address)), hooks)
+        told.end(result)
     _show(settings, result, as_json)
     raise typer.Exit(result.exit_code)
 

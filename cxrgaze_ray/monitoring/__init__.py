@@ -1,7 +1,7 @@
 """Runs are watched: what changed between two sides, whether it could be chance, and what it looks like."""
 
 from cxrgaze_ray.monitoring.compare import monitor
-from cxrgaze_ray.monitoring.gauges import LOOPBACK, ReportCollector, serve_gauges, write_textfile
+from cxrgaze_ray.monitoring.gauges import LOOPBACK, ReportGauges, serve_gauges
 from cxrgaze_ray.monitoring.page import monitor_page, sentences
 from cxrgaze_ray.monitoring.report import Finding, MonitorReport, Side, Suspicion
 from cxrgaze_ray.monitoring.settings import MonitorSettings, Thresholds
@@ -14,7 +14,7 @@ __all__ = [
     "MonitorReport",
     "MonitorSettings",
     "Outputs",
-    "ReportCollector",
+    "ReportGauges",
     "Side",
     "Suspicion",
     "Thresholds",
@@ -24,5 +24,4 @@ __all__ = [
     "open_window",
     "sentences",
     "serve_gauges",
-    "write_textfile",
 ]

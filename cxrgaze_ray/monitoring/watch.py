@@ -8,9 +8,10 @@ from threading import Event
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.exposition import write_textfile
 from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.monitoring.compare import monitor
-from cxrgaze_ray.monitoring.gauges import write_textfile
+from cxrgaze_ray.monitoring.gauges import families
 from cxrgaze_ray.monitoring.page import monitor_page
 from cxrgaze_ray.monitoring.report import MonitorReport
 from cxrgaze_ray.monitoring.settings import MonitorSettings
@@ -36,7 +37,7 @@ class Outputs(Settings):
                 store, key = open_parent(uri)
                 store.put(key, text(report).encode())
         if self.textfile is not None:
-            write_textfile(report, self.textfile)
+            write_textfile(families(report), self.textfile)
 
 
 class Watch:

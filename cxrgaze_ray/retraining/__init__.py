@@ -3,11 +3,12 @@
 Read in this order: `policy` (what a hospital may choose), `decide` (reports and facts to a decision), `settings` (what
 a retraining is asked for), `data` (stores, and what is new in them), `workspace` (what it leaves on disk, and how it
 goes on after a crash), `consider` (what it would be), `evidence` (golden outputs, latency, size), `run` (one step after
-the other).
+the other), `page` and `gauges` (for people and for Prometheus).
 """
 
 from cxrgaze_ray.retraining.consider import plan_retraining
 from cxrgaze_ray.retraining.decide import Action, Decision, Situation, decide
+from cxrgaze_ray.retraining.gauges import Textfile
 from cxrgaze_ray.retraining.policy import DecidePolicy, Policy, read_policy
 from cxrgaze_ray.retraining.run import Hooks, Result, run_retraining
 from cxrgaze_ray.retraining.settings import NewData, RetrainSettings, read_retraining
@@ -22,6 +23,7 @@ __all__ = [
     "Result",
     "RetrainSettings",
     "Situation",
+    "Textfile",
     "decide",
     "plan_retraining",
     "read_policy",

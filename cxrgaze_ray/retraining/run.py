@@ -29,8 +29,9 @@ from cxrgaze_ray.training.run import run_stages
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where a retraining tells how it goes: sentences, and steps of the part it is at."""
+    """Where a retraining tells how it goes: that it holds the lease, sentences, and steps of the part it is at."""
 
+    on_begin: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
     on_progress: Callable[[str, int, int], None] = lambda _part, _done, _total: None
 
@@ -110,6 +111,7 @@ def run_retraining(
         Lease(root, lambda s: hooks.say(f"Watching for {s:.0f} s if another one lives."), what="retraining") as lease,
         ExitStack() as cluster,
     ):
+        hooks.on_begin()
         joined = _Once(lambda: cluster.enter_context(connect()))
         if missing := missing_stores(settings):
             joined()

@@ -8,28 +8,29 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.exposition import write_textfile
 from cxrgaze_ray.monitoring import (
     MonitorReport,
     MonitorSettings,
-    ReportCollector,
+    ReportGauges,
     Watch,
     monitor,
     monitor_page,
     serve_gauges,
-    write_textfile,
 )
 from cxrgaze_ray.monitoring.features import FEATURES
+from cxrgaze_ray.monitoring.gauges import families
 from cxrgaze_ray.monitoring.report import DRIFTS, Finding
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 from cxrgaze_ray.storage import LocalStore
 from tests.populations import make_run, population
+from tests.scrape import scrape
 
 SETTINGS = MonitorSettings(saliency_sample=60)
 INJECTION = "<script>alert(1)</script>"
@@ -51,19 +52,11 @@ def report(folder: Path) -> MonitorReport:
     return Watch([str(folder / "usual")], [str(folder / "new")], SETTINGS).look()
 
 
-def scrape(text: str) -> dict[tuple[str, ...], float]:
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
 def test_gauges_are_scraped_over_http(report: MonitorReport) -> None:
-    with serve_gauges(ReportCollector(report), 0, "127.0.0.1") as port:
+    with serve_gauges(ReportGauges(report), 0, "127.0.0.1") as port:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             found = scrape(answer.read().decode())
-        with pytest.raises(UserError, match="Nothing can listen"), serve_gauges(ReportCollector(), port, "127.0.0.1"):
+        with pytest.raises(UserError, match="Nothing can listen"), serve_gauges(ReportGauges(), port, "127.0.0.1"):
             pass
     assert found["cxrgaze_drift_alert", "acquisition", "manufacturer"] == 1
     assert found["cxrgaze_drift_alert", "acquisition", "sex"] == 0
@@ -85,7 +78,7 @@ def test_labels_of_gauges_are_closed_and_names_stand_in_the_table(report: Monito
     )  # fmt: skip
     changed = report.model_copy(update={"findings": (*report.findings, fall)})
     values = {}
-    for family in ReportCollector(changed).collect():
+    for family in ReportGauges(changed).collect():
         assert family.type == "gauge"
         for sample in family.samples:
             assert tuple(sample.labels) == names[family.name].labels
@@ -96,16 +89,16 @@ def test_labels_of_gauges_are_closed_and_names_stand_in_the_table(report: Monito
 
 
 def test_there_are_no_gauges_before_the_first_report() -> None:
-    assert list(ReportCollector().collect()) == []
+    assert list(ReportGauges().collect()) == []
 
 
 def test_gauges_are_written_for_node_exporter(report: MonitorReport, tmp_path: Path) -> None:
-    write_textfile(report, str(tmp_path / "cxrgaze.prom"))
+    write_textfile(families(report), str(tmp_path / "cxrgaze.prom"))
     found = scrape((tmp_path / "cxrgaze.prom").read_text())
     assert found["cxrgaze_drift_suspected", "site"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["cxrgaze.prom"]
     with pytest.raises(UserError, match="can't be written"):
-        write_textfile(report, str(tmp_path / "nowhere" / "cxrgaze.prom"))
+        write_textfile(families(report), str(tmp_path / "nowhere" / "cxrgaze.prom"))
 
 
 def test_a_page_stands_alone_and_says_what_is_suspected(report: MonitorReport) -> None:

@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from typer.testing import CliRunner
 
+from cxrgaze_ray import cluster
 from cxrgaze_ray.bundle import Bundle, Golden, make_bundle, read_bundle, read_info
-from cxrgaze_ray.errors import BundleError, RegistryError, RunConflict, UserError
+from cxrgaze_ray.cli import app
+from cxrgaze_ray.errors import BundleError, EnvironmentFault, RegistryError, RunConflict, UserError
 from cxrgaze_ray.gate import GateSettings, Outcome
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
@@ -35,6 +39,7 @@ from cxrgaze_ray.retraining.workspace import retrainings
 from cxrgaze_ray.runs import Lease
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.labelled_store import write_store
+from tests.scrape import scrape
 
 SIZES = {"train": 6, "validation": 3, "test": 9}
 EASY = Policy(
@@ -352,3 +357,57 @@ def read_candidate(registry: Registry) -> Bundle:
     kept = work.candidate()
     assert kept is not None
     return kept
+
+
+def states(path: Path) -> list[str]:
+    """Return what a textfile says of the last retraining: one state."""
+    found = scrape(path.read_text())
+    return [labels[0] for (name, *labels), value in found.items() if name == "cxrgaze_retraining" and value]
+
+
+@pytest.fixture
+def typed(settings: RetrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Type the command with a textfile; return its exit code."""
+    monkeypatch.setattr(cluster, "connect", lambda _: no_cluster())
+    config, gauges = tmp_path / "retrain.yaml", tmp_path / "retrain.prom"
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    arguments = ["retrain", "--config", str(config), "--textfile", str(gauges), "--auto-promote"]
+    return lambda: CliRunner().invoke(app, arguments).exit_code
+
+
+def test_prometheus_is_told_how_it_goes_and_what_the_gate_found(
+    typed: Callable[[], int], tmp_path: Path, candidate: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gauges, seen = tmp_path / "retrain.prom", []
+
+    def train(*_: object, **__: object) -> Bundle:
+        seen.extend(states(gauges))
+        return candidate
+
+    monkeypatch.setattr(steps, "run_stages", train)
+    assert typed() == 0
+    found = scrape(gauges.read_text())
+    assert (seen, states(gauges)) == (["running"], ["accepted"])
+    assert found["cxrgaze_retraining_promoted",] == 1
+    assert found["cxrgaze_retraining_time_seconds",] > 1.7e9
+    assert found["cxrgaze_gate_criteria", "fail"] == 0
+    assert found["cxrgaze_gate_criteria", "pass"] >= 4
+    for model in ("champion", "candidate"):
+        assert 0 <= found["cxrgaze_gate_value", "auc_macro", model] <= 1
+
+
+def test_prometheus_is_told_of_a_failure_and_another_one_s_file_is_left_alone(
+    typed: Callable[[], int], tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gauges = tmp_path / "retrain.prom"
+
+    def fail(*_: object, **__: object) -> Bundle:
+        raise EnvironmentFault("The store is down.", "Run it again.")
+
+    monkeypatch.setattr(steps, "run_stages", fail)
+    with Lease(registry.store.child("cxrgaze/retraining")):
+        assert typed() != 0
+    assert not gauges.exists()
+    assert typed() != 0
+    assert states(gauges) == ["failed"]
+    assert not [key for key in scrape(gauges.read_text()) if key[0].startswith("cxrgaze_gate")]

@@ -1,0 +1,63 @@
+"""Gauges of what runs outside Ray, in Prometheus's text format: for a scrape, or a file that node_exporter picks up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client import Metric as Family
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.telemetry import Metric
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+class Gauges(Collector):
+    """Shows whatever families a function returns at that moment.
+
+    Parameters
+    ----------
+    families
+        Called at every scrape.
+    """
+
+    def __init__(self, families: Callable[[], Iterable[Family]]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        """Return the families, as prometheus_client asks for them."""
+        return self._families()
+
+    def registry(self) -> CollectorRegistry:
+        """Return a registry that holds nothing else."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return registry
+
+
+def gauge(metric: Metric, samples: Samples) -> Family:
+    """Return a metric of the table with its values: label values in the table's order, and the number."""
+    family = GaugeMetricFamily(metric.name, metric.description, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+def write_textfile(families: Iterable[Family], path: str) -> None:
+    """Write families into a file of Prometheus's text format, whole or not at all.
+
+    Raises
+    ------
+    UserError
+        If the file can't be written.
+    """
+    whole = list(families)
+    try:
+        write_to_textfile(path, Gauges(lambda: whole).registry())
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written: {error.strerror}.", "Name a file in a folder that exists."
+        ) from error
