@@ -3,7 +3,6 @@
 # no `from __future__ import annotations` here: FastAPI must see the routes' annotations as types, not as strings
 
 import asyncio
-import hmac
 import logging
 import os
 import time
@@ -23,6 +22,7 @@ from cxrgaze_ray.cluster import find_cause, lost_replica
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
+from cxrgaze_ray.http import authorised, read_body
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.predictor import EngineKind
 from cxrgaze_ray.radiograph import Reading
@@ -192,21 +192,13 @@ class Ingress:
         return None if self._serving else refuse(503, "No model is loaded yet.", "not_ready")
 
     def _authorise(self, request: Request) -> Response | None:
-        given = request.headers.get("authorization", "")
-        if not self._token or hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+        if not self._token or authorised(request, self._token):
             return None
         return refuse(401, "A bearer token is needed.", "unauthorised")
 
     async def _read(self, request: Request) -> bytes:
         """Read the body, never more than the limit of it."""
-        limit = self._settings.max_body_mib * 2**20
-        too_large = RadiographError(Reason.TOO_LARGE, f"The body is over {self._settings.max_body_mib} MiB.")
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > limit:
-                raise too_large
-        return bytes(body)
+        body = await read_body(request, self._settings.max_body_mib * 2**20)
+        if body is None:
+            raise RadiographError(Reason.TOO_LARGE, f"The body is over {self._settings.max_body_mib} MiB.")
+        return body

@@ -1,7 +1,7 @@
-"""Which incidents were accepted, and when: one object each in the registry's store, written once.
+"""Which incidents were accepted, and when: numbered objects in the registry's store, each written once.
 
-<name>/retraining/triggers/<sha256>.json        the claim: this incident starts a retraining
-<name>/retraining/triggers/<sha256>.submitted   the job server has it
+<name>/retraining/triggers/00000001.json        the claim: this incident starts a retraining
+<name>/retraining/triggers/00000001.submitted   the job server has it
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _CLAIM, _SUBMITTED = ".json", ".submitted"
 class Trigger(Settings):
     """An accepted incident."""
 
+    number: int
+    """Its place among the accepted ones, from 1 on."""
+
     incident_sha256: str
     submission_id: str
     """Id of the Ray job; it follows from the incident, so that the same one can't be submitted twice."""
@@ -37,10 +40,11 @@ class Trigger(Settings):
 
 
 class Triggers:
-    """The accepted incidents of one model.
+    """The accepted incidents of one model, in order.
 
-    Claims never change, so each is read once. Two webhooks on one registry that are asked within the same
-    instant may both accept; the retraining's own lease then lets one of the two work.
+    A claim is for the number after the last that its webhook has seen. Of two webhooks on one registry one gets it; the
+    other looks again, and sees the incident accepted, or the last one too recent. Claims never change, so each is read
+    once.
 
     Parameters
     ----------
@@ -54,23 +58,18 @@ class Triggers:
         self._store = store.child(f"{name}/retraining/triggers")
         self._known: dict[str, Trigger] = {}
 
-    def find(self, incident: Incident) -> Trigger | None:
-        """Return the trigger of an incident, or None if it was not accepted yet."""
-        key = incident.sha256 + _CLAIM
-        return self._read(key) if key in self._known or self._store.exists(key) else None
-
-    def last(self) -> Trigger | None:
-        """Return the trigger that was accepted last."""
+    def accepted(self) -> list[Trigger]:
+        """Return every trigger, in the order of acceptance."""
         try:
             keys = [info.key for info in self._store.list() if info.key.endswith(_CLAIM)]
         except StoreNotFound:  # a folder that the first claim makes
-            return None
-        return max(map(self._read, keys), key=lambda trigger: trigger.at, default=None)
+            return []
+        return [self._read(key) for key in keys]
 
-    def claim(self, incident: Incident, at: datetime) -> Trigger:
-        """Accept an incident, and return the trigger that stands for it: this one, or another's who was faster."""
-        key = incident.sha256 + _CLAIM
+    def claim(self, number: int, incident: Incident, at: datetime) -> Trigger | None:
+        """Accept an incident under a number, and return its trigger; None if another webhook has taken the number."""
         trigger = Trigger(
+            number=number,
             incident_sha256=incident.sha256,
             submission_id=SUBMISSION_PREFIX + incident.sha256[:16],
             at=at,
@@ -78,16 +77,16 @@ class Triggers:
             started_at=incident.started_at,
             nonce=uuid.uuid4().hex,
         )
-        self._store.put_if_absent(key, trigger.model_dump_json(indent=2).encode())
-        return self._read(key)
+        self._store.put_if_absent(_key(number, _CLAIM), trigger.model_dump_json(indent=2).encode())
+        return trigger if self._read(_key(number, _CLAIM)).nonce == trigger.nonce else None
 
     def submitted(self, trigger: Trigger) -> bool:
         """Say whether the job server has taken a trigger's job."""
-        return self._store.exists(trigger.incident_sha256 + _SUBMITTED)
+        return self._store.exists(_key(trigger.number, _SUBMITTED))
 
     def mark_submitted(self, trigger: Trigger) -> None:
         """Remember that the job server has a trigger's job, also when the cluster has long forgotten it."""
-        self._store.put_if_absent(trigger.incident_sha256 + _SUBMITTED, b"")
+        self._store.put_if_absent(_key(trigger.number, _SUBMITTED), b"")
 
     def _read(self, key: str) -> Trigger:
         if key not in self._known:
@@ -99,3 +98,7 @@ class Triggers:
                     "Restore it; without it the webhook can't tell what was accepted when.",
                 ) from error
         return self._known[key]
+
+
+def _key(number: int, what: str) -> str:
+    return f"{number:08d}{what}"

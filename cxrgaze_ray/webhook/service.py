@@ -12,7 +12,7 @@ from typing import Any
 from cxrgaze_ray.errors import EnvironmentFault, RegistryError, UserError
 from cxrgaze_ray.webhook.groups import SUBMISSION_PREFIX, Trigger, Triggers
 from cxrgaze_ray.webhook.jobs import Jobs
-from cxrgaze_ray.webhook.payload import parse
+from cxrgaze_ray.webhook.payload import Incident, parse
 from cxrgaze_ray.webhook.settings import WebhookSettings
 
 RETRY_AFTER_S = 30
@@ -72,12 +72,8 @@ class Service:
         if incident is None:
             return Reply(200, {"ignored": "No alert that starts a retraining is firing."})
         try:
-            trigger = self._triggers.find(incident)
-            if trigger is None:
-                if refused := self._too_soon(self._triggers.last()):
-                    return refused
-                trigger = self._triggers.claim(incident, self._now())
-            return self._started(trigger)
+            found = self._accept(incident)
+            return found if isinstance(found, Reply) else self._started(found)
         except EnvironmentFault as error:
             return refuse(503, str(error), "unavailable", RETRY_AFTER_S)
         except RegistryError as error:
@@ -99,15 +95,26 @@ class Service:
     def latest(self) -> tuple[Trigger, str] | None:
         """Return the last trigger and the state of its job, for the gauges; None if there is nothing to tell."""
         try:
-            trigger = self._triggers.last()
-            found = None if trigger is None else self._jobs.state(trigger.submission_id)
+            accepted = self._triggers.accepted()
+            found = self._jobs.state(accepted[-1].submission_id) if accepted else None
         except (EnvironmentFault, RegistryError):
             return None
-        return None if trigger is None or found is None else (trigger, found.state)
+        return None if found is None else (accepted[-1], found.state)
 
-    def _too_soon(self, last: Trigger | None) -> Reply | None:
-        if last is None:
-            return None
+    def _accept(self, incident: Incident) -> Trigger | Reply:
+        """Return the trigger that stands for an incident, or why it is not accepted."""
+        while True:  # another webhook that is faster leads to another look
+            accepted = self._triggers.accepted()
+            same = [one for one in accepted if one.incident_sha256 == incident.sha256]
+            if same:
+                return same[0]
+            if accepted and (refused := self._too_soon(accepted[-1])):
+                return refused
+            number = accepted[-1].number + 1 if accepted else 1
+            if trigger := self._triggers.claim(number, incident, self._now()):
+                return trigger
+
+    def _too_soon(self, last: Trigger) -> Reply | None:
         age = self._now() - last.at
         if age < -timedelta(seconds=self._settings.clock_tolerance_s):
             return refuse(

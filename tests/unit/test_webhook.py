@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.storage import LocalStore
-from cxrgaze_ray.webhook.groups import Triggers
+from cxrgaze_ray.webhook.groups import Trigger, Triggers
 from cxrgaze_ray.webhook.jobs import JobState, state_of
 from cxrgaze_ray.webhook.service import Reply, Service
 from cxrgaze_ray.webhook.settings import WebhookSettings
@@ -213,15 +213,18 @@ def test_a_store_that_is_away_is_asked_again(
     assert start().receive(notification()).code == 202
 
 
-def test_two_webhooks_that_claim_one_incident_submit_one_job(
-    start: Start, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("other", "code"), [("{}:{same}", 200), ("{}:{another}", 429)])
+def test_of_two_webhooks_asked_at_once_one_accepts(
+    start: Start, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch, other: str, code: int
 ) -> None:
-    start().receive(notification())
-    monkeypatch.setattr(Triggers, "find", lambda *_: None)  # the other claimed after this one had looked
-    monkeypatch.setattr(Triggers, "last", lambda _: None)
-    monkeypatch.setattr(Triggers, "submitted", lambda *_: False)
-    assert start().receive(notification()).code == 202
-    assert len(jobs.jobs) == 1
+    """The second has looked before the first claimed: the claim itself must tell them apart."""
+    first, second = notification(group="{}:{same}"), notification(group=other)
+    real = Triggers.accepted
+    stale: Iterator[list[Trigger]] = iter([[]])
+    assert start().receive(first).code == 202
+    monkeypatch.setattr(Triggers, "accepted", lambda triggers: next(stale, None) or real(triggers))
+    assert start().receive(second).code == code
+    assert jobs.submissions == 1
 
 
 def test_a_trigger_that_was_edited_is_told(start: Start, jobs: FakeJobs, tmp_path: Path) -> None:
