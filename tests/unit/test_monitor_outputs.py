@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,7 @@ from typer.testing import CliRunner
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cli import app
-from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.errors import EXIT_STRICT, UserError
 from cxrgaze_ray.exposition import write_textfile
 from cxrgaze_ray.monitoring import (
     MonitorReport,
@@ -67,6 +73,49 @@ def test_gauges_are_scraped_over_http(report: MonitorReport) -> None:
     }
     assert found["cxrgaze_monitor_images", "current", "scored"] == report.current.scored
     assert found[("cxrgaze_monitor_time_seconds",)] > 1.7e9
+
+
+@contextmanager
+def staying(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """Start the command that stays; give it, the address of its gauges, and what it said before it named that."""
+    command = [sys.executable, "-m", "cxrgaze_ray", "monitor", *arguments, "--serve-metrics", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if found := re.search(r"http://[^ ]+/metrics", line):
+                    break
+            assert found, said
+            yield process, found[0], said
+        finally:
+            process.kill()
+
+
+def test_the_command_stays_takes_up_new_runs_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    make_run(tmp_path / "usual", population(60, seed=1))
+    new = [make_run(tmp_path / "new", population(60, seed=2), name="first", at="2026-02-01T00:00:00+00:00")]
+    sides = ["--baseline", str(tmp_path / "usual"), "--current", str(tmp_path / "new"), "--every", "1", "--strict"]
+
+    def scored(address: str) -> float:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return scrape(answer.read().decode())["cxrgaze_monitor_images", "current", "scored"]
+
+    with staying(*sides, "--host", "127.0.0.2") as (process, address, said):
+        assert any("Warning: anybody who can reach 127.0.0.2" in line for line in said)
+        before = scored(address)
+        elsewhere = [{**row, "manufacturer": "Helio Systems"} for row in population(90, seed=3, site=1.0)]
+        make_run(tmp_path / "new", elsewhere, name="second", at="2026-02-02T00:00:00+00:00")
+        while scored(address) == before:  # the test's own timeout ends it
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        result, last_words = process.communicate(timeout=60)
+    assert process.returncode == EXIT_STRICT, "there were alerts when it ended"
+    assert "devices" in last_words
+    assert result.startswith("Baseline: ")
+    assert before == len([row for run in new for _, _, table in run.committed() for row in table.to_pylist()
+                          if row["status"] == "scored"])  # fmt: skip
 
 
 def test_labels_of_gauges_are_closed_and_names_stand_in_the_table(report: MonitorReport) -> None:
