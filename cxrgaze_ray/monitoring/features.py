@@ -42,7 +42,7 @@ FEATURES: dict[Family, tuple[str, ...]] = {
     "predictions": ("prediction",),
     "saliency": MAP_STATISTICS,
     "outcomes": RATES,
-    "performance": ("auc_macro", "ece", "cc"),
+    "performance": ("auc_macro", "ece", "cc", "kl", "hs"),
 }
 """Every feature that a report can name: a closed list, fit for labels of metrics."""
 

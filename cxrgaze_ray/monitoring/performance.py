@@ -14,30 +14,73 @@ from cxrgaze_ray.answers import FACETS, UNKNOWN, Answers
 from cxrgaze_ray.drift import Drop
 from cxrgaze_ray.evaluation import answer_run
 from cxrgaze_ray.gate.resample import Draws, draw_patients
-from cxrgaze_ray.gate.statistics import Values, lower_is_better, statistic_of
+from cxrgaze_ray.gate.settings import Target
+from cxrgaze_ray.gate.statistics import Statistic, Values, lower_is_better, mean, statistic_of
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.monitoring.features import Comparison, absent
 from cxrgaze_ray.monitoring.report import Finding
 from cxrgaze_ray.monitoring.settings import MonitorSettings, Thresholds
 from cxrgaze_ray.runs import Run
 
-Name = Literal["auc_macro", "ece", "cc"]
+Name = Literal["auc_macro", "ece", "cc", "kl", "hs"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of quality, one of the gate's: its name for people, and the images that it can be computed of."""
+    """A figure of quality.
+
+    Attributes
+    ----------
+    title
+        Its name for people.
+    known
+        Whether it can be computed of each image.
+    statistic
+        From answers that it can be computed of to what computes it under weights.
+    lower_is_better
+        Which way it goes.
+    grows_when_few
+        Chance alone raises it where images are few: it is compared at equal numbers of patients.
+    """
 
     title: str
     known: Callable[[Answers], NDArray[np.bool_]]
+    statistic: Callable[[Answers], Statistic]
+    lower_is_better: bool = False
     grows_when_few: bool = False
-    """Chance alone raises it where images are few: it is compared at equal numbers of patients."""
+
+
+def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> Figure:
+    """Return a figure of the gate's, of labelled images."""
+    return Figure(
+        title,
+        lambda answers: answers.labels_N != UNKNOWN,
+        lambda answers: statistic_of(answers, target, np.arange(len(answers))),
+        lower_is_better(target),
+        grows_when_few,
+    )
+
+
+def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bool = False) -> Figure:
+    """Return a mean over images that somebody looked at."""
+
+    def per_image(answers: Answers) -> NDArray[np.float64]:
+        return {"cc": answers.cc_N, "kl": answers.kl_N, "hs": answers.hs_N}[name]
+
+    return Figure(
+        title,
+        lambda answers: ~np.isnan(per_image(answers)),
+        lambda answers: lambda weights_NR: mean(per_image(answers), weights_NR),
+        lower_is_better,
+    )
 
 
 FIGURES: dict[Name, Figure] = {
-    "auc_macro": Figure("AUC macro", lambda answers: answers.labels_N != UNKNOWN),
-    "ece": Figure("Calibration error", lambda answers: answers.labels_N != UNKNOWN, grows_when_few=True),
-    "cc": Figure("Saliency CC", lambda answers: ~np.isnan(answers.cc_N)),
+    "auc_macro": _of_labels("AUC macro", "auc_macro"),
+    "ece": _of_labels("Calibration error", "ece", grows_when_few=True),
+    "cc": _of_maps("Saliency CC", "cc"),
+    "kl": _of_maps("Saliency KL", "kl", lower_is_better=True),
+    "hs": _of_maps("Saliency HS", "hs"),
 }
 
 
@@ -90,12 +133,12 @@ def _overall(name: Name, baseline: Answers, current: Answers, settings: MonitorS
     found = _compare(name, baseline, current, settings, None)
     if found is not None:
         return found
-    why = f"{FIGURES[name].title}: a side lacks the {'gaze' if name == 'cc' else 'labels'} for it."
+    why = f"{FIGURES[name].title}: a side lacks the {'labels' if name in ('auc_macro', 'ece') else 'gaze'} for it."
     return absent("performance", name, _threshold(name, settings.thresholds), why)
 
 
 def _threshold(name: Name, thresholds: Thresholds, subgroup: str | None = None) -> float:
-    own = {"auc_macro": thresholds.auc, "ece": thresholds.ece, "cc": thresholds.cc}[name]
+    own = float(getattr(thresholds, "auc" if name == "auc_macro" else name))
     return own if subgroup is None else max(own, thresholds.subgroup)
 
 
@@ -115,7 +158,7 @@ def _compare(
     return Comparison(
         family="performance",
         feature=name,
-        found=Drop(values[0], values[1], -1 if lower_is_better(name) else 1, float(np.hypot(errors[0], errors[1]))),
+        found=Drop(values[0], values[1], -1 if figure.lower_is_better else 1, float(np.hypot(errors[0], errors[1]))),
         threshold=_threshold(name, settings.thresholds, subgroup),
         patients=min(patients),
         least=settings.subgroup_patients if subgroup else settings.least_patients,
@@ -143,5 +186,5 @@ def _of_some(name: Name, side: Answers, patients: int, settings: MonitorSettings
 
 def _under(name: Name, answers: Answers, weights: Draws | NDArray[np.float32]) -> Values:
     """Return a figure under weights of the images, or draws of the patients."""
-    statistic = statistic_of(answers, name, np.arange(len(answers)))
+    statistic = FIGURES[name].statistic(answers)
     return weights.apply(statistic) if isinstance(weights, Draws) else statistic(weights)

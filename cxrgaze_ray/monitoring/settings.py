@@ -37,8 +37,14 @@ class Thresholds(Settings):
     cc: float = Field(default=0.05, gt=0)
     """Fall of the saliency maps' mean correlation with readers' gaze."""
 
+    kl: float = Field(default=0.1, gt=0)
+    """Rise of the maps' mean divergence from readers' gaze, in nats."""
+
+    hs: float = Field(default=0.05, gt=0)
+    """Fall of the maps' mean histogram similarity with readers' gaze."""
+
     subgroup: float = Field(default=0.05, gt=0)
-    """The same three in a subgroup, where that is more than the figure's own threshold."""
+    """The same five in a subgroup, where that is more than the figure's own threshold."""
 
 
 class MonitorSettings(Settings):

@@ -39,7 +39,7 @@ def answers(patients: int, seed: int, skill: float = 2.0, weak: dict[str, float]
     facets: dict[str, tuple[str | None, ...]] = dict.fromkeys(FACETS, (None,) * len(whose))
     return Answers(
         tuple(f"i{n}" for n in range(len(whose))), tuple(f"p{n}" for n in whose), labels, chances.astype(np.float32),
-        np.full(len(whose), np.nan), np.clip(rng.normal(0.6, 0.1, len(whose)), -1, 1), np.full(len(whose), 0.5),
+        rng.normal(0.4, 0.1, len(whose)), np.clip(rng.normal(0.6, 0.1, len(whose)), -1, 1), np.full(len(whose), 0.5),
         np.ones(len(whose), np.bool_), facets | {"sex": tuple(map(str, sexes))},
     )  # fmt: skip
 
@@ -87,9 +87,11 @@ def test_a_model_that_got_worse_for_some_is_seen_there() -> None:
 
 
 def test_maps_that_look_elsewhere_than_readers_are_told() -> None:
-    before, after = answers(200, 1), answers(200, 2)
-    after.cc_N[:] -= 0.2
-    assert set(alerts(before, after)) == {("cc", None), ("cc", "sex=F"), ("cc", "sex=M")}
+    for name, worse in (("cc", -0.2), ("kl", 0.3), ("hs", -0.2)):
+        before, after = answers(200, 1), answers(200, 2)
+        getattr(after, f"{name}_N")[:] += worse
+        assert set(alerts(before, after)) == {(name, None), (name, "sex=F"), (name, "sex=M")}
+        assert not alerts(after, before), "better is no alert"
 
 
 def test_few_labelled_patients_are_no_evidence() -> None:
