@@ -21,9 +21,7 @@ class MonitorJob(Settings):
 def work(job: MonitorJob) -> dict[str, Any]:
     report = Watch(job.baseline, job.current, job.settings, last=job.last, labels=job.labels).look()
     job.outputs.write(report)
-    alerts = [one.model_dump(exclude={"bins"}) for one in report.alerts]
-    suspicions = [one.model_dump() for one in report.suspicions]
-    return {"alerts": alerts, "suspicions": suspicions, "notes": report.notes, "enough": report.enough}
+    return report.summary()
 
 
 if __name__ == "__main__":

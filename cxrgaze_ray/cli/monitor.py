@@ -56,20 +56,11 @@ def monitor(
     outputs = Outputs(out=out, json_out=json_out, textfile=textfile)
     report = watch.look()
     outputs.write(report)
-    show(_result(report), as_json=as_json, lines=list(sentences(report)))
+    show(report.summary(), as_json=as_json, lines=list(sentences(report)))
     if serve_metrics is not None:
         report = _serve(watch, outputs, report, serve_metrics, host, every)
     if strict and report.alerts:
         raise typer.Exit(EXIT_STRICT)
-
-
-def _result(report: MonitorReport) -> dict[str, object]:
-    return {
-        "alerts": [one.model_dump(exclude={"bins"}) for one in report.alerts],
-        "suspicions": [one.model_dump() for one in report.suspicions],
-        "notes": report.notes,
-        "enough": report.enough,
-    }
 
 
 def _serve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.monitoring.settings import MonitorSettings
@@ -120,3 +120,12 @@ class MonitorReport(Settings):
     def enough(self) -> bool:
         """Whether both sides hold the least number of patients."""
         return min(self.baseline.patients, self.current.patients) >= self.settings.least_patients
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was found, without what was looked at: alerts, suspicions, notes, whether there was enough."""
+        return {
+            "alerts": [one.model_dump(exclude={"bins"}) for one in self.alerts],
+            "suspicions": [one.model_dump() for one in self.suspicions],
+            "notes": self.notes,
+            "enough": self.enough,
+        }

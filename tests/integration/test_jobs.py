@@ -14,7 +14,9 @@ import yaml
 
 from cxrgaze_ray.cluster import Cluster
 from cxrgaze_ray.config import Settings
+from cxrgaze_ray.monitoring import MonitorReport
 from cxrgaze_ray.phantoms import PhantomReport
+from tests.populations import make_run, population
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
@@ -63,6 +65,20 @@ def test_a_score_job_prints_one_line_of_json(
     code, result = run("score", config)
     assert (code, result["rows"]) == (0, 20)
     assert Path(str(result["run"]), "SUCCESS.json").exists()
+
+
+@pytest.mark.long
+def test_a_monitor_job_writes_its_report(tmp_path: Path) -> None:
+    make_run(tmp_path / "usual", population(60, seed=1))
+    make_run(tmp_path / "new", population(60, seed=2, site=1.0), name="new", at="2026-02-01T00:00:00+00:00")
+    config, report = tmp_path / "monitor.yaml", tmp_path / "report.json"
+    sides = {"baseline": [str(tmp_path / "usual")], "current": [str(tmp_path / "new")]}
+    config.write_text(yaml.safe_dump(sides | {"outputs": {"json_out": str(report)}}))
+    code, result = run("monitor", config)
+    assert (code, result["enough"]) == (0, True)
+    written = MonitorReport.model_validate_json(report.read_text())
+    assert [one.drift for one in written.suspicions] == ["site"]
+    assert str(result["suspicions"]).count("site") >= 1
 
 
 def test_a_wrong_config_ends_with_2_and_names_the_key(tmp_path: Path) -> None:
