@@ -41,6 +41,29 @@ def test_the_monitor_names_the_other_hospital(loop: tuple[Path, dict[str, Any]])
     assert {one.family for one in report.alerts} >= {"acquisition"}
 
 
+def typed(*words: str) -> str:
+    """Type a command; return the last line of what it printed."""
+    command = [sys.executable, "-m", "cxrgaze_ray", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_an_outbreak_is_named_by_the_answers_of_the_trained_model(
+    loop: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Nobody labels these images: what the model of 150 phantoms has learned must do."""
+    for name, seed, drift in (("usual", "41", ()), ("outbreak", "42", ("--drift", "prevalence"))):
+        archive, out = str(tmp_path / name), str(tmp_path / f"runs-{name}")
+        typed("archive", "make", archive, "--images", "320", "--seed", seed, *drift, "--json")
+        model = ("--registry", str(loop[0] / "registry"), "--model", "cxrgaze@v0001")
+        assert json.loads(typed("score", archive, "--out", out, *model, "--json"))["counts"] == {"scored": 320}
+    sides = ("--baseline", str(tmp_path / "runs-usual"), "--current", str(tmp_path / "runs-outbreak"))
+    found = json.loads(typed("monitor", *sides, "--json"))
+    assert [one["drift"] for one in found["suspicions"]] == ["prevalence"]
+    assert {one["family"] for one in found["alerts"]} <= {"predictions", "scores", "saliency"}
+
+
 def test_without_labels_a_person_is_asked_and_with_them_it_retrains(loop: tuple[Path, dict[str, Any]]) -> None:
     assert (loop[1]["decision_before"], loop[1]["decision_after"]) == ("ask", "retrain")
 
