@@ -73,6 +73,7 @@ def kill(pattern: str) -> int:
     return len(found)
 
 
+@pytest.mark.long
 def test_credentials_that_expire_stop_the_job_and_it_resumes(
     phantoms: tuple[str, object], storm: tuple[FaultProxy, str], registry: str, tmp_path: Path
 ) -> None:

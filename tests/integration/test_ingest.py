@@ -127,6 +127,7 @@ def test_reflacx_alone_gives_rows_for_the_saliency_phase(
     assert counts["reject_no_gaze_in_image"] == counts["rejects"] == 1
 
 
+@pytest.mark.long
 def test_an_error_of_a_worker_is_told_as_what_it_is_and_the_same_ingest_goes_on(
     phantoms: tuple[str, PhantomReport], reflacx: tuple[str, list[str]], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport],
     assert calm.run.summary().num_rows == table.num_rows
 
 
+@pytest.mark.long
 def test_a_complete_run_is_left_alone_the_rest_is_new_and_new_starts_afresh(
     phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_bucket_in_bad_weather_gives_the_same_rows_as_a_folder(
     assert score(f"{s3}/archive", f"{s3}/out", f"{s3}/registry").already_complete
 
 
+@pytest.mark.long
 def test_a_killed_driver_s_run_goes_on_to_the_same_rows(
     whole: Outcome, cluster: Cluster, large_archive: str, registry: str, tmp_path: Path
 ) -> None:

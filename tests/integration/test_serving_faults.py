@@ -79,6 +79,7 @@ def test_a_chunk_can_be_given_by_reference(application: ServeFile, published: st
     assert np.array_equal(answers[0].saliency_BHW, answers[1].saliency_BHW)
 
 
+@pytest.mark.long
 def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
     application: ServeFile, phantoms: tuple[str, PhantomReport], calm: Outcome, published: str, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def staying(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, list[
             process.kill()
 
 
+@pytest.mark.long
 def test_the_command_stays_takes_up_new_runs_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     make_run(tmp_path / "usual", population(60, seed=1))
     new = [make_run(tmp_path / "new", population(60, seed=2), name="first", at="2026-02-01T00:00:00+00:00")]
