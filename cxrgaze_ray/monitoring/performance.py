@@ -15,7 +15,7 @@ from cxrgaze_ray.drift import Drop
 from cxrgaze_ray.evaluation import answer_run
 from cxrgaze_ray.gate.resample import Draws, draw_patients
 from cxrgaze_ray.gate.settings import Target
-from cxrgaze_ray.gate.statistics import Statistic, Values, lower_is_better, mean, statistic_of
+from cxrgaze_ray.gate.statistics import Statistic, lower_is_better, mean, statistic_of
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.monitoring.features import Comparison, absent
 from cxrgaze_ray.monitoring.report import Finding
@@ -86,8 +86,11 @@ FIGURES: dict[Name, Figure] = {
 
 def figure_of(name: Name, answers: Answers) -> float | None:
     """Return a figure of the images that it can be computed of; None where they leave it undefined."""
-    known = answers.take(FIGURES[name].known(answers))
-    value = float(_under(name, known, np.ones((len(known), 1), np.float32))[0])
+    return _value(name, answers.take(FIGURES[name].known(answers)))
+
+
+def _value(name: Name, known: Answers) -> float | None:
+    value = float(FIGURES[name].statistic(known)(np.ones((len(known), 1), np.float32))[0])
     return value if np.isfinite(value) else None
 
 
@@ -148,7 +151,7 @@ def _compare(
     """Compare a figure by its bootstrap error on either side; None where a side has none."""
     figure = FIGURES[name]
     sides = [side.take(figure.known(side)) for side in (baseline, current)]
-    values = [value for side in sides if (value := figure_of(name, side)) is not None]
+    values = [value for side in sides if (value := _value(name, side)) is not None]
     if len(values) < len(sides):
         return None
     patients = [len(set(side.patients)) for side in sides]
@@ -169,8 +172,7 @@ def _compare(
 
 def _error(name: Name, side: Answers, settings: MonitorSettings) -> float:
     """Return the standard error of a figure, by drawing patients with replacement."""
-    drawn = draw_patients(side.patients, settings.rounds, settings.seed)
-    values_R = _under(name, side, drawn)
+    values_R = draw_patients(side.patients, settings.rounds, settings.seed).apply(FIGURES[name].statistic(side))
     defined_R = values_R[np.isfinite(values_R)]
     return float(np.std(defined_R, ddof=1)) if len(defined_R) > 1 else 0.0
 
@@ -180,11 +182,5 @@ def _of_some(name: Name, side: Answers, patients: int, settings: MonitorSettings
     names, patient_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
     rounds = settings.rounds if patients < len(names) else 1
     order_PR = np.random.default_rng(settings.seed).random((len(names), rounds)).argsort(axis=0)
-    values_R = _under(name, side, Draws((order_PR < patients).astype(np.float32), patient_N.astype(np.int64)))
-    return float(np.nanmean(values_R))
-
-
-def _under(name: Name, answers: Answers, weights: Draws | NDArray[np.float32]) -> Values:
-    """Return a figure under weights of the images, or draws of the patients."""
-    statistic = FIGURES[name].statistic(answers)
-    return weights.apply(statistic) if isinstance(weights, Draws) else statistic(weights)
+    chosen = Draws((order_PR < patients).astype(np.float32), patient_N.astype(np.int64))
+    return float(np.nanmean(chosen.apply(FIGURES[name].statistic(side))))

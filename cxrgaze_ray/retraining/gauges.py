@@ -41,7 +41,6 @@ class Textfile:
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._start = time.monotonic()
 
     def __enter__(self) -> Textfile:
         self._start = time.monotonic()
@@ -53,7 +52,7 @@ class Textfile:
         if error is None or isinstance(error, RunConflict):
             return
         with contextlib.suppress(UserError):  # the error that is on its way says more
-            self._write("stopped" if isinstance(error, KeyboardInterrupt) else "failed", None, promoted=False)
+            self._write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
 
     def begin(self) -> None:
         """Note that a retraining is at work.
@@ -63,7 +62,7 @@ class Textfile:
         UserError
             If the file can't be written.
         """
-        self._write("running", None, promoted=False)
+        self._write("running")
 
     def end(self, result: Result) -> None:
         """Note what it came to."""
@@ -71,7 +70,7 @@ class Textfile:
         state = ended.outcome if ended else str(result.decision.action)
         self._write(state, result.gate, promoted=ended is not None and ended.promoted)
 
-    def _write(self, state: str, gate: GateReport | None, *, promoted: bool) -> None:
+    def _write(self, state: str, gate: GateReport | None = None, *, promoted: bool = False) -> None:
         if self._path is not None:
             write_textfile(_families(state, gate, promoted, time.monotonic() - self._start), self._path)
 
