@@ -121,7 +121,7 @@ def answer_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Answe
 
 def _against(row: dict[str, Any], truth: EgdTables) -> tuple[float, float | None, float] | None:
     try:
-        gaze = gaze_map(truth.samples(row["image_id"]), Affine(**row["affine"]))
+        gaze = gaze_map(truth.samples(row["image_id"]), Affine.of(row["affine"]))
     except RadiographError:
         return None  # nobody looked at this image, or only past it
     density = saliency.decode(row["saliency_png"])

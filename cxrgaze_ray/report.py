@@ -205,7 +205,7 @@ class _Painter:
 
     def figure(self, row: dict[str, Any]) -> Figure:
         """Draw a scored row; where its file is out of reach, the maps stand on black."""
-        affine, density = Affine(**row["affine"]), saliency.decode(row["saliency_png"])
+        affine, density = Affine.of(row["affine"]), saliency.decode(row["saliency_png"])
         image, note = self._radiograph(row)
         gaze = self._gaze(row["image_id"], affine)
         study = self._truth.studies.get(row["image_id"]) if self._truth else None

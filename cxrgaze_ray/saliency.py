@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxrgaze_ray.orientation import turn_back
 from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH, Affine
 
 _RUNS = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
@@ -66,17 +67,17 @@ def overlay(
 
 
 def to_source(density_HW: NDArray[np.float32], affine: Affine) -> NDArray[np.float32]:
-    """Return the density on the source's pixels (rows, columns), summing to 1: padding cut off, scale undone.
+    """Return the density on the stored source's pixels (rows, columns), summing to 1: padding, scale and turn undone.
 
     Bilinear between model pixels; 0 where the source was cropped away, which no model has seen.
     """
-    rows, columns = affine.shown
-    y = (np.arange(affine.rows) + 0.5) * affine.scale_y + affine.offset_y
-    x = (np.arange(affine.columns) + 0.5) * affine.scale_x + affine.offset_x
+    (rows, columns), (height, width) = affine.shown, affine.upright
+    y = (np.arange(height) + 0.5) * affine.scale_y + affine.offset_y
+    x = (np.arange(width) + 0.5) * affine.scale_x + affine.offset_x
     source = _interpolate(_interpolate(density_HW[rows, columns], y - rows.start).T, x - columns.start).T
     source[(y < 0) | (y >= HEIGHT)] = 0
     source[:, (x < 0) | (x >= WIDTH)] = 0
-    return _normalised(source)
+    return turn_back(_normalised(source), affine.orientation)
 
 
 def _interpolate(values: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
+from typing import Any, Self
 
 import pyarrow as pa
+
+from cxrgaze_ray.orientation import UPRIGHT, turn_point, turn_point_back, upright_size
 
 SCHEMA_VERSION = 2
 
@@ -44,6 +48,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
+    WRONG_TRANSFER_SYNTAX = "wrong_transfer_syntax"
     MULTI_FRAME = "multi_frame"
     NOT_GREYSCALE = "not_greyscale"
     CONSTANT_IMAGE = "constant_image"
@@ -68,8 +73,9 @@ REASON_HELP: dict[Reason, str] = {
     Reason.TRUNCATED: "The file ends too early. Copy it again from its source.",
     Reason.CORRUPT: "The file's contents contradict themselves. Copy it again from its source.",
     Reason.UNSUPPORTED_TRANSFER_SYNTAX: "No library here reads this compression. See `cxrgaze doctor`, or convert it.",
+    Reason.WRONG_TRANSFER_SYNTAX: "Pixels not in the transfer syntax that the file names, or none is named. Correct the tag.",
     Reason.MULTI_FRAME: "More than one frame. Export the radiograph on its own.",
-    Reason.NOT_GREYSCALE: "The picture is coloured. Export it in grey, without annotations.",
+    Reason.NOT_GREYSCALE: "The picture holds colours that can be seen. Export it in grey, without annotations.",
     Reason.CONSTANT_IMAGE: "Every pixel has the same value. Look at the image at its source.",
     Reason.TOO_LARGE: "More pixels or bytes than a radiograph has. Look at the file before you open it elsewhere.",
     Reason.DECODER_CRASH: "Decoding it ended the decoder's process. Look at the file before you open it elsewhere.",
@@ -89,6 +95,42 @@ SKIPS = frozenset(
 """Reasons that say "a sound file, but not one we score"; every other reason is a failure."""
 
 
+class Oddity(StrEnum):
+    """What was odd about an input that could be read all the same; a row may have several."""
+
+    BITS = "bits"
+    SIGN = "sign"
+    COMPONENTS = "components"
+    PADDING_OUT_OF_RANGE = "padding_out_of_range"
+    PIXEL_ASPECT = "pixel_aspect"
+    PIXEL_ASPECT_UNCLEAR = "pixel_aspect_unclear"
+    TURNED = "turned"
+    PATIENT_ORIENTATION = "patient_orientation"
+    TINT = "tint"
+    SKIPPED_ELEMENTS = "skipped_elements"
+
+
+ODDITY_HELP: dict[Oddity, str] = {
+    Oddity.BITS: "BitsStored is not what the compressed image or the values have. What they have was taken.",
+    Oddity.SIGN: "PixelRepresentation is not the compressed image's. The reading that is a picture was taken.",
+    Oddity.COMPONENTS: "SamplesPerPixel is not what the compressed image has. What it has was taken.",
+    Oddity.PADDING_OUT_OF_RANGE: "A padding value that no stored pixel can have. It was left out.",
+    Oddity.PIXEL_ASPECT: "The pixels are not square. Every profile but released-v1 keeps the anatomy's shape.",
+    Oddity.PIXEL_ASPECT_UNCLEAR: "The tags on the pixels' shape contradict each other or can't be. Square was assumed.",
+    Oddity.TURNED: "The file's Exif orientation turns or mirrors the picture. It was turned; the affine says how.",
+    Oddity.PATIENT_ORIENTATION: "PatientOrientation says that the frontal view is turned. It was left as it is.",
+    Oddity.TINT: "Channels differ by more than the eye misses, and less than drawn colour. Look at it.",
+    Oddity.SKIPPED_ELEMENTS: "An element with a VR that does not exist was skipped to reach the pixels.",
+}
+"""What an oddity means, and what was done about it."""
+
+
+def join_oddities(oddities: Iterable[Oddity]) -> str | None:
+    """Return oddities as a row has them: each once, in the order of `Oddity`, with commas; None if there is none."""
+    found = set(oddities)
+    return ",".join(one for one in Oddity if one in found) or None
+
+
 def status_of(reason: str | None) -> Status:
     """Return the status that a reason code stands for; no reason means scored."""
     if reason is None:
@@ -98,16 +140,20 @@ def status_of(reason: str | None) -> Status:
 
 @dataclass(frozen=True)
 class Affine:
-    """Where source pixels lie in the model image: ``model = source * scale + offset``, pixel centres at +0.5.
+    """Where source pixels lie in the model image: ``model = upright * scale + offset``, pixel centres at +0.5.
+
+    A source is turned upright first, where its file says that it is to be: see `orientation`.
 
     Attributes
     ----------
     scale_y, scale_x
-        Model pixels per source pixel.
+        Model pixels per pixel of the upright source.
     offset_y, offset_x
-        Where the source begins, in model pixels: the padding before it; below 0 where it was cropped.
+        Where the upright source begins, in model pixels: the padding before it; below 0 where it was cropped.
     rows, columns
-        Size of the source in pixels.
+        Size of the source in pixels, as it is stored.
+    orientation
+        Exif's number of how the stored source is turned to stand upright; 1 if it is not.
     """
 
     scale_y: float
@@ -116,6 +162,22 @@ class Affine:
     offset_x: float
     rows: int
     columns: int
+    orientation: int = UPRIGHT
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return the affine of a row's ``affine`` column; rows of before orientations have none."""
+        return cls(**{**row, "orientation": row.get("orientation") or UPRIGHT})
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Rows and columns of the source as it stands upright."""
+        return upright_size(self.orientation, self.rows, self.columns)
+
+    def turned(self, orientation: int) -> Self:
+        """Return the affine of a stored source, given that of the upright one."""
+        rows, columns = upright_size(orientation, self.rows, self.columns)
+        return replace(self, rows=rows, columns=columns, orientation=orientation)
 
     @property
     def content_origin(self) -> tuple[int, int]:
@@ -125,9 +187,9 @@ class Affine:
     @property
     def content_size(self) -> tuple[int, int]:
         """Height and width of the whole picture in model pixels, without padding; cropped parts count."""
-        top, left = self.content_origin
-        bottom = ceil(self.offset_y + self.rows * self.scale_y - 0.5)
-        return bottom - top, ceil(self.offset_x + self.columns * self.scale_x - 0.5) - left
+        (top, left), (rows, columns) = self.content_origin, self.upright
+        bottom = ceil(self.offset_y + rows * self.scale_y - 0.5)
+        return bottom - top, ceil(self.offset_x + columns * self.scale_x - 0.5) - left
 
     @property
     def shown(self) -> tuple[slice, slice]:
@@ -142,12 +204,14 @@ class Affine:
         return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
 
     def to_model(self, y: float, x: float) -> tuple[float, float]:
-        """Map a source point to the model image."""
+        """Map a point of the stored source to the model image."""
+        y, x = turn_point(y, x, self.orientation, self.rows, self.columns)
         return y * self.scale_y + self.offset_y, x * self.scale_x + self.offset_x
 
     def to_source(self, y: float, x: float) -> tuple[float, float]:
-        """Map a model image point back to the source."""
-        return (y - self.offset_y) / self.scale_y, (x - self.offset_x) / self.scale_x
+        """Map a model image point back to the stored source."""
+        y, x = (y - self.offset_y) / self.scale_y, (x - self.offset_x) / self.scale_x
+        return turn_point_back(y, x, self.orientation, self.rows, self.columns)
 
 
 AFFINE = pa.struct(
@@ -158,6 +222,7 @@ AFFINE = pa.struct(
         ("offset_x", pa.float64()),
         ("rows", pa.int32()),
         ("columns", pa.int32()),
+        ("orientation", pa.int8()),
     ]
 )
 
@@ -176,6 +241,7 @@ FACT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("device_model", pa.string()),
     ("sex", pa.string()),
     ("age_band", pa.string()),
+    ("oddities", pa.string()),
     ("intensity_p1", pa.float32()),
     ("intensity_p50", pa.float32()),
     ("intensity_p99", pa.float32()),
@@ -184,7 +250,8 @@ FACT_FIELDS: list[tuple[str, pa.DataType]] = [
 """Facts of the input beside every decoded row; all nullable. Intensities are of the model image, in [0,1].
 
 view_source: tag, metadata, procedure or unknown. photometric_check: what the picture says of the polarity that the tag
-gives: agrees, disagrees or unsure. decode: the resolution that was decoded: full, 1/2, 1/4 or 1/8.
+gives: agrees, disagrees or unsure. decode: the resolution that was decoded: full, 1/2, 1/4 or 1/8. oddities: words of
+`Oddity` with commas, or null. rows and columns are of the stored pixels.
 """
 
 ID_FIELDS: list[tuple[str, pa.DataType]] = [

@@ -163,7 +163,7 @@ def _read(header: dict[str, Any], body: bytes) -> Decoded:
     """Return the image of an answer, or raise what it says."""
     _refuse(header)
     pixels = np.frombuffer(body, "<u2").reshape(HEIGHT, WIDTH)
-    return Decoded(pixels, Affine(**header["affine"]), header["facts"], header["patient"], header["study"])
+    return Decoded(pixels, Affine.of(header["affine"]), header["facts"], header["patient"], header["study"])
 
 
 def _refuse(header: dict[str, Any]) -> None:

@@ -41,7 +41,8 @@ def draw_result(picture_HW: NDArray[np.uint8], row: dict[str, Any], model: Model
     model
         What scored it.
     """
-    density = saliency.to_source(saliency.decode(row["saliency_png"]), _onto(picture_HW.shape, row["affine"]))
+    affine = _onto(picture_HW.shape, Affine.of(row["affine"]))
+    density = saliency.to_source(saliency.decode(row["saliency_png"]), affine)
     above = np.maximum(density * density.size - 1, 0)
     hottest = max(float(above.max()), _FLATTEST)
     shown = saliency.overlay(np.left_shift(picture_HW, 8, dtype=np.uint16), above, hottest=hottest)
@@ -50,14 +51,14 @@ def draw_result(picture_HW: NDArray[np.uint8], row: dict[str, Any], model: Model
     return np.concatenate([shown, _legend(shown.shape[1], row, model, 1 + hottest)])
 
 
-def _onto(shape: tuple[int, ...], affine: dict[str, Any]) -> Affine:
-    """Return where pixels of a picture of the whole source lie in the model image."""
-    height, width = shape
+def _onto(shape: tuple[int, ...], affine: Affine) -> Affine:
+    """Return where pixels of an upright picture of the whole source lie in the model image."""
+    (height, width), (rows, columns) = shape, affine.upright
     return Affine(
-        scale_y=affine["scale_y"] * affine["rows"] / height,
-        scale_x=affine["scale_x"] * affine["columns"] / width,
-        offset_y=affine["offset_y"],
-        offset_x=affine["offset_x"],
+        scale_y=affine.scale_y * rows / height,
+        scale_x=affine.scale_x * columns / width,
+        offset_y=affine.offset_y,
+        offset_x=affine.offset_x,
         rows=height,
         columns=width,
     )

@@ -1,4 +1,4 @@
-"""Gaze points to a map over the model image."""
+"""Gaze points to a map over the model image. Points are of the upright source: the picture that the reader saw."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ def mean_map(readings: Sequence[Gaze], affine: Affine) -> NDArray[np.float32]:
 
 
 def _inside(points_N2: NDArray[np.float64], affine: Affine) -> NDArray[np.bool_]:
-    y, x = points_N2[:, 0], points_N2[:, 1]
-    inside: NDArray[np.bool_] = (y >= 0) & (y < affine.rows) & (x >= 0) & (x < affine.columns)
+    (y, x), (rows, columns) = points_N2.T, affine.upright
+    inside: NDArray[np.bool_] = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
     return inside
 
 

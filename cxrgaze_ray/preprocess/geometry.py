@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine
 
 
-def fit(rows: int, columns: int, height: int = HEIGHT, width: int = WIDTH) -> Affine:
-    """Return the affine that fits a source into the model image, centred, aspect kept to the pixel."""
-    scale = min(height / rows, width / columns)
-    inner_height, inner_width = max(1, round(rows * scale)), max(1, round(columns * scale))
+def fit(rows: int, columns: int, height: int = HEIGHT, width: int = WIDTH, aspect: float = 1.0) -> Affine:
+    """Return the affine that fits an upright source into the model image, centred, its shape kept to the pixel.
+
+    `aspect` is the height of a source pixel over its width: what was as high as wide before the detector still is.
+    """
+    scale = min(height / (rows * aspect), width / columns)
+    inner_height, inner_width = max(1, round(rows * aspect * scale)), max(1, round(columns * scale))
     return Affine(
         scale_y=inner_height / rows,
         scale_x=inner_width / columns,

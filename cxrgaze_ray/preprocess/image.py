@@ -63,7 +63,7 @@ def prepare(radiograph: Radiograph, profile: str = DEFAULT_PROFILE) -> ModelImag
     pixels[affine.shown] = quantised
     levels = np.arange(_FULL + 1, dtype=np.uint16)
     p1, p50, p99 = (level / _FULL for level in percentiles(levels, count_levels(quantised), (0.01, 0.5, 0.99)))
-    return ModelImage(pixels, affine, p1, p50, p99, float(quantised.mean()) / _FULL)
+    return ModelImage(pixels, affine.turned(radiograph.orientation), p1, p50, p99, float(quantised.mean()) / _FULL)
 
 
 def draw_picture(radiograph: Radiograph, height: int, width: int) -> NDArray[np.uint8]:
@@ -74,7 +74,7 @@ def draw_picture(radiograph: Radiograph, height: int, width: int) -> NDArray[np.
     radiograph
         Decoded at full resolution.
     height, width
-        Box in pixels that the picture fills, its aspect kept.
+        Box in pixels that the picture fills, upright, its aspect kept.
 
     Returns
     -------

@@ -21,7 +21,7 @@ from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
 DEFAULT_PROFILE = "cxrgaze-v1"
 
 Content = tuple[NDArray[Any], Affine]
-"""The picture without the model image's padding, values in [0,1], and where it goes."""
+"""The upright picture without the model image's padding, values in [0,1], and where it goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,7 @@ class Profile(ABC):
         """Make the picture; RadiographError CONSTANT_IMAGE if there is none in it."""
 
     def _fitted(self, image: NDArray[np.float32], radiograph: Radiograph) -> Content:
-        facts = radiograph.facts
-        affine = fit(facts.rows or image.shape[0], facts.columns or image.shape[1], self.height, self.width)
+        affine = fit(*radiograph.source_size, self.height, self.width, radiograph.pixel_aspect)
         return resample(image, affine), affine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cxrgaze_ray.errors import RadiographError
@@ -14,6 +15,9 @@ _COD = 0xFF52
 _START_OF_TILE = 0xFF90
 _NO_FRAME = {0xC4, 0xC8, 0xCC}
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_FAMILIES = {0xC3: "lossless_jpeg", 0xF7: "jpeg_ls"}
+_END = b"\xff\xd9"
+_START_OF_SCAN = 0xDA
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Codestream:
 
     Attributes
     ----------
+    family
+        Which decoder takes it: see `codecs.Codec`.
     rows, columns, components, precision
         Size in pixels, channels, and bits of a sample.
     levels
@@ -29,16 +35,41 @@ class Codestream:
     origin
         Whether the image starts at (0, 0) of its grid.
     signed
-        Whether samples are signed; of wavelets only.
+        Whether samples are signed; None where the format does not say, which only wavelets do.
     """
 
+    family: str
     rows: int
     columns: int
     components: int
     precision: int
     levels: int = 0
     origin: bool = True
-    signed: bool = False
+    signed: bool | None = None
+
+
+def read_header(frame: bytes) -> Codestream:
+    """Read what a compressed image says of itself, whatever it is said to be.
+
+    Raises
+    ------
+    RadiographError
+        CORRUPT if it is neither a JPEG, a JPEG-LS nor a JPEG 2000.
+    """
+    if frame.startswith((_SIZ, _JP2)):
+        return read_wavelet_header(wavelet_codestream(frame))
+    return read_jpeg_header(frame)
+
+
+def whole_jpeg(frame: bytes) -> bytes | None:
+    """Return a JPEG or JPEG-LS up to its end marker, without what follows; None if it does not end.
+
+    Both formats keep the marker out of their scans (ITU-T T.81 B.1.1.5, T.87 A.1), and a table between two scans can't
+    hold it; a thumbnail before the first one can.
+    """
+    scan = next((place for marker, place in _segments(frame) if marker == _START_OF_SCAN), None)
+    end = -1 if scan is None else frame.find(_END, scan)
+    return None if end < 0 else frame[: end + len(_END)]
 
 
 def read_jpeg_header(frame: bytes) -> Codestream:
@@ -49,6 +80,15 @@ def read_jpeg_header(frame: bytes) -> Codestream:
     RadiographError
         CORRUPT if there is none.
     """
+    for marker, place in _segments(frame):
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME):
+            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, place + 4)
+            return Codestream(_FAMILIES.get(marker, "dct"), rows, columns, components, precision)
+    raise RadiographError(Reason.CORRUPT, "The pixel data is no JPEG.")
+
+
+def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and place of each segment of a JPEG or JPEG-LS, until its bytes are none."""
     place = 2 if frame.startswith(b"\xff\xd8") else len(frame)
     while place + 10 <= len(frame) and frame[place] == 0xFF:
         marker = frame[place + 1]
@@ -56,12 +96,9 @@ def read_jpeg_header(frame: bytes) -> Codestream:
             place += 1
         elif marker in _NO_LENGTH:
             place += 2
-        elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME):
-            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, place + 4)
-            return Codestream(rows, columns, components, precision)
         else:
+            yield marker, place
             place += 2 + max(2, int.from_bytes(frame[place + 2 : place + 4], "big"))
-    raise RadiographError(Reason.CORRUPT, "The pixel data is no JPEG.")
 
 
 def wavelet_codestream(frame: bytes) -> bytes:
@@ -90,7 +127,11 @@ def read_wavelet_header(codestream: bytes) -> Codestream:
     right, bottom, left, top = struct.unpack_from(">4I", codestream, 8)
     tile_left, tile_top, components, depth, x_step, y_step = struct.unpack_from(">2IH3B", codestream, 32)
     x_step, y_step = max(1, x_step), max(1, y_step)
+    depths = {codestream[place] for place in range(42, 42 + 3 * components, 3) if place < len(codestream)}
+    if len(depths) != 1:
+        raise RadiographError(Reason.CORRUPT, "The channels of the JPEG 2000 codestream have unlike samples.")
     return Codestream(
+        family="wavelet",
         rows=-(-bottom // y_step) + (-top // y_step),
         columns=-(-right // x_step) + (-left // x_step),
         components=components,

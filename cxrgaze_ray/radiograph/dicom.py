@@ -19,15 +19,16 @@ from pydicom.uid import (
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors, inflate
+from cxrgaze_ray.radiograph.elements import without_unknown_elements
 from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading, age_band, clean
-from cxrgaze_ray.radiograph.pixels import decode_pixels
+from cxrgaze_ray.radiograph.pixels import CHANNELS, PALETTE, PIXEL_DATA, decode_pixels
 from cxrgaze_ray.radiograph.quiet import quiet
-from cxrgaze_ray.radiograph.tags import integer, sequence, text
+from cxrgaze_ray.radiograph.spacing import read_pixel_aspect
+from cxrgaze_ray.radiograph.tags import integer, sequence, text, texts
 from cxrgaze_ray.radiograph.views import VIEW_CODES, is_frontal, known_view, read_view, view_of_procedure
 from cxrgaze_ray.radiograph.voi import read_voi
-from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.schemas import Oddity, Reason, join_oddities
 
-PIXEL_DATA = 0x7FE00010
 _PIXEL_DATA_MARKS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 _UNDEFINED = 0xFFFFFFFF
 _EXPLICIT_META = bytes(128) + b"DICM\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"
@@ -59,7 +60,9 @@ PHOTOMETRICS = frozenset(
         "YBR_PARTIAL_420", "XYB",
     }
 )  # fmt: skip
-"""Values of PhotometricInterpretation that are recorded (PS3.3 C.7.6.3.1.2); only the first two are read."""
+"""Values of PhotometricInterpretation that are recorded (PS3.3 C.7.6.3.1.2)."""
+
+_READ = frozenset({"MONOCHROME1", "MONOCHROME2", PALETTE, *CHANNELS})
 
 PROCEDURE_TEXTS = (
     "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription", "AcquisitionDeviceProcessingDescription",
@@ -69,15 +72,16 @@ PROCEDURE_TEXTS = (
 
 @dataclass(frozen=True)
 class _File:
-    """A parsed data set, the bytes it was parsed from, and the transfer syntax the file names."""
+    """A parsed data set, the bytes it was parsed from, the transfer syntax the file names, and what was odd so far."""
 
     dataset: Dataset
     data: bytes
     transfer_syntax: str | None
+    oddities: frozenset[Oddity] = frozenset()
 
 
 def read_dicom(data: bytes, reading: Reading) -> Radiograph:
-    """Read a DICOM file of one grey image: MONOCHROME1 or 2, 8 to 16 bits.
+    """Read a DICOM file of one grey image of 8 to 16 bits: MONOCHROME1 or 2, or grey in colour channels or a palette.
 
     Raises
     ------
@@ -112,10 +116,30 @@ def _read(file: _File, facts: Facts, reading: Reading) -> Radiograph:
     _check_wanted(dataset, facts, frontal_only=reading.frontal_only)
     _check_grey(dataset)
     check_size(facts.rows or 0, facts.columns or 0)
-    stored, pixels, valid, by = decode_pixels(dataset, _pixel_syntax(file), reduced=reading.reduced)
-    voi = read_voi(dataset, little_endian=dataset.original_encoding[1] is not False)
-    facts = replace(facts, decode=DECODES[by])
-    return Radiograph(stored, pixels, valid, facts.photometric == "MONOCHROME1", facts, voi=voi)
+    aspect, odd = read_pixel_aspect(dataset)
+    values = decode_pixels(dataset, _pixel_syntax(file), reduced=reading.reduced, aspect=aspect)
+    voi = read_voi(dataset, little_endian=dataset.original_encoding[1] is not False) if values.grey_scale else None
+    oddities = file.oddities | values.oddities | odd | _orientation_oddity(dataset, facts)
+    facts = replace(facts, decode=DECODES[values.reduced_by], bits_stored=values.bits, oddities=join_oddities(oddities))
+    return Radiograph(
+        values.stored,
+        values.pixels,
+        values.valid,
+        facts.photometric == "MONOCHROME1",
+        facts,
+        voi=voi,
+        pixel_aspect=aspect,
+    )
+
+
+def _orientation_oddity(dataset: Dataset, facts: Facts) -> set[Oddity]:
+    """Say whether rows or columns of a frontal view do not run as the standard's upright one: to the left, to the feet.
+
+    Nothing is turned by it: viewers do not either, and it is copied from templates.
+    """
+    directions = texts(dataset, "PatientOrientation")
+    upright = len(directions) != 2 or [one[:1] for one in directions] == ["L", "F"]
+    return set() if upright or facts.view_position is None else {Oddity.PATIENT_ORIENTATION}
 
 
 def _parse(data: bytes) -> _File:
@@ -129,9 +153,21 @@ def _parse(data: bytes) -> _File:
     syntax = _uid(text(meta, "TransferSyntaxUID"))
     if syntax == DeflatedExplicitVRLittleEndian:
         data = _EXPLICIT_META + inflate(data[file.tell() :])
+    try:
+        dataset = _read_tags(data)
+    except RadiographError:
+        dataset = None
+    if dataset is None or PIXEL_DATA not in dataset:
+        walkable = without_unknown_elements(data)
+        if walkable is not None:
+            return _File(_read_tags(walkable), walkable, syntax, frozenset({Oddity.SKIPPED_ELEMENTS}))
+    return _File(_read_tags(data) if dataset is None else dataset, data, syntax)
+
+
+def _read_tags(data: bytes) -> Dataset:
     with decoder_errors():
         try:
-            return _File(read_partial(io.BytesIO(data), _past_pixels(), force=True), data, syntax)
+            return read_partial(io.BytesIO(data), _past_pixels(), force=True)
         except struct.error:  # the header of an element is cut
             raise RadiographError(Reason.TRUNCATED, "The file ends before its pixel data does.") from None
 
@@ -210,9 +246,7 @@ def _check_wanted(dataset: Dataset, facts: Facts, *, frontal_only: bool) -> None
 def _check_grey(dataset: Dataset) -> None:
     if (integer(dataset, "NumberOfFrames") or 1) > 1:
         raise RadiographError(Reason.MULTI_FRAME, "The file has more than one frame.")
-    if (integer(dataset, "SamplesPerPixel") or 1) != 1:
-        raise RadiographError(Reason.NOT_GREYSCALE, "The image is coloured.")
-    if _photometric(dataset) not in ("MONOCHROME1", "MONOCHROME2", None):
+    if _photometric(dataset) not in (None, *_READ):
         raise RadiographError(Reason.NOT_GREYSCALE, "The image's photometric interpretation is not grey.")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrgaze_ray.orientation import UPRIGHT, upright_size
 from cxrgaze_ray.radiograph.voi import Voi
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufffd]+")
@@ -32,7 +33,7 @@ class Facts:
         ``tag``, ``metadata`` (what the archive's tables say), ``procedure`` (text, of the tables or the file), or
         ``unknown``: the first that gives a view of the list.
     photometric
-        ``MONOCHROME1`` or ``MONOCHROME2``; None for JPEG and PNG.
+        PhotometricInterpretation, such as ``MONOCHROME1``; None for JPEG and PNG.
     photometric_check
         Whether the picture agrees: ``agrees``, ``disagrees`` or ``unsure``.
     presentation_lut_shape
@@ -42,13 +43,15 @@ class Facts:
     decode
         Resolution that was decoded: ``full``, ``1/2``, ``1/4`` or ``1/8``.
     bits_stored, rows, columns
-        Of the stored pixels.
+        Of the stored pixels, before they are turned; bits are those that were found to be in use.
     manufacturer, device_model
         At most 64 characters.
     sex
         ``M``, ``F`` or ``O``.
     age_band
         Ten years, such as ``60-69``; ``90+`` is pooled.
+    oddities
+        What was odd about a file that could be read all the same: see `schemas.join_oddities`.
     """
 
     view_position: str | None = None
@@ -65,6 +68,7 @@ class Facts:
     device_model: str | None = None
     sex: str | None = None
     age_band: str | None = None
+    oddities: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ class Radiograph:
     Attributes
     ----------
     stored
-        (rows, columns): the stored integers, masked to the bits stored.
+        (rows, columns): the stored integers, masked to the bits stored, upright.
     pixels
-        (rows, columns): the stored integers, masked to the bits stored; float32 after a Modality LUT.
+        (rows, columns): the same; float32 after a Modality LUT.
     valid
         bool (rows, columns), False where the file says padding; None if every pixel is of the image.
     inverted
@@ -108,6 +112,10 @@ class Radiograph:
     voi
         How the file wants its values shown; its `apply` maps `pixels` to float32 in [0,1], before any inversion. None
         if the file does not say.
+    orientation
+        Exif's number of how the picture was turned to stand upright: see `orientation`.
+    pixel_aspect
+        Height of a pixel over its width.
     """
 
     stored: NDArray[np.integer]
@@ -118,6 +126,16 @@ class Radiograph:
     patient: str | None = None
     study: str | None = None
     voi: Voi | None = None
+    orientation: int = UPRIGHT
+    pixel_aspect: float = 1.0
+
+    @property
+    def source_size(self) -> tuple[int, int]:
+        """Rows and columns of the upright source, also where fewer were decoded."""
+        rows, columns = self.stored.shape
+        if not self.facts.rows or not self.facts.columns:
+            return rows, columns
+        return upright_size(self.orientation, self.facts.rows, self.facts.columns)
 
 
 def clean(text: str, length: int = 64) -> str | None:

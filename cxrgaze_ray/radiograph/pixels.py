@@ -1,8 +1,7 @@
-"""DICOM pixel data to values: checked, decoded, masked to the bits stored, through the Modality LUT."""
+"""DICOM pixel data to values: checked, decoded, settled between tags and stream, grey, through the Modality LUT."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,17 +9,29 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, convert_color_space
 from pydicom.uid import UID
 
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.bits import Layout, read_layout, settle
 from cxrgaze_ray.radiograph.bounds import MAX_INFLATED, decoder_errors
 from cxrgaze_ray.radiograph.codecs import Codec, find_codec
 from cxrgaze_ray.radiograph.codestream import Codestream
-from cxrgaze_ray.radiograph.frames import check_header, decode_frame, read_header, reduction
+from cxrgaze_ray.radiograph.colour import grey_of
+from cxrgaze_ray.radiograph.frames import check_header, decode_frame, read_frame_header, reduction
 from cxrgaze_ray.radiograph.tags import integer, number, sequence, text
-from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.schemas import Oddity, Reason
 
+PIXEL_DATA = 0x7FE00010
+
+PALETTE = "PALETTE COLOR"
+CHANNELS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+"""Photometric interpretations of three channels that are read (PS3.3 C.7.6.3.1.2), if they hold grey."""
+
+_LUMA_AND_CHROMA = ("YBR_FULL", "YBR_FULL_422")
+_NATIVE_CHANNELS = ("RGB", *_LUMA_AND_CHROMA)
+_UNDEFINED = 0xFFFFFFFF
+_ITEM = b"\xfe\xff\x00\xe0"
 _OPTIONS: Any = {"correct_unused_bits": False, "view_only": True, "allow_excess_frames": True}
 
 
@@ -30,34 +41,32 @@ class Values(NamedTuple):
     Attributes
     ----------
     stored
-        (rows, columns): stored integers; fewer rows and columns where a lower resolution was decoded.
+        (rows, columns): stored integers; of colour channels and palettes, their grey. Fewer rows and columns where a
+        lower resolution was decoded.
     pixels
         The same, or float32 after a Modality LUT.
     valid
         bool (rows, columns), False on padding; None if there is none.
     reduced_by
         1, 2, 4 or 8: what the sides were divided by, rounded up.
+    bits
+        Bits of a stored value.
+    grey_scale
+        False for colour channels and palettes, which Modality and VOI are not for.
+    oddities
+        What was odd about it.
     """
 
     stored: NDArray[np.integer]
     pixels: NDArray[np.integer] | NDArray[np.float32]
     valid: NDArray[np.bool_] | None
     reduced_by: int
+    bits: int
+    grey_scale: bool
+    oddities: set[Oddity]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How the tags say that a pixel lies in memory."""
-
-    rows: int
-    columns: int
-    allocated: int
-    stored: int
-    high_bit: int
-    signed: bool
-
-
-def decode_pixels(dataset: Dataset, syntax: str, *, reduced: bool = False) -> Values:
+def decode_pixels(dataset: Dataset, syntax: str, *, reduced: bool = False, aspect: float = 1.0) -> Values:
     """Decode the one frame of a data set whose size was checked.
 
     Parameters
@@ -68,61 +77,98 @@ def decode_pixels(dataset: Dataset, syntax: str, *, reduced: bool = False) -> Va
         Transfer syntax of the pixels.
     reduced
         Decode at the lowest resolution that still holds the picture inside the model image. Whole resolution is
-        decoded where pixels cannot be averaged (padding value, Modality LUT sequence, bits above the stored ones) or
-        the stream has no lower one.
+        decoded where pixels cannot be averaged (padding value, palette, Modality LUT sequence, tags that contradict
+        the stream) or the stream has no lower one.
+    aspect
+        Height of a pixel over its width.
 
     Raises
     ------
     RadiographError
-        UNSUPPORTED_TRANSFER_SYNTAX, TOO_LARGE, TRUNCATED or CORRUPT.
+        UNSUPPORTED_TRANSFER_SYNTAX, WRONG_TRANSFER_SYNTAX, NOT_GREYSCALE, TOO_LARGE, TRUNCATED or CORRUPT.
     """
     codec = find_codec(syntax)
     if codec is None:
         raise RadiographError(Reason.UNSUPPORTED_TRANSFER_SYNTAX, "No decoder reads this transfer syntax.")
-    layout, by = read_layout(dataset), 1
+    layout, by = read_layout(dataset, _samples(dataset)), 1
+    header = None
     if codec.family == "native":
-        _check_native(dataset, layout)
         decoded = _decode_native(dataset, syntax, layout)
     else:
         frame = _frame(dataset)
-        header = read_header(frame, codec)
+        header = read_frame_header(frame, codec)
         if header is not None:
-            check_header(header, layout.rows, layout.columns, layout.allocated)
-            by = _reduction(dataset, codec, header, layout) if reduced else 1
-        decoded = decode_frame(frame, codec, layout.rows, layout.columns, layout.allocated, by)
-    stored = mask(decoded, layout, shifted=codec.family in ("native", "rle"))
-    return Values(stored, _modality(stored, dataset, syntax), _valid(stored, dataset, layout), by)
+            check_header(header, layout.rows, layout.columns)
+            by = _reduction(dataset, codec, header, layout, aspect) if reduced else 1
+        decoded = decode_frame(frame, codec, layout, by, raw_rgb=_photometric(dataset) == "RGB")
+    settled, layout, oddities = settle(decoded, layout, header, shifted=codec.family in ("native", "rle"))
+    if header is not None and header.components != layout.samples:
+        oddities = oddities | {Oddity.COMPONENTS}
+    return _values(settled, dataset, codec, layout, by, oddities)
 
 
-def _reduction(dataset: Dataset, codec: Codec, header: Codestream, layout: Layout) -> int:
+def _values(
+    settled: NDArray[np.integer], dataset: Dataset, codec: Codec, layout: Layout, by: int, oddities: set[Oddity]
+) -> Values:
+    """Make grey of what was decoded, and values of that."""
+    if settled.ndim == 3:
+        grey, tint = grey_of(_rgb(settled, dataset, codec))
+        return Values(grey, grey, None, by, layout.stored, False, oddities | tint)
+    valid, odd = _valid(settled, dataset, layout)
+    oddities = oddities | odd
+    if _photometric(dataset) == PALETTE:
+        with decoder_errors():
+            colours = np.asarray(apply_color_lut(settled, dataset))
+        grey, tint = grey_of(colours)
+        return Values(grey, grey, valid, by, 8 * grey.itemsize, False, oddities | tint)
+    pixels = _modality(settled, dataset, codec.uid)
+    return Values(settled, pixels, valid, by, layout.stored, True, oddities)
+
+
+def _rgb(channels: NDArray[np.integer], dataset: Dataset, codec: Codec) -> NDArray[np.integer]:
+    """Return red, green and blue; Pillow's JPEG decoder has undone luma and chroma itself."""
+    if _photometric(dataset) not in _LUMA_AND_CHROMA or codec.family == "dct":
+        return channels
+    if channels.itemsize > 1:
+        raise RadiographError(Reason.NOT_GREYSCALE, "Luma and chroma of more than 8 bits are not read.")
+    with decoder_errors():
+        return np.asarray(convert_color_space(channels, "YBR_FULL", "RGB"))
+
+
+def _photometric(dataset: Dataset) -> str | None:
+    return (text(dataset, "PhotometricInterpretation") or "").upper() or None
+
+
+def _samples(dataset: Dataset) -> int:
+    """Return the channels of a pixel: SamplesPerPixel, else what the photometric interpretation has."""
+    samples = integer(dataset, "SamplesPerPixel") or (3 if _photometric(dataset) in CHANNELS else 1)
+    if samples not in (1, 3):
+        raise RadiographError(Reason.NOT_GREYSCALE, "The image has neither one channel nor three.")
+    return samples
+
+
+def _reduction(dataset: Dataset, codec: Codec, header: Codestream, layout: Layout, aspect: float) -> int:
     """Return by how much the decoder may divide the sides of this image."""
-    averaged = integer(dataset, "PixelPaddingValue") is None and sequence(dataset, "ModalityLUTSequence") is None
-    if not averaged or header.precision > layout.stored:
+    averaged = (
+        integer(dataset, "PixelPaddingValue") is None
+        and sequence(dataset, "ModalityLUTSequence") is None
+        and _photometric(dataset) != PALETTE
+    )
+    agreed = header.precision <= layout.stored and header.signed in (None, layout.signed)
+    if not averaged or not agreed:
         return 1
-    by = reduction(layout.rows, layout.columns)
+    by = reduction(layout.rows, layout.columns, aspect)
     if codec.family == "dct" and header.precision == 8:
         return by
-    return min(by, 2**header.levels) if codec.family == "wavelet" and header.origin else 1
+    usable = codec.family == "wavelet" and header.origin and header.components == 1
+    return min(by, 2**header.levels) if usable else 1
 
 
-def read_layout(dataset: Dataset) -> Layout:
-    """Read and check the tags that say how a pixel is stored; bits default to those of BitsAllocated."""
-    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
-    allocated = integer(dataset, "BitsAllocated") or 0
-    stored = integer(dataset, "BitsStored") or allocated
-    high_bit = integer(dataset, "HighBit")
-    if allocated not in (8, 16) or not 1 <= stored <= allocated:
-        raise RadiographError(Reason.CORRUPT, "The pixels are not of 8 to 16 bits.")
-    if high_bit is None or not stored <= high_bit + 1 <= allocated:
-        high_bit = stored - 1
-    return Layout(rows, columns, allocated, stored, high_bit, integer(dataset, "PixelRepresentation") == 1)
-
-
-def _check_native(dataset: Dataset, layout: Layout) -> None:
+def _is_encapsulated(dataset: Dataset) -> bool:
     with decoder_errors():
-        size = len(dataset.PixelData)
-    if size < layout.rows * layout.columns * layout.allocated // 8:
-        raise RadiographError(Reason.TRUNCATED, "The pixel data is shorter than rows x columns.")
+        element = dataset.get_item(PIXEL_DATA)
+    length = getattr(element, "length", None)
+    return length == _UNDEFINED or bool(getattr(element, "is_undefined_length", False))
 
 
 def _frame(dataset: Dataset) -> bytes:
@@ -131,26 +177,52 @@ def _frame(dataset: Dataset) -> bytes:
     Raises
     ------
     RadiographError
-        TOO_LARGE or CORRUPT.
+        WRONG_TRANSFER_SYNTAX, TOO_LARGE or CORRUPT.
     """
+    encapsulated = _is_encapsulated(dataset)
     with decoder_errors():
         data = dataset.PixelData
+        if not encapsulated and not data.startswith(_ITEM):
+            raise RadiographError(
+                Reason.WRONG_TRANSFER_SYNTAX, "The pixels are not in the frames of a compressed image."
+            )
         if len(data) > MAX_INFLATED:
             raise RadiographError(Reason.TOO_LARGE, "The compressed image is longer than one without compression.")
         return get_frame(data, 0, number_of_frames=1)
 
 
 def _decode_native(dataset: Dataset, syntax: str, layout: Layout) -> NDArray[np.integer]:
+    _check_native(dataset, layout)
     _fill_in(dataset, layout)
     with decoder_errors():
         pixels, _ = get_decoder(UID(syntax)).as_array(dataset, index=0, raw=True, **_OPTIONS)
     return np.asarray(pixels, pixels.dtype.newbyteorder("="))
 
 
+def _check_native(dataset: Dataset, layout: Layout) -> None:
+    photometric = _photometric(dataset)
+    encapsulated = _is_encapsulated(dataset)
+    with decoder_errors():
+        data = dataset.PixelData
+    halved = layout.samples == 3 and photometric == "YBR_FULL_422"
+    needed = layout.rows * layout.columns * (2 if halved else layout.samples) * layout.allocated // 8
+    if encapsulated or (len(data) < needed and data.startswith(_ITEM)):
+        raise RadiographError(
+            Reason.WRONG_TRANSFER_SYNTAX, "The pixels are compressed; the transfer syntax says that they are not."
+        )
+    if (layout.samples == 3) != (photometric in CHANNELS) and photometric is not None:
+        raise RadiographError(Reason.CORRUPT, "The tags contradict each other on the channels of a pixel.")
+    if layout.samples == 3 and photometric not in (None, *_NATIVE_CHANNELS):
+        raise RadiographError(Reason.CORRUPT, "The pixels are of a colour space that only compressed images have.")
+    if len(data) < needed:
+        raise RadiographError(Reason.TRUNCATED, "The pixel data is shorter than rows x columns.")
+
+
 def _fill_in(dataset: Dataset, layout: Layout) -> None:
     """Set the tags that pydicom needs to what was read of them, so that missing and malformed ones do no harm."""
-    values = {
-        "SamplesPerPixel": 1,
+    planar = {"PlanarConfiguration": int(integer(dataset, "PlanarConfiguration") == 1)} if layout.samples == 3 else {}
+    values: dict[str, Any] = {
+        "SamplesPerPixel": layout.samples,
         "NumberOfFrames": 1,
         "Rows": layout.rows,
         "Columns": layout.columns,
@@ -158,57 +230,42 @@ def _fill_in(dataset: Dataset, layout: Layout) -> None:
         "BitsStored": layout.stored,
         "HighBit": layout.high_bit,
         "PixelRepresentation": int(layout.signed),
-        "PhotometricInterpretation": text(dataset, "PhotometricInterpretation") or "MONOCHROME2",
+        "PhotometricInterpretation": _photometric(dataset) or ("RGB" if layout.samples == 3 else "MONOCHROME2"),
+        **planar,
     }
     for keyword, value in values.items():
         dataset.pop(keyword, None)  # setting an attribute parses the old value, which may be malformed
         setattr(dataset, keyword, value)
 
 
-def mask(pixels: NDArray[np.integer], layout: Layout, *, shifted: bool) -> NDArray[np.integer]:
-    """Keep the bits stored: overlays in high bits and a decoder's stray bits go, the sign is extended.
+def _valid(
+    stored: NDArray[np.integer], dataset: Dataset, layout: Layout
+) -> tuple[NDArray[np.bool_] | None, set[Oddity]]:
+    """Return False where a pixel is padding: PixelPaddingValue, or from it to PixelPaddingRangeLimit.
 
-    Parameters
-    ----------
-    pixels
-        8 or 16 bits a pixel, as decoded.
-    layout
-        BitsStored and HighBit.
-    shifted
-        Whether HighBit counts: compressed pixels always start at bit 0.
-
-    Returns
-    -------
-    NDArray
-        uint8, uint16, int8 or int16 with values that fit BitsStored.
+    An end that no stored pixel can have matches nothing (PS3.3 C.7.5.1.1.2): masked into range it would be the white
+    of a picture whose writer said 65535 of 12 bits.
     """
-    width = 8 * pixels.dtype.itemsize
-    if width > 16:
-        pixels, width = pixels.astype(np.uint16), 16
-    above = width - (layout.high_bit + 1 if shifted else layout.stored)
-    unsigned = pixels.view(f"u{width // 8}")
-    if layout.stored >= width:
-        return pixels.view(f"i{width // 8}") if layout.signed else unsigned
-    lifted = np.left_shift(unsigned, above) if above else unsigned
-    lifted = lifted.view(f"i{width // 8}") if layout.signed else lifted
-    return np.asarray(np.right_shift(lifted, width - layout.stored))
+    ends = [integer(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None, set()
+    given = [end for end in ends if end is not None]
+    usable = [value for end in given if (value := _as_stored(end, layout)) is not None]
+    odd = {Oddity.PADDING_OUT_OF_RANGE} if len(usable) < len(given) else set()
+    if not usable:
+        return None, odd
+    padding = (stored >= min(usable)) & (stored <= max(usable))
+    return (~padding if padding.any() else None), odd
 
 
-def _valid(stored: NDArray[np.integer], dataset: Dataset, layout: Layout) -> NDArray[np.bool_] | None:
-    """Return False where a pixel is padding: PixelPaddingValue, or from it to PixelPaddingRangeLimit."""
-    value = integer(dataset, "PixelPaddingValue")
-    if value is None:
-        return None
-    limit = integer(dataset, "PixelPaddingRangeLimit")
-    ends = sorted(_as_stored(end, layout) for end in (value, value if limit is None else limit))
-    padding = (stored >= ends[0]) & (stored <= ends[1])
-    return ~padding if padding.any() else None
-
-
-def _as_stored(value: int, layout: Layout) -> int:
-    """Read a padding value in the pixels' own signedness: writers disagree on its type."""
-    value &= 2**layout.stored - 1
-    return value - 2**layout.stored if layout.signed and value >> (layout.stored - 1) else value
+def _as_stored(value: int, layout: Layout) -> int | None:
+    """Read a padding value in the pixels' signedness: writers disagree on its own. None if it is out of range."""
+    if layout.signed and value >= 2**15:
+        value -= 2**16
+    elif not layout.signed and value < 0:
+        value += 2**16
+    low = -(2 ** (layout.stored - 1)) if layout.signed else 0
+    return value if low <= value < low + 2**layout.stored else None
 
 
 def _modality(stored: NDArray[np.integer], dataset: Dataset, syntax: str) -> NDArray[np.integer] | NDArray[np.float32]:

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph.bounds import check_size, decoder_errors
+from cxrgaze_ray.orientation import ORIENTATIONS, UPRIGHT, turn
+from cxrgaze_ray.radiograph.bounds import BAD_DATA, check_size, decoder_errors
+from cxrgaze_ray.radiograph.colour import grey_of
 from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading
 from cxrgaze_ray.radiograph.frames import reduction
 from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.views import is_frontal, read_view
-from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.schemas import Oddity, Reason, join_oddities
 
-_CHROMA_NOISE = 6
-"""Largest mean spread of a grey picture's channels, of 255, that JPEG's colour coding leaves."""
+_DEPTH_AND_COLOUR = slice(24, 26)
+_WIDE_CHANNELS = frozenset({bytes((16, 2)), bytes((16, 4)), bytes((16, 6))})
+"""Bit depth and colour type of PNGs that Pillow cuts to 8 bits: RGB, grey with alpha, RGB with alpha (PNG 11.2.2)."""
+
+
+class _Picture(NamedTuple):
+    """A decoded picture as it is stored: its grey, False where it is transparent, its bits, and what was odd."""
+
+    grey: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    bits: int
+    oddities: set[Oddity]
 
 
 def read_raster(data: bytes, reading: Reading) -> Radiograph:
-    """Read a JPEG or PNG; grey kept in colour channels counts as grey. A JPEG may be decoded at a lower resolution.
+    """Read a JPEG or PNG, turned upright; grey kept in colour channels counts as grey, what is transparent as padding.
+
+    A JPEG may be decoded at a lower resolution. Of a phone's several pictures in one JPEG (MPO) the first one is read:
+    the others are previews, or made for its depth.
 
     Raises
     ------
@@ -38,20 +53,27 @@ def read_raster(data: bytes, reading: Reading) -> Radiograph:
         with quiet(), decoder_errors(), Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             facts = replace(facts, rows=image.height, columns=image.width)
             by = _load(image, reduced=reading.reduced)
-        pixels, bits = _grey(image)
+            orientation = _orientation(image)
+        picture = _picture(image, data)
     except RadiographError as error:
         error.facts = asdict(facts)
         raise
-    return Radiograph(pixels, pixels, None, False, replace(facts, bits_stored=bits, decode=DECODES[by]))
+    turned = {Oddity.TURNED} if orientation != UPRIGHT else set()
+    facts = replace(
+        facts, bits_stored=picture.bits, decode=DECODES[by], oddities=join_oddities(picture.oddities | turned)
+    )
+    upright = np.ascontiguousarray(turn(picture.grey, orientation))
+    valid = None if picture.valid is None else np.ascontiguousarray(turn(picture.valid, orientation))
+    return Radiograph(upright, upright, valid, False, facts, orientation=orientation)
 
 
 def _load(image: Image.Image, *, reduced: bool) -> int:
     """Decode one frame whose size is checked first, and return what its sides were divided by."""
     columns, rows = image.size
     check_size(rows, columns)
-    if getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
-    by = reduction(rows, columns) if reduced and image.format == "JPEG" else 1
+    by = reduction(rows, columns) if reduced and image.format in ("JPEG", "MPO") else 1
     if by > 1:
         image.draft(None, (columns // by, rows // by))
     _decode(image)
@@ -67,25 +89,64 @@ def _decode(image: Image.Image) -> None:
         raise
 
 
-def _grey(image: Image.Image) -> tuple[NDArray[Any], int]:
+def _orientation(image: Image.Image) -> int:
+    """Return Exif's orientation; upright if the file has none, or one that can't be read, as every viewer has it."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except BAD_DATA:
+        return UPRIGHT
+    return found if found in ORIENTATIONS else UPRIGHT
+
+
+def _picture(image: Image.Image, data: bytes) -> _Picture:
+    if image.format == "PNG" and data[_DEPTH_AND_COLOUR] in _WIDE_CHANNELS:
+        return _of_channels(_wide_channels(data), image.info.get("transparency"))
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise RadiographError(Reason.CORRUPT, "The picture's values are not 16 bit.")
-        return values.astype(np.uint16), 16
-    if image.mode in ("L", "LA", "1"):
-        return _converted(image, "L"), 8
-    return _grey_of_colours(_converted(image, "RGB")), 8
+        return _Picture(values.astype(np.uint16), _opaque(values, image.info.get("transparency")), 16, set())
+    if image.mode in ("L", "1") and "transparency" not in image.info:
+        return _Picture(_converted(image, "L"), None, 8, set())
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        return _of_channels(_converted(image, "RGBA"))
+    return _of_channels(_converted(image, "RGB"))
+
+
+def _of_channels(channels: NDArray[Any], transparent: Any = None) -> _Picture:
+    """Make grey of (rows, columns, channels): grey or red, green and blue, then perhaps alpha."""
+    colours, alpha = channels, None
+    if channels.shape[2] in (2, 4):
+        colours, alpha = channels[..., :-1], channels[..., -1]
+    valid = _opaque(colours, transparent) if alpha is None else _mask(alpha > 0)
+    grey, oddities = (colours[..., 0], set()) if colours.shape[2] == 1 else _grey_of_opaque(colours, valid)
+    return _Picture(np.ascontiguousarray(grey), valid, 8 * channels.itemsize, oddities)
+
+
+def _grey_of_opaque(colours: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDArray[Any], set[Oddity]]:
+    """Make grey of what can be seen: a transparent border may hold any colour."""
+    return grey_of(colours if valid is None else np.where(valid[..., None], colours, 0).astype(colours.dtype))
+
+
+def _opaque(values: NDArray[Any], transparent: Any) -> NDArray[np.bool_] | None:
+    """Return False where a picture has the one value or colour that stands for transparent (PNG 11.3.2.1)."""
+    if not isinstance(transparent, int | tuple):
+        return None
+    same = values == np.asarray(transparent)
+    return _mask(~(same.all(axis=2) if same.ndim == 3 else same))
+
+
+def _mask(opaque: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    return None if opaque.all() else opaque
+
+
+def _wide_channels(data: bytes) -> NDArray[np.uint16]:
+    import imagecodecs  # here because few archives need it
+
+    with decoder_errors():
+        return np.asarray(imagecodecs.png_decode(data), np.uint16)
 
 
 def _converted(image: Image.Image, mode: str) -> NDArray[np.uint8]:
     with quiet(), decoder_errors():  # a palette may be missing or short, which shows only here
         return np.asarray(image.convert(mode))
-
-
-def _grey_of_colours(rgb_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    spread_HW = rgb_HW3.max(axis=2).astype(np.int16) - rgb_HW3.min(axis=2)
-    if spread_HW.mean() > _CHROMA_NOISE / 4 or np.percentile(spread_HW[::4, ::4], 99) > _CHROMA_NOISE * 4:
-        raise RadiographError(Reason.NOT_GREYSCALE, "The picture is in colour.")
-    grey: NDArray[np.uint8] = np.asarray(Image.fromarray(rgb_HW3).convert("L"))
-    return grey

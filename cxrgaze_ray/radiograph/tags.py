@@ -12,14 +12,21 @@ from pydicom.sequence import Sequence
 from cxrgaze_ray.radiograph.bounds import BAD_DATA
 
 
-def _first(dataset: Dataset, keyword: str) -> Any:
+def _values(dataset: Dataset, keyword: str) -> list[Any]:
     try:
         value = dataset.get(keyword)
-        if isinstance(value, MultiValue | list | tuple):
-            value = value[0] if len(value) else None
+        return list(value) if isinstance(value, MultiValue | list | tuple) else [] if value is None else [value]
     except BAD_DATA:  # the raw bytes do not make a value of the tag's type
-        return None
-    return value
+        return []
+
+
+def _first(dataset: Dataset, keyword: str) -> Any:
+    return next(iter(_values(dataset, keyword)), None)
+
+
+def texts(dataset: Dataset, keyword: str) -> list[str]:
+    """Return all text values, stripped and in capitals; none if there is none."""
+    return [value.strip(" \0\t\r\n").upper() for value in _values(dataset, keyword) if isinstance(value, str)]
 
 
 def text(dataset: Dataset, keyword: str) -> str | None:
@@ -36,6 +43,15 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None
+
+
+def numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """Return all values as numbers; none if one of them is not finite."""
+    try:
+        values = [float(value) for value in _values(dataset, keyword)]
+    except (TypeError, ValueError, OverflowError):
+        return []
+    return values if all(map(math.isfinite, values)) else []
 
 
 def integer(dataset: Dataset, keyword: str) -> int | None:

@@ -134,7 +134,7 @@ def usable_reading(store: Store, reading: dict[str, Any], affine: Affine) -> tup
     Fixations or None
         None unless it can be used.
     """
-    if (reading["rows"], reading["columns"]) != (affine.rows, affine.columns):
+    if (reading["rows"], reading["columns"]) != affine.upright:
         return "readings_of_other_size", None
     try:
         fixations = read_fixations(store, reading["reading"])

@@ -1,0 +1,229 @@
+"""Which bits of a decoded sample are the pixel, where tags, the compressed image and the values do not agree on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.bounds import BAD_DATA
+from cxrgaze_ray.radiograph.codestream import Codestream
+from cxrgaze_ray.radiograph.tags import integer
+from cxrgaze_ray.schemas import Oddity, Reason
+
+_MOST_PAIRS = 2**20
+_CLEARLY = 0.95
+"""Share of the pixels beside which the readings part that must go on smoothly in the one, and must not in the other."""
+
+_SAME, _TOLD, _OTHER, _UNCLEAR = "same", "told", "other", "unclear"
+
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a pixel lies in memory: as the tags say, or as the pixels themselves do.
+
+    Attributes
+    ----------
+    rows, columns
+        Size in pixels.
+    samples
+        Channels of a pixel.
+    allocated, stored, high_bit
+        Bits of a sample, those that are used, and the highest of these.
+    signed
+        Whether samples are in two's complement.
+    overlays
+        Bits of a sample in which the tags say that overlays lie.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+    overlays: int = 0
+
+
+def read_layout(dataset: Dataset, samples: int) -> Layout:
+    """Read and check the tags that say how a pixel is stored; bits default to those of BitsAllocated."""
+    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+    allocated = integer(dataset, "BitsAllocated") or 0
+    stored = integer(dataset, "BitsStored") or allocated
+    high_bit = integer(dataset, "HighBit")
+    if allocated not in (8, 16) or not 1 <= stored <= allocated:
+        raise RadiographError(Reason.CORRUPT, "The pixels are not of 8 to 16 bits.")
+    if high_bit is None or not stored <= high_bit + 1 <= allocated:
+        high_bit = stored - 1
+    signed = samples == 1 and integer(dataset, "PixelRepresentation") == 1
+    return Layout(rows, columns, samples, allocated, stored, high_bit, signed, _overlays(dataset))
+
+
+def settle(
+    decoded: NDArray[np.integer], layout: Layout, header: Codestream | None, *, shifted: bool
+) -> tuple[NDArray[np.integer], Layout, set[Oddity]]:
+    """Take the stored values out of decoded samples, by the tags or by what the pixels say of themselves.
+
+    Where the tags' reading and the other one are different pictures, the picture is the one that goes on smoothly
+    where they part: a wrong sign or a lost high bit jumps there by half the range or more, a stray bit by all of it. If
+    that does not tell, the compressed image is believed on its bits, as pydicom does; on the sign, and without a
+    header, nobody is.
+
+    Parameters
+    ----------
+    decoded
+        (rows, columns) or (rows, columns, samples), 8 or 16 bits.
+    layout
+        The tags'.
+    header
+        What the compressed image says of itself; None if it says nothing.
+    shifted
+        Whether HighBit counts: compressed pixels always start at bit 0.
+
+    Returns
+    -------
+    NDArray
+        uint8, uint16, int8 or int16 with values that fit the layout.
+    Layout
+        The one that holds.
+    set of Oddity
+        In what the tags were wrong.
+
+    Raises
+    ------
+    RadiographError
+        CORRUPT if neither reading is clearly a picture.
+    """
+    decoded = _without_overlays(decoded, layout, shifted=shifted)
+    told = mask(decoded, layout, shifted=shifted)
+    others = _others(layout, header, shifted=shifted)
+    oddities = _oddities(layout, others, header)
+    if not others or (header is None and not _spills(decoded, layout)):
+        return told, layout, oddities
+    unclear = False
+    for other in others:
+        found = mask(decoded, other, shifted=shifted)
+        verdict = _compare(found, told, 2 ** min(layout.stored, other.stored))
+        if verdict != _SAME:
+            oddities = oddities or {Oddity.BITS}
+        if verdict == _OTHER:
+            return found, other, oddities
+        unclear = unclear or verdict == _UNCLEAR
+    if not unclear:
+        return told, layout, oddities
+    if header is None or Oddity.SIGN in oddities:
+        raise RadiographError(Reason.CORRUPT, "The tags contradict the pixel values on their bits or their sign.")
+    return mask(decoded, others[0], shifted=shifted), others[0], oddities
+
+
+def mask(pixels: NDArray[np.integer], layout: Layout, *, shifted: bool) -> NDArray[np.integer]:
+    """Keep the bits stored, and extend the sign.
+
+    Parameters
+    ----------
+    pixels
+        8 or 16 bits a sample, as decoded.
+    layout
+        BitsStored and HighBit.
+    shifted
+        Whether HighBit counts.
+
+    Returns
+    -------
+    NDArray
+        uint8, uint16, int8 or int16 with values that fit BitsStored.
+    """
+    width = 8 * pixels.dtype.itemsize
+    if width > 16:
+        pixels, width = pixels.astype(np.uint16), 16
+    above = width - (layout.high_bit + 1 if shifted else layout.stored)
+    unsigned = pixels.view(f"u{width // 8}")
+    if layout.stored >= width:
+        return pixels.view(f"i{width // 8}") if layout.signed else unsigned
+    lifted = np.left_shift(unsigned, above) if above else unsigned
+    lifted = lifted.view(f"i{width // 8}") if layout.signed else lifted
+    return np.asarray(np.right_shift(lifted, width - layout.stored))
+
+
+def _without_overlays(decoded: NDArray[np.integer], layout: Layout, *, shifted: bool) -> NDArray[np.integer]:
+    """Clear the bits in which the tags say that overlays lie, where these are none of the pixel's."""
+    pixel = (2**layout.stored - 1) << (layout.high_bit + 1 - layout.stored if shifted else 0)
+    clear = layout.overlays & ~pixel & (2 ** (8 * decoded.itemsize) - 1)
+    if not clear:
+        return decoded
+    unsigned = decoded.view(f"u{decoded.itemsize}")
+    kept: NDArray[np.integer] = unsigned & unsigned.dtype.type(~clear & np.iinfo(unsigned.dtype).max)
+    return kept.view(decoded.dtype)
+
+
+def _others(layout: Layout, header: Codestream | None, *, shifted: bool) -> list[Layout]:
+    """Return the layouts that are not the tags': of the compressed image, or with all the bits above those stored."""
+    if header is not None:
+        bits = replace(layout, stored=header.precision, high_bit=header.precision - 1)
+        signed = layout.signed if header.signed is None else header.signed
+        found = [replace(bits, signed=signed), bits]
+    else:
+        spare = layout.allocated - 1 - layout.high_bit if shifted else 0
+        found = [replace(layout, stored=layout.stored + spare, high_bit=layout.high_bit + spare)]
+    told = (layout.stored, layout.signed)
+    return [other for other in dict.fromkeys(found) if (other.stored, other.signed) != told]
+
+
+def _oddities(layout: Layout, others: list[Layout], header: Codestream | None) -> set[Oddity]:
+    """Say on what a compressed image contradicts the tags."""
+    if header is None or not others:
+        return set()
+    bits = {Oddity.BITS} if others[0].stored != layout.stored else set()
+    return bits | ({Oddity.SIGN} if others[0].signed != layout.signed else set())
+
+
+def _spills(decoded: NDArray[np.integer], layout: Layout) -> bool:
+    """Say whether any sample has bits above those stored."""
+    return bool(decoded.view(f"u{decoded.itemsize}").max(initial=0) >> (layout.high_bit + 1))
+
+
+def _compare(found: NDArray[np.integer], told: NDArray[np.integer], period: int) -> str:
+    """Say which of two readings is a picture, by the neighbours between which they part.
+
+    A reading goes on smoothly there if these differ by less than half of the period.
+    """
+    parted = kept = kept_told = 0
+    step = max(1, found.size // _MOST_PAIRS)
+    for axis, lines in ((1, np.s_[::step]), (0, np.s_[:, ::step])):
+        ours = np.abs(np.diff(found[lines].astype(np.int32), axis=axis))
+        theirs = np.abs(np.diff(told[lines].astype(np.int32), axis=axis))
+        parts = ours != theirs
+        parted += int(parts.sum())
+        kept += int((ours[parts] < period // 2).sum())
+        kept_told += int((theirs[parts] < period // 2).sum())
+    if not parted:  # one picture, but for a constant
+        return _SAME
+    if kept >= _CLEARLY * parted and kept_told <= (1 - _CLEARLY) * parted:
+        return _OTHER
+    told_is = kept_told >= _CLEARLY * parted and kept <= (1 - _CLEARLY) * parted
+    return _TOLD if told_is else _UNCLEAR
+
+
+def _overlays(dataset: Dataset) -> int:
+    """Return the bits of a sample in which overlays lie (PS3.3 C.9.2, retired, of files before 2004)."""
+    bits = 0
+    for group in _OVERLAY_GROUPS:
+        place = _element(dataset, group, 0x0102)
+        if place is not None and 0 < place < 16 and (group, 0x3000) not in dataset:
+            bits |= 1 << place
+    return bits
+
+
+def _element(dataset: Dataset, group: int, number: int) -> int | None:
+    try:
+        value: Any = dataset[group, number].value if (group, number) in dataset else None
+        return int(value) if value is not None else None
+    except BAD_DATA:
+        return None
