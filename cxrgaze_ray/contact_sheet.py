@@ -23,7 +23,7 @@ from cxrgaze_ray.manifest import Manifest, fetch_listed
 from cxrgaze_ray.preprocess import check_reducible
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.saliency import png_bytes
-from cxrgaze_ray.schemas import REASON_HELP, RESEARCH_ONLY, SKIPS, Reason
+from cxrgaze_ray.schemas import REASON_HELP, RESEARCH_ONLY, SKIPS, Oddity, Reason, split_oddities
 
 THUMB = (250, 200)
 """Height and width of a model image on the sheet."""
@@ -51,12 +51,15 @@ class Tile:
         Why there is none.
     polarity
         `Facts.photometric_check`.
+    oddities
+        What was odd about the file.
     """
 
     lines: tuple[str, ...]
     picture: NDArray[np.uint8] | None = None
     reason: Reason | None = None
     polarity: str | None = None
+    oddities: tuple[Oddity, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Sheet:
         Images with a picture under every profile; first reasons of the others, by code.
     polarity
         Images by `Facts.photometric_check`.
+    oddities
+        Images by what was odd about them; one may have several.
     """
 
     png: bytes
@@ -81,6 +86,7 @@ class Sheet:
     shown: int
     reasons: dict[str, int] = field(default_factory=dict)
     polarity: dict[str, int] = field(default_factory=dict)
+    oddities: dict[str, int] = field(default_factory=dict)
 
 
 def sample_rows(table: pa.Table, count: int, seed: int) -> pa.Table:
@@ -129,21 +135,28 @@ def make_sheet(
     on_progress(len(rows), len(rows))
     reasons = Counter(str(next(tile.reason for tile in look if tile.reason)) for look in looks if _refused(look))
     polarity = Counter(next((tile.polarity for tile in look if tile.polarity), "unknown") for look in looks)
+    oddities = Counter(str(word) for look in looks for word in {word for tile in look for word in tile.oddities})
     title = f"{' | '.join(profiles)}: {len(rows)} of {manifest.table.num_rows} files, seed {seed}" + (
         ", reduced decoding" if reading.reduced else ""
     )
     shown = len(looks) - reasons.total()
-    png = draw(title, _told(shown, reasons, polarity), looks)
-    return Sheet(png, manifest.table.num_rows, len(rows), shown, dict(reasons), dict(polarity))
+    png = draw(title, _told(shown, reasons, polarity, oddities), looks)
+    return Sheet(png, manifest.table.num_rows, len(rows), shown, dict(reasons), dict(polarity), dict(oddities))
 
 
 def _refused(look: Sequence[Tile]) -> bool:
     return any(tile.reason for tile in look)
 
 
-def _told(shown: int, reasons: Counter[str], polarity: Counter[str]) -> str:
+def _told(shown: int, reasons: Counter[str], polarity: Counter[str], oddities: Counter[str]) -> str:
     marks = [f"{polarity[name]} of polarity that {words}" for name, words in _DOUBTS.items() if polarity[name]]
-    return ", ".join([f"{shown} shown", *(f"{count} {reason}" for reason, count in reasons.most_common()), *marks])
+    odd = [f"{count} odd: {_words(word)}" for word, count in oddities.most_common()]
+    counts = [f"{count} {reason}" for reason, count in reasons.most_common()]
+    return ", ".join([f"{shown} shown", *counts, *marks, *odd])
+
+
+def _words(word: str) -> str:
+    return word.replace("_", " ")
 
 
 _DOUBTS = {"disagrees": "disagrees with the tag", "unsure": "the picture does not tell"}
@@ -165,7 +178,8 @@ def _tile(row: dict[str, Any], data: bytes, profile: str, decoder: Decoder) -> T
     grey = (decoded.pixels >> 8).astype(np.uint8)
     picture = np.asarray(cv2.resize(grey, THUMB[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     check = decoded.facts.get("photometric_check")
-    return Tile(caption(row, decoded.facts, profile), picture, polarity=check)
+    odd = tuple(split_oddities(decoded.facts.get("oddities")))
+    return Tile(caption(row, decoded.facts, profile), picture, polarity=check, oddities=odd)
 
 
 def _refusal(row: dict[str, Any], error: RadiographError, profile: str = "") -> Tile:
@@ -226,6 +240,9 @@ def _draw_tile(image: Image.Image, pen: ImageDraw.ImageDraw, place: tuple[int, i
         pen.rectangle((x, y, box[2], y + 3), fill=colour)
         below = _write(pen, (x + 12, y + 70), str(tile.reason), _TEXT + 1, colour, THUMB[1] - 18)
         _write(pen, (x + 12, below + 6), REASON_HELP[tile.reason], _TEXT, _PLAIN, THUMB[1] - 24, lines=7)
+    if tile.oddities:
+        pen.rectangle((x, y, box[2], y + 20), fill=_YELLOW)
+        _write(pen, (x + 8, y + 3), ", ".join(map(_words, tile.oddities)), _TEXT + 1, _BACKGROUND, THUMB[1] - 12)
     if tile.polarity in _MARKS:
         colour, word, strength = _MARKS[tile.polarity]
         pen.rectangle(box, outline=colour, width=strength)

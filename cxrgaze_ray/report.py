@@ -27,7 +27,19 @@ from cxrgaze_ray.manifest import fetch_listed
 from cxrgaze_ray.metrics import Evaluation
 from cxrgaze_ray.pages import render
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.schemas import CLASSES, HEIGHT, REASON_HELP, WIDTH, Affine, Reason, Status, status_of
+from cxrgaze_ray.schemas import (
+    CLASSES,
+    HEIGHT,
+    ODDITY_HELP,
+    REASON_HELP,
+    WIDTH,
+    Affine,
+    Oddity,
+    Reason,
+    Status,
+    split_oddities,
+    status_of,
+)
 
 FIGURES = 4
 """Images in a group."""
@@ -94,6 +106,7 @@ def run_report(
         "pending": len(run.pending_shards()),
         "tiles": _tiles(summary),
         "reasons": _reasons(summary),
+        "oddities": _oddities(summary),
         "predictions": _bars(Counter(_known(summary["prediction"])), order=CLASSES),
         "confidence": _confidence(summary),
         "facts": [(name.replace("_", " "), _bars(Counter(_stated(summary[name])))) for name in _FACTS],
@@ -122,6 +135,13 @@ def _reasons(summary: pa.Table) -> list[Bar]:
     return [
         Bar(bar.name.replace("_", " "), bar.count, bar.share, REASON_HELP[Reason(bar.name)], str(status_of(bar.name)))
         for bar in _bars(counts)
+    ]
+
+
+def _oddities(summary: pa.Table) -> list[Bar]:
+    counts = Counter(word for words in _known(summary["oddities"]) for word in split_oddities(words))
+    return [
+        Bar(bar.name.replace("_", " "), bar.count, bar.share, ODDITY_HELP[Oddity(bar.name)]) for bar in _bars(counts)
     ]
 
 

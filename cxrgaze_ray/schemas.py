@@ -73,7 +73,7 @@ REASON_HELP: dict[Reason, str] = {
     Reason.TRUNCATED: "The file ends too early. Copy it again from its source.",
     Reason.CORRUPT: "The file's contents contradict themselves. Copy it again from its source.",
     Reason.UNSUPPORTED_TRANSFER_SYNTAX: "No library here reads this compression. See `cxrgaze doctor`, or convert it.",
-    Reason.WRONG_TRANSFER_SYNTAX: "Pixels not in the transfer syntax that the file names, or none is named. Correct the tag.",
+    Reason.WRONG_TRANSFER_SYNTAX: "The transfer syntax is missing, or not the pixels' own. Correct it or export again.",
     Reason.MULTI_FRAME: "More than one frame. Export the radiograph on its own.",
     Reason.NOT_GREYSCALE: "The picture holds colours that can be seen. Export it in grey, without annotations.",
     Reason.CONSTANT_IMAGE: "Every pixel has the same value. Look at the image at its source.",
@@ -129,6 +129,11 @@ def join_oddities(oddities: Iterable[Oddity]) -> str | None:
     """Return oddities as a row has them: each once, in the order of `Oddity`, with commas; None if there is none."""
     found = set(oddities)
     return ",".join(one for one in Oddity if one in found) or None
+
+
+def split_oddities(text: str | None) -> list[Oddity]:
+    """Return the oddities of a row's column; none of null."""
+    return [Oddity(word) for word in (text or "").split(",") if word]
 
 
 def status_of(reason: str | None) -> Status:

@@ -41,7 +41,8 @@ def control() -> NDArray[np.uint16]:
     noisy = picture + np.random.default_rng(3).normal(0, 25, picture.shape)
     canvas = np.clip(cv2.GaussianBlur(noisy, (0, 0), 1), 0, 4000)
     canvas[80:125, 405:415] = canvas[115:125, 405:432] = 4095
-    return np.rint(canvas).astype(np.uint16)
+    rounded: NDArray[np.uint16] = np.rint(canvas).astype(np.uint16)
+    return rounded
 
 
 def eight(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -233,7 +234,7 @@ def refused() -> dict[str, bytes]:
 
 
 def _compressed(rgb: NDArray[np.uint8], syntax: str) -> bytes:
-    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    tags: dict[str, Any] = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     dataset = dicom_dataset(rgb[..., 0], **tags, PixelData=rgb.tobytes())
     dataset.compress(syntax, generate_instance_uid=False)
     return dicom_bytes(dataset)

@@ -77,7 +77,7 @@ def _profiles(profile: str | None, model: str | None, compare: bool, registry: s
 
 def _lines(out: str, sampled: int, counts: dict[str, object]) -> list[str]:
     lines = [f"{out}: {counts['shown']} of {sampled} files shown, of {counts['files']} in the archive."]
-    for name in ("reasons", "polarity"):
+    for name in ("reasons", "polarity", "oddities"):
         found = counts[name]
         if isinstance(found, dict) and found:
             lines.append(f"{name}: " + ", ".join(f"{count} {word}" for word, count in sorted(found.items())))

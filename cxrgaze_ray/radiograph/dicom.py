@@ -62,6 +62,7 @@ PHOTOMETRICS = frozenset(
 )  # fmt: skip
 """Values of PhotometricInterpretation that are recorded (PS3.3 C.7.6.3.1.2)."""
 
+_NOT_WALKED = frozenset({None, ImplicitVRLittleEndian, ExplicitVRBigEndian})
 _READ = frozenset({"MONOCHROME1", "MONOCHROME2", PALETTE, *CHANNELS})
 
 PROCEDURE_TEXTS = (
@@ -139,7 +140,8 @@ def _orientation_oddity(dataset: Dataset, facts: Facts) -> set[Oddity]:
     """
     directions = texts(dataset, "PatientOrientation")
     upright = len(directions) != 2 or [one[:1] for one in directions] == ["L", "F"]
-    return set() if upright or facts.view_position is None else {Oddity.PATIENT_ORIENTATION}
+    known_frontal = facts.view_position is not None and is_frontal(facts.view_position)
+    return {Oddity.PATIENT_ORIENTATION} if known_frontal and not upright else set()
 
 
 def _parse(data: bytes) -> _File:
@@ -157,7 +159,7 @@ def _parse(data: bytes) -> _File:
         dataset = _read_tags(data)
     except RadiographError:
         dataset = None
-    if dataset is None or PIXEL_DATA not in dataset:
+    if (dataset is None or PIXEL_DATA not in dataset) and syntax not in _NOT_WALKED:
         walkable = without_unknown_elements(data)
         if walkable is not None:
             return _File(_read_tags(walkable), walkable, syntax, frozenset({Oddity.SKIPPED_ELEMENTS}))

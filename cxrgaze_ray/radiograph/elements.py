@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.schemas import Reason
+
 _KNOWN = {vr.encode() for vr in VR if len(vr) == 2}
 _LONG = {vr.encode() for vr in EXPLICIT_VR_LENGTH_32}
 _PIXEL_DATA = 0x7FE00010
@@ -34,7 +37,12 @@ def without_unknown_elements(data: bytes) -> bytes | None:
     Returns
     -------
     bytes or None
-        None if there is no such element, or the pixel data can't be reached past it.
+        None if there is no such element before the pixel data, or the file ends.
+
+    Raises
+    ------
+    RadiographError
+        CORRUPT if there is such an element, and nothing can follow it.
     """
     start = 132 if data[128:132] == b"DICM" else 0
     kept, header = [data[:start]], _header(data, start)
@@ -44,6 +52,8 @@ def without_unknown_elements(data: bytes) -> bytes | None:
         if header.tag == _PIXEL_DATA:
             return b"".join([*kept, data[header.place :]]) if sum(map(len, kept)) < header.place else None
         following = next(_followers(data, header), None)
+        if header.vr not in _KNOWN and following is None:
+            raise RadiographError(Reason.CORRUPT, "An element of a kind that does not exist hides what follows it.")
         if header.vr in _KNOWN:
             kept.append(data[header.place : following.place if following else len(data)])
         header = following
@@ -58,12 +68,17 @@ def _header(data: bytes, place: int) -> _Header | None:
 
 
 def _followers(data: bytes, header: _Header, unknown: int = 0) -> Iterator[_Header]:
-    """Yield the elements that may follow one: their tag is higher, and their VR known, or they can be walked past."""
-    for end in _ends(data, header):
+    """Yield the elements that may follow one: their tag is higher, and their VR known, or they can be walked past.
+
+    What follows an element of known VR and length is not in doubt, whatever it is.
+    """
+    ends = list(_ends(data, header))
+    certain = header.vr in _KNOWN and len(ends) == 1
+    for end in ends:
         following = _header(data, end)
         if following is None or following.tag <= header.tag:
             continue
-        if following.vr in _KNOWN or _leads_on(data, following, unknown + 1):
+        if certain or following.vr in _KNOWN or _leads_on(data, following, unknown + 1):
             yield following
 
 

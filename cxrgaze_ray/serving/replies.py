@@ -16,7 +16,7 @@ from cxrgaze_ray.decoding import Decoded
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason
+from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason, split_oddities
 
 _STATUS = {
     Reason.TOO_LARGE: 413,
@@ -73,6 +73,8 @@ def answer(serving: Serving, decoded: Decoded, result: Predictions, png: bytes, 
         "model": describe(serving),
         "profile": serving.profile,
         "view_position": decoded.facts["view_position"],
+        "photometric_check": decoded.facts["photometric_check"],
+        "oddities": split_oddities(decoded.facts["oddities"]),
         "saliency": {
             "png_base64": base64.b64encode(png).decode(),
             "peak": peak,

@@ -25,6 +25,7 @@ from pydicom.uid import (
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph import Reading, read_radiograph
 from cxrgaze_ray.schemas import Reason
+from tests.awkward_files import without_syntax
 from tests.dicom_files import (
     CANARY,
     dicom_bytes,
@@ -138,9 +139,21 @@ CASES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     "RGB JPEG": (Reason.NOT_GREYSCALE, lambda: picture(COLOUR, "JPEG")),
     "RGB PNG": (Reason.NOT_GREYSCALE, lambda: picture(COLOUR, "PNG")),
     "colour DICOM": (Reason.NOT_GREYSCALE, colour_dicom),
-    "palette DICOM": (
-        Reason.NOT_GREYSCALE,
+    "palette DICOM without a palette": (
+        Reason.CORRUPT,
         lambda: make_dicom(GREY, PhotometricInterpretation="PALETTE COLOR"),
+    ),
+    "colour space that is not read": (
+        Reason.NOT_GREYSCALE,
+        lambda: make_dicom(GREY, PhotometricInterpretation="CMYK", SamplesPerPixel=4),
+    ),
+    "three channels of one": (
+        Reason.CORRUPT,
+        lambda: make_dicom(GREY, PhotometricInterpretation="RGB"),
+    ),
+    "compressed pixels without a transfer syntax": (
+        Reason.WRONG_TRANSFER_SYNTAX,
+        lambda: without_syntax(make_dicom(GREY, JPEG2000Lossless)),
     ),
     "multi-frame": (
         Reason.MULTI_FRAME,
