@@ -49,6 +49,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
     WRONG_TRANSFER_SYNTAX = "wrong_transfer_syntax"
+    UNSUPPORTED_BITS = "unsupported_bits"
     MULTI_FRAME = "multi_frame"
     NOT_GREYSCALE = "not_greyscale"
     CONSTANT_IMAGE = "constant_image"
@@ -74,8 +75,9 @@ REASON_HELP: dict[Reason, str] = {
     Reason.CORRUPT: "The file's contents contradict themselves. Copy it again from its source.",
     Reason.UNSUPPORTED_TRANSFER_SYNTAX: "No library here reads this compression. See `cxrgaze doctor`, or convert it.",
     Reason.WRONG_TRANSFER_SYNTAX: "The transfer syntax is missing, or not the pixels' own. Correct it or export again.",
+    Reason.UNSUPPORTED_BITS: "A pixel of fewer bits than 8 or more than 16, as no radiograph has. Convert it.",
     Reason.MULTI_FRAME: "More than one frame. Export the radiograph on its own.",
-    Reason.NOT_GREYSCALE: "The picture holds colours that can be seen. Export it in grey, without annotations.",
+    Reason.NOT_GREYSCALE: "The picture is coloured. Export it in grey, without annotations.",
     Reason.CONSTANT_IMAGE: "Every pixel has the same value. Look at the image at its source.",
     Reason.TOO_LARGE: "More pixels or bytes than a radiograph has. Look at the file before you open it elsewhere.",
     Reason.DECODER_CRASH: "Decoding it ended the decoder's process. Look at the file before you open it elsewhere.",

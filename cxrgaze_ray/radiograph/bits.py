@@ -25,6 +25,9 @@ _DROPPED = 0.95
 
 _SAME, _TOLD, _OTHER, _UNCLEAR = "same", "told", "other", "unclear"
 
+_OTHER_BITS = (1, 24, 32, 64)
+"""Of segmentations, colours, doses and floats (PS3.5 8.1.1)."""
+
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
@@ -62,8 +65,10 @@ def read_layout(dataset: Dataset, samples: int) -> Layout:
     allocated = integer(dataset, "BitsAllocated") or 0
     stored = integer(dataset, "BitsStored") or allocated
     high_bit = integer(dataset, "HighBit")
+    if allocated in _OTHER_BITS:
+        raise RadiographError(Reason.UNSUPPORTED_BITS, "The pixels are not of 8 to 16 bits.")
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
-        raise RadiographError(Reason.CORRUPT, "The pixels are not of 8 to 16 bits.")
+        raise RadiographError(Reason.CORRUPT, "The tags on the bits of a pixel can't be.")
     if high_bit is None or not stored <= high_bit + 1 <= allocated:
         high_bit = stored - 1
     signed = samples == 1 and integer(dataset, "PixelRepresentation") == 1
@@ -123,6 +128,8 @@ def settle(
         unclear = unclear or verdict == _UNCLEAR
     if not unclear:
         return told, layout, oddities
+    if header is None and _is_sign(decoded, layout):
+        return told, layout, set()
     if header is None or Oddity.SIGN in oddities:
         raise RadiographError(Reason.CORRUPT, "The tags contradict the pixel values on their bits or their sign.")
     return mask(decoded, others[0], shifted=shifted), others[0], oddities
@@ -192,6 +199,14 @@ def _oddities(layout: Layout, others: list[Layout], header: Codestream | None) -
 def _spills(decoded: NDArray[np.integer], layout: Layout) -> bool:
     """Say whether any sample has bits above those stored."""
     return bool(decoded.view(f"u{decoded.itemsize}").max(initial=0) >> (layout.high_bit + 1))
+
+
+def _is_sign(decoded: NDArray[np.integer], layout: Layout) -> bool:
+    """Say whether the bits above those stored hold nothing but a sign, or zeros where a writer cut it off."""
+    if not layout.signed:
+        return False
+    above = decoded.view(f"u{decoded.itemsize}") >> (layout.high_bit + 1)
+    return bool(((above == 0) | (above == above.max(initial=0))).all())
 
 
 def _compare(found: NDArray[np.integer], told: NDArray[np.integer], period: int, needed: float) -> str:

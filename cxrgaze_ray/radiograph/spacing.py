@@ -22,11 +22,11 @@ def read_pixel_aspect(dataset: Dataset) -> tuple[float, set[Oddity]]:
     Returns
     -------
     float
-        Exactly 1 for square pixels, and where the tags give no shape, one that can't be, or two.
+        Exactly 1 for square pixels, and where the tags give no shape (two zeros are none), one that can't be, or two.
     set of Oddity
         PIXEL_ASPECT if it is not 1, PIXEL_ASPECT_UNCLEAR if tags were not believed.
     """
-    given = [values for tag in _TAGS if len(values := numbers(dataset, tag)) == 2]
+    given = [values for tag in _TAGS if len(values := numbers(dataset, tag)) == 2 and any(values)]
     aspects = [height / width if height > 0 and width > 0 else 0.0 for height, width in given]
     possible = [aspect for aspect in aspects if 1 / _FLATTEST <= aspect <= _FLATTEST]
     if not aspects:

@@ -327,6 +327,7 @@ def test_the_released_recipe_stays_as_it_was_for_any_pixel() -> None:
         ({"PixelSpacing": ["0.143", "0.143"]}, None),
         ({"PixelSpacing": ["0.1431", "0.1430"]}, None),
         ({"PixelSpacing": ["0.143"]}, None),
+        ({"PixelSpacing": ["0", "0"]}, None),
         ({"PixelSpacing": ["0", "0.143"]}, "pixel_aspect_unclear"),
         ({"PixelSpacing": ["143", "0.143"]}, "pixel_aspect_unclear"),
         ({"PixelSpacing": ["0.4", "0.2"], "ImagerPixelSpacing": ["0.2", "0.2"]}, "pixel_aspect_unclear"),

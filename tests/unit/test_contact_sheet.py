@@ -19,6 +19,7 @@ from cxrgaze_ray.manifest import list_archive
 from cxrgaze_ray.preprocess import profile_names
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import REASON_HELP, Reason
+from tests.awkward_files import turned
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
 from tests.unit.test_cli import Cxrgaze, cxrgaze
 
@@ -116,6 +117,14 @@ def test_a_doubtful_polarity_is_framed(polarity: str, colour: tuple[int, int, in
         assert not holds(draw("", "", [[Tile(("a",), PICTURE, polarity=sound)]]), colour)
 
 
+def test_what_is_odd_about_a_file_stands_on_its_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(turned(6, "PNG"))
+    sheet = make_sheet(list_archive(str(tmp_path)), ["cxrgaze-v1"])
+    assert sheet.oddities == {"turned": 1}
+    assert holds(sheet.png, YELLOW) > 10 * THUMB[1]
+    assert not holds(draw("", "", [[Tile(("a",), PICTURE)]]), YELLOW)
+
+
 def test_pictures_are_shown_as_they_are() -> None:
     shown = np.add.outer(np.arange(THUMB[0]) // 2, np.arange(THUMB[1]) // 2).astype(np.uint8)
     sheet = pixels_of(draw("title", "counts", [[Tile(("a",), shown)]]))
@@ -181,6 +190,7 @@ def test_the_command_writes_a_png_and_counts(cxrgaze: Cxrgaze, archive: Path, tm
         "shown": 3,
         "reasons": {"multi_frame": 1, "truncated": 1},
         "polarity": None,
+        "oddities": {},
     }
     assert pixels_of(out.read_bytes()).any()
     ended = cxrgaze("archive", "look", archive, "--out", out, "--compare", "--sample", "2")

@@ -134,7 +134,7 @@ CASES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     ),
     "no rows": (Reason.CORRUPT, lambda: make_dicom(gradient(), Rows=0)),
     "rows missing": (Reason.CORRUPT, lambda: make_dicom(gradient(), Rows=None)),
-    "32 bits": (Reason.CORRUPT, lambda: make_dicom(gradient(), BitsAllocated=32)),
+    "32 bits": (Reason.UNSUPPORTED_BITS, lambda: make_dicom(gradient(), BitsAllocated=32)),
     "rescale to infinity": (Reason.CORRUPT, lambda: make_dicom(gradient(), RescaleSlope="1e39")),
     "RGB JPEG": (Reason.NOT_GREYSCALE, lambda: picture(COLOUR, "JPEG")),
     "RGB PNG": (Reason.NOT_GREYSCALE, lambda: picture(COLOUR, "PNG")),

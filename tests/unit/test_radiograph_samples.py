@@ -37,6 +37,11 @@ EXPECTED = [
     ("rtdose*", "other_modality"),
     ("badVR*", "other_modality"),  # dose
     ("SC_*2frame*", "multi_frame"),
+    ("SC_*32bit*", "unsupported_bits"),
+    ("SC_jpeg_no_color_transform*", "image"),  # grey, red and green and blue as they are, and no marker that says so
+    ("SC_rgb_jpeg.dcm", "image"),
+    ("SC_rgb_jpeg_dcmd*", "image"),
+    ("SC_rgb_jpeg_app14_dcmd*", "image"),
     ("SC_*", "not_greyscale"),
     ("OT-PAL-8-face*", "not_greyscale"),  # palette
     ("GDCMJ2K_TextGBR*", "not_greyscale"),

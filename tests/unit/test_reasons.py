@@ -10,7 +10,7 @@ import pytest
 
 from cxrgaze_ray.preprocess import profile_names
 from cxrgaze_ray.radiograph.codecs import codec_table
-from cxrgaze_ray.schemas import REASON_HELP, Reason, status_of
+from cxrgaze_ray.schemas import ODDITY_HELP, REASON_HELP, Reason, status_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +30,11 @@ def test_a_row_of_the_table_is_true(reason: str, status: str, help_text: str, fi
     tests = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
     assert test in tests
     assert f"Reason.{Reason(reason).name}" in source or f'"{reason}"' in source
+
+
+def test_every_oddity_is_described() -> None:
+    for oddity, text in ODDITY_HELP.items():
+        assert f"| `{oddity}` | {text} |" in README
 
 
 def test_the_table_of_codecs_is_the_one_of_the_code() -> None:
