@@ -241,8 +241,9 @@ def _draw_tile(image: Image.Image, pen: ImageDraw.ImageDraw, place: tuple[int, i
         below = _write(pen, (x + 12, y + 70), str(tile.reason), _TEXT + 1, colour, THUMB[1] - 18)
         _write(pen, (x + 12, below + 6), REASON_HELP[tile.reason], _TEXT, _PLAIN, THUMB[1] - 24, lines=7)
     if tile.oddities:
-        pen.rectangle((x, y, box[2], y + 20), fill=_YELLOW)
-        _write(pen, (x + 8, y + 3), ", ".join(map(_words, tile.oddities)), _TEXT + 1, _BACKGROUND, THUMB[1] - 12)
+        below = box[3] - (22 if tile.polarity in _MARKS else 0)  # at the foot: the head may hold the side's letter
+        pen.rectangle((x, below - 22, box[2], below), fill=_YELLOW)
+        _write(pen, (x + 8, below - 19), ", ".join(map(_words, tile.oddities)), _TEXT + 1, _BACKGROUND, THUMB[1] - 12)
     if tile.polarity in _MARKS:
         colour, word, strength = _MARKS[tile.polarity]
         pen.rectangle(box, outline=colour, width=strength)

@@ -171,6 +171,14 @@ def _is_encapsulated(dataset: Dataset) -> bool:
     return length == _UNDEFINED or bool(getattr(element, "is_undefined_length", False))
 
 
+def _pixel_bytes(dataset: Dataset) -> bytes:
+    with decoder_errors():
+        data = dataset.PixelData or b""
+    if not isinstance(data, bytes):
+        raise RadiographError(Reason.CORRUPT, "The pixel data is no bytes.")
+    return data
+
+
 def _frame(dataset: Dataset) -> bytes:
     """Return the fragments of the first frame as one; they are never longer than the largest image without compression.
 
@@ -179,9 +187,8 @@ def _frame(dataset: Dataset) -> bytes:
     RadiographError
         WRONG_TRANSFER_SYNTAX, TOO_LARGE or CORRUPT.
     """
-    encapsulated = _is_encapsulated(dataset)
+    encapsulated, data = _is_encapsulated(dataset), _pixel_bytes(dataset)
     with decoder_errors():
-        data = dataset.PixelData
         if not encapsulated and not data.startswith(_ITEM):
             raise RadiographError(
                 Reason.WRONG_TRANSFER_SYNTAX, "The pixels are not in the frames of a compressed image."
@@ -201,9 +208,7 @@ def _decode_native(dataset: Dataset, syntax: str, layout: Layout) -> NDArray[np.
 
 def _check_native(dataset: Dataset, layout: Layout) -> None:
     photometric = _photometric(dataset)
-    encapsulated = _is_encapsulated(dataset)
-    with decoder_errors():
-        data = dataset.PixelData
+    encapsulated, data = _is_encapsulated(dataset), _pixel_bytes(dataset)
     halved = layout.samples == 3 and photometric == "YBR_FULL_422"
     needed = layout.rows * layout.columns * (2 if halved else layout.samples) * layout.allocated // 8
     if encapsulated or (len(data) < needed and data.startswith(_ITEM)):

@@ -454,3 +454,19 @@ def test_a_damaged_run_json_is_a_conflict(tmp_path: Path) -> None:
 
 def test_the_same_table_gives_the_same_bytes() -> None:
     assert table_bytes(make_plan(manifest())) == table_bytes(make_plan(manifest()))
+
+
+def test_rows_that_were_written_before_oddities_are_read_and_have_none() -> None:
+    affine = pa.struct([field for field in schemas.AFFINE if field.name != "orientation"])
+    before = pa.schema(
+        [
+            field.with_type(affine) if field.name == "affine" else field
+            for field in schemas.RESULT
+            if field.name != "oddities"
+        ]
+    )
+    placed = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0, "rows": 640, "columns": 512}
+    old = pa.Table.from_pylist([{"shard": 0, "position": 0, "status": "scored", "affine": placed}], schema=before)
+    (row,) = pq.read_table(io.BytesIO(table_bytes(old)), schema=schemas.RESULT).to_pylist()
+    assert row["oddities"] is None
+    assert schemas.Affine.of(row["affine"]).upright == (640, 512)
