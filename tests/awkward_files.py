@@ -14,6 +14,7 @@ from openjpeg import utils as openjpeg
 from PIL import Image
 from pydicom import Dataset
 from pydicom.uid import (
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
@@ -84,13 +85,18 @@ def colour_dicom(channels: NDArray[Any], photometric: str, planar: int = 0, **ta
     return make_dicom(channels[..., 0], **(given | tags))
 
 
-def palette_dicom(indices: NDArray[np.uint8], tables: NDArray[np.uint16], **tags: Any) -> bytes:
-    """Return a picture of indices into red, green and blue tables (3, 256) of 16 bits."""
-    lookup = {}
-    for name, table in zip(("Red", "Green", "Blue"), tables, strict=True):
-        lookup[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
-        lookup[f"{name}PaletteColorLookupTableData"] = table.astype("<u2").tobytes()
-    return make_dicom(indices, PhotometricInterpretation="PALETTE COLOR", **(lookup | tags))
+def palette_dicom(
+    indices: NDArray[Any], tables: NDArray[Any], syntax: str = ExplicitVRLittleEndian, **tags: Any
+) -> bytes:
+    """Return a picture of indices into red, green and blue tables (3, entries) of 8 or 16 bits."""
+    lookup: dict[str, Any] = {}
+    words = tables if tables.itemsize == 2 else np.ascontiguousarray(tables).view("<u2")
+    for name, table in zip(("Red", "Green", "Blue"), words, strict=True):
+        lookup[f"{name}PaletteColorLookupTableDescriptor"] = [tables.shape[1] % 65536, 0, 8 * tables.itemsize]
+        lookup[f"{name}PaletteColorLookupTableData"] = table.astype(
+            ">u2" if syntax == ExplicitVRBigEndian else "<u2"
+        ).tobytes()
+    return make_dicom(indices, syntax, PhotometricInterpretation="PALETTE COLOR", **(lookup | tags))
 
 
 def png(pixels: NDArray[Any]) -> bytes:
@@ -141,6 +147,7 @@ def same_picture() -> dict[str, bytes]:
     pixels, grey, wide = control(), eight(control()), widened()
     signed = (pixels.astype(np.int32) - 2048).astype(np.int16)
     ramp = np.arange(256, dtype=np.uint16) * 257
+    long = (np.arange(4096) >> 4).astype(np.uint8)
     rgb, jpeg = np.stack([grey] * 3, axis=2), {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     luma = np.stack([grey, np.full_like(grey, 128), np.full_like(grey, 128)], axis=2)
     lossless = compress(pixels, JPEGLosslessSV1, 12)
@@ -184,6 +191,11 @@ def same_picture() -> dict[str, bytes]:
         ),
         "grey palette": palette_dicom(grey, np.stack([ramp] * 3)),
         "grey palette, turned upside down": palette_dicom(255 - grey, np.stack([ramp[::-1]] * 3)),
+        "grey palette of 8 bits for 12": palette_dicom(pixels, np.stack([long] * 3), BitsStored=12),
+        "grey palette in big endian": palette_dicom(grey, np.stack([ramp] * 3), ExplicitVRBigEndian),
+        "grey palette of 8 bits in big endian": palette_dicom(
+            pixels, np.stack([long] * 3), ExplicitVRBigEndian, BitsStored=12
+        ),
         "zeros after a JPEG Lossless": framed(lossless + bytes(30), JPEGLosslessSV1),
         "an end marker after a JPEG Lossless": framed(lossless + b"\0\0\xff\xd9\0\0", JPEGLosslessSV1),
         "zeros after a JPEG-LS": framed(compress(pixels, JPEGLSLossless, 12) + bytes(30), JPEGLSLossless),

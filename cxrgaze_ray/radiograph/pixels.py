@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, convert_color_space
+from pydicom.pixels.processing import apply_modality_lut, convert_color_space
 from pydicom.uid import UID
 
 from cxrgaze_ray.errors import RadiographError
@@ -19,6 +19,7 @@ from cxrgaze_ray.radiograph.codecs import Codec, find_codec
 from cxrgaze_ray.radiograph.codestream import Codestream
 from cxrgaze_ray.radiograph.colour import grey_of
 from cxrgaze_ray.radiograph.frames import check_header, decode_frame, read_frame_header, reduction
+from cxrgaze_ray.radiograph.palette import apply_palette
 from cxrgaze_ray.radiograph.tags import integer, number, sequence, text
 from cxrgaze_ray.schemas import Oddity, Reason
 
@@ -117,9 +118,8 @@ def _values(
     valid, odd = _valid(settled, dataset, layout)
     oddities = oddities | odd
     if _photometric(dataset) == PALETTE:
-        with decoder_errors():
-            colours = np.asarray(apply_color_lut(settled, dataset))
-        grey, tint = grey_of(colours)
+        little_endian = dataset.original_encoding[1] is not False
+        grey, tint = grey_of(apply_palette(settled, dataset, little_endian=little_endian))
         return Values(grey, grey, valid, by, 8 * grey.itemsize, False, oddities | tint)
     pixels = _modality(settled, dataset, codec.uid)
     return Values(settled, pixels, valid, by, layout.stored, True, oddities)
