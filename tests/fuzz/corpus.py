@@ -27,16 +27,18 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from tests.awkward_files import colour_dicom, palette_dicom, phone, png, with_element
 from tests.dicom_files import dicom_bytes, dicom_dataset, gradient, make_dicom, make_encapsulated, picture
 
 ROWS, COLUMNS = 40, 36
 WORDS = gradient(ROWS, COLUMNS, 12)
+SLOPE = (np.add.outer(np.arange(ROWS), np.arange(COLUMNS)) * 800).astype(np.uint16)
 BYTES = gradient(ROWS, COLUMNS, 8).astype(np.uint8)
 
 
 def corpus() -> dict[str, bytes]:
     """Return files by name."""
-    return _native() | _compressed() | _encapsulated() | _dressed() | _rasters()
+    return _native() | _compressed() | _encapsulated() | _dressed() | _rasters() | _colours()
 
 
 def _native() -> dict[str, bytes]:
@@ -155,6 +157,32 @@ def _rasters() -> dict[str, bytes]:
         "jpg-progressive": picture(BYTES, "JPEG", progressive=True),
         "jpg-colour": picture(grey_in_colour, "JPEG", exif=_exif()),
     }
+
+
+def _colours() -> dict[str, bytes]:
+    """Return grey in channels and palettes, and what needs more than Pillow."""
+    rgb, ramp = np.stack([BYTES] * 3, axis=2), np.stack([np.arange(256, dtype=np.uint16) * 257] * 3)
+    luma = np.stack([BYTES, np.full_like(BYTES, 128), np.full_like(BYTES, 128)], axis=2)
+    ls = bytes(imagecodecs.jpegls_encode(rgb))
+    return {
+        "rgb": colour_dicom(rgb, "RGB"),
+        "rgb-planes": colour_dicom(rgb, "RGB", planar=1),
+        "luma-chroma": colour_dicom(luma, "YBR_FULL"),
+        "palette": palette_dicom(BYTES, ramp),
+        "rgb-jpeg": _colour_frame(picture(rgb, "JPEG"), JPEGBaseline8Bit),
+        "rgb-jpeg-ls": _colour_frame(ls, JPEGLSLossless),
+        "odd-element": with_element(make_dicom(WORDS, BitsStored=12), b"\x19\x00\x01\x10??\x06\x00abcdef"),
+        "not-square": make_dicom(WORDS, BitsStored=12, PixelSpacing=["0.4", "0.2"]),
+        "sixteen-of-twelve": make_dicom(SLOPE, BitsStored=12),
+        "png-16-alpha": png(np.stack([WORDS, np.full_like(WORDS, 65535)], axis=2)),
+        "png-16-colour": png(np.stack([WORDS] * 3, axis=2)),
+        "mpo": phone(6),
+    }
+
+
+def _colour_frame(frame: bytes, syntax: str) -> bytes:
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    return make_encapsulated(frame, syntax, ROWS, COLUMNS, **tags)
 
 
 def _exif() -> bytes:
