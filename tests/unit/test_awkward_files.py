@@ -373,3 +373,13 @@ def test_old_rows_have_an_affine_without_an_orientation() -> None:
         "columns": 480,
     }
     assert Affine.of(row) == Affine.of(row | {"orientation": None}) == Affine(**row)
+
+
+def test_a_maze_of_unknown_elements_takes_no_time() -> None:
+    """Every element here may end in three places, at each of which another one begins."""
+    start = make_dicom(control(), BitsStored=12)[:2000]
+    maze = b"".join(
+        bytes((0x19, 0, number % 256, number // 256)) + b"??" + bytes((8, 0)) for number in range(1, 20_000)
+    )
+    with pytest.raises(RadiographError):
+        read_radiograph(with_element(start[: start.index(b"\xe0\x7f\x10\x00")], maze))
