@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,36 +10,55 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.gaze.columns import as_numbers, read_columns
+from cxrgaze_ray.gaze.ids import find_images, folded, numbered, without_repeats
+from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.storage import Store
+from cxrgaze_ray.tables import Limits, TextTable, columns_of, read_rows
 
 ID_LENGTH = 44
 """Length of a dicom_id; others are calibration rows or were cut short."""
 
+_SHEET, _GAZE = "master_sheet.csv", "eye_gaze.csv"
 _LABELS = ("Normal", "CHF", "pneumonia")
+_PLACE = ("DICOM_ID", "X_ORIGINAL", "Y_ORIGINAL")
+_MOMENTS = ("TIMETICK(f=10000000)", "Time (in secs)", "CNT")
+"""Columns that tell two samples of one place from one sample written twice; the first that is there will do."""
+
+_LIMITS = Limits(table_bytes=2**35, table_rows=2**27)
+_KEEP = Identities()
 
 
 @dataclass(frozen=True)
 class Study:
-    """A row of the master sheet; label is an index into `schemas.CLASSES`, or None unless exactly one is marked."""
+    """A row of the master sheet.
+
+    Attributes
+    ----------
+    subject_id
+        None if the sheet does not say.
+    label
+        Index into `schemas.CLASSES`, or None unless exactly one is marked.
+    """
 
     image_id: str
-    subject_id: str
-    study_id: str
+    subject_id: str | None
+    study_id: str | None
     label: int | None
 
 
 @dataclass(frozen=True)
 class EgdTables:
-    """Gaze samples and studies.
+    """Gaze samples and studies; image ids are in lower case, and match whatever theirs is.
 
     Attributes
     ----------
     studies
         By image id.
     counts
-        gaze_rows, gaze_rows_malformed_id, images_with_gaze, images_in_sheet, gaze_without_study, study_without_gaze,
-        studies_without_label.
+        gaze_rows; of these gaze_rows_malformed (more or fewer cells than the header), gaze_rows_malformed_id,
+        gaze_rows_repeated (said before: they count once) and gaze_rows_without_place; images_with_gaze; the same of the
+        sheet: sheet_rows_malformed, sheet_rows_without_id, sheet_rows_repeated, images_in_sheet; gaze_without_study,
+        study_without_gaze, studies_without_label.
     """
 
     studies: dict[str, Study]
@@ -53,21 +71,41 @@ class EgdTables:
         """Ids that have at least one sample."""
         return set(self._places)
 
-    def samples_of(self, image_ids: pa.ChunkedArray | pa.Array) -> pa.Array:
-        """Return a list (y, x, y, x, ...) for each id, null where an image has no gaze: `samples` of a whole column."""
+    def samples_of(self, image_ids: pa.ChunkedArray | pa.Array, identities: Identities = _KEEP) -> pa.Array:
+        """Return a list (y, x, y, x, ...) for each id, null where an image has no gaze: `samples` of a whole column.
+
+        Parameters
+        ----------
+        identities
+            What made the ids of those that the tables would name.
+        """
         runs = list(self._places.values())
         ends = np.array([0, *(run.stop for run in runs)], np.int32)
         lists = pa.ListArray.from_arrays(pa.array(2 * ends), pa.array(self._points.ravel()))
-        return lists.take(pc.index_in(image_ids, pa.array(list(self._places), pa.string())))
+        return lists.take(find_images(image_ids, list(self._places), identities))
 
-    def labels_of(self, image_ids: pa.ChunkedArray | pa.Array) -> pa.Array:
+    def labels_of(self, image_ids: pa.ChunkedArray | pa.Array, identities: Identities = _KEEP) -> pa.Array:
         """Return the master sheet's label for each id (int8), null where it has none."""
         labels = pa.array([study.label for study in self.studies.values()], pa.int8())
-        return labels.take(pc.index_in(image_ids, pa.array(list(self.studies), pa.string())))
+        return labels.take(find_images(image_ids, list(self.studies), identities))
+
+    def patients_of(self, image_ids: pa.ChunkedArray | pa.Array, identities: Identities = _KEEP) -> pa.Array:
+        """Return the master sheet's raw patient for each id, null where it names none."""
+        patients = pa.array([study.subject_id for study in self.studies.values()], pa.string())
+        return patients.take(find_images(image_ids, list(self.studies), identities))
+
+    def study(self, image_id: str) -> Study | None:
+        """Return what the sheet says of an image."""
+        return self.studies.get(image_id.lower())
 
     def samples(self, image_id: str) -> NDArray[np.float64]:
         """Return an image's samples (N, 2), y and x in source pixels; some may lie off the image."""
-        return self._points[self._places.get(image_id, slice(0, 0))]
+        return self._points[self._places.get(image_id.lower(), slice(0, 0))]
+
+    def know(self, image_ids: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+        """Say which images have a row in the sheet, or gaze (bool)."""
+        known = pa.array(sorted(self.studies.keys() | self.images_with_gaze), pa.string())
+        return pc.is_in(folded(image_ids), value_set=known)
 
 
 def read_egd(store: Store) -> EgdTables:
@@ -76,17 +114,15 @@ def read_egd(store: Store) -> EgdTables:
     Raises
     ------
     UserError
-        If a file is missing or has not the expected columns.
+        If a file is missing, can't be read, or has not the expected columns; or the sheet says two things of an image.
     """
-    studies = _studies(_read(store, "master_sheet.csv", ["dicom_id", "study_id", "patient_id", *_LABELS]))
-    gaze = _read(store, "eye_gaze.csv", ["DICOM_ID", "X_ORIGINAL", "Y_ORIGINAL"])
-    sound = gaze.filter(pc.equal(pc.utf8_length(pc.fill_null(gaze["DICOM_ID"], "")), ID_LENGTH))
-    ordered = sound.sort_by("DICOM_ID")
-    points = np.stack([as_numbers(ordered[name], "eye_gaze.csv") for name in ("Y_ORIGINAL", "X_ORIGINAL")], axis=1)
-    places = _places(ordered["DICOM_ID"])
+    sheet = read_rows(store, _SHEET, ("dicom_id", "study_id", "patient_id", *_LABELS), (), _LIMITS)
+    studies, of_sheet = _studies(sheet)
+    moments = columns_of(store, _GAZE, _MOMENTS, _LIMITS)[:1]
+    places, points, of_gaze = _gaze(read_rows(store, _GAZE, _PLACE, moments, _LIMITS), moments)
     counts = {
-        "gaze_rows": gaze.num_rows,
-        "gaze_rows_malformed_id": gaze.num_rows - sound.num_rows,
+        **of_gaze,
+        **of_sheet,
         "images_with_gaze": len(places),
         "images_in_sheet": len(studies),
         "gaze_without_study": len(places.keys() - studies.keys()),
@@ -96,25 +132,51 @@ def read_egd(store: Store) -> EgdTables:
     return EgdTables(studies, counts, places, points)
 
 
-def _read(store: Store, name: str, columns: list[str]) -> pa.Table:
-    return read_columns(store.get(name), name, columns, "Give the folder of EGD-CXR.")
+def _gaze(table: TextTable, moments: tuple[str, ...]) -> tuple[dict[str, slice], NDArray[np.float64], dict[str, int]]:
+    """Return where each image's samples lie, all samples, and counts."""
+    ids = folded(table.rows["DICOM_ID"])
+    sound = pc.equal(pc.utf8_length(ids), ID_LENGTH)
+    numbers = {name: pa.array(table.numbers(name, sound)) for name in ("Y_ORIGINAL", "X_ORIGINAL")}
+    more = {name: table.rows[name] for name in moments}
+    named = pa.table({"id": ids, **numbers, **more}).filter(sound)
+    # without a moment nobody can tell a sample that was written twice from an eye that stood still
+    once, repeated = without_repeats(named) if moments else (named, 0)
+    ordered = once.drop_columns(list(moments)).sort_by("id")
+    points = np.stack([ordered[name].to_numpy() for name in numbers], axis=1)
+    counts = {
+        "gaze_rows": table.rows.num_rows + table.malformed,
+        "gaze_rows_malformed": table.malformed,
+        "gaze_rows_malformed_id": table.rows.num_rows - named.num_rows,
+        "gaze_rows_repeated": repeated,
+        "gaze_rows_without_place": int((~np.isfinite(points)).any(axis=1).sum()),
+    }
+    return _places(ordered["id"]), points, counts
 
 
-def _studies(sheet: pa.Table) -> dict[str, Study]:
-    return {row["dicom_id"]: _study(row) for row in sheet.to_pylist() if row["dicom_id"]}
-
-
-def _study(row: dict[str, Any]) -> Study:
-    try:
-        marked = [index for index, name in enumerate(_LABELS) if row[name] and float(row[name]) == 1]
-    except ValueError as error:
-        raise UserError("master_sheet.csv marks a class with something else than 0 or 1.", "Check the file.") from error
-    return Study(
-        image_id=row["dicom_id"],
-        subject_id=str(row["patient_id"]).lstrip("p"),
-        study_id=str(row["study_id"]).lstrip("s"),
-        label=marked[0] if len(marked) == 1 else None,
+def _studies(sheet: TextTable) -> tuple[dict[str, Study], dict[str, int]]:
+    marks = np.stack([sheet.numbers(name) == 1 for name in _LABELS], axis=1)
+    rows = pa.table(
+        {
+            "image_id": folded(sheet.rows["dicom_id"]),
+            "subject_id": numbered(sheet.rows["patient_id"], "p"),
+            "study_id": numbered(sheet.rows["study_id"], "s"),
+            "label": pa.array(marks.argmax(axis=1), mask=marks.sum(axis=1) != 1),
+        }
     )
+    named = rows.filter(pc.not_equal(rows["image_id"], ""))
+    once, repeated = without_repeats(named)
+    studies = {row["image_id"]: Study(**row) for row in once.to_pylist()}
+    if contradicted := once.num_rows - len(studies):
+        raise UserError(
+            f"{_SHEET} has {contradicted} rows that say of an image something else than another row does.",
+            "Keep one row an image.",
+        )
+    counts = {
+        "sheet_rows_malformed": sheet.malformed,
+        "sheet_rows_without_id": rows.num_rows - named.num_rows,
+        "sheet_rows_repeated": repeated,
+    }
+    return studies, counts
 
 
 def _places(ids: pa.ChunkedArray) -> dict[str, slice]:

@@ -99,11 +99,15 @@ class Fixations:
     seconds_N: NDArray[np.float64]
     sigma_N2: NDArray[np.float64]
 
-    def inside(self, affine: Affine) -> NDArray[np.bool_]:
-        """Say which fixations lie on the image, with a length and a width."""
+    def usable(self) -> NDArray[np.bool_]:
+        """Say which fixations have a place, a length and a width."""
         measured = np.column_stack([self.seconds_N, self.sigma_N2])
-        usable = ((measured > 0) & np.isfinite(measured)).all(axis=1)
-        return np.logical_and(usable, _inside(self.points_N2, affine))
+        placed = np.isfinite(self.points_N2).all(axis=1)
+        return np.logical_and(placed, ((measured > 0) & np.isfinite(measured)).all(axis=1))
+
+    def inside(self, affine: Affine) -> NDArray[np.bool_]:
+        """Say which of the usable fixations lie on the image."""
+        return np.logical_and(self.usable(), _inside(self.points_N2, affine))
 
     def blur(self, affine: Affine) -> NDArray[np.float64]:
         """Add the fixations' Gaussians, each of mass `seconds_N`: a product of two matrices, so exact and quick."""

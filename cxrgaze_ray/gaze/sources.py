@@ -51,7 +51,7 @@ class GazeTables:
         if self.egd is None or self.reflacx is None:
             return {}
         looked_at = self.egd.images_with_gaze
-        patients = {study.subject_id for study in self.egd.studies.values() if study.image_id in looked_at}
+        patients = {study.subject_id for study in self.egd.studies.values() if study.image_id in looked_at} - {None}
         return {
             "images_in_both_sources": len(looked_at & set(self.reflacx.table["image_id"].to_pylist())),
             "patients_in_both_sources": len(patients & set(self.reflacx.table["subject_id"].to_pylist())),

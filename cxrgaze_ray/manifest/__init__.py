@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from cxrgaze_ray.manifest.archive import list_archive
 from cxrgaze_ray.manifest.fetch import fetch_listed
+from cxrgaze_ray.manifest.identifiers import name_ids
 from cxrgaze_ray.manifest.table import DE_IDENTIFIED, Manifest, with_origin
-from cxrgaze_ray.manifest.tables import Limits
+from cxrgaze_ray.tables import Limits
 
-__all__ = ["DE_IDENTIFIED", "Limits", "Manifest", "fetch_listed", "list_archive", "with_origin"]
+__all__ = ["DE_IDENTIFIED", "Limits", "Manifest", "fetch_listed", "list_archive", "name_ids", "with_origin"]

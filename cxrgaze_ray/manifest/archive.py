@@ -17,8 +17,8 @@ from cxrgaze_ray.manifest.files import Found, find_files, formats
 from cxrgaze_ray.manifest.identifiers import ID_NAMES, name_rows
 from cxrgaze_ray.manifest.lists import is_list, read_list, read_manifest
 from cxrgaze_ray.manifest.table import DE_IDENTIFIED, Manifest, count, make_table
-from cxrgaze_ray.manifest.tables import Limits
 from cxrgaze_ray.storage import open_parent
+from cxrgaze_ray.tables import Limits
 
 Source = Identities | Callable[[], Identities] | None
 """Identities, or what gives them when they are needed: a key file is not made for a layout that needs none."""

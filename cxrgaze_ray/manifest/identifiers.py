@@ -53,14 +53,15 @@ def name_rows(raw: dict[str, Any], paths: Any, identities: Identities) -> tuple[
     odd: Any = pa.scalar(False)
     columns = {}
     for name, kind in _COLUMNS.items():
-        fits = pc.fill_null(are_ids(raw[name]), True)
-        odd = pc.or_(odd, pc.invert(fits))
-        columns[name] = _of(flat(raw[name]), kind, flat(fits), identities)
+        odd = pc.or_(odd, pc.invert(pc.fill_null(are_ids(raw[name]), True)))
+        columns[name] = name_ids(kind, raw[name], identities)
     columns["image_id"] = pc.coalesce(columns["image_id"], _of_paths(raw["image_id"], paths, identities))
     return columns, pc.sum(odd).as_py() or 0
 
 
-def _of(column: pa.Array, kind: Kind, fits: pa.Array, identities: Identities) -> pa.Array:
+def name_ids(kind: Kind, column: Any, identities: Identities) -> pa.Array:
+    """Return the identifiers of rows for raw ones of one kind; kept ids of an odd form are hashed."""
+    column, fits = flat(column), flat(pc.fill_null(are_ids(column), True))
     if identities.key is not None:
         return map_distinct(column, lambda text: identities.of(kind, text))
     if pc.all(fits).as_py() is not False:

@@ -13,9 +13,9 @@ from cxrgaze_ray.manifest.columns import first_of_each, flat, map_distinct
 from cxrgaze_ray.manifest.files import in_threads
 from cxrgaze_ray.manifest.identifiers import ID_NAMES
 from cxrgaze_ray.manifest.table import Manifest, count, read_origin
-from cxrgaze_ray.manifest.tables import Limits, open_parquet, read_table
 from cxrgaze_ray.radiograph.views import read_view
 from cxrgaze_ray.storage import ObjectInfo, Store
+from cxrgaze_ray.tables import Limits, open_parquet, read_table
 
 _LIST = re.compile(r".+\.(csv|csv\.gz|parquet)", re.IGNORECASE)
 _FEW = 1000

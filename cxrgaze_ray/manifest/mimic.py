@@ -12,9 +12,9 @@ from cxrgaze_ray.manifest import places
 from cxrgaze_ray.manifest.columns import first_of_each, flat, lookup, map_distinct, nulls
 from cxrgaze_ray.manifest.files import Found
 from cxrgaze_ray.manifest.identifiers import ID_NAMES, are_ids
-from cxrgaze_ray.manifest.tables import Limits, read_table
 from cxrgaze_ray.radiograph.views import read_view, view_of_procedure
 from cxrgaze_ray.schemas import FINDINGS
+from cxrgaze_ray.tables import Limits, read_table
 
 RECORDS, METADATA = "cxr-record-list.csv", "mimic-cxr-2.0.0-metadata.csv"
 _SPLIT, _CHEXPERT, _NEGBIO = (f"mimic-cxr-2.0.0-{name}.csv" for name in ("split", "chexpert", "negbio"))

@@ -118,29 +118,33 @@ class BuildShard:
             return [Samples(planned["samples"], self._settings.gaze_profile)]
         assert self._reflacx is not None
         found = [usable_reading(self._reflacx, one, affine) for one in planned["readings"]]
-        readings.update(outcome for outcome, _ in found)
+        for counts, _ in found:
+            readings.update(counts)
         return [fixations for _, fixations in found if fixations is not None]
 
 
-def usable_reading(store: Store, reading: dict[str, Any], affine: Affine) -> tuple[str, Fixations | None]:
+def usable_reading(store: Store, reading: dict[str, Any], affine: Affine) -> tuple[dict[str, int], Fixations | None]:
     """Read one REFLACX reading, and say what became of it.
 
     A reading of an image of another size is left out, never scaled: it may be of another image, and nobody could tell.
 
     Returns
     -------
-    str
-        readings_used, readings_without_table, readings_of_other_size or readings_off_image.
+    dict of str to int
+        1 for readings_used, readings_without_table, readings_of_other_size or readings_off_image; and the counts of
+        `read_fixations`.
     Fixations or None
         None unless it can be used.
     """
     if (reading["rows"], reading["columns"]) != affine.upright:
-        return "readings_of_other_size", None
+        return {"readings_of_other_size": 1}, None
     try:
-        fixations = read_fixations(store, reading["reading"])
+        fixations, counts = read_fixations(store, reading["reading"])
     except StoreNotFound:
-        return "readings_without_table", None
-    return ("readings_used", fixations) if fixations.inside(affine).any() else ("readings_off_image", None)
+        return {"readings_without_table": 1}, None
+    if fixations.inside(affine).any():
+        return counts | {"readings_used": 1}, fixations
+    return counts | {"readings_off_image": 1}, None
 
 
 def _rejects(shard: _Shard) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.errors import ConfigError, RadiographError, StoreNotFound, UserError
 from cxrgaze_ray.gaze.egd import ID_LENGTH, EgdTables, read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.phantoms.scanpath import Scanpath
 from cxrgaze_ray.phantoms.tables import calibration_rows, csv_bytes, fixation_table, gaze_table, master_row
 from cxrgaze_ray.preprocess import fit
@@ -64,7 +67,13 @@ def test_rows_are_counted(tmp_path: Path) -> None:
     found, _ = written(tmp_path)
     assert found.counts == {
         "gaze_rows": 85,
+        "gaze_rows_malformed": 0,
         "gaze_rows_malformed_id": 5,
+        "gaze_rows_repeated": 0,
+        "gaze_rows_without_place": 0,
+        "sheet_rows_malformed": 0,
+        "sheet_rows_without_id": 0,
+        "sheet_rows_repeated": 0,
         "images_with_gaze": 2,
         "images_in_sheet": 3,
         "gaze_without_study": 0,
@@ -100,6 +109,136 @@ def test_malformed_ids_are_counted_and_left_out(tmp_path: Path) -> None:
     assert (found.counts["gaze_rows"], found.counts["gaze_rows_malformed_id"]) == (5, 4)
     assert found.images_with_gaze == {ONE}
     assert found.counts["gaze_without_study"] == 1
+
+
+def test_ragged_rows_are_counted_and_left_out(tmp_path: Path) -> None:
+    """A download that stopped, and a row that lost its comma: not a table without the columns."""
+    gaze = f"{GAZE}{ONE},1,2\n{ONE},3\n{ONE},5,6,7\n{ONE},7,8\n{ONE},9,9\n{ONE},9"
+    sheet = f"{MASTER}{ONE},s1,2,1,0,0\n{TWO},s1,2\n{THREE},s1,2,0,1,0\n"
+    found = tables(tmp_path, sheet, gaze)
+    np.testing.assert_array_equal(found.samples(ONE), [[2, 1], [8, 7], [9, 9]])
+    assert (found.counts["gaze_rows"], found.counts["gaze_rows_malformed"]) == (6, 3)
+    assert (list(found.studies), found.counts["sheet_rows_malformed"]) == ([ONE, THREE], 1)
+
+
+def test_a_table_of_ragged_rows_is_no_table(tmp_path: Path) -> None:
+    """Decimal commas that nothing quotes: every number is two cells."""
+    with pytest.raises(UserError, match=r"eye_gaze.csv, line 2: 5 cells, and the header has 3"):
+        tables(tmp_path, MASTER, f"{GAZE}{ONE},1,5,2,5\n{ONE},1,2,5\n{ONE},1,2\n")
+
+
+def test_a_sample_that_is_written_twice_counts_once(tmp_path: Path) -> None:
+    """The whole file copied below itself; an eye that stands still is two samples of one place."""
+    rows = f"{ONE},1,2,100\n{ONE},1,2,101\n{TWO},1,2,100\n"
+    header = GAZE.replace("\n", ",TIMETICK(f=10000000)\n")
+    once, twice = tables(tmp_path, MASTER, header + rows), tables(tmp_path, MASTER, header + rows + rows)
+    assert (once.counts["gaze_rows_repeated"], twice.counts["gaze_rows_repeated"]) == (0, 3)
+    for name in (ONE, TWO):
+        np.testing.assert_array_equal(once.samples(name), twice.samples(name))
+    assert tables(tmp_path, MASTER, f"{GAZE}{ONE},1,2\n{ONE},1,2\n").samples(ONE).shape == (2, 2), (
+        "nothing tells them apart"
+    )
+
+
+def test_a_study_twice_counts_once_unless_it_says_something_else(tmp_path: Path) -> None:
+    row = f"{ONE},s1,p2,1,0,0\n"
+    found = tables(tmp_path, MASTER + row + row.replace("p2", "2.0").upper() + f"{TWO},s1,,0,0,1\n", GAZE)
+    assert (list(found.studies), found.counts["sheet_rows_repeated"]) == ([ONE, TWO], 1)
+    assert (found.studies[ONE].subject_id, found.studies[TWO].subject_id) == ("2", None)
+    for other in ("p3,1,0,0", "p2,0,1,0"):
+        with pytest.raises(UserError, match="1 rows"):
+            tables(tmp_path, f"{MASTER}{row}{ONE},s1,{other}\n", GAZE)
+
+
+def test_ids_match_whatever_their_case_and_the_white_space_around_them(tmp_path: Path) -> None:
+    found = tables(tmp_path, f"{MASTER} {ONE.upper()} ,s1,2,1,0,0\n", f"{GAZE}{ONE.title()} ,1,2\n")
+    assert (found.counts["gaze_without_study"], found.counts["study_without_gaze"]) == (0, 0)
+    for spelt in (ONE, ONE.upper()):
+        study = found.study(spelt)
+        assert study is not None
+        assert study.label == 0
+        assert found.samples(spelt).tolist() == [[2, 1]]
+    ids = pa.array([ONE.upper(), TWO])
+    assert found.samples_of(ids).to_pylist() == [[2, 1], None]
+    assert found.know(ids).to_pylist() == [True, False]
+
+
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+def test_ids_match_where_the_archive_s_are_keyed_hashes(tmp_path: Path, spelt: Callable[[str], str]) -> None:
+    keyed = Identities(b"k" * 32)
+    found = tables(tmp_path, f"{MASTER}{ONE},s1,2,1,0,0\n{TWO},s1,3,0,1,0\n", f"{GAZE}{TWO},1,2\n")
+    ids = pa.array([keyed.of("image", spelt(TWO)), keyed.of("image", THREE), keyed.of("image", spelt(ONE))])
+    assert found.labels_of(ids, keyed).to_pylist() == [1, None, 0]
+    assert found.patients_of(ids, keyed).to_pylist() == ["3", None, "2"]
+    assert found.samples_of(ids, keyed).to_pylist() == [[2, 1], None, None]
+    assert found.labels_of(ids).null_count == 3
+
+
+def test_places_that_are_none_are_counted_and_left_off_the_map(tmp_path: Path) -> None:
+    rows = [f"{ONE},{place}" for place in ("500,500", "NaN,1", ",1", "inf,1", "-inf,1", "NA,2", "1e3,2", "-1,-1")]
+    found = tables(tmp_path, MASTER, GAZE + "\n".join(rows))
+    assert found.counts["gaze_rows_without_place"] == 5
+    affine = fit(2500, 2000)
+    sound = np.array([(500.0, 500.0), (2.0, 1000.0)])
+    np.testing.assert_array_equal(gaze_map(found.samples(ONE), affine), gaze_map(sound, affine))
+
+
+EUROPEAN = {
+    "semicolons": lambda text: text.replace(",", ";").replace(".", ","),
+    "tabs": lambda text: text.replace(",", "\t").replace(".", ","),
+    "semicolons and points": lambda text: text.replace(",", ";"),
+    "declared": lambda text: "sep=;\r\n" + text.replace(",", ";").replace(".", ","),
+    "lines of Windows": lambda text: text.replace("\n", "\r\n"),
+    "lines of old Macs": lambda text: text.replace("\n", "\r"),
+    "no last line end": lambda text: text.removesuffix("\n"),
+    "capitals": lambda text: text.upper(),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("way", EUROPEAN)
+def test_tables_as_spreadsheets_save_them_are_the_same_tables(tmp_path: Path, way: str, encoding: str) -> None:
+    sheet = f"{MASTER}{ONE},s1,p2,1,0,0\n{TWO},s1,p3,0.0,1.0,0.0\n"
+    gaze = f"{GAZE}{ONE},1.5,2\n{TWO},-3.25,4e2\n{ONE},,6.75\n"
+    plain = tables(tmp_path, sheet, gaze)
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    saved = tables(tmp_path, *(mark + EUROPEAN[way](text).encode(encoding) for text in (sheet, gaze)))
+    assert (saved.studies, saved.counts) == (plain.studies, plain.counts)
+    for name in (ONE, TWO):
+        np.testing.assert_array_equal(saved.samples(name), plain.samples(name))
+
+
+SECRET = "Mustermann"
+
+
+@pytest.mark.parametrize(
+    ("sheet", "gaze", "where"),
+    [
+        ("", f"{ONE},1,2\n\n{ONE},{SECRET},2\n", "eye_gaze.csv, line 4, column X_ORIGINAL: no number"),
+        (f'{ONE},"s\n1",2,1,0,0\n{TWO},s1,2,1,{SECRET},0\n', "", "master_sheet.csv, line 4, column CHF: no number"),
+        (f"{ONE},{SECRET}\n", "", "master_sheet.csv, line 2: 2 cells, and the header has 6"),
+        (f"{ONE},{SECRET}\udcfc,2,1,0,0\n", "", "master_sheet.csv, line 2: no UTF-8 text"),
+        ("", f'{ONE},1,"1,234"\n{SECRET},1,1\n', "eye_gaze.csv, line 2, column Y_ORIGINAL: no number"),
+    ],
+)
+def test_a_table_that_can_t_be_read_says_where(tmp_path: Path, sheet: str, gaze: str, where: str) -> None:
+    with pytest.raises(UserError, match=where) as refused:
+        tables(tmp_path, (MASTER + sheet).encode("utf-8", "surrogateescape"), GAZE + gaze)
+    assert SECRET not in str(refused.value)
+    assert ONE not in str(refused.value)
+
+
+def test_points_that_may_part_thousands_are_refused(tmp_path: Path) -> None:
+    gaze = f"{GAZE}{ONE},1.234,2\n{ONE},3,1\n".replace(",", ";") + f"{ONE};2,5;1\n"
+    with pytest.raises(UserError, match=r"eye_gaze.csv, line 2, column X_ORIGINAL: no number\. .*beside points"):
+        tables(tmp_path, MASTER, gaze)
+
+
+def test_a_column_twice_is_refused_and_another_case_is_another_column_only_beside_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="column DICOM_ID twice"):
+        tables(tmp_path, MASTER, "dicom_id,Dicom_ID,X_ORIGINAL,Y_ORIGINAL\n")
+    found = tables(tmp_path, MASTER, f"dicom_id,DICOM_ID,X_ORIGINAL,Y_ORIGINAL\n{TWO},{ONE},1,2\n")
+    assert found.images_with_gaze == {ONE}
 
 
 def test_reports_may_span_lines(tmp_path: Path) -> None:

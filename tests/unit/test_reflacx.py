@@ -19,6 +19,7 @@ from cxrgaze_ray.phantoms.tables import csv_bytes, gaze_table, master_row
 from cxrgaze_ray.preprocess import fit
 from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.tables import Limits
 from tests.unit.test_gaze import moments, scanpath
 
 ONE, TWO, THREE = ("a" * 44, "b" * 44, "c" * 44)
@@ -98,6 +99,49 @@ def test_a_reading_listed_twice_counts_once(tmp_path: Path) -> None:
     assert (index.counts["readings"], index.counts["readings_repeated"]) == (1, 1)
 
 
+def test_a_reading_of_two_images_is_of_neither(tmp_path: Path) -> None:
+    rows = [f"R1,False,{ONE},1,2000,2500", f"R1,False,{TWO},1,2000,2500", f"R2,False,{TWO},1,2000,2500"]
+    index = read_index(metadata(tmp_path, *rows))
+    assert index.table["reading"].to_pylist() == ["R2"]
+    assert (index.counts["readings"], index.counts["readings_malformed"]) == (1, 2)
+
+
+def test_readings_of_an_image_are_of_one_patient(tmp_path: Path) -> None:
+    rows = [f"R1,False,{ONE},p71,2000,2500", f"R2,False,{ONE},71.0,2000,2500", f"R3,False,{TWO},,2000,2500"]
+    index = read_index(metadata(tmp_path, *rows))
+    assert index.patients_of(pa.array([TWO, ONE, THREE])).to_pylist() == [None, "71", None]
+    with pytest.raises(UserError, match="several patients for 1 images") as refused:
+        read_index(metadata(tmp_path, *rows, f"R4,False,{ONE},72,2000,2500"))
+    assert "72" not in str(refused.value)
+
+
+def test_ids_match_whatever_their_case_and_flags_however_they_are_written(tmp_path: Path) -> None:
+    rows = [f" R1 ,FALSE, {ONE.upper()} ,1,2000,2500", f"R2,0,{ONE},1,2000,2500", f"R3,perhaps,{ONE},1,2000,2500"]
+    index = read_index(metadata(tmp_path, *rows, f"R4,TRUE,{ONE},1,,"))
+    assert [one["reading"] for one in index.readings_of(pa.array([ONE.upper()])).to_pylist()[0]] == ["R1", "R2"]
+    assert (index.counts["readings_discarded"], index.counts["readings_malformed"]) == (1, 1)
+
+
+def test_ragged_repeated_and_impossible_fixations_are_counted(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    rows = ["1.0,1.4,900,1000,52,47", "1.0,1.4,900,1000,52,47", "1.5,1.6,901,1000", "2.0,1.9,1,1,52,47"]
+    store.put("main_data/R1/fixations.csv", (FIXATIONS + "\n".join([*rows, "3,3.2,inf,1,52,47"])).encode())
+    found, counts = read_fixations(store, "R1")
+    assert found.inside(AFFINE).tolist() == [True, False, False]
+    assert counts == {"fixation_rows_malformed": 1, "fixation_rows_repeated": 1, "fixations_unusable": 2}
+
+
+def test_a_table_as_a_european_spreadsheet_saves_it_is_the_same_table(tmp_path: Path) -> None:
+    plain, saved = LocalStore(str(tmp_path / "plain")), LocalStore(str(tmp_path / "saved"))
+    text = FIXATIONS + "1.0,1.4,900.25,1000,52.5,47\n2,2.1,1,2,,3\n"
+    plain.put("main_data/R1/fixations.csv", text.encode())
+    saved.put(
+        "main_data/R1/fixations.csv", text.replace(",", ";").replace(".", ",").replace("\n", "\r\n").encode("utf-16")
+    )
+    for one, other in zip(*(vars(read_fixations(store, "R1")[0]).values() for store in (plain, saved)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_other_columns_or_no_metadata_are_a_user_error(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     with pytest.raises(UserError, match="metadata_phase_1"):
@@ -110,7 +154,8 @@ def test_other_columns_or_no_metadata_are_a_user_error(tmp_path: Path) -> None:
 def test_fixations_are_read_with_their_length_and_one_degree(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     store.put("main_data/R1/fixations.csv", (FIXATIONS + "1.0,1.4,900,1000,52,47\n2,2.1,1,2,,3\n").encode())
-    found = read_fixations(store, "R1")
+    found, counts = read_fixations(store, "R1")
+    assert counts == {"fixations_unusable": 1}
     np.testing.assert_array_equal(found.points_N2, [[1000, 900], [2, 1]])
     np.testing.assert_allclose(found.seconds_N, [0.4, 0.1])
     np.testing.assert_array_equal(found.sigma_N2, [[47, 52], [3, np.nan]])
@@ -125,8 +170,8 @@ def test_broken_fixation_tables_are_a_user_error(tmp_path: Path, monkeypatch: py
         store.put("main_data/R1/fixations.csv", table)
         with pytest.raises(UserError, match="fixations"):
             read_fixations(store, "R1")
-    monkeypatch.setattr("cxrgaze_ray.gaze.reflacx._MAX_FIXATIONS_BYTES", 10)
-    with pytest.raises(UserError, match="larger"):
+    monkeypatch.setattr("cxrgaze_ray.gaze.reflacx._FIXATION_LIMITS", Limits(table_bytes=10))
+    with pytest.raises(UserError, match="more than 10 bytes"):
         read_fixations(store, "R1")
     with pytest.raises(UserError, match="malformed"):
         read_fixations(store, "../R1")

@@ -295,7 +295,7 @@ def test_maps_are_of_the_source_that_saw_the_image(archive: Archive) -> None:
     rows, _, tally = archive.build(gaze)
     first, second, none = rows
     folder = LocalStore(str(archive.folder / "reflacx"))
-    readings = [read_fixations(folder, name) for name in ("R1", "R2")]
+    readings = [read_fixations(folder, name)[0] for name in ("R1", "R2")]
     for row, expected in (
         (first, gaze_map(np.array(points, float), AFFINE)),
         (second, mean_map(readings, AFFINE)),
@@ -330,7 +330,7 @@ def test_an_unusable_reading_is_left_out_and_counted(archive: Archive, spoilt: P
     assert [(row["image_id"], row["reason_code"]) for row in rejects] == [(ONE, "no_gaze_in_image")]
     counted = {name: tally[name] for name in tally if name.startswith("readings_")}
     assert counted == Counter([outcome, "readings_off_image", "readings_used"])
-    expected = mean_map([read_fixations(LocalStore(str(archive.folder / "reflacx")), "R2")], AFFINE)
+    expected = mean_map([read_fixations(LocalStore(str(archive.folder / "reflacx")), "R2")[0]], AFFINE)
     np.testing.assert_allclose(gaze_density(rows[0]["gaze"]), expected, atol=expected.max() / 60000)
 
 
