@@ -18,6 +18,7 @@ FACETS = ("sex", "age_band", "view_position", "manufacturer")
 """Facts by which images are grouped, by their names in `schemas.FACT_FIELDS`."""
 
 _MAPS = ("kl", "cc", "hs")
+_MapScores = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,7 @@ class Answers:
 class AnswerList:
     """Collects answers one image at a time."""
 
-    rows: list[tuple[str, str, int, NDArray[np.float32], tuple[float, float, float] | None]] = field(
-        default_factory=list
-    )
+    rows: list[tuple[str, str, int, NDArray[np.float32], _MapScores | None]] = field(default_factory=list)
     facets: dict[str, list[str | None]] = field(default_factory=lambda: {name: [] for name in FACETS})
 
     def __len__(self) -> int:
@@ -121,19 +120,18 @@ class AnswerList:
         patient: str | None,
         label: int | None,
         probabilities_K: NDArray[np.float32],
-        maps: tuple[float, float | None, float] | None,
+        maps: _MapScores | None,
         facts: dict[str, str | None],
     ) -> None:
-        """Add one image; `maps` are KL, CC (None where undefined) and HS, if somebody looked at it."""
-        known = None if maps is None else (maps[0], np.nan if maps[1] is None else maps[1], maps[2])
-        self.rows.append((image_id, patient or image_id, UNKNOWN if label is None else label, probabilities_K, known))
+        """Add one image; `maps` are KL, CC and HS, None where undefined, if somebody looked at it."""
+        self.rows.append((image_id, patient or image_id, UNKNOWN if label is None else label, probabilities_K, maps))
         for name, values in self.facets.items():
             values.append(facts.get(name))
 
     def answers(self) -> Answers:
         """Return what was collected."""
-        maps = np.array([(np.nan,) * len(_MAPS) if row[4] is None else row[4] for row in self.rows], np.float64)
-        kl, cc, hs = maps.reshape(-1, len(_MAPS)).T
+        maps = [row[4] or (None,) * len(_MAPS) for row in self.rows]
+        kl, cc, hs = np.array(maps, np.float64).reshape(-1, len(_MAPS)).T  # None becomes NaN
         return Answers(
             tuple(row[0] for row in self.rows),
             tuple(row[1] for row in self.rows),

@@ -22,6 +22,7 @@ from cxrgaze_ray.metrics import (
     Evaluation,
     ImageScore,
     Interval,
+    MapScores,
     bootstrap,
     correlation,
     diagnosis_metrics,
@@ -90,7 +91,7 @@ def _predict(predictor: Predictor, table: pa.Table, found: AnswerList) -> None:
         found.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
 
 
-def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> tuple[float, float | None, float]:
+def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> MapScores:
     return kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
 
 
@@ -102,30 +103,32 @@ def answer_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Answe
     known_only
         Leave out images of which neither label nor gaze is known: of a large run they would fill the memory.
     """
-    known = pa.array(sorted(truth.studies.keys() | truth.images_with_gaze), pa.string())
     found = AnswerList()
     columns = [
-        "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES], "saliency_png", "affine", *FACETS,
+        "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES],
+        "saliency_png", "saliency_peak", "affine", *FACETS,
     ]  # fmt: skip
     for table in run.tables(columns):
         wanted = pc.equal(table["status"], "scored")
         if known_only:
-            wanted = pc.and_(wanted, pc.is_in(table["image_id"], known))
+            wanted = pc.and_(wanted, truth.know(table["image_id"]))
         for row in table.filter(wanted).to_pylist():
-            study = truth.studies.get(row["image_id"])
+            study = truth.study(row["image_id"])
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
             label = study.label if study else None
             found.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
     return found.answers()
 
 
-def _against(row: dict[str, Any], truth: EgdTables) -> tuple[float, float | None, float] | None:
+def _against(row: dict[str, Any], truth: EgdTables) -> MapScores | None:
     try:
         gaze = gaze_map(truth.samples(row["image_id"]), Affine.of(row["affine"]))
     except RadiographError:
         return None  # nobody looked at this image, or only past it
+    if row["saliency_peak"] == 0:  # a map of zeros is drawn as an even one, which it is not
+        return None, None, None
     density = saliency.decode(row["saliency_png"])
-    return float("nan"), correlation(gaze, density), histogram_similarity(gaze, density)
+    return None, correlation(gaze, density), histogram_similarity(gaze, density)
 
 
 def evaluate_bundle(
@@ -148,9 +151,7 @@ def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
 def evaluate(answers: Answers, note: str = "") -> Evaluation:
     """Compute the metrics of answers, with intervals clustered by patient."""
     labelled, seen = answers.labelled(), np.flatnonzero(answers.seen_N)
-    maps = [
-        (answers.kl_N[n], None if np.isnan(answers.cc_N[n]) else float(answers.cc_N[n]), answers.hs_N[n]) for n in seen
-    ]
+    maps = [(_known(answers.kl_N[n]), _known(answers.cc_N[n]), _known(answers.hs_N[n])) for n in seen]
     return Evaluation(
         images=len(answers),
         diagnosis=diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None,
@@ -162,11 +163,14 @@ def evaluate(answers: Answers, note: str = "") -> Evaluation:
 
 
 def _score(answers: Answers, place: int) -> ImageScore:
-    label, cc = int(answers.labels_N[place]), float(answers.cc_N[place])
+    label = int(answers.labels_N[place])
     p_true = None if label == UNKNOWN else float(answers.probabilities_NK[place, label])
-    return ImageScore(
-        answers.image_ids[place], None if label == UNKNOWN else label, p_true, None if np.isnan(cc) else cc
-    )
+    known = None if label == UNKNOWN else label
+    return ImageScore(answers.image_ids[place], known, p_true, _known(answers.cc_N[place]))
+
+
+def _known(value: np.floating[Any]) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _label_intervals(labelled: Answers) -> dict[str, Interval | None]:

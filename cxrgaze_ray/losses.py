@@ -84,7 +84,15 @@ def classification_loss(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def saliency_loss(log_saliency_B1HW: Tensor, gaze_BHW: Tensor) -> Tensor:
-    """Mean over the batch of KL(gaze || saliency); each gaze map is normalised to sum 1 first."""
+    """Mean of KL(gaze || saliency) over the batch's maps that have mass; each is normalised to sum 1 first.
+
+    Returns
+    -------
+    Tensor
+        NaN if no map has mass: nobody knows then how good the saliency is.
+    """
     target_BN = gaze_BHW.flatten(1).float()
-    target_BN = target_BN / target_BN.sum(dim=1, keepdim=True)
-    return functional.kl_div(log_saliency_B1HW.flatten(1).float(), target_BN, reduction="batchmean")
+    mass_B1 = target_BN.sum(dim=1, keepdim=True)
+    target_BN = torch.where(mass_B1 > 0, target_BN / mass_B1, 0.0)
+    total = functional.kl_div(log_saliency_B1HW.flatten(1).float(), target_BN, reduction="sum")
+    return total / (mass_B1 > 0).sum()

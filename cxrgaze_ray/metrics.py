@@ -13,6 +13,8 @@ from sklearn.metrics import roc_auc_score
 from cxrgaze_ray.schemas import CLASSES
 
 Floats = NDArray[np.floating]
+MapScores = tuple[float | None, float | None, float | None]
+"""KL, CC and HS of one image's saliency against gaze; None where undefined or not known."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,26 @@ class DiagnosisMetrics:
 
 @dataclass(frozen=True)
 class SaliencyMetrics:
-    """Means and population standard deviations over N images; `undefined_cc` maps were constant and left out of CC."""
+    """Means and population standard deviations over the images of N where a figure is defined; None if it is nowhere.
+
+    Attributes
+    ----------
+    undefined_cc
+        Images left out of CC: a map was constant.
+    undefined_kl, undefined_hs
+        Images left out of KL and HS: a map had no mass, so that it stands for no density; or the figure is not known.
+    """
 
     images: int
-    kl: float
-    kl_std: float
+    kl: float | None
+    kl_std: float | None
     cc: float | None
     cc_std: float | None
-    hs: float
-    hs_std: float
+    hs: float | None
+    hs_std: float | None
     undefined_cc: int
+    undefined_kl: int = 0
+    undefined_hs: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,11 +112,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Return everything but the single images, for JSON, which has no NaN: None where a figure is not known."""
-        summary = {name: value for name, value in asdict(self).items() if name != "scores"}
-        if self.saliency:
-            maps = summary["saliency"].items()
-            summary["saliency"] = {name: None if value is None or np.isnan(value) else value for name, value in maps}
-        return summary
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
 
     def rows(self) -> list[list[str]]:
         """Return (metric, value, interval) rows for a table."""
@@ -121,7 +129,8 @@ class Evaluation:
             maps = self.saliency
             rows += [["saliency CC", _number(maps.cc), _span(self.intervals.get("cc"))]]
             rows += [["saliency HS", _number(maps.hs), ""]]
-            rows += [["saliency KL", _number(maps.kl), ""]] if np.isfinite(maps.kl) else []
+            rows += [["saliency KL", _number(maps.kl), ""]] if maps.kl is not None else []
+            rows += [["maps without mass", str(maps.undefined_hs), ""]] if maps.undefined_hs else []
         return rows
 
 
@@ -171,50 +180,61 @@ def expected_calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.in
     return float(np.abs(np.bincount(bin_N, gap_N, minlength=bins)).sum() / len(labels_N))
 
 
-def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float:
-    """Return sum q (ln q - ln p), q the gaze and p the saliency, each first brought to sum 1."""
-    q = _normalised(gaze_HW)
-    p = np.maximum(_normalised(saliency_HW), np.finfo(np.float64).tiny)
-    seen = q > 0
+def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
+    """Return sum q (ln q - ln p), q the gaze and p the saliency, each first brought to sum 1; None without mass."""
+    q, p = _normalised(gaze_HW), _normalised(saliency_HW)
+    if q is None or p is None:
+        return None
+    p, seen = np.maximum(p, np.finfo(np.float64).tiny), q > 0
     return float(np.sum(q[seen] * (np.log(q[seen]) - np.log(p[seen]))))
 
 
 def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
     """Return Pearson's r over pixels, in float64; None if a map is constant."""
-    if np.ptp(gaze_HW) == 0 or np.ptp(saliency_HW) == 0:
+    with np.errstate(invalid="ignore"):  # infinite maps have no spread, as those with NaN
+        varied = np.ptp(gaze_HW) > 0 and np.ptp(saliency_HW) > 0
+    if not varied:
         return None  # a mean is rounded, so the deviations from it need not be zero
     q, p = (array.astype(np.float64).ravel() - array.mean(dtype=np.float64) for array in (gaze_HW, saliency_HW))
     spread = float(np.sqrt((q @ q) * (p @ p)))
     return float(q @ p / spread) if spread > 0 else None
 
 
-def histogram_similarity(gaze_HW: Floats, saliency_HW: Floats) -> float:
-    """Return sum min(p, q), each first brought to sum 1: 1 for equal maps, 0 for disjoint ones."""
-    return float(np.minimum(_normalised(gaze_HW), _normalised(saliency_HW)).sum())
+def histogram_similarity(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
+    """Return sum min(p, q), each first brought to sum 1: 1 for equal maps, 0 for disjoint ones; None without mass."""
+    q, p = _normalised(gaze_HW), _normalised(saliency_HW)
+    return None if q is None or p is None else float(np.minimum(q, p).sum())
 
 
-def _normalised(map_HW: Floats) -> NDArray[np.float64]:
+def _normalised(map_HW: Floats) -> NDArray[np.float64] | None:
+    """Return a map that sums to 1; None if it can't: it is zero everywhere, or not a number somewhere."""
     wide = map_HW.astype(np.float64)
-    normalised: NDArray[np.float64] = wide / wide.sum()
+    total = wide.sum()
+    if not (np.isfinite(total) and total > 0):
+        return None
+    normalised: NDArray[np.float64] = wide / total
     return normalised
 
 
-def saliency_metrics(pairs: list[tuple[float, float | None, float]]) -> SaliencyMetrics:
-    """Sum up (KL, CC, HS) triples of single images; ValueError without images."""
-    if not pairs:
+def saliency_metrics(scores: list[MapScores]) -> SaliencyMetrics:
+    """Sum up the scores of single images; ValueError without images."""
+    if not scores:
         raise ValueError("no gaze map to compute metrics of")
-    kl, hs = np.array([pair[0] for pair in pairs]), np.array([pair[2] for pair in pairs])
-    cc = np.array([pair[1] for pair in pairs if pair[1] is not None])
-    return SaliencyMetrics(
-        images=len(pairs),
-        kl=float(kl.mean()),
-        kl_std=float(kl.std()),
-        cc=float(cc.mean()) if len(cc) else None,
-        cc_std=float(cc.std()) if len(cc) else None,
-        hs=float(hs.mean()),
-        hs_std=float(hs.std()),
-        undefined_cc=len(pairs) - len(cc),
+    (kl, kl_std, undefined_kl), (cc, cc_std, undefined_cc), (hs, hs_std, undefined_hs) = (
+        _sum_up(values) for values in zip(*scores, strict=True)
     )
+    return SaliencyMetrics(
+        images=len(scores), kl=kl, kl_std=kl_std, cc=cc, cc_std=cc_std, hs=hs, hs_std=hs_std,
+        undefined_cc=undefined_cc, undefined_kl=undefined_kl, undefined_hs=undefined_hs,
+    )  # fmt: skip
+
+
+def _sum_up(values: tuple[float | None, ...]) -> tuple[float | None, float | None, int]:
+    """Return mean and deviation of the values that there are, and how many are missing."""
+    known = np.array([value for value in values if value is not None])
+    if not len(known):
+        return None, None, len(values)
+    return float(known.mean()), float(known.std()), len(values) - len(known)
 
 
 def bootstrap(

@@ -149,7 +149,8 @@ def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def rows_of(tables: Iterable[pa.Table]) -> Iterator[Row]:
-    """Read rows from tables that hold `COLUMNS`."""
+    """Read rows from tables that hold `COLUMNS`; a gaze map of zeros, which no loss is defined for, is none."""
     for table in tables:
         for row in table.select(COLUMNS).to_pylist():
-            yield Row(**row)
+            looked = row["gaze"] is not None and np.frombuffer(row["gaze"], np.uint16).any()
+            yield Row(**row if looked else row | {"gaze": None})

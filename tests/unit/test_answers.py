@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cxrgaze_ray.answers import UNKNOWN, AnswerList, Answers
@@ -55,6 +58,16 @@ def test_metrics_are_of_what_is_known(answers: Answers) -> None:
     assert found.saliency is not None
     assert (found.saliency.images, found.saliency.undefined_cc) == (2, 1)
     assert [one.p_true for one in found.scores] == [pytest.approx(0.7), None, pytest.approx(0.2)]
+
+
+def test_an_image_without_a_figure_is_left_out_of_it_and_counted(answers: Answers) -> None:
+    more = AnswerList()
+    more.add("d", "p2", 1, np.array([0.1, 0.8, 0.1], np.float32), (None, None, None), {})
+    found = evaluate(Answers.from_table(pa.concat_tables([answers.to_table(), more.answers().to_table()])))
+    assert found.saliency is not None
+    assert (found.saliency.images, found.saliency.undefined_kl, found.saliency.undefined_hs) == (3, 1, 1)
+    assert (found.saliency.kl, found.saliency.hs) == pytest.approx((0.45, 0.65))
+    assert "NaN" not in json.dumps(found.summary())
 
 
 def test_calibration_error_by_hand() -> None:

@@ -157,6 +157,23 @@ def test_saliency_loss_of_the_gaze_itself_is_zero() -> None:
     assert saliency_loss(log_p, 7 * log_p.exp()[:, 0]).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_a_gaze_map_without_mass_takes_no_part_in_the_loss() -> None:
+    log_p, gaze = log_saliency(), torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(6))
+    gaze[1] = 0
+    expected = saliency_loss(log_p[[0, 2]], gaze[[0, 2]])
+    log_p.requires_grad_()
+    loss = saliency_loss(log_p, gaze)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert log_p.grad is not None
+    assert torch.isfinite(log_p.grad).all()
+    assert not log_p.grad[1].any()
+
+
+def test_a_batch_without_gaze_is_not_perfect_but_unknown() -> None:
+    assert saliency_loss(log_saliency(), torch.zeros(3, 4, 6)).isnan()
+
+
 def test_saliency_gradients_are_finite_where_nobody_looked() -> None:
     scores = torch.zeros(1, 24, requires_grad=True)
     gaze = torch.zeros(1, 4, 6)

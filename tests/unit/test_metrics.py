@@ -103,8 +103,11 @@ def test_equal_maps(density: NDArray[np.float32]) -> None:
 @given(MAPS, MAPS)
 @settings(deadline=None)
 def test_bounds(gaze: NDArray[np.float32], saliency: NDArray[np.float32]) -> None:
-    assert kl_divergence(gaze, saliency) >= -1e-9
-    assert -1e-9 <= histogram_similarity(gaze, saliency) <= 1 + 1e-9
+    kl, hs = kl_divergence(gaze, saliency), histogram_similarity(gaze, saliency)
+    assert kl is not None
+    assert kl >= -1e-9
+    assert hs is not None
+    assert -1e-9 <= hs <= 1 + 1e-9
     r = correlation(gaze, saliency)
     assert r is None or abs(r) <= 1 + 1e-9
 
@@ -113,8 +116,9 @@ def test_disjoint_maps() -> None:
     left, right = half(1, 0), half(0, 1)
     assert histogram_similarity(left, right) == 0
     assert correlation(left, right) == pytest.approx(-1)
-    assert kl_divergence(left, right) > 100
-    assert math.isfinite(kl_divergence(left, right))
+    kl = kl_divergence(left, right)
+    assert kl is not None
+    assert 100 < kl < math.inf
 
 
 def test_places_without_gaze_cost_nothing_in_kl() -> None:
@@ -128,6 +132,30 @@ def test_a_constant_map_has_no_correlation(value: float, dtype: type[np.floating
     other = np.random.default_rng(0).random((640, 512), np.float32)
     assert correlation(constant, other) is None
     assert correlation(other, constant) is None
+
+
+@pytest.mark.parametrize("empty", [0.0, math.nan, math.inf, -1.0])
+def test_a_map_without_mass_has_no_figure(empty: float) -> None:
+    """Zeros are no density: 0/0 everywhere made the sum over where the gaze is above zero 0, the best there is."""
+    nothing, other = np.full((64, 48), empty, np.float32), np.random.default_rng(0).random((64, 48), np.float32)
+    for pair in ((nothing, other), (other, nothing), (nothing, nothing)):
+        assert (kl_divergence(*pair), histogram_similarity(*pair), correlation(*pair)) == (None, None, None)
+
+
+def test_one_pixel_that_is_no_number_leaves_no_figure() -> None:
+    other = np.random.default_rng(0).random((64, 48), np.float32)
+    broken = other.copy()
+    broken[3, 4] = np.nan
+    assert (kl_divergence(broken, other), histogram_similarity(broken, other), correlation(broken, other)) == (
+        None,
+    ) * 3
+
+
+def test_undefined_figures_are_left_out_and_counted() -> None:
+    found = saliency_metrics([(1.0, 0.5, 0.2), (None, None, None), (3.0, None, 0.4)])
+    assert (found.images, found.undefined_kl, found.undefined_cc, found.undefined_hs) == (3, 1, 2, 1)
+    assert (found.kl, found.cc, found.hs) == pytest.approx((2.0, 0.5, 0.3))
+    assert ["maps without mass", "1", ""] in Evaluation(3, None, found, {}).rows()
 
 
 def test_faint_maps_correlate_in_float64() -> None:
@@ -262,7 +290,7 @@ def test_the_summary_is_json_without_single_images() -> None:
 
 
 def test_an_unknown_divergence_is_null_in_json() -> None:
-    maps = SaliencyMetrics(2, kl=math.nan, kl_std=math.nan, cc=None, cc_std=None, hs=0.5, hs_std=0.1, undefined_cc=2)
+    maps = saliency_metrics([(None, None, 0.4), (None, None, 0.6)])
     summary = json.loads(json.dumps(Evaluation(2, None, maps, {}).summary(), allow_nan=False))
     assert (summary["saliency"]["kl"], summary["saliency"]["kl_std"], summary["saliency"]["cc"]) == (None, None, None)
     assert summary["saliency"]["hs"] == 0.5
@@ -285,7 +313,6 @@ def test_rows_of_a_table() -> None:
 
 def test_rows_leave_out_what_is_not_known() -> None:
     assert Evaluation(3, None, None, {}).rows() == [["images", "3", ""]]
-    nan = math.nan
-    unknown = SaliencyMetrics(2, kl=nan, kl_std=nan, cc=None, cc_std=None, hs=1, hs_std=0, undefined_cc=2)
+    unknown = saliency_metrics([(None, None, 1.0), (None, None, 1.0)])
     rows = Evaluation(2, None, unknown, {}).rows()
     assert rows[1:] == [["saliency CC", "undefined", ""], ["saliency HS", "1.000", ""]]
