@@ -42,6 +42,12 @@ class Lineage(Settings):
     backbone: str | None = None
     """DenseNet's first weights: imagenet, file or fresh."""
 
+    split_by: str | None = None
+    """How the store's images were split: patient, archive or image; None if nobody wrote it down, or several ways."""
+
+    caution: str = ""
+    """What the store's split can't vouch for, in a sentence."""
+
 
 class Golden(Settings):
     """What the network answers to a `golden_image`, in float32 on the machine that made the bundle."""

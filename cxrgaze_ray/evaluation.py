@@ -139,8 +139,9 @@ def evaluate_bundle(
     engine: Engine | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
-    """Evaluate a bundle on a split of a shard store: see `answer_bundle`."""
-    return evaluate(answer_bundle(bundle, store, split, engine=engine, on_progress=on_progress))
+    """Evaluate a bundle on a split of a shard store, whose caution is the note: see `answer_bundle`."""
+    answers = answer_bundle(bundle, store, split, engine=engine, on_progress=on_progress)
+    return evaluate(answers, store.info.caution())
 
 
 def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:

@@ -33,6 +33,8 @@ def train_and_publish(
 
     Other parameters are those of `training.run.run_stages`.
     """
+    if caution := store.info.caution():
+        say(f"Warning: {caution}")
     bundle = run_stages(
         store,
         settings,

@@ -84,7 +84,12 @@ class Group:
 
 
 def run_report(
-    run: Run, evaluation: Evaluation | None = None, truth: EgdTables | None = None, *, figures: int = FIGURES
+    run: Run,
+    evaluation: Evaluation | None = None,
+    truth: EgdTables | None = None,
+    *,
+    figures: int = FIGURES,
+    caution: str = "",
 ) -> str:
     """Return a run's report as HTML.
 
@@ -98,6 +103,8 @@ def run_report(
         Tables whose gaze is drawn beside the network's.
     figures
         Images in a group; 0 leaves pictures out.
+    caution
+        What the split of the images that the model learned from can't vouch for.
     """
     summary, success = run.summary(), run.success()
     context = {
@@ -111,6 +118,7 @@ def run_report(
         "confidence": _confidence(summary),
         "facts": [(name.replace("_", " "), _bars(Counter(_stated(summary[name])))) for name in _FACTS],
         "evaluation": evaluation,
+        "caution": caution,
         "classes": CLASSES,
         "groups": _groups(run, summary, evaluation, truth, figures) if figures else [],
     }
@@ -228,7 +236,7 @@ class _Painter:
         affine, density = Affine.of(row["affine"]), saliency.decode(row["saliency_png"])
         image, note = self._radiograph(row)
         gaze = self._gaze(row["image_id"], affine)
-        study = self._truth.studies.get(row["image_id"]) if self._truth else None
+        study = self._truth.study(row["image_id"]) if self._truth else None
         label = CLASSES[study.label] if study and study.label is not None else None
         return Figure(
             name=row["image_id"][:8],

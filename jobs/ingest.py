@@ -29,7 +29,7 @@ def work(job: IngestJob) -> dict[str, Any]:
     how: dict[str, Any] = {"settings": job.settings, "identities": chosen, "workers": job.workers}
     with connect(job.cluster, quiet=False):
         store = ingest(job.archive, job.gaze, job.out, **how)
-    return {"store": job.out, "sha256": store.info.sha256(), **store.info.counts}
+    return {"store": job.out, "sha256": store.info.sha256(), "split_by": store.info.split_by, **store.info.counts}
 
 
 if __name__ == "__main__":

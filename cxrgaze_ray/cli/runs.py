@@ -8,7 +8,7 @@ import typer
 
 from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
 from cxrgaze_ray.cli.options import Json
-from cxrgaze_ray.errors import EXIT_USER, RunConflict
+from cxrgaze_ray.errors import EXIT_USER, EnvironmentFault, RunConflict, UserError
 
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import Run
@@ -100,9 +100,21 @@ def report(
     opened = Run.open(open_store(run))
     tables = read_egd(open_store(truth)) if truth else None
     evaluation = evaluate_run(opened, tables) if tables else None
+    caution = _caution(opened.spec.model.uri)
     store, key = open_parent(out)
-    store.put(key, run_report(opened, evaluation, tables).encode())
+    store.put(key, run_report(opened, evaluation, tables, caution=caution).encode())
     show({"report": out}, as_json=as_json, lines=[f"The report is {out}."])
+
+
+def _caution(model: str) -> str:
+    """Return what a bundle's training can't vouch for; empty where the bundle is out of reach."""
+    from cxrgaze_ray.bundle import read_info
+    from cxrgaze_ray.storage import open_store
+
+    try:
+        return read_info(open_store(model).once()).lineage.caution
+    except (UserError, EnvironmentFault):
+        return ""
 
 
 def verify(run: RunUri, as_json: Json = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from cxrgaze_ray.cli.options import (
     identities_of,
 )
 
+if TYPE_CHECKING:
+    from cxrgaze_ray.shards import StoreInfo
+
 StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")]
 
 
@@ -33,7 +36,15 @@ def ingest(
     labels: Annotated[
         str, typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings.")
     ] = "sheet",
-    split: Annotated[str, typer.Option(help="patient: by a hash of the patient; archive: its own split.")] = "patient",
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            "--split-by",
+            help="patient: by a hash of the patient; archive: its own split; image: as patient, but where nobody names "
+            "the patient, each image for itself.",
+        ),
+    ] = "patient",
     split_salt: Annotated[
         str, typer.Option(help="Mixed into that hash. Stores of the same salt and shares split a patient the same way.")
     ] = "cxrgaze",
@@ -69,26 +80,39 @@ def ingest(
         )
     counts = store.info.counts
     if as_json:
-        show({"store": out, "sha256": store.info.sha256(), **counts}, as_json=True)
+        show({"store": out, "sha256": store.info.sha256(), "split_by": store.info.split_by, **counts}, as_json=True)
         return
-    for sentence in ingest_notes(counts, settings.split_by):
+    for sentence in ingest_notes(store.info):
         say(sentence)
     print_table(["what", "count"], [[name.replace("_", " "), count] for name, count in counts.items()])
 
 
-def ingest_notes(counts: dict[str, int], split_by: str) -> list[str]:
+def ingest_notes(info: StoreInfo) -> list[str]:
     """Say in sentences what a user must know of an ingest beside its counts."""
-    notes = []
+    counts, notes = info.counts, []
+    if caution := info.caution():
+        notes.append(f"Warning: {caution}")
+    listed = counts.get("egd_images_with_gaze", 0) + counts.get("reflacx_images", 0)
+    if listed and counts["gaze_without_file"] == listed - counts.get("images_in_both_sources", 0):
+        notes.append("Warning: no image of the gaze tables is in the archive. Compare their ids with its image_id.")
+    for kind, what in (
+        ("malformed", "could not be read and were left out"),
+        ("repeated", "were there twice and count once"),
+    ):
+        if rows := sum(counts.get(name.format(kind), 0) for name in _GAZE_ROWS):
+            notes.append(f"{rows} rows of the gaze tables {what}.")
     if counts.get("labels_from_chexpert"):
         notes.append("Labels from CheXpert are proxies: edema stands for heart failure.")
     if patients := counts.get("patients_in_both_sources"):
         notes.append(
             f"{patients} patients and {counts['images_in_both_sources']} images are in both gaze data sets."
-            + (" Splits are by patient, so none of them is in two splits." if split_by == "patient" else "")
+            " None of them is in two splits."
         )
-    if two := counts.get("patients_in_two_splits"):
-        notes.append(f"Warning: the archive's own split has {two} patients in more than one part.")
     return notes
+
+
+_GAZE_ROWS = ("egd_gaze_rows_{}", "egd_sheet_rows_{}", "reflacx_readings_{}", "fixation_rows_{}")
+"""Counts of rows that are malformed or repeated, in all gaze tables."""
 
 
 def train(
@@ -168,3 +192,5 @@ def evaluate(
     if not pin.trained:
         say("The model is untrained: its answers mean nothing.")
     print_table(["metric", "value", "95% interval"], result.rows())
+    if result.note:
+        say(result.note)

@@ -115,6 +115,8 @@ def _limits(info: BundleInfo, gates: list[Gate]) -> list[str]:
         limits.append("Its figures are of one test split: they say nothing of other sites, devices or patients.")
     else:
         limits.append("It carries no metrics: nothing is known of how good it is.")
+    if info.lineage.caution:
+        limits.append(info.lineage.caution)
     if info.temperature == 1:
         limits.append("Its probabilities were not recalibrated (temperature 1).")
     if not gates:
@@ -142,7 +144,7 @@ def _network(info: BundleInfo, size_bytes: int | None) -> list[Row]:
 
 def _lineage(info: BundleInfo) -> list[Row]:
     lineage = info.lineage.model_dump()
-    settings, parent, backbone = (lineage.pop(name) for name in ("settings", "parent", "backbone"))
+    settings, parent, backbone, _ = (lineage.pop(name) for name in ("settings", "parent", "backbone", "caution"))
     rows = [
         ("shard store", lineage.pop("store_sha256") or "none"),
         ("warm start from", parent or "no other model"),

@@ -83,6 +83,8 @@ def consider(settings: RetrainSettings, reason: Reason) -> Considered:
         last_retraining_at=last_at(root),
     )
     decision = decide(policy, situation, read_reports(settings.reports))
+    if caution := stores.info.caution():
+        decision = decision.model_copy(update={"reasons": (*decision.reasons, caution)})
     return Considered(registry, root, policy, champion, stores, situation, decision)
 
 

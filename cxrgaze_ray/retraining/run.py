@@ -228,7 +228,7 @@ class _Retraining:
             return pin, self._entered(pin)
         self._registry.look(self._spec.name, sha, tests, reason=self._tag)
         answers = self._answers("candidate", candidate)
-        pin = self._publish(candidate.with_metrics(evaluate(answers).summary()))
+        pin = self._publish(candidate.with_metrics(evaluate(answers, self._stores.info.caution()).summary()))
         if self._work.gate() is None:
             published = read_bundle(open_store(pin.uri))
             facts = gather_facts(champion, published, (used if seen else used + 1, allowed))

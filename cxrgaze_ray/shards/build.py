@@ -24,12 +24,13 @@ from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.intake import Intake
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.schemas import CLASSES, Affine, status_of
+from cxrgaze_ray.shards.patients import PLACED, Names, nobody_named
 from cxrgaze_ray.shards.plan import Plan
 from cxrgaze_ray.shards.settings import IngestSettings
-from cxrgaze_ray.shards.store import ShardInfo, pack_gaze, split_of
+from cxrgaze_ray.shards.store import WITHOUT_PATIENT, ShardInfo, pack_gaze, split_of
 from cxrgaze_ray.storage import Store, open_store
 
-_TALLY = b"readings"
+_TALLY, _NAMES = b"readings", b"names"
 _WHOLE = {"image", "gaze"}
 """Columns without a dictionary: no two values are the same."""
 
@@ -41,6 +42,7 @@ class _Shard:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
     readings: Counter[str] = field(default_factory=Counter)
+    names: Names = field(default_factory=Names)
 
 
 class BuildShard:
@@ -52,15 +54,15 @@ class BuildShard:
         self._store = open_store(store_uri)
         self._settings = settings
         self._reflacx = open_store(reflacx_uri) if reflacx_uri else None
-        self._plan = Plan(self._store)
+        self._plan, self._identities = Plan(self._store), identities
         self._intake = Intake(settings.profile, Reading(frontal_only=True), identities)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         built = [self._ensure(number) for number in batch["id"].to_pylist()]
-        columns = {"shard": [shard for shard, _ in built], "tally": [tally for _, tally in built]}
+        columns = {name: [one[place] for one in built] for place, name in enumerate(("shard", "tally", "names"))}
         return pa.table(columns | {"peak_rss_mib": [peak_rss_mib()] * len(built)})
 
-    def _ensure(self, number: int) -> tuple[str, str]:
+    def _ensure(self, number: int) -> tuple[str, str, str]:
         name, rejects_name = f"shards/shard-{number:05d}.parquet", f"rejects/shard-{number:05d}.parquet"
         if not self._store.exists(name):
             data, rejects = self._build(number)
@@ -68,9 +70,10 @@ class BuildShard:
             self._store.put(name, data)
         else:
             data, rejects = self._store.get(name), self._store.get(rejects_name)
-        rows = pq.read_metadata(io.BytesIO(data)).num_rows
-        info = ShardInfo(name=name, rows=rows, sha256=hashlib.sha256(data).hexdigest())
-        return info.model_dump_json(), json.dumps(_tally(data, rejects))
+        rows = pq.read_table(io.BytesIO(data), columns=[*PLACED, "label", "gaze_peak"])
+        rejected = pq.read_table(io.BytesIO(rejects))
+        info = ShardInfo(name=name, rows=rows.num_rows, sha256=hashlib.sha256(data).hexdigest())
+        return info.model_dump_json(), json.dumps(_tally(rows, rejected)), _names(rows, rejected).to_json()
 
     def _build(self, number: int) -> tuple[bytes, bytes]:
         planned, shard, buffer = self._plan.read(number), _Shard(), io.BytesIO()
@@ -88,16 +91,18 @@ class BuildShard:
         for planned, points_N2 in zip(chunk.drop_columns("samples").to_pylist(), samples, strict=True):
             planned["samples"] = points_N2
             try:
-                shard.rows.append(self._row(planned, shard.readings))
+                shard.rows.append(self._row(planned, shard))
                 telemetry.record(telemetry.IMAGES, job="ingest", status="scored", reason="none")
             except RadiographError as error:
                 shard.rejects.append(self._reject(planned, error))
                 status = str(status_of(error.reason))
                 telemetry.record(telemetry.IMAGES, job="ingest", status=status, reason=str(error.reason))
 
-    def _row(self, planned: dict[str, Any], readings: Counter[str]) -> dict[str, Any]:
+    def _row(self, planned: dict[str, Any], shard: _Shard) -> dict[str, Any]:
         decoded = self._intake.take(planned)
         ids = self._intake.ids(planned, decoded)
+        if ids["subject_id"] is None and self._settings.split_by != "image":
+            raise nobody_named()
         row = ids | {
             "split": planned["split"] or split_of(ids["subject_id"] or ids["image_id"], self._settings.split),
             "label": planned["label"],
@@ -105,9 +110,11 @@ class BuildShard:
             "affine": asdict(decoded.affine),
             **decoded.facts,
         }
-        if planned["samples"] is None and planned["readings"] is None:
-            return row
-        return row | pack_gaze(mean_map(self._gaze(planned, decoded.affine, readings), decoded.affine))
+        if planned["samples"] is not None or planned["readings"] is not None:
+            row |= pack_gaze(mean_map(self._gaze(planned, decoded.affine, shard.readings), decoded.affine))
+        if self._plan.mixed and decoded.patient is not None:
+            shard.names.note_tag(planned["subject_id"], decoded.patient, self._identities)
+        return row
 
     def _reject(self, planned: dict[str, Any], error: RadiographError) -> dict[str, Any]:
         outcome = {"status": str(status_of(error.reason)), "reason_code": str(error.reason), "detail": error.message}
@@ -148,27 +155,34 @@ def usable_reading(store: Store, reading: dict[str, Any], affine: Affine) -> tup
 
 
 def _rejects(shard: _Shard) -> bytes:
-    """Return the rejects as Parquet; what became of readings, which no row tells, goes into its metadata."""
+    """Return the rejects as Parquet; what no row tells, of readings and of names, goes into its metadata."""
     table = pa.Table.from_pylist(shard.rejects, schema=schemas.REJECTS)
     buffer = io.BytesIO()
-    tally = json.dumps(shard.readings, sort_keys=True)
-    pq.write_table(table.replace_schema_metadata({_TALLY: tally}), buffer, compression="zstd")
+    untold = {_TALLY: json.dumps(shard.readings, sort_keys=True), _NAMES: shard.names.to_json()}
+    pq.write_table(table.replace_schema_metadata(untold), buffer, compression="zstd")
     return buffer.getvalue()
 
 
-def _tally(data: bytes, rejects: bytes) -> dict[str, int]:
+def _tally(rows: pa.Table, rejected: pa.Table) -> dict[str, int]:
     """Count a shard as it is stored: the same for one that was just made, and one that was there."""
-    rows = pq.read_table(io.BytesIO(data), columns=["split", "label", "gaze_peak"])
-    rejected = pq.read_table(io.BytesIO(rejects))
     tally = Counter(json.loads(rejected.schema.metadata[_TALLY]))
     labels, gaze = rows["label"].to_pylist(), np.array(rows["gaze_peak"].is_valid(), bool)
     tally.update({"files": rows.num_rows + rejected.num_rows, "images": rows.num_rows})
     tally.update({"rejects": rejected.num_rows, "images_with_gaze": int(gaze.sum())})
+    tally[WITHOUT_PATIENT] = rows["subject_id"].null_count
     tally["images_saliency_only"] = sum(label is None and bool(seen) for label, seen in zip(labels, gaze, strict=True))
     tally.update(f"split_{split}" for split in rows["split"].to_pylist())
     tally.update(f"label_{CLASSES[label]}" for label in labels if label is not None)
     tally.update(f"reject_{reason}" for reason in rejected["reason_code"].to_pylist())
     return dict(tally)
+
+
+def _names(rows: pa.Table, rejected: pa.Table) -> Names:
+    """Return whose images a shard holds; a shard of an earlier version does not tell what its files' tags said."""
+    untold = rejected.schema.metadata.get(_NAMES)
+    names = Names.of_json(untold) if untold else Names()
+    names.note_rows(rows)
+    return names
 
 
 def peak_rss_mib() -> float:

@@ -22,6 +22,7 @@ from cxrgaze_ray.identities import Identities, identities_named, open_key
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import profile_sha256
 from cxrgaze_ray.shards.build import BuildShard, peak_rss_mib
+from cxrgaze_ray.shards.patients import Names
 from cxrgaze_ray.shards.plan import Plan, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import ShardInfo, ShardStore, StoreInfo
@@ -68,7 +69,8 @@ def ingest(
     Raises
     ------
     UserError
-        If another store is at `out`, or gaze, findings or splits can't be read.
+        If another store is at `out`, or gaze, findings or splits can't be read; or a patient would lie in two splits,
+        or might, because nobody names the patients (see `shards.patients`).
     EnvironmentFault
         If a store can't be reached; what was written is used again.
     """
@@ -81,17 +83,20 @@ def ingest(
     claim(store, manifest_sha256, sources, settings, named)
     if store.exists("store.json"):
         return ShardStore.open(out)
-    plan = _planned(store, manifest, sources, settings)
+    plan = _planned(store, manifest, sources, settings, named)
     del manifest  # the plan is written: the driver needs no row of it any more
-    shards, counts = [], Counter(plan.info.counts)
-    for shard, tally in _run(plan, store, sources, settings, named, workers, on_progress):
-        shards.append(shard)
-        counts.update(tally)
+    shards, counts, names = [], Counter(plan.info.counts), Names()
+    for built in _run(plan, store, sources, settings, named, workers, on_progress):
+        shards.append(ShardInfo.model_validate_json(built["shard"]))
+        counts.update(json.loads(built["tally"]))
+        names.add(Names.of_json(built["names"]))
+    names.check()
     info = StoreInfo(
         profile=settings.profile,
         profile_sha256=profile_sha256(settings.profile),
         manifest_sha256=manifest_sha256,
         split=settings.split,
+        split_by=settings.split_by,
         shards=sorted(shards, key=lambda shard: shard.name),
         counts=dict(sorted(counts.items())),
     )
@@ -121,10 +126,12 @@ def claim(
         raise UserError(f"Another store is at {store.uri}.", "Use a new --out: a store is never changed.")
 
 
-def _planned(store: Store, manifest: Manifest, sources: GazeSources, settings: IngestSettings) -> Plan:
+def _planned(
+    store: Store, manifest: Manifest, sources: GazeSources, settings: IngestSettings, identities: Identities
+) -> Plan:
     if has_plan(store):
         return Plan(store)
-    table, counts = make_plan(manifest.table, sources.read(), settings)
+    table, counts = make_plan(manifest.table, sources.read(), settings, identities)
     return write_plan(store, table, counts, settings.shard_rows)
 
 
@@ -136,8 +143,8 @@ def _run(
     identities: Identities,
     workers: int,
     on_progress: Callable[[IngestProgress], None],
-) -> Iterator[tuple[ShardInfo, Counter[str]]]:
-    """Build every shard; yield each with its counts as it is written."""
+) -> Iterator[dict[str, Any]]:
+    """Build every shard; yield a row of `BuildShard` for each as it is written."""
     progress = IngestProgress(plan.info.rows)
     on_progress(progress)
     if not plan.info.rows:
@@ -145,12 +152,11 @@ def _run(
     reflacx = sources.reflacx.uri if sources.reflacx else None
     with translated():
         for built in _built(plan.info.shards, (store.uri, settings, identities, reflacx), workers):
-            tally = Counter(json.loads(built["tally"]))
-            progress.done += tally["files"]
+            progress.done += json.loads(built["tally"])["files"]
             progress.worker_peak_mib = max(progress.worker_peak_mib, built["peak_rss_mib"])
             progress.driver_peak_mib = peak_rss_mib()
             on_progress(progress)
-            yield ShardInfo.model_validate_json(built["shard"]), tally
+            yield built
 
 
 def _built(shards: int, arguments: tuple[Any, ...], workers: int) -> Iterator[dict[str, Any]]:

@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import StoreUnavailable, UserError
+from cxrgaze_ray.gaze.ids import folded
 from cxrgaze_ray.gaze.reflacx import READING
 from cxrgaze_ray.gaze.sources import GazeTables
+from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.schemas import ID_FIELDS
 from cxrgaze_ray.shards.labels import chexpert_labels
+from cxrgaze_ray.shards.patients import Names, check_named, name_patients
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.storage import Store
 
@@ -53,12 +56,19 @@ class PlanInfo(Settings):
 
 
 class Plan:
-    """A plan as it lies in a store: a shard's rows are read when they are asked for, and no others."""
+    """A plan as it lies in a store: a shard's rows are read when they are asked for, and no others.
+
+    Attributes
+    ----------
+    mixed
+        Tables name the patients of some files, and tags are to name those of others.
+    """
 
     def __init__(self, store: Store) -> None:
         self.info = PlanInfo.model_validate_json(store.get("plan.json"))
         self._store = store
         self._part: tuple[int, pq.ParquetFile] | None = None
+        self.mixed = 0 < self.info.counts.get("files_without_patient", 1) < self.info.rows
 
     def read(self, shard: int) -> pa.Table:
         """Return one shard's rows (`INGEST_PLAN`)."""
@@ -101,11 +111,18 @@ def has_plan(store: Store) -> bool:
     return store.exists("plan.json")
 
 
-def make_plan(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings) -> tuple[pa.Table, Counter[str]]:
-    """Join files with labels, splits and gaze by image id, a column at a time, and count what did not join.
+def make_plan(
+    manifest: pa.Table, gaze: GazeTables, settings: IngestSettings, identities: Identities
+) -> tuple[pa.Table, Counter[str]]:
+    """Join files with patients, labels, splits and gaze by image id, a column at a time; count what did not join.
 
     EGD-CXR comes first: where an image has gaze of both data sets, its 60 Hz samples make the map, and where it has a
     label of the master sheet, no other is looked for.
+
+    Parameters
+    ----------
+    identities
+        What made the manifest's ids of those that the gaze tables would name.
 
     Returns
     -------
@@ -113,38 +130,44 @@ def make_plan(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings) ->
         `INGEST_PLAN`, in the manifest's order.
     Counter
         archive_files, left_out_unlabelled, left_out_without_split, gaze_without_file, file_without_gaze,
-        images_with_both_gaze, labels_from_sheet, labels_from_chexpert, repeated_ids, patients_in_two_splits (of the
-        archive's own), and the counts of `GazeTables`.
+        images_with_both_gaze, labels_from_sheet, labels_from_chexpert, repeated_ids, patients_from_gaze_tables,
+        files_without_patient (in any table), and the counts of `GazeTables`.
 
     Raises
     ------
     UserError
-        If the archive has no findings, or no split, and is to give them.
+        If the archive has no findings, or no split, and is to give them; or see `name_patients` and `check_named`.
     """
     counts = Counter({"archive_files": manifest.num_rows, **gaze.counts()})
-    joined = _with_gaze(manifest, gaze, counts)
-    joined = joined.append_column("label", _labels(manifest, gaze, settings, counts))
+    patients, unnamed = name_patients(manifest, gaze, identities), manifest["subject_id"].null_count
+    counts["patients_from_gaze_tables"] = unnamed - patients.null_count
+    manifest = manifest.set_column(manifest.schema.get_field_index("subject_id"), "subject_id", patients)
+    joined = _with_gaze(manifest, gaze, identities, counts)
+    joined = joined.append_column("label", _labels(manifest, gaze, settings, identities, counts))
     joined = _with_split(joined, settings, counts)
     if settings.keep == "labelled" and (gaze != GazeTables() or settings.labels == "chexpert"):
         useful = pc.or_(pc.is_valid(joined["label"]), _has_gaze(joined))
         joined = _left(joined, useful, "left_out_unlabelled", counts)
+    counts["files_without_patient"] = joined["subject_id"].null_count
+    if settings.split_by != "image":
+        check_named(joined)
     counts["file_without_gaze"] = joined.num_rows - pc.sum(_has_gaze(joined), min_count=0).as_py()
     counts["repeated_ids"] = pc.sum(joined["repeated_id"], min_count=0).as_py()
     return joined.select(INGEST_PLAN.names).cast(INGEST_PLAN), counts
 
 
-def _with_gaze(manifest: pa.Table, gaze: GazeTables, counts: Counter[str]) -> pa.Table:
+def _with_gaze(manifest: pa.Table, gaze: GazeTables, identities: Identities, counts: Counter[str]) -> pa.Table:
     ids = manifest["image_id"].combine_chunks()
     nothing = pa.nulls(len(ids), pa.list_(pa.float64())), pa.nulls(len(ids), pa.list_(READING))
-    samples = gaze.egd.samples_of(ids) if gaze.egd else nothing[0]
-    readings = gaze.reflacx.readings_of(ids) if gaze.reflacx else nothing[1]
+    samples = gaze.egd.samples_of(ids, identities) if gaze.egd else nothing[0]
+    readings = gaze.reflacx.readings_of(ids, identities) if gaze.reflacx else nothing[1]
     both = pc.and_(pc.is_valid(samples), pc.is_valid(readings))
     counts["images_with_both_gaze"] = pc.sum(both, min_count=0).as_py()
     readings = readings.take(pc.if_else(both, None, pa.array(np.arange(len(ids)))))
     joined = manifest.append_column("samples", samples).append_column("readings", readings)
     known = gaze.egd.images_with_gaze if gaze.egd else set()
     known = known | set(gaze.reflacx.table["image_id"].to_pylist() if gaze.reflacx else ())
-    counts["gaze_without_file"] = len(known) - pc.count_distinct(ids.filter(_has_gaze(joined))).as_py()
+    counts["gaze_without_file"] = len(known) - pc.count_distinct(folded(ids.filter(_has_gaze(joined)))).as_py()
     return joined
 
 
@@ -152,10 +175,12 @@ def _has_gaze(joined: pa.Table) -> pa.ChunkedArray:
     return pc.or_(pc.is_valid(joined["samples"]), pc.is_valid(joined["readings"]))
 
 
-def _labels(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings, counts: Counter[str]) -> pa.Array:
+def _labels(
+    manifest: pa.Table, gaze: GazeTables, settings: IngestSettings, identities: Identities, counts: Counter[str]
+) -> pa.Array:
     sheet = pa.nulls(manifest.num_rows, pa.int8())
     if gaze.egd:
-        sheet = gaze.egd.labels_of(manifest["image_id"].combine_chunks())
+        sheet = gaze.egd.labels_of(manifest["image_id"].combine_chunks(), identities)
     counts["labels_from_sheet"] = len(sheet) - sheet.null_count
     if settings.labels == "sheet":
         return sheet
@@ -166,16 +191,16 @@ def _labels(manifest: pa.Table, gaze: GazeTables, settings: IngestSettings, coun
 
 def _with_split(joined: pa.Table, settings: IngestSettings, counts: Counter[str]) -> pa.Table:
     place = joined.schema.get_field_index("split")
-    if settings.split_by == "patient":
+    if settings.split_by != "archive":
         return joined.set_column(place, "split", pa.nulls(joined.num_rows, pa.string()))
     found = pc.index_in(joined["split"], pa.array(list(_SPLITS)))
     splits = pa.array(list(_SPLITS.values())).take(found.combine_chunks())
     if splits.null_count == joined.num_rows:
         raise UserError("The archive has no split of its own.", "Leave out --split archive, or add its table.")
     joined = _left(joined.set_column(place, "split", splits), splits.is_valid(), "left_out_without_split", counts)
-    patients = joined.group_by("subject_id").aggregate([("split", "count_distinct")])
-    several = pc.and_(pc.is_valid(patients["subject_id"]), pc.greater(patients["split_count_distinct"], 1))
-    counts["patients_in_two_splits"] = pc.sum(several, min_count=0).as_py()
+    names = Names()
+    names.note_rows(joined)
+    names.check()
     return joined
 
 

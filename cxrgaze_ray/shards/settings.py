@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE
-from cxrgaze_ray.shards.store import SplitSettings
+from cxrgaze_ray.shards.store import SplitBy, SplitSettings
 
 
 class IngestSettings(Settings):
@@ -32,8 +32,9 @@ class IngestSettings(Settings):
     keep: Literal["labelled", "all"] = "labelled"
     """labelled: files that have a label or gaze; all: every file of the archive."""
 
-    split_by: Literal["patient", "archive"] = "patient"
-    """patient: a salted hash of the patient; archive: the archive's own train, validate and test."""
+    split_by: SplitBy = "patient"
+    """patient: a salted hash of the patient; archive: the archive's own train, validate and test; image: as patient,
+    and an image whose patient nobody names stands for one of its own."""
 
     split: SplitSettings = SplitSettings()
     """How patients are split."""

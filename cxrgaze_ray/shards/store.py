@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.storage import Store, open_store
 
 SPLITS = ("train", "validation", "test")
+WITHOUT_PATIENT = "images_without_patient"
+SplitBy = Literal["patient", "archive", "image"]
 
 
 class SplitSettings(Settings):
@@ -63,13 +65,26 @@ class StoreInfo(Settings):
     profile_sha256: str
     manifest_sha256: str
     split: SplitSettings
+    split_by: SplitBy | None = None
+    """See `IngestSettings`; None where it was not written down, or where several stores differ."""
+
     shards: list[ShardInfo]
     counts: dict[str, int]
-    """Images by split, label and reject reason, and what of gaze and archive did not join."""
+    """Images by split, label and reject reason, those without a patient, and what of gaze and archive did not join."""
 
     def sha256(self) -> str:
         """Identify the store's content: the hash of its shards' hashes."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+    def caution(self) -> str:
+        """Say what the split can't vouch for; empty if every image is of a known patient, or nobody counted."""
+        count = self.counts.get(WITHOUT_PATIENT, 0)
+        if not count:
+            return ""
+        return (
+            f"Split by image: nobody names the patients of {count} of {self.counts['images']} images, so that people "
+            "may lie in both training and test, and figures may be too good."
+        )
 
 
 def split_of(patient: str, settings: SplitSettings) -> str:
@@ -128,9 +143,9 @@ def image_array(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint16]:
 
 
 def gaze_density(gaze: bytes) -> NDArray[np.float32]:
-    """Return a stored gaze map as a density: float32 (640, 512), summing to 1."""
+    """Return a stored gaze map as a density: float32 (640, 512), summing to 1; zero if nothing was looked at."""
     stored = np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
-    density: NDArray[np.float32] = stored / stored.sum(dtype=np.float64)
+    density: NDArray[np.float32] = stored / (stored.sum(dtype=np.float64) or 1.0)
     return density.astype(np.float32)
 
 

@@ -15,19 +15,21 @@ import ray.data
 
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.schemas import CLASSES
-from cxrgaze_ray.shards.store import SPLITS, ShardInfo, ShardStore, StoreInfo
+from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, ShardInfo, ShardStore, StoreInfo
 
 _INDEX = pa.schema(
     [
         ("store", pa.int32()),
         ("image_id", pa.string()),
         ("patient", pa.string()),
+        ("named", pa.bool_()),
         ("split", pa.string()),
         ("label", pa.int8()),
         ("seen", pa.bool_()),
     ]
 )
-"""A row an image of any store; where no patient is known, the image stands for one. seen: it has a gaze map."""
+"""A row an image of any store; where no patient is known, the image stands for one, and is not named. seen: it has a
+gaze map."""
 
 _SAME_WAY = "Ingest them with the same --split, --split-salt, --split-shares and pseudonymisation key."
 
@@ -53,7 +55,8 @@ class ShardUnion:
     Raises
     ------
     UserError
-        If profiles differ, an image is of one patient here and of another there, or a patient lies in several splits.
+        If profiles differ, an image is of one patient here and of another there, or a patient or an image lies in
+        several splits.
 
     Attributes
     ----------
@@ -114,7 +117,7 @@ class ShardUnion:
 
         newest: no later store holds the image, so that the row counts.
         """
-        return self._index.filter(self._index["label"].is_valid()).drop_columns("seen")
+        return self._index.filter(self._index["label"].is_valid()).drop_columns(["seen", "named"])
 
     def _taking_part(self, split: str | None = None) -> list[int]:
         """Return the places of the stores that give rows, or rows of a split."""
@@ -137,11 +140,13 @@ class ShardUnion:
         if len(infos) == 1:
             return infos[0]
         used = Counter(self._rows["store"].to_pylist())
+        ways = {info.split_by for info in infos}
         return StoreInfo(
             profile=infos[-1].profile,
             profile_sha256=infos[-1].profile_sha256,
             manifest_sha256=hashlib.sha256("".join(info.manifest_sha256 for info in infos).encode()).hexdigest(),
             split=infos[-1].split,
+            split_by=ways.pop() if len(ways) == 1 else None,
             shards=[
                 ShardInfo(name=f"store-{number:02d}", rows=used[number], sha256=info.sha256())
                 for number, info in enumerate(infos)
@@ -155,6 +160,7 @@ class ShardUnion:
         counts["images"] = self._rows.num_rows
         counts["images_with_gaze"] = pc.sum(self._rows["seen"]).as_py() or 0
         counts["patients"] = pc.count_distinct(self._rows["patient"]).as_py()
+        counts[WITHOUT_PATIENT] = pc.sum(pc.invert(self._rows["named"]), min_count=0).as_py()
         counts["stores"], counts["superseded"] = len(self.stores), self.superseded
         return dict(sorted(counts.items()))
 
@@ -202,6 +208,9 @@ def _check_patients(index: pa.Table) -> None:
     patients = index.group_by("patient").aggregate([("split", "count_distinct")])
     if torn := pc.sum(pc.greater(patients["split_count_distinct"], 1)).as_py():
         raise UserError(f"{torn} patients have images in more than one split.", _SAME_WAY)
+    shared = index.group_by("image_id").aggregate([("split", "count_distinct")])
+    if twice := pc.sum(pc.greater(shared["split_count_distinct"], 1)).as_py():
+        raise UserError(f"{twice} images of several patients are in more than one split.", "Ingest that store again.")
 
 
 def _read_index(number: int, store: ShardStore) -> pa.Table:
@@ -219,6 +228,7 @@ def _read_shard(number: int, store: ShardStore, name: str) -> pa.Table:
             "store": pa.array([number] * read.num_rows, pa.int32()),
             "image_id": read["image_id"],
             "patient": pc.coalesce(read["subject_id"], read["image_id"]),
+            "named": read["subject_id"].is_valid(),
             "split": read["split"],
             "label": read["label"],
             "seen": read["gaze_peak"].is_valid(),

@@ -95,7 +95,9 @@ def run_stages(
     )
     work = registry.store.child(f"{name}/training/{run_name}")
     lineage, initial = _initial(settings, pin.uri if pin else None, backbone_weights, work, say)
-    lineage = lineage.model_copy(update={"store_sha256": store.info.sha256(), "stores": store.parts, "parent": parent})
+    learned = {"store_sha256": store.info.sha256(), "stores": store.parts, "parent": parent}
+    split = {"split_by": store.info.split_by, "caution": store.info.caution()}
+    lineage = lineage.model_copy(update={**learned, **split})
     say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
     config = {"settings": settings.model_dump(), "initial": initial}
     with _progress(say):

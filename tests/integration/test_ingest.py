@@ -15,6 +15,7 @@ from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
 from cxrgaze_ray.phantoms.reflacx import PhantomReading, write_reflacx
@@ -82,6 +83,29 @@ def test_patients_are_never_split(store: ShardStore) -> None:
     pairs = set(zip(table["subject_id"].to_pylist(), table["split"].to_pylist(), strict=True))
     assert len(pairs) == len({patient for patient, _ in pairs})
     assert len(pairs) < table.num_rows, "no patient has two images: this shows nothing"
+
+
+def test_a_list_without_patients_is_split_by_those_of_the_master_sheet(
+    store: ShardStore, phantoms: tuple[str, PhantomReport], tmp_path: Path
+) -> None:
+    """Though the list has its ids in capitals, and rows carry keyed hashes of them."""
+    folder, tables = Path(phantoms[0]), read_egd(open_store(f"{phantoms[0]}/{GAZE_FOLDER}"))
+    files = {path.stem: path for path in (folder / "files").rglob("*") if path.stem in tables.studies}
+    rows = [f"{path},{name.upper()}" for name, path in files.items()]
+    (tmp_path / "list.csv").write_text("\n".join(["uri,image_id", *rows]))
+    key = Identities(b"k" * 32)
+    made = ingest(
+        f"{tmp_path}/list.csv", f"{folder}/{GAZE_FOLDER}", f"{tmp_path}/out", identities=lambda: key, workers=1
+    )
+    table = all_rows(made)
+    whose = {key.of("image", name.upper()): study.subject_id for name, study in tables.studies.items()}
+    found = {(row["image_id"], row["subject_id"]) for row in table.select(["image_id", "subject_id"]).to_pylist()}
+    assert found == {(name, key.of("patient", whose[name])) for name in table["image_id"].to_pylist()}
+    assert table.num_rows == store.info.counts["images"] == made.info.counts["images_with_gaze"]
+    assert len(set(zip(table["subject_id"].to_pylist(), table["split"].to_pylist(), strict=True))) == len(
+        set(whose.values())
+    )
+    assert (made.info.split_by, made.info.caution()) == ("patient", "")
 
 
 def test_the_same_ingest_again_changes_nothing(store: ShardStore, phantoms: tuple[str, PhantomReport]) -> None:

@@ -25,7 +25,7 @@ seen = []
 with connect(ClusterSettings(num_cpus=4)):
     store = ingest(
         sys.argv[1], None, sys.argv[2],
-        settings=IngestSettings(keep="all", shard_rows=32, chunk_rows=8),
+        settings=IngestSettings(keep="all", split_by="image", shard_rows=32, chunk_rows=8),
         identities=Identities, workers=2,
         on_progress=lambda state: seen.append((state.worker_peak_mib, state.driver_peak_mib)),
     )

@@ -63,6 +63,7 @@ def test_training_publishes_a_bundle_that_carries_its_story(store: ShardStore, t
     assert registry.resolve("cxrgaze@champion") == pin
     assert bundle.info.trained
     assert bundle.info.lineage.store_sha256 == store.info.sha256()
+    assert (bundle.info.lineage.split_by, bundle.info.lineage.caution) == ("patient", "")
     assert bundle.info.metrics["images"] == store.rows("test")
     for golden in bundle.info.golden:
         assert Predictor.from_bundle(bundle).golden_logits(golden.seed) == pytest.approx(golden.logits, abs=1e-4)

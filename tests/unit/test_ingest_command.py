@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cxrgaze_ray.cli.main import app
 from cxrgaze_ray.cli.train import ingest_notes
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.shards import IngestSettings, SplitSettings
+from cxrgaze_ray.shards import IngestSettings, SplitSettings, StoreInfo
 
 
 class Asked(Exception):
@@ -51,6 +51,12 @@ def test_identities_are_kept_only_if_that_is_asked_for(asked: dict[str, Any]) ->
     assert asked["identities"]().name == "keep"
 
 
+@pytest.mark.parametrize("option", ["--split", "--split-by"])
+def test_a_split_by_image_is_asked_for_by_name(asked: dict[str, Any], option: str) -> None:
+    assert isinstance(run(option, "image"), Asked)
+    assert asked["settings"] == IngestSettings(split_by="image")
+
+
 def test_a_split_can_be_that_of_another_store(asked: dict[str, Any]) -> None:
     assert isinstance(run("--split-salt", "ward", "--split-shares", "0.6,0.25"), Asked)
     assert asked["settings"].split == SplitSettings(salt="ward", train=0.6, validation=0.25)
@@ -77,10 +83,24 @@ def test_there_are_two_ways_to_treat_identities(asked: dict[str, Any]) -> None:
 
 
 def test_overlap_and_proxies_are_told() -> None:
-    both = {"patients_in_both_sources": 3, "images_in_both_sources": 2}
-    assert "3 patients and 2 images" in ingest_notes(both, "patient")[0]
-    assert "Splits are by patient" in ingest_notes(both, "patient")[0]
-    assert "Splits are by patient" not in ingest_notes(both, "archive")[0]
-    assert "edema" in ingest_notes({"labels_from_chexpert": 1}, "patient")[0]
-    assert "2 patients" in ingest_notes({"patients_in_two_splits": 2}, "archive")[0]
-    assert ingest_notes({"images": 5}, "patient") == []
+    assert "3 patients and 2 images" in notes(patients_in_both_sources=3, images_in_both_sources=2)
+    assert "edema" in notes(labels_from_chexpert=1)
+    assert notes(images=5) == ""
+
+
+def test_what_is_wrong_with_gaze_tables_is_told() -> None:
+    malformed = {"egd_gaze_rows_malformed": 2, "egd_sheet_rows_malformed": 1, "fixation_rows_malformed": 4}
+    assert "7 rows of the gaze tables could not be read" in notes(**malformed)
+    assert "3 rows of the gaze tables were there twice" in notes(egd_gaze_rows_repeated=2, reflacx_readings_repeated=1)
+    found = {"egd_images_with_gaze": 4, "reflacx_images": 3, "images_in_both_sources": 2}
+    assert "no image of the gaze tables is in the archive" in notes(**found, gaze_without_file=5)
+    assert "no image of the gaze tables" not in notes(**found, gaze_without_file=4)
+
+
+def test_images_without_a_patient_are_told() -> None:
+    assert "the patients of 3 of 9 images" in notes(images=9, images_without_patient=3)
+
+
+def notes(**counts: int) -> str:
+    info = StoreInfo(profile="", profile_sha256="", manifest_sha256="", split=SplitSettings(), shards=[], counts=counts)
+    return " ".join(ingest_notes(info))

@@ -112,6 +112,19 @@ def test_the_card_says_what_bundle_and_ledger_say(registry: Registry, form: Any)
 
 
 @pytest.mark.parametrize("form", ["html", "md"])
+def test_the_card_says_what_the_split_can_not_vouch_for(registry: Registry, form: Any) -> None:
+    """Once, among the limits; and how the images were split, among the lineage."""
+    said = "Nobody names the patients of 3 of 9 images."
+    bundle = trained(2)
+    lineage = bundle.info.lineage.model_copy(update={"split_by": "image", "caution": said})
+    registry.publish(Bundle(bundle.info.model_copy(update={"lineage": lineage}), bundle.state), "trained")
+    plain = re.sub(r"<[^>]+>", " ", text_of(registry, f"{NAME}@v3", form))
+    assert plain.count(said) == 1
+    assert re.search(r"split by[ |]+image", plain)
+    assert "split by" not in text_of(registry, f"{NAME}@v2", form), "of a bundle that does not say"
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
 def test_the_cards_head_is_the_ledgers_and_finds_a_cut_tail(registry: Registry, form: Any) -> None:
     card = model_card(registry, NAME, form)
     (head,) = set(re.findall(r"models verify net --head ([0-9a-f]{64})", card.text))

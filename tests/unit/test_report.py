@@ -277,6 +277,12 @@ def test_an_untrained_model_is_marked(archive: Path, tmp_path: Path) -> None:
     assert "m v0001 (untrained)" in page.text
 
 
+def test_what_the_model_s_split_can_t_vouch_for_is_said(run: Run) -> None:
+    page = Page(run_report(run, figures=0, caution="Nobody names the patients of 3 of 9 images."))
+    assert "What the model learned from: Nobody names the patients of 3 of 9 images." in page.text
+    assert "What the model learned from" not in run_report(run, figures=0)
+
+
 def test_a_report_is_made_though_the_files_are_gone(archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     shutil.copytree(archive, folder)

@@ -37,6 +37,7 @@ from cxrgaze_ray.retraining import (
 from cxrgaze_ray.retraining import run as steps
 from cxrgaze_ray.retraining.workspace import retrainings
 from cxrgaze_ray.runs import Lease
+from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.labelled_store import write_store
 from tests.scrape import scrape
@@ -334,6 +335,18 @@ def test_without_labels_a_person_is_asked(tmp_path: Path, settings: RetrainSetti
     assert result.exit_code == 2
     assert "label some first" in result.decision.reasons[0]
     assert trained == []
+
+
+def test_what_a_split_can_t_vouch_for_is_said_on_the_page_and_beside_the_figures(
+    registry: Registry, settings: RetrainSettings, trained: list[str]
+) -> None:
+    store = ShardStore.open(settings.stores[0])
+    counts = store.info.counts | {"images_without_patient": 2}
+    store.store.put("store.json", store.info.model_copy(update={"counts": counts}).model_dump_json().encode())
+    result, said = retrain(settings), "nobody names the patients of 2 of "
+    assert result.page is not None
+    assert said in Path(result.page).read_text()
+    assert said in read_info(open_store(registry.resolve("cxrgaze@v2").uri)).metrics["note"]
 
 
 def test_settings_without_a_store_are_refused(settings: RetrainSettings) -> None:

@@ -70,10 +70,10 @@ def findings(**values: int) -> dict[str, int]:
 def test_the_master_sheet_comes_before_chexpert(tmp_path: Path) -> None:
     gaze = GazeTables(egd(tmp_path, {ONE: 2, TWO: None}, {}))
     files = listed(*({"image_id": name} | findings(no_finding=1) for name in (ONE, TWO, THREE)), {"image_id": FOUR})
-    plan, counts = make_plan(files, gaze, IngestSettings(labels="chexpert"))
+    plan, counts = make_plan(files, gaze, IngestSettings(labels="chexpert"), KEEP)
     assert dict(zip(plan["image_id"].to_pylist(), plan["label"].to_pylist(), strict=True)) == {ONE: 2, TWO: 0, THREE: 0}
     assert (counts["labels_from_sheet"], counts["labels_from_chexpert"], counts["left_out_unlabelled"]) == (1, 2, 1)
-    plan, counts = make_plan(files, gaze, IngestSettings())
+    plan, counts = make_plan(files, gaze, IngestSettings(), KEEP)
     assert plan["image_id"].to_pylist() == [ONE]
     assert (counts["archive_files"], counts["left_out_unlabelled"]) == (4, 3)
 
@@ -96,24 +96,24 @@ def test_the_master_sheet_comes_before_chexpert(tmp_path: Path) -> None:
 def test_exactly_one_finding_gives_a_label(found: dict[str, int], label: int | None) -> None:
     other = {"image_id": TWO} | findings(**dict.fromkeys(FINDINGS, 0))
     files = listed({"image_id": ONE} | findings(**found), other)
-    plan, _ = make_plan(files, GazeTables(), IngestSettings(labels="chexpert", keep="all"))
+    plan, _ = make_plan(files, GazeTables(), IngestSettings(labels="chexpert", keep="all"), KEEP)
     assert plan["label"].to_pylist() == [label, None]
 
 
 def test_the_archive_s_own_split_is_taken_whole_or_not_at_all() -> None:
-    rows = [(ONE, "7", "train"), (TWO, "8", "validate"), (THREE, "9", "test"), (FOUR, "9", None), ("e", "9", "train")]
+    rows = [(ONE, "7", "train"), (TWO, "8", "validate"), (THREE, "9", "test"), (FOUR, "9", None), ("e", "9", "test")]
     files = listed(*({"image_id": name, "subject_id": who, "split": split} for name, who, split in rows))
-    plan, counts = make_plan(files, GazeTables(), IngestSettings(split_by="archive", keep="all"))
+    plan, counts = make_plan(files, GazeTables(), IngestSettings(split_by="archive", keep="all"), KEEP)
     splits = dict(zip(plan["image_id"].to_pylist(), plan["split"].to_pylist(), strict=True))
-    assert splits == {ONE: "train", TWO: "validation", THREE: "test", "e": "train"}
-    assert (counts["left_out_without_split"], counts["patients_in_two_splits"]) == (1, 1)
-    assert make_plan(files, GazeTables(), ALL)[0]["split"].null_count == 5
+    assert splits == {ONE: "train", TWO: "validation", THREE: "test", "e": "test"}
+    assert counts["left_out_without_split"] == 1
+    assert make_plan(files, GazeTables(), ALL, KEEP)[0]["split"].null_count == 5
 
 
 @pytest.mark.parametrize("settings", [IngestSettings(split_by="archive"), IngestSettings(labels="chexpert")])
 def test_what_the_archive_has_not_is_a_user_error(settings: IngestSettings) -> None:
     with pytest.raises(UserError, match="The archive has no"):
-        make_plan(listed({"image_id": ONE}), GazeTables(), settings)
+        make_plan(listed({"image_id": ONE}), GazeTables(), settings, KEEP)
 
 
 def test_where_both_saw_an_image_egd_s_gaze_is_taken(tmp_path: Path) -> None:
@@ -122,13 +122,13 @@ def test_where_both_saw_an_image_egd_s_gaze_is_taken(tmp_path: Path) -> None:
         reflacx(tmp_path, look("R1", ONE), look("R2", TWO), look("R3", TWO), look("R4", "x" * 44)),
     )
     files = listed(*({"image_id": name} for name in (ONE, TWO, THREE, TWO)))
-    plan, counts = make_plan(files, gaze, ALL)
+    plan, counts = make_plan(files, gaze, ALL, KEEP)
     assert plan["samples"].to_pylist() == [[10, 20, 30, 40], None, None, None]
     names = [[one["reading"] for one in found or []] for found in plan["readings"].to_pylist()]
     assert names == [[], ["R2", "R3"], [], ["R2", "R3"]]
     assert (counts["images_with_both_gaze"], counts["gaze_without_file"], counts["file_without_gaze"]) == (1, 2, 1)
     assert counts["images_in_both_sources"] == counts["patients_in_both_sources"] == 1
-    kept, counts = make_plan(files, gaze, IngestSettings())
+    kept, counts = make_plan(files, gaze, IngestSettings(), KEEP)
     assert kept["image_id"].to_pylist() == [ONE, TWO, TWO], "gaze alone keeps a file: it serves the saliency phase"
     assert kept["label"].to_pylist() == [0, None, None]
 
@@ -136,7 +136,7 @@ def test_where_both_saw_an_image_egd_s_gaze_is_taken(tmp_path: Path) -> None:
 def test_a_plan_is_read_a_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrgaze_ray.shards.plan._PART_SHARDS", 2)
     store = LocalStore(str(tmp_path))
-    table, counts = make_plan(listed(*({"image_id": f"{index:03d}"} for index in range(10))), GazeTables(), ALL)
+    table, counts = make_plan(listed(*({"image_id": f"{index:03d}"} for index in range(10))), GazeTables(), ALL, KEEP)
     assert not has_plan(store)
     plan = write_plan(store, table, counts, shard_rows=4)
     assert has_plan(store)
@@ -150,7 +150,7 @@ def test_a_plan_is_read_a_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_plan_that_can_t_be_read_is_an_outage_and_no_row(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
-    plan = write_plan(store, *make_plan(listed({"image_id": ONE}), GazeTables(), ALL), shard_rows=4)
+    plan = write_plan(store, *make_plan(listed({"image_id": ONE}), GazeTables(), ALL, KEEP), shard_rows=4)
     store.delete("plan/part-00000.parquet")
     with pytest.raises(StoreUnavailable):
         plan.read(0)
@@ -195,11 +195,11 @@ class Archive:
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
         """Plan and build one shard; return rows, rejects and counts."""
         chosen = IngestSettings(**{"keep": "all", **settings})
-        plan = write_plan(self.out, *make_plan(listed(*self.rows), gaze, chosen), shard_rows=64)
+        plan = write_plan(self.out, *make_plan(listed(*self.rows), gaze, chosen, identities), shard_rows=64)
         build = BuildShard(self.out.uri, chosen, identities, str(self.folder / "reflacx"))
         built = build(pa.table({"id": list(range(plan.info.shards))})).to_pylist()[0]
         assert build(pa.table({"id": [0]})).drop_columns("peak_rss_mib").to_pylist() == [
-            {name: built[name] for name in ("shard", "tally")}
+            {name: built[name] for name in ("shard", "tally", "names")}
         ], "a shard that is there was counted differently"
         tables = [pq.read_table(io.BytesIO(self.out.get(f"{kind}/shard-00000.parquet"))) for kind in KINDS]
         return tables[0].to_pylist(), tables[1].to_pylist(), json.loads(built["tally"])
@@ -265,7 +265,7 @@ def test_identifiers_are_kept_if_that_is_asked_for(archive: Archive) -> None:
 
 def test_the_archive_s_split_wins_over_the_hash(archive: Archive) -> None:
     for index, name in enumerate(("train", "validate", "test")):
-        archive.add(f"image-{index}", split=name)
+        archive.add(f"image-{index}", f"patient-{index}", split=name)
     rows, _, tally = archive.build(split_by="archive")
     assert [row["split"] for row in rows] == ["train", "validation", "test"]
     assert tally["split_test"] == 1
@@ -347,6 +347,10 @@ def test_an_affine_is_stored_as_it_was(archive: Archive) -> None:
     archive.add("one")
     rows, _, _ = archive.build()
     assert Affine(**rows[0]["affine"]) == AFFINE
+
+
+def test_a_map_of_zeros_is_no_density_but_no_nan_either() -> None:
+    assert not gaze_density(bytes(2 * HEIGHT * WIDTH)).any()
 
 
 def test_a_store_is_one_archive_s_with_one_key_and_one_copy_of_the_gaze(tmp_path: Path) -> None:

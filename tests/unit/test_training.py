@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
-from cxrgaze_ray.training.feed import Feed, Place
+from cxrgaze_ray.training.feed import Feed, Place, rows_of
 from cxrgaze_ray.training.loop import Hooks, run_loop
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
@@ -178,6 +179,13 @@ def test_ranks_share_every_row_and_take_equally_many_steps() -> None:
     assert sum(map(sum, dealt)) == 8  # seven rows, and one again to make it even
     validated = sum(len(batch.label_B) for feed in ranks for batch in feed.in_order(4, size))
     assert validated == 7
+
+
+def test_a_gaze_map_of_zeros_is_none_to_learn_from() -> None:
+    rows = make_rows(3)
+    rows[1] = replace(rows[1], gaze=bytes(len(rows[1].gaze or b"")))
+    read = list(rows_of([pa.Table.from_pylist([vars(row) for row in rows])]))
+    assert [row.gaze for row in read] == [rows[0].gaze, None, rows[2].gaze]
 
 
 def test_epochs_are_shuffled_and_the_same_every_time() -> None:

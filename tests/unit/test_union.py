@@ -75,6 +75,7 @@ def test_rows_of_all_stores_are_there_and_the_last_one_s_count(tmp_path: Path) -
     assert union.superseded == 2
     assert union.info.counts == {
         "images": 5, "images_with_gaze": 4, "patients": 4, "stores": 2, "superseded": 2, "split_train": 3,
+        "images_without_patient": 1,
         "split_validation": 1, "split_test": 1, "label_normal": 1, "label_heart_failure": 2, "label_pneumonia": 2,
     }  # fmt: skip
     assert told(ShardUnion([new, old]), "train") == [("d1", 1, "new"), ("a1", 0, "old"), ("a2", None, "old")]
@@ -129,6 +130,24 @@ def test_a_row_that_no_longer_counts_still_tears_its_patient(tmp_path: Path) -> 
     old, new = make(tmp_path / "old", OLD[:1]), make(tmp_path / "new", [("a1", "ann", "test", 0)])
     with pytest.raises(UserError, match="1 patients"):
         ShardUnion([old, new])
+
+
+def test_an_image_of_two_patients_in_two_splits_is_refused(tmp_path: Path) -> None:
+    twins: list[Row] = [("x", "ann", "train", 0), ("x", "bob", "test", 1)]
+    with pytest.raises(UserError, match=r"^1 images of several patients"):
+        ShardUnion([make(tmp_path / "old", twins)])
+
+
+def test_images_without_a_patient_are_counted_whatever_their_store_says_and_how_it_was_split(tmp_path: Path) -> None:
+    """A store of an earlier version says nothing; the rows of a later store stand for those of an earlier one."""
+    old = make(tmp_path / "old", OLD)
+    new = make(tmp_path / "new", [("d1", None, "train", 0), ("e1", "eve", "test", 0)], split_by="image")
+    both = ShardUnion([old, new])
+    assert (both.info.split_by, both.info.counts["images_without_patient"]) == (None, 2)
+    assert "the patients of 2 of 6 images" in both.info.caution()
+    assert ShardUnion([new, make(tmp_path / "newer", [OLD[1]], split_by="image")]).info.split_by == "image"
+    named = ShardUnion([make(tmp_path / "a", OLD[:2]), make(tmp_path / "b", OLD[1:3])])
+    assert named.info.caution() == ""
 
 
 def test_other_split_settings_are_fine_while_nobody_is_torn(tmp_path: Path) -> None:
