@@ -152,7 +152,7 @@ def evaluation_of(run: Run) -> Evaluation:
     return Evaluation(
         images=len(scored),
         diagnosis=diagnosis_metrics(chances, labels),
-        saliency=SaliencyMetrics(len(scored), float("nan"), 0.0, 0.4321, 0.1, 0.3456, 0.1, 0),
+        saliency=SaliencyMetrics(len(scored), None, None, 0.4321, 0.1, 0.3456, 0.1, 0),
         intervals={"cc": Interval(0.4321, 0.3111, 0.5222)},
         note="Made-up figures.",
         scores=tuple(
