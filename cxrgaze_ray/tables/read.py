@@ -63,13 +63,9 @@ class TextTable:
         try:
             return as_numbers(text, decimal_comma=self.decimal_comma)
         except NoNumber as error:
-            raise self.error(error.place, column, "no number", _DECIMALS) from None
-
-    def error(self, place: int, column: str, what: str, hint: str = "Check the file.") -> UserError:
-        """Return the error that says what is wrong with a cell; its text is no part of it."""
-        line = self._line_of(place)
-        where = f"{self.name}, line {line}," if line else f"{self.name},"
-        return UserError(f"{where} column {column}: {what}.", hint)
+            line = self._line_of(error.place)
+            where = f"{self.name}, line {line}," if line else f"{self.name},"
+            raise UserError(f"{where} column {column}: no number.", _DECIMALS) from None
 
 
 def read_table(store: Store, name: str, needed: tuple[str, ...], also: tuple[str, ...], limits: Limits) -> pa.Table:

@@ -201,6 +201,14 @@ def test_a_patient_who_goes_by_another_name_in_tags_is_refused(tag: str, identit
     assert len(ingest_of([image(0, list="47", tag=tag), image(1, list="47", tag=tag)], identities)[0]) == 2
 
 
+def test_an_id_of_odd_form_is_one_patient_under_a_key_and_refused_without() -> None:
+    """Kept ids of an odd form are hashed in a list, and stay as they are in tags."""
+    images = [image(0, list="Doe 12"), image(1, tag="Doe 12")]
+    assert {one.patient for one in ingest_of(images, KEYED)[0].values()} == {KEYED.of("patient", "Doe 12")}
+    with pytest.raises(UserError, match="1 patients go by one name in a table"):
+        ingest_of(images, KEEP)
+
+
 def test_a_code_in_the_list_and_a_number_in_tags_are_one_patient_if_one_image_has_both() -> None:
     images = [image(0, list="case-1", tag="47"), image(1, tag="47"), image(2, list="case-2", tag="48")]
     with pytest.raises(UserError, match="1 patients go by one name in a table"):
