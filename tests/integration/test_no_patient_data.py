@@ -129,7 +129,9 @@ def test_nothing_of_a_patient_leaves_the_pixels(
     found["score"] = command(
         "score", str(archive), "--out", str(out), "--registry", published, *identity, *on_ray, "--engine", "float32"
     )
-    found["ingest"] = command("ingest", str(archive), "--out", str(store), "--keep", "all", *identity, *on_ray)
+    found["ingest"] = command(
+        "ingest", str(archive), "--out", str(store), "--keep", "all", "--split-by", "image", *identity, *on_ray
+    )
     (run,) = out.iterdir()
     found["report"] = command("runs", "report", str(run), "--out", str(tmp_path / "report" / "report.html"))
     found["look"] = command("archive", "look", str(archive), "--out", str(tmp_path / "report" / "look.png"))
