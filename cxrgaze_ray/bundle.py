@@ -18,6 +18,7 @@ from torch import Tensor
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import BundleError, StoreNotFound
+from cxrgaze_ray.models.finite import not_finite
 from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
@@ -35,7 +36,11 @@ class Lineage(Settings):
     """Hashes of the stores that `store_sha256` is made of, if it is several."""
 
     parent: str | None = None
+    """As NAME@VERSION: an alias would come to stand for another."""
+
     code_version: str = __version__
+    """Version that the training was begun with."""
+
     settings: dict[str, Any] = {}
     """Of the training, its seed and stages included."""
 
@@ -71,7 +76,7 @@ class BundleInfo(Settings):
     metrics: dict[str, Any] = {}
     """Of an evaluation, with intervals."""
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Logits are divided by it before softmax: calibration."""
 
     lineage: Lineage = Lineage()
@@ -154,12 +159,32 @@ def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = 
     """Write the weights, then bundle.json, which makes the bundle complete; return the hash of bundle.json.
 
     `head` is asked in between for the ledger's head, which bundle.json then carries.
+
+    Raises
+    ------
+    BundleError
+        If weights or golden outputs are not finite; nothing is written.
     """
+    check_finite(bundle)
     store.put(WEIGHTS, save(bundle.state))
     info = bundle.info if head is None else bundle.info.model_copy(update={"ledger_head": head()})
     data = info.model_dump_json(indent=2).encode()
     store.put(INFO, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def check_finite(bundle: Bundle) -> None:
+    """Raise BundleError if weights or golden outputs are NaN or infinite: such a network answers nothing."""
+    if wrong := not_finite(bundle.state):
+        raise BundleError(
+            f"The weights of {bundle.info.name} are not finite: {len(wrong)} tensors, first {wrong[0]}.",
+            "Do not use them; train again, at a lower learning rate.",
+        )
+    if not np.isfinite([golden.logits for golden in bundle.info.golden]).all():
+        raise BundleError(
+            f"What {bundle.info.name} answers to golden images is not finite: its weights are too large.",
+            "Do not use them; train again, at a lower learning rate.",
+        )
 
 
 def read_info(store: Store) -> BundleInfo:
@@ -186,8 +211,8 @@ def read_bundle(store: Store) -> Bundle:
     Raises
     ------
     BundleError
-        If a file is missing or malformed, the weights are not those that were published, the classes are others, or
-        this version's preprocessing profile is not the one the model was trained with.
+        If a file is missing or malformed, the weights are not those that were published or not finite, the classes
+        are others, or this version's preprocessing profile is not the one the model was trained with.
     """
     info = read_info(store)
     try:
@@ -203,9 +228,11 @@ def read_bundle(store: Store) -> Bundle:
         raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
     _check_profile(info)
     try:
-        return Bundle(info, load(data))
+        bundle = Bundle(info, load(data))
     except SafetensorError as error:
         raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the bundle again.") from error
+    check_finite(bundle)
+    return bundle
 
 
 def _check_profile(info: BundleInfo) -> None:

@@ -7,6 +7,7 @@
     │   ├── ConfigError           a settings file or option has a wrong key or value
     │   ├── StoreNotFound         no such bucket, folder or object
     │   ├── BundleError           a bundle is malformed, or its hash does not match its weights
+    │   ├── TrainingDiverged      a loss, gradient or weight is not finite: the training's settings must change
     │   ├── RegistryError         no such model, version or alias, or the ledger is broken
     │   │   └── PromotionConflict   somebody else moved the alias meanwhile
     │   └── RunConflict           the run is held by another driver, or is not what the command asks for
@@ -77,6 +78,10 @@ class StoreNotFound(UserError):
 
 class BundleError(UserError):
     """A bundle is malformed, or its hash does not match its weights."""
+
+
+class TrainingDiverged(UserError):
+    """A loss, gradient or weight is not finite: the same training would end there again."""
 
 
 class RegistryError(UserError):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cxrgaze_ray.bundle import Bundle, BundleInfo, golden_image
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.models.gazenet import GazeNet
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.preprocess import to_network
@@ -135,6 +135,8 @@ class Predictor:
         ------
         ValueError
             If the images have another size or type: only `preprocess.prepare` makes them.
+        BundleError
+            If an answer is not finite: the weights overflow on this engine.
         """
         if images_BHW.dtype != np.uint16 or images_BHW.shape[1:] != (HEIGHT, WIDTH):
             raise ValueError(f"images are {images_BHW.dtype} {images_BHW.shape}, not uint16 (B, {HEIGHT}, {WIDTH})")
@@ -160,6 +162,13 @@ class Predictor:
         with torch.autocast(self.engine.device, _DTYPES[self.engine.dtype], enabled=self.engine.dtype != "float32"):
             output = self._network(image_B1HW)
         saliency_BHW = _to_model_grid(output.log_saliency_B1HW.float().exp())
+        # a sum is cheap where a look at every pixel is not, and one that is not finite makes it so
+        if not (output.logits_BK.isfinite().all() & saliency_BHW.sum(dim=(1, 2)).isfinite().all()):
+            raise BundleError(
+                f"{self.info.name} answers an image with values that are not finite, on engine {self.engine.name}.",
+                "Do not use what it answered before; try engine float32, and go back to an earlier version if that "
+                "does not help.",
+            )
         return output.logits_BK[:real].float().cpu(), saliency_BHW[:real].cpu()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, DenseNet201_Weights
 
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.models.finite import not_finite
 from cxrgaze_ray.storage import open_parent
 
 CONTRASTIVE_PARTS = (
@@ -56,7 +57,7 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
     Raises
     ------
     UserError
-        If the file is no safetensors, or does not hold exactly the features of this network.
+        If the file is no safetensors, does not hold exactly the features of this network, or not finite ones.
     """
     if weights_file is not None:
         _load_features(densenet, _read(weights_file))
@@ -110,6 +111,10 @@ def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
     wrong = sorted(set(wanted) ^ set(given)) or sorted(n for n in wanted if wanted[n].shape != given[n].shape)
     if wrong:
         raise UserError(f"The backbone weights do not fit: {len(wrong)} tensors differ, first {wrong[0]}.")
+    if wrong := not_finite(given):
+        raise UserError(
+            f"The backbone weights are not finite: {len(wrong)} tensors, first {wrong[0]}.", "Start from other ones."
+        )
     _without_classifier(densenet).load_state_dict(given, strict=True)
 
 

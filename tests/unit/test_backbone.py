@@ -193,6 +193,16 @@ def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(
     same(tiny, before)
 
 
+def test_a_file_that_holds_nan_is_refused_and_changes_nothing(tmp_path: Path, tiny: DenseNet) -> None:
+    before = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
+    state = drawn(shapes(tiny))
+    state["features.conv0.weight"][0, 0, 0, 0] = torch.nan
+    save_file(state, tmp_path / "backbone.safetensors")
+    with pytest.raises(UserError, match=r"not finite: 1 tensors, first features\.conv0\.weight"):
+        load_backbone(tiny, str(tmp_path / "backbone.safetensors"))
+    same(tiny, before)
+
+
 def test_a_file_of_other_names_is_refused(tmp_path: Path, tiny: DenseNet) -> None:
     state = {f"model.module.{name}": tensor for name, tensor in drawn(shapes(tiny)).items()}
     save_file(state, tmp_path / "backbone.safetensors")

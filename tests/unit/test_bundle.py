@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import (
@@ -104,6 +106,32 @@ def test_whether_it_was_trained_is_kept(tmp_path: Path, trained: bool) -> None:
     store = LocalStore(str(tmp_path))
     write_bundle(store, make_bundle(build(PRESETS["tiny"]), "tiny", trained=trained))
     assert read_bundle(store).info.trained is trained
+
+
+def test_what_is_not_finite_is_never_written(tmp_path: Path, bundle: Bundle) -> None:
+    store = LocalStore(str(tmp_path))
+    state = {name: tensor.clone() for name, tensor in bundle.state.items()}
+    state["classifier.out.bias"][0] = torch.inf
+    with pytest.raises(BundleError, match=r"tiny-one are not finite: 1 tensors, first classifier\.out\.bias"):
+        write_bundle(store, Bundle(bundle.info, state))
+    golden = (Golden(seed=1, logits=(0.0, 1.0, 2.0)), Golden(seed=2, logits=(0.0, float("nan"), 2.0)))
+    with pytest.raises(BundleError, match="answers to golden images is not finite"):
+        write_bundle(store, Bundle(bundle.info.model_copy(update={"golden": golden}), bundle.state))
+    assert list(store.list()) == []
+
+
+def test_weights_that_are_not_finite_are_refused_however_they_came_there(store: LocalStore, bundle: Bundle) -> None:
+    state = bundle.state | {"classifier.out.bias": torch.full((3,), torch.nan)}
+    store.put(WEIGHTS, save(state))
+    edit(store, weights_sha256=hashlib.sha256(save(state)).hexdigest())
+    with pytest.raises(BundleError, match="not finite"):
+        read_bundle(store)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_is_a_number_to_divide_by(bundle: Bundle, temperature: float) -> None:
+    with pytest.raises(ConfigError, match="temperature"):
+        BundleInfo.build(**bundle.info.model_dump() | {"temperature": temperature})
 
 
 def test_metrics_and_golden_answers_are_kept(store: LocalStore, bundle: Bundle) -> None:

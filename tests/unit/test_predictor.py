@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cxrgaze_ray.bundle import Bundle, golden_image, make_bundle
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
 from cxrgaze_ray.models.zoo import build
@@ -55,6 +55,14 @@ def fast(bundle: Bundle) -> Predictor:
 @pytest.fixture(scope="module")
 def fast_whole(fast: Predictor, images: NDArray[np.uint16]) -> Predictions:
     return fast.predict(images[:5])
+
+
+def test_an_answer_that_is_not_finite_is_refused(bundle: Bundle, images: NDArray[np.uint16]) -> None:
+    """Finite weights can overflow all the same; NaN must not go out as a score."""
+    for name, value in (("classifier.out.weight", 3e38), ("saliency_head.layers.3.bias", np.nan)):
+        state = bundle.state | {name: torch.full_like(bundle.state[name], value)}
+        with pytest.raises(BundleError, match="tiny answers an image with values that are not finite, on engine ref"):
+            Predictor.from_bundle(Bundle(bundle.info, state), REFERENCE).predict(images[:1])
 
 
 def same(part: Predictions, whole: Predictions, chosen: list[int]) -> None:
