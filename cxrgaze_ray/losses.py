@@ -48,6 +48,23 @@ def triplet_loss(
     return (hinge_BBB * valid_BBB).sum() / valid_BBB.sum().clamp(min=1)
 
 
+def triplet_weight(labels_B: Tensor, mining: TripletMining = "batch_all") -> int:
+    """Return how much `triplet_loss` of a batch weighs in a mean over batches: by what it was mined from.
+
+    Returns
+    -------
+    int
+        ``batch_all``: the valid triplets. ``batch_hard``: the anchors that have a positive and a negative.
+        ``rowwise_sum``: 1, for it is a sum over the batch. 0 for a batch without a valid triplet, whatever the mining.
+    """
+    counts_K = torch.unique(labels_B, return_counts=True)[1]
+    anchors_K = counts_K * (counts_K > 1) * (counts_K < len(labels_B))
+    if mining == "batch_hard":
+        return int(anchors_K.sum())
+    triplets = int((anchors_K * (counts_K - 1) * (len(labels_B) - counts_K)).sum())
+    return triplets if mining == "batch_all" else min(triplets, 1)
+
+
 def _distances(vectors_BC: Tensor) -> Tensor:
     """Euclidean distances (B,B); the tiny floor keeps the gradient of a zero distance finite."""
     squared_BB = (vectors_BC[:, None, :] - vectors_BC[None, :, :]).square().sum(-1)

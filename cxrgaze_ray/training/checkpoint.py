@@ -12,7 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Adam
 
-from cxrgaze_ray.errors import BundleError
+from cxrgaze_ray.errors import BundleError, TrainingDiverged
+from cxrgaze_ray.models.finite import not_finite
+
+_SCALER = "scaler.json"
+_RNG = "rng"
+"""Name of the processor's RNG among the optimiser's tensors; an accelerator's follows with its type: rng.cuda."""
 
 
 @dataclass
@@ -38,32 +43,49 @@ class Standing:
 
 @dataclass
 class Checkpoint:
-    """A training between two epochs: current weights, best weights of the stage, optimiser, RNG."""
+    """A training between two epochs: everything that the next one depends on.
+
+    Attributes
+    ----------
+    model, best
+        Current weights, and the best ones of the stage.
+    optimiser
+        See `optimiser_state`.
+    rng
+        See `rng_state`.
+    scaler
+        State of the gradient scaler; empty where none is at work, as everywhere but in float16.
+    """
 
     standing: Standing
     model: dict[str, Tensor]
     best: dict[str, Tensor]
     optimiser: dict[str, Tensor]
-    rng: Tensor
+    rng: dict[str, Tensor]
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into an empty folder."""
     save_file(_plain(checkpoint.model), folder / "model.safetensors")
     save_file(_plain(checkpoint.best), folder / "best.safetensors")
-    save_file(_plain(checkpoint.optimiser) | {"rng": checkpoint.rng}, folder / "optimiser.safetensors")
+    rng = {_RNG if device == "cpu" else f"{_RNG}.{device}": state for device, state in checkpoint.rng.items()}
+    save_file(_plain(checkpoint.optimiser | rng), folder / "optimiser.safetensors")
     (folder / "standing.json").write_text(json.dumps(asdict(checkpoint.standing)))
+    (folder / _SCALER).write_text(json.dumps(checkpoint.scaler))
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint back."""
-    optimiser = load_file(folder / "optimiser.safetensors")
+    """Read a checkpoint back; one of an earlier version has the processor's RNG only, and no scaler."""
+    optimiser, scaler = load_file(folder / "optimiser.safetensors"), folder / _SCALER
+    rng = {name: optimiser.pop(name) for name in list(optimiser) if name.partition(".")[0] == _RNG}
     return Checkpoint(
         standing=Standing(**json.loads((folder / "standing.json").read_text())),
         model=load_file(folder / "model.safetensors"),
         best=load_file(folder / "best.safetensors"),
-        rng=optimiser.pop("rng"),
+        rng={name.partition(".")[2] or "cpu": state for name, state in rng.items()},
         optimiser=optimiser,
+        scaler=json.loads(scaler.read_text()) if scaler.exists() else {},
     )
 
 
@@ -83,14 +105,35 @@ def hand_over(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
     ------
     BundleError
         If a tensor is missing, left over, or differs after loading: a silent partial load is the classic bug here.
+    TrainingDiverged
+        If one is not finite; only checkpoints of earlier versions hold such weights.
     """
     wanted = module.state_dict()
     if set(wanted) != set(state):
         raise BundleError(f"The hand-over does not fit: {len(set(wanted) ^ set(state))} tensors differ.")
+    if wrong := not_finite(state):
+        raise TrainingDiverged(
+            f"The weights that this training has come to are not finite: {len(wrong)} tensors, first {wrong[0]}.",
+            "Lower the learning rates in the training's settings: that makes another training, which starts afresh.",
+        )
     module.load_state_dict(state, strict=True)
     arrived = sum(torch.equal(tensor.cpu(), state[name].cpu()) for name, tensor in module.state_dict().items())
     if arrived != len(state):
         raise BundleError(f"The hand-over lost tensors: {arrived} of {len(state)} arrived.")
+
+
+def rng_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of the RNGs that a training on a device draws from, by type of device."""
+    states = {"cpu": torch.get_rng_state()}
+    # of this rank's device and no other: the rest draw nothing, and every rank draws as the first one does
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def load_rng_state(states: dict[str, Tensor], device: torch.device) -> None:
+    """Put RNG states back; a device's own stays as it was seeded if the training ran elsewhere before."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def optimiser_state(optimiser: Adam) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -22,17 +22,43 @@ COLUMNS = ["image_id", "label", "image", "gaze"]
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input: image float32 in [0,1], label int64, gaze float32 summing to 1, fused features if cached."""
+    """A rank's part of one step's input: image float32 in [0,1], label int64, gaze float32 summing to 1.
+
+    Attributes
+    ----------
+    fused_BF
+        Fused features instead of images and gaze, if they are cached.
+    repeats
+        Rows at its end that stand elsewhere too, and only make the ranks' parts equally large.
+    """
 
     image_BCHW: Tensor
     label_B: Tensor
     gaze_BHW: Tensor
     fused_BF: Tensor | None = None
+    repeats: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Rows that count: all but the repeated ones."""
+        return len(self.label_B) - self.repeats
+
+    def counts(self) -> Tensor:
+        """Return 1 for each row that counts, 0 for each repeated one."""
+        return (torch.arange(len(self.label_B), device=self.label_B.device) < self.weight).long()
+
+    def counted(self) -> Batch:
+        """Return the rows that count; where none does, all of them, for a mean of none is not a number."""
+        keep = self.weight or len(self.label_B)
+        return self._map(lambda tensor: tensor[:keep], self.repeats if keep > self.weight else 0)
 
     def to(self, device: torch.device) -> Batch:
         """Move the tensors to a device."""
-        fused = None if self.fused_BF is None else self.fused_BF.to(device)
-        return Batch(self.image_BCHW.to(device), self.label_B.to(device), self.gaze_BHW.to(device), fused)
+        return self._map(lambda tensor: tensor.to(device), self.repeats)
+
+    def _map(self, change: Callable[[Tensor], Tensor], repeats: int) -> Batch:
+        fused = None if self.fused_BF is None else change(self.fused_BF)
+        return Batch(change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), fused, repeats)
 
 
 @dataclass(frozen=True)
@@ -57,7 +83,8 @@ class Feed:
     """Holds a split's rows in memory and deals them out, the same way every time.
 
     Every rank holds all ids in one order and takes each `world`-th row of a shared shuffle; the last rows wrap
-    around, as in torch's DistributedSampler, so that all ranks take equally many steps.
+    around, as in torch's DistributedSampler, so that all ranks take equally many steps. Batches count images over all
+    ranks.
 
     Parameters
     ----------
@@ -102,19 +129,25 @@ class Feed:
         return Feed(usable, self._place, self._seed, gaze=stage.needs_gaze)
 
     def shuffled(self, epoch: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
-        """Yield an epoch's training batches of this rank; `batch` counts images over all ranks."""
+        """Yield an epoch's training batches of this rank."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
-        share = -(-len(order) // self._place.world)
-        order = np.resize(order, share * self._place.world)[self._place.rank :: self._place.world]
+        own, repeats = self._share(order)
         step = max(1, batch // self._place.world)
-        for start in range(0, len(order), step):
-            yield self._batch(order[start : start + step], size)
+        for start in range(0, len(own), step):
+            part = own[start : start + step]
+            yield self._batch(part, size, repeats if start + step >= len(own) else 0)
 
     def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
-        """Yield every row of this rank once, for validation."""
-        order = np.arange(self._place.rank, len(self._rows), self._place.world)
-        for start in range(0, len(order), batch):
-            yield self._batch(order[start : start + batch], size)
+        """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""
+        for start in range(0, len(self._rows), batch):
+            own, repeats = self._share(np.arange(start, min(start + batch, len(self._rows))))
+            yield self._batch(own, size, repeats)
+
+    def _share(self, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+        """Return this rank's share of some rows, as large as every other's, and how many at its end repeat."""
+        share = -(-len(order) // self._place.world)
+        own = np.resize(order, share * self._place.world)[self._place.rank :: self._place.world]
+        return own, share - len(order[self._place.rank :: self._place.world])
 
     def with_ids(self, batch: int, size: tuple[int, int]) -> Iterator[tuple[list[str], Batch]]:
         """Yield every row of the split once, whatever the rank, with its image ids."""
@@ -128,15 +161,15 @@ class Feed:
         feed._fused = fused
         return feed
 
-    def _batch(self, order: NDArray[np.int64], size: tuple[int, int]) -> Batch:
+    def _batch(self, order: NDArray[np.int64], size: tuple[int, int], repeats: int = 0) -> Batch:
         rows = [self._rows[index] for index in order]
         labels = torch.tensor([-1 if row.label is None else row.label for row in rows])
         if self._fused:
             empty = torch.empty(len(rows), 0)
-            return Batch(empty, labels, empty, torch.stack([self._fused[row.image_id] for row in rows]))
+            return Batch(empty, labels, empty, torch.stack([self._fused[row.image_id] for row in rows]), repeats)
         images = np.stack([np.frombuffer(row.image, np.uint16).reshape(HEIGHT, WIDTH) for row in rows])
         gaze = np.stack([_gaze(row.gaze, size) for row in rows]) if self._gaze else np.empty((len(rows), 0))
-        return Batch(to_network(images, size), labels, torch.from_numpy(gaze))
+        return Batch(to_network(images, size), labels, torch.from_numpy(gaze), repeats=repeats)
 
 
 def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,22 +11,26 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.gazenet import GazeNet
 from cxrgaze_ray.training.checkpoint import (
     Checkpoint,
     Standing,
     hand_over,
     load_optimiser_state,
+    load_rng_state,
     optimiser_state,
+    rng_state,
     snapshot,
 )
 from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.ranks import share_buffers, sums
 from cxrgaze_ray.training.settings import StageName, StageSettings, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule, trainable_state
+from cxrgaze_ray.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -95,25 +100,24 @@ class _Stage:
         self.size = self.stage.image_size(network.config)
         self.module = StageModule(network, self.stage, settings)
         self.wrapped = hooks.wrap(self.module)
-        self.optimiser = Adam(trainable_state(self.module), lr=self.settings.lr)
-        self.scaler = torch.amp.GradScaler(enabled=_half(hooks.device) == torch.float16)
+        self.learning = trainable_state(self.module)
+        self.optimiser = Adam(self.learning, lr=self.settings.lr)
+        self.scaler = torch.amp.GradScaler(hooks.device.type, enabled=_half(hooks.device) == torch.float16)
+        self.watch = Watch(self.stage, self.settings.lr)
         self.train, self.validation = train.select(self.stage), validation.select(self.stage)
-        if name == "classifier" and settings.cache_features:
+        if name == "classifier" and settings.cache_features and not settings.legacy_batchnorm_drift:
             self.train, self.validation = self._cached(self.train), self._cached(self.validation)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""
-        best = snapshot(self.network)
-        if resume is not None:
-            hand_over(self.network, resume.model)
-            load_optimiser_state(self.optimiser, resume.optimiser)
-            torch.set_rng_state(resume.rng)
-            best = resume.best
-        else:
-            torch.manual_seed(self.seed * 1000 + standing.stage)
+        best = snapshot(self.network) if resume is None else resume.best
+        torch.manual_seed(self.seed * 1000 + standing.stage)
+        if resume is not None and not self._finished(standing):
+            self._restore(resume)
         while not self._finished(standing):
-            started = time.perf_counter()
-            losses = {"train": self._epoch(standing.epoch), "validation": self._validate()}
+            started, epoch = time.perf_counter(), standing.epoch + 1
+            losses = {"train": self._epoch(epoch), "validation": self._validate(epoch)}
+            self.watch.weights(epoch, self.network)
             standing, improved = self._advance(standing, losses, time.perf_counter() - started)
             if improved:
                 best = snapshot(self.network)
@@ -123,8 +127,21 @@ class _Stage:
         return standing
 
     def _checkpoint(self, standing: Standing, best: dict[str, Tensor]) -> Checkpoint:
-        rng = torch.get_rng_state()
-        return Checkpoint(standing, snapshot(self.network), best, optimiser_state(self.optimiser), rng)
+        return Checkpoint(
+            standing,
+            model=snapshot(self.network),
+            best=best,
+            optimiser=optimiser_state(self.optimiser),
+            rng=rng_state(self.hooks.device),
+            scaler=self.scaler.state_dict(),
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        hand_over(self.network, checkpoint.model)
+        load_optimiser_state(self.optimiser, checkpoint.optimiser)
+        load_rng_state(checkpoint.rng, self.hooks.device)
+        if checkpoint.scaler and self.scaler.is_enabled():
+            self.scaler.load_state_dict(checkpoint.scaler)
 
     def _finished(self, standing: Standing) -> bool:
         out_of_patience = standing.epoch - standing.best_epoch >= self.settings.patience
@@ -132,7 +149,9 @@ class _Stage:
 
     def _advance(self, standing: Standing, losses: dict[str, float], seconds: float) -> tuple[Standing, bool]:
         epoch = standing.epoch + 1
-        improved = standing.best_loss is None or losses["validation"] < standing.best_loss
+        best = standing.best_loss
+        # an earlier version kept a first loss that was NaN, and nothing is less than that
+        improved = best is None or math.isnan(best) or losses["validation"] < best
         metrics = {
             "stage": self.stage.name,
             "epoch": epoch,
@@ -150,27 +169,52 @@ class _Stage:
 
     def _epoch(self, epoch: int) -> float:
         self.module.train()
-        total, count = 0.0, 0
-        for batch in self.train.shuffled(epoch, self.settings.batch, self.size):
+        measured = []
+        for step, batch in enumerate(self.train.shuffled(epoch - 1, self.settings.batch, self.size), 1):
             with _autocast(self.hooks.device):
-                loss: Tensor = self.wrapped(batch.to(self.hooks.device))
+                loss, weight = self.wrapped(batch.to(self.hooks.device))
             self.optimiser.zero_grad(set_to_none=True)
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss).backward()
+            scaled = self.scaler.is_enabled()
+            self.watch.step(epoch, step, loss, None if scaled else self.learning)
             self.scaler.step(self.optimiser)
             self.scaler.update()
-            total, count = total + float(loss.detach()) * len(batch.label_B), count + len(batch.label_B)
-        return _mean(total, count, self.hooks.device)
+            if scaled:
+                self.watch.scale(epoch, step, self.scaler.get_scale())
+            measured.append((float(loss.detach()), weight))
+        return self._mean("training", measured)
 
     @torch.no_grad()
-    def _validate(self) -> float:
+    def _validate(self, epoch: int) -> float:
         self.module.eval()
-        _share_buffers(self.module)
-        total, count = 0.0, 0
-        for batch in self.validation.in_order(self.settings.batch, self.size):
+        share_buffers(self.module)
+        measured = []
+        for step, batch in enumerate(self.validation.in_order(self.settings.batch, self.size), 1):
             with _autocast(self.hooks.device):
-                loss = self.module(batch.to(self.hooks.device))
-            total, count = total + float(loss) * len(batch.label_B), count + len(batch.label_B)
-        return _mean(total, count, self.hooks.device)
+                loss, weight = self.module(batch.to(self.hooks.device))
+            self.watch.validation(epoch, step, loss)
+            measured.append((float(loss), weight))
+        return self._mean("validation", measured)
+
+    def _mean(self, split: str, measured: list[tuple[float, int]]) -> float:
+        """Return the mean over the batches of all ranks, by their weights.
+
+        Raises
+        ------
+        UserError
+            If nothing weighs: no batch held a triplet.
+        """
+        total, count = 0.0, 0.0
+        for loss, weight in measured:  # sum() rounds otherwise from one Python to the next
+            total, count = total + loss * weight, count + weight
+        total, count = sums([total, count], self.hooks.device)
+        if not count:
+            raise UserError(
+                f"No batch of the {split} split holds a triplet, which phase {self.stage.name} learns from: two images "
+                "of a class and one of another.",
+                f"Ingest more images, raise stages.{self.stage.name}.batch, or leave the phase out.",
+            )
+        return total / count
 
     def _cached(self, feed: Feed) -> Feed:
         """Compute the fused features of every row once: all that feeds them is frozen."""
@@ -193,19 +237,3 @@ def _half(device: torch.device) -> torch.dtype | None:
 def _autocast(device: torch.device) -> AbstractContextManager[Any]:
     half = _half(device)
     return torch.autocast(device.type, half) if half else nullcontext()
-
-
-def _share_buffers(module: nn.Module) -> None:
-    """Give every rank the first one's batch-norm statistics, which are the ones that are kept."""
-    if dist.is_initialized():
-        for buffer in module.buffers():
-            dist.broadcast(buffer, 0)
-
-
-def _mean(total: float, count: int, device: torch.device) -> float:
-    """Return the mean over all ranks."""
-    if not dist.is_initialized():
-        return total / count
-    sums = torch.tensor([total, float(count)], dtype=torch.float64, device=device)
-    dist.all_reduce(sums)
-    return float(sums[0] / sums[1])

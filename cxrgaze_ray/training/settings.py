@@ -50,10 +50,12 @@ class TrainSettings(Settings):
     """Keep frozen parts in train mode, as the released code does: their batch-norm buffers drift."""
 
     cache_features: bool = True
-    """Train the classifier phase from fused features that are computed once."""
+    """Train the classifier phase from fused features that are computed once; not under legacy_batchnorm_drift, where
+    they change with every step."""
 
     backbone: Literal["imagenet", "fresh"] = "imagenet"
-    """Where DenseNet starts: ImageNet weights, if they fit and can be had, or fresh."""
+    """Where DenseNet starts if neither a parent nor a file of weights is given: ImageNet weights, if they fit and can
+    be had, or fresh."""
 
     @property
     def network(self) -> GazeNetConfig:
@@ -78,6 +80,16 @@ class TrainSettings(Settings):
             name: {**_DEFAULTS[preset][name], **overrides.get(name, {})} for name in STAGE_NAMES if name in chosen
         }
         return cls.build(preset=preset, stages=stages, **values)
+
+    def notes(self, workers: int) -> list[str]:
+        """Say in sentences where a training does not do to the letter what a setting says."""
+        notes = []
+        for name, stage in self.stages.items():
+            if (step := max(1, stage.batch // workers) * workers) != stage.batch:
+                notes.append(f"Phase {name} steps over {step} images, not {stage.batch}: {workers} workers share them.")
+        if self.legacy_batchnorm_drift and self.cache_features and "classifier" in self.stages:
+            notes.append("Phase classifier does not cache its features: they drift with the batch-norm buffers.")
+        return notes
 
     def run_name(self, store_sha256: str, parent: str | None, backbone: str | None = None) -> str:
         """Name a training by its store, settings, and hashes of its first weights: the same command finds it again."""

@@ -6,14 +6,14 @@ Tensor names carry their shape: B batch, H x W the stage's image size, K classes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
-from cxrgaze_ray.losses import classification_loss, saliency_loss, triplet_loss
+from cxrgaze_ray.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
 from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
+from cxrgaze_ray.training.ranks import every_rank
 from cxrgaze_ray.training.settings import StageName, TrainSettings
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ STAGES = {
 """In the paper's order, 1a, 1b, 2 and 3."""
 
 
+class Measured(NamedTuple):
+    """A batch's mean loss, a float32 scalar, and how much it weighs in a mean over batches and ranks."""
+
+    loss: Tensor
+    weight: int
+
+
 class StageModule(nn.Module):
     """The network seen as one phase: forward() is the loss, so that DDP can wrap it.
 
@@ -69,14 +76,22 @@ class StageModule(nn.Module):
     def train(self, mode: bool = True) -> StageModule:
         """Set the learning parts to train or eval mode; frozen ones stay in eval, buffers and all."""
         super().train(mode and self.settings.legacy_batchnorm_drift)
+        self.training = mode  # of the phase itself, however many of its parts are frozen
         for part in self.learning():
             part.train(mode)
         return self
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return the batch's mean loss, a float32 scalar."""
+    def forward(self, batch: Batch) -> Measured:
+        """Return the batch's loss; a rank weighs by its rows, and in the contrastive phase by what all ranks mined.
+
+        Rows that repeat others to make the ranks' shares even weigh nothing, though classes and gaze are learned from
+        them again.
+        """
         if self.stage.name == "contrastive":
             return self._contrastive(batch)
+        return Measured(self._loss(batch if self.training else batch.counted()), batch.weight)
+
+    def _loss(self, batch: Batch) -> Tensor:
         if self.stage.name == "encoder":
             return classification_loss(self.network.densenet_logits(batch.image_BCHW), batch.label_B)
         if self.stage.name == "saliency":
@@ -84,17 +99,13 @@ class StageModule(nn.Module):
         fused_BF = batch.fused_BF if batch.fused_BF is not None else self.fuse(batch.image_BCHW)
         return classification_loss(self.network.classify(fused_BF), batch.label_B)
 
-    def _contrastive(self, batch: Batch) -> Tensor:
-        raw_BCHW = self.network.tap(batch.image_BCHW)
-        labels_B = batch.label_B
-        if torch.distributed.is_initialized() and self.training:
-            # Triplets are mined over the whole global batch; the gather passes gradients back to their rank.
-            gathered = all_gather(raw_BCHW)  # type: ignore[no-untyped-call]
-            raw_BCHW = torch.cat(list(gathered))
-            everyone = [torch.empty_like(labels_B) for _ in gathered]
-            torch.distributed.all_gather(everyone, labels_B)
-            labels_B = torch.cat(everyone)
-        return triplet_loss(raw_BCHW, labels_B, mining=self.settings.triplet)
+    def _contrastive(self, batch: Batch) -> Measured:
+        """Mine the whole batch, of which each rank holds a part; a row that repeats is no positive of itself."""
+        counts_B = every_rank(batch.counts()).bool()
+        raw_BCHW = every_rank(self.network.tap(batch.image_BCHW))[counts_B]
+        labels_B = every_rank(batch.label_B)[counts_B]
+        loss = triplet_loss(raw_BCHW, labels_B, mining=self.settings.triplet)
+        return Measured(loss, triplet_weight(labels_B, self.settings.triplet))
 
     @torch.no_grad()
     def fuse(self, image_BCHW: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrgaze_ray.losses import TripletMining, classification_loss, saliency_loss, triplet_loss
+from cxrgaze_ray.losses import TripletMining, classification_loss, saliency_loss, triplet_loss, triplet_weight
 
 MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
 LABELS = [
@@ -75,6 +75,14 @@ def test_rowwise_sum_is_the_released_triple_loop(labels: list[int]) -> None:
     expected = sum(loop(features[a], features[p], features[n]).item() for a, p, n in triplets(labels))
     found = triplet_loss(features, torch.tensor(labels), mining="rowwise_sum")
     assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("labels", [*LABELS, *NO_TRIPLET], ids=str)
+def test_a_batch_weighs_by_what_it_was_mined_from(labels: list[int]) -> None:
+    found = {mining: triplet_weight(torch.tensor(labels), mining) for mining in MININGS}
+    mined = triplets(labels)
+    anchors = len({anchor for anchor, _, _ in mined})
+    assert found == {"batch_all": len(mined), "batch_hard": anchors, "rowwise_sum": int(bool(mined))}
 
 
 @pytest.mark.parametrize("mining", ["batch_all", "batch_hard"])

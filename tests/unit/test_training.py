@@ -76,31 +76,57 @@ def learning_names(network: GazeNet, name: StageName, *, parameters_only: bool =
 def test_a_phase_changes_its_own_parts_and_not_a_byte_of_the_others(name: StageName) -> None:
     network = build(PRESETS["tiny"], seed=3)
     before = snapshot(network)
-    train(settings(name), network)
+    train(settings(name, batch=6), network)
     touched = changed(before, snapshot(network))
     assert touched <= learning_names(network, name)
     assert learning_names(network, name, parameters_only=True) & touched
 
 
-def test_the_release_s_drift_moves_frozen_buffers_and_no_frozen_parameter() -> None:
+@pytest.mark.parametrize(
+    ("name", "drifts"),
+    [("saliency", {"densenet"}), ("classifier", {"densenet", "encoder", "decoder"})],
+)
+def test_the_release_s_drift_moves_frozen_buffers_and_no_frozen_parameter(name: StageName, drifts: set[str]) -> None:
     network = build(PRESETS["tiny"], seed=3)
     before = snapshot(network)
-    drifting = settings("saliency").model_copy(update={"legacy_batchnorm_drift": True})
+    drifting = settings(name).model_copy(update={"legacy_batchnorm_drift": True})
+    assert drifting.cache_features
     train(drifting, network)
-    outside = changed(before, snapshot(network)) - learning_names(network, "saliency")
-    assert outside
-    assert all("running_" in name or name.endswith("num_batches_tracked") for name in outside)
+    outside = changed(before, snapshot(network)) - learning_names(network, name)
+    assert {tensor.partition(".")[0] for tensor in outside} == drifts
+    assert all("running_" in tensor or tensor.endswith("num_batches_tracked") for tensor in outside)
+
+
+def test_what_a_setting_does_not_do_to_the_letter_is_said() -> None:
+    chosen = settings("encoder", "classifier", batch=16)
+    assert chosen.notes(workers=2) == []
+    (told, _) = chosen.notes(workers=3)
+    assert told == "Phase encoder steps over 15 images, not 16: 3 workers share them."
+    drifting = chosen.model_copy(update={"legacy_batchnorm_drift": True})
+    assert drifting.notes(workers=1) == [
+        "Phase classifier does not cache its features: they drift with the batch-norm buffers."
+    ]
+    assert not drifting.model_copy(update={"cache_features": False}).notes(workers=1)
 
 
 @pytest.mark.parametrize("name", ["encoder", "saliency"])
 def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: StageName) -> None:
-    network, history = train(settings(name, epochs=4, lr=0.02, patience=10))
+    network = build(PRESETS["tiny"], seed=3)
+
+    @torch.no_grad()
+    def spoil(metrics: dict[str, Any], _make: Callable[[], Checkpoint], _ends: bool) -> None:
+        if metrics["epoch"] == 2:
+            for part in StageModule(network, STAGES[name], settings(name)).learning():
+                for parameter in part.parameters():
+                    parameter.mul_(3)
+
+    _, history = train(settings(name, epochs=3), network, report=spoil)
     losses = [epoch["validation_loss"] for epoch in history]
-    assert losses[-1] != min(losses), "the last epoch is the best one: this training shows nothing"
+    assert losses[-1] > 1.1 * min(losses), "the last epoch is the best one: this training shows nothing"
     module = StageModule(network, STAGES[name], settings(name)).eval()
     batches = list(Feed(VALIDATION).in_order(3, STAGES[name].image_size(network.config)))
     with torch.no_grad():
-        now = sum(float(module(batch)) for batch in batches) / len(batches)
+        now = sum(float(module(batch).loss) for batch in batches) / len(batches)
     assert now == pytest.approx(min(losses), rel=1e-5)
 
 
@@ -177,8 +203,10 @@ def test_ranks_share_every_row_and_take_equally_many_steps() -> None:
     dealt = [[len(batch.label_B) for batch in feed.shuffled(0, 4, size)] for feed in ranks]
     assert dealt[0] == dealt[1]
     assert sum(map(sum, dealt)) == 8  # seven rows, and one again to make it even
-    validated = sum(len(batch.label_B) for feed in ranks for batch in feed.in_order(4, size))
-    assert validated == 7
+    counted = [sum(batch.weight for batch in feed.shuffled(0, 4, size)) for feed in ranks]
+    assert sum(counted) == 7
+    validated = [[batch.weight for batch in feed.in_order(5, size)] for feed in ranks]
+    assert validated == [[3, 1], [2, 1]]
 
 
 def test_a_gaze_map_of_zeros_is_none_to_learn_from() -> None:
