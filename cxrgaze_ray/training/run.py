@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import threading
@@ -20,13 +19,12 @@ import torch
 import torch.distributed as dist
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_bundle, read_info
+from cxrgaze_ray.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_info
 from cxrgaze_ray.cluster import find_cause
-from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.models.densenet import load_backbone
+from cxrgaze_ray.errors import ConfigError, UserError
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.preprocess import profile_names, profile_sha256
@@ -35,6 +33,7 @@ from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
 from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, Row, rows_of
+from cxrgaze_ray.training.initial import INITIAL, begin, file_sha256
 from cxrgaze_ray.training.loop import Hooks, run_loop
 from cxrgaze_ray.training.settings import TrainSettings
 
@@ -75,7 +74,7 @@ def run_stages(
     parent
         Model whose weights to start from.
     backbone_weights
-        DenseNet's first weights, if there is no parent.
+        DenseNet's first weights; not with a parent, which has its own.
     workers
         Ray Train workers, a GPU each where the cluster has GPUs.
     say
@@ -84,22 +83,34 @@ def run_stages(
     Raises
     ------
     UserError
-        See `check_store`.
+        See `check_store`; also if the training can't be, with the parent and the backbone both given or no image to
+        learn from.
+    TrainingDiverged
+        If a loss, gradient or weight was not finite.
     """
+    if parent and backbone_weights:
+        raise ConfigError("A parent and backbone weights are two beginnings of one training.", "Give one of them.")
     pin = registry.resolve(parent) if parent else None
     check_store(store.info, read_info(open_store(pin.uri)) if pin else None)
     run_name = settings.run_name(
         store.info.sha256(),
         pin.weights_sha256 if pin else None,
-        file_sha256(backbone_weights) if backbone_weights and not pin else None,
+        file_sha256(backbone_weights) if backbone_weights else None,
     )
     work = registry.store.child(f"{name}/training/{run_name}")
-    lineage, initial = _initial(settings, pin.uri if pin else None, backbone_weights, work, say)
-    learned = {"store_sha256": store.info.sha256(), "stores": store.parts, "parent": parent}
-    split = {"split_by": store.info.split_by, "caution": store.info.caution()}
-    lineage = lineage.model_copy(update={**learned, **split})
+    lineage = Lineage(
+        store_sha256=store.info.sha256(),
+        stores=store.parts,
+        parent=f"{pin.name}@{pin.version}" if pin else None,
+        settings=settings.model_dump(),
+        split_by=store.info.split_by,
+        caution=store.info.caution(),
+    )
+    lineage = begin(work, settings, lineage, pin, backbone_weights, say)
     say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
-    config = {"settings": settings.model_dump(), "initial": initial}
+    for note in settings.notes(workers):
+        say(note)
+    config = {"settings": settings.model_dump(), "initial": work.locate(INITIAL)}
     with _progress(say):
         result = _fit(_trainer(store, config, work, run_name, workers))
     assert result.checkpoint is not None
@@ -127,46 +138,27 @@ def check_store(info: StoreInfo, parent: BundleInfo | None = None) -> None:
         parent.check_profile(info.profile, info.profile_sha256)
 
 
-def file_sha256(uri: str) -> str:
-    """Hash a file of weights, so that a training from others has another name."""
-    store, key = open_parent(uri)
-    return hashlib.sha256(store.get(key)).hexdigest()
-
-
-def _initial(
-    settings: TrainSettings, parent: str | None, backbone_weights: str | None, work: Store, say: Callable[[str], None]
-) -> tuple[Lineage, str]:
-    """Write the weights that every worker starts from, once; return where they are from and their URI."""
-    bundle = read_bundle(open_store(parent)) if parent else None
-    source = None
-    if bundle is None:
-        network = build(settings.network, settings.seed)
-        if settings.backbone == "imagenet" or backbone_weights:
-            report = load_backbone(network.densenet, backbone_weights)
-            source = report.source
-            if report.warning:
-                say(f"Warning: {report.warning}")
-        bundle = make_bundle(network, "initial", trained=False)
-    work.put_if_absent("initial.safetensors", save(bundle.state))
-    return Lineage(settings=settings.model_dump(), backbone=source), work.locate("initial.safetensors")
-
-
 def _fit(trainer: TorchTrainer) -> ray.train.Result:
-    """Train; what a worker raised is raised here as what it is."""
+    """Train; what a worker raised, or returned as the user's error, is raised here as what it is."""
     try:
-        return trainer.fit()
+        result = trainer.fit()
     except WorkerGroupError as error:
         for failure in error.worker_failures.values():
             if cause := find_cause(failure):
                 raise cause from error
         raise
+    returned = getattr(result, "return_value", None)  # Ray's declared type is an older one
+    if isinstance(returned, UserError):
+        raise returned
+    return result
 
 
 def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:
     filesystem, root = work.filesystem()
     gpus = bool(_cluster_gpus())
+    loop: Any = train_loop_per_worker  # declared to return nothing, though Ray Train hands on what it returns
     return TorchTrainer(
-        train_loop_per_worker,
+        loop,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **_gpu(gpus)}),
         datasets={_DATASET: store.dataset([*COLUMNS, "split"])},
@@ -191,8 +183,20 @@ def _cluster_gpus() -> float:
     return resources.get("GPU", 0.0)
 
 
-def train_loop_per_worker(config: dict[str, Any]) -> None:
-    """Load this rank's rows, and walk the stages."""
+def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
+    """Load this rank's rows, and walk the stages.
+
+    An error that is the user's is returned: Ray Train would start again what raises one, and end there again. It is
+    the same on every rank, for it comes of settings and rows that all share, or of values that they agreed on.
+    """
+    try:
+        _walk_stages(config)
+    except UserError as error:
+        return error
+    return None
+
+
+def _walk_stages(config: dict[str, Any]) -> None:
     settings = TrainSettings.build(**config["settings"])
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size())

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cxrgaze_ray.bundle import read_bundle
+from cxrgaze_ray.bundle import read_bundle, read_info
 from cxrgaze_ray.cluster import Cluster
-from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.errors import TrainingDiverged, UserError
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.publishing import train_and_publish
@@ -122,12 +122,30 @@ def test_a_killed_training_goes_on_with_the_same_command(cluster: Cluster, store
     epochs = [line for line in done.stderr.splitlines() if " epoch " in line]
     assert not [line for line in epochs if line.startswith(("contrastive", "encoder"))], "it began anew"
     assert epochs[-1].startswith("classifier")
-    assert Registry(LocalStore(str(registry))).resolve("cxrgaze@champion").trained
+    champion = Registry(LocalStore(str(registry))).resolve("cxrgaze@champion")
+    assert champion.trained
+    assert read_info(open_store(champion.uri)).lineage.backbone == "fresh"
     (metrics,) = registry.rglob("metrics.json")
     history = json.loads(metrics.read_text())
     assert [(e["stage"], e["epoch"]) for e in history if e["stage"] != "classifier"] == [
         (name, n) for name in STAGE_NAMES[:3] for n in range(1, 9)
     ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_that_blows_up_ends_with_its_phase_and_advice(
+    store: ShardStore, tmp_path: Path, workers: int
+) -> None:
+    registry = Registry(LocalStore(str(tmp_path)))
+    for _ in ("first", "the same command again"):
+        lines: list[str] = []
+        wild = settings(stages={**SHORT, "encoder": {"epochs": 2, "batch": 8, "lr": 1e30}})
+        with pytest.raises(TrainingDiverged, match=r"phase encoder, epoch 1, step \d+: the .* not finite") as told:
+            train_and_publish(store, wild, registry, workers=workers, say=lines.append)
+        assert "stages.encoder.lr, which is 1e+30" in told.value.hint
+        assert not [line for line in lines if line.startswith("encoder")]
+        assert registry.models() == ()
 
 
 @pytest.mark.long

@@ -1,0 +1,87 @@
+"""The weights that a training starts from, written once with the record of where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from cxrgaze_ray.bundle import Lineage, read_bundle
+from cxrgaze_ray.models.densenet import load_backbone
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.storage import Store, open_parent, open_store
+from cxrgaze_ray.training.checkpoint import snapshot
+from cxrgaze_ray.training.settings import TrainSettings
+
+INITIAL = "initial.safetensors"
+_LINEAGE = "lineage"
+_LENGTH_BYTES = 8
+"""A safetensors file starts with the length of its header, in so many bytes."""
+
+
+def begin(
+    work: Store,
+    settings: TrainSettings,
+    lineage: Lineage,
+    parent: ModelPin | None,
+    backbone_weights: str | None,
+    say: Callable[[str], None],
+) -> Lineage:
+    """Write the weights that every worker starts from, if nobody did; return the lineage that stands with them.
+
+    Parameters
+    ----------
+    work
+        Folder of the training.
+    settings
+        Of the training.
+    lineage
+        All that is known of it but where DenseNet's first weights come from.
+    parent
+        Model to start from.
+    backbone_weights
+        URI of DenseNet's first weights, if there is no parent.
+    say
+        Called with warnings.
+    """
+    if not work.exists(INITIAL):
+        state, source = _weights(settings, parent, backbone_weights, say)
+        record = lineage.model_copy(update={"backbone": source})
+        # weights and record are one object, so that no kill and no other driver can make them disagree
+        work.put_if_absent(INITIAL, save(state, {_LINEAGE: record.model_dump_json()}))
+    written = _metadata(work).get(_LINEAGE)
+    return lineage if written is None else Lineage.model_validate_json(written)
+
+
+def _weights(
+    settings: TrainSettings, parent: ModelPin | None, backbone_weights: str | None, say: Callable[[str], None]
+) -> tuple[dict[str, Tensor], str | None]:
+    """Return first weights, and where DenseNet's come from; None for the parent's."""
+    if parent is not None:
+        return read_bundle(open_store(parent.uri)).state, None
+    network, source = build(settings.network, settings.seed), "fresh"
+    if settings.backbone == "imagenet" or backbone_weights:
+        report = load_backbone(network.densenet, backbone_weights)
+        source = report.source
+        if report.warning:
+            say(f"Warning: {report.warning}")
+    return snapshot(network), source
+
+
+def _metadata(work: Store) -> dict[str, Any]:
+    """Return what was written beside the tensors: nothing, where an earlier version began the training."""
+    length = int.from_bytes(work.head(INITIAL, _LENGTH_BYTES), "little")
+    header = json.loads(work.head(INITIAL, _LENGTH_BYTES + length)[_LENGTH_BYTES:])
+    found: dict[str, Any] = header.get("__metadata__", {})
+    return found
+
+
+def file_sha256(uri: str) -> str:
+    """Hash a file of weights, so that a training from others has another name."""
+    store, key = open_parent(uri)
+    return hashlib.sha256(store.get(key)).hexdigest()
