@@ -87,6 +87,10 @@ class TrainSettings(Settings):
         for name, stage in self.stages.items():
             if (step := max(1, stage.batch // workers) * workers) != stage.batch:
                 notes.append(f"Phase {name} steps over {step} images, not {stage.batch}: {workers} workers share them.")
+        if self.triplet != "batch_all" and "contrastive" not in self.stages:
+            notes.append("Setting triplet has no effect: phase contrastive is left out.")
+        if self.legacy_batchnorm_drift and not {"saliency", "classifier"} & set(self.stages):
+            notes.append("Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.")
         if self.legacy_batchnorm_drift and self.cache_features and "classifier" in self.stages:
             notes.append("Phase classifier does not cache its features: they drift with the batch-norm buffers.")
         return notes

@@ -107,6 +107,8 @@ def test_what_a_setting_does_not_do_to_the_letter_is_said() -> None:
         "Phase classifier does not cache its features: they drift with the batch-norm buffers."
     ]
     assert not drifting.model_copy(update={"cache_features": False}).notes(workers=1)
+    idle = settings("encoder").model_copy(update={"legacy_batchnorm_drift": True, "triplet": "batch_hard"})
+    assert ["no effect" in note for note in idle.notes(workers=1)] == [True, True]
 
 
 @pytest.mark.parametrize("name", ["encoder", "saliency"])
