@@ -124,7 +124,9 @@ def train(
     ] = None,
     name: Annotated[str, typer.Option(help="Model name to publish as.")] = "cxrgaze",
     parent: Annotated[str | None, typer.Option("--from", help="Start from this model's weights.")] = None,
-    backbone_weights: Annotated[str | None, typer.Option(help="DenseNet weights, safetensors.")] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="DenseNet weights, safetensors; not with --from.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings; train nothing.")] = False,
