@@ -19,7 +19,7 @@ from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.losses import TripletMining
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.training.feed import Feed, Place, Row
+from cxrgaze_ray.training.feed import Batch, Feed, Place, Row
 from cxrgaze_ray.training.loop import Hooks, run_loop
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule
@@ -153,3 +153,20 @@ def test_the_contrastive_gradient_is_that_of_one_worker(ranks: list[dict[str, An
 def test_a_nan_on_one_rank_stops_them_all_at_its_step(ranks: list[dict[str, Any]]) -> None:
     assert ranks[0]["said"] == ranks[1]["said"]
     assert "phase saliency, epoch 1, step 2: the training loss is not finite" in ranks[0]["said"]
+
+
+def test_a_row_that_makes_shares_even_is_learned_from_and_not_counted() -> None:
+    module = StageModule(network(), STAGES["classifier"], settings("classifier"))
+    fused = torch.randn(3, module.network.classifier.hidden.in_features, generator=torch.Generator().manual_seed(0))
+    empty = torch.empty(3, 0)
+    whole = Batch(empty, torch.tensor([0, 1, 2]), empty, fused)
+    repeated, first = replace(whole, repeats=1), replace(whole, repeats=1).counted()
+    assert len(first.label_B) == 2
+    module.train()
+    assert torch.equal(module(repeated).loss, module(whole).loss)
+    module.eval()
+    assert torch.equal(module(repeated).loss, module(first).loss)
+    assert [module(batch).weight for batch in (whole, repeated, first)] == [3, 2, 2]
+    nothing = replace(first, repeats=2)
+    assert torch.isfinite(module(nothing).loss)
+    assert module(nothing).weight == 0
