@@ -22,12 +22,12 @@ class Authority:
     server: ssl.SSLContext
 
 
-def make_authority(folder: Path) -> Authority:
-    """Make an authority, and a certificate of 127.0.0.1 and localhost."""
+def make_authority(folder: Path, valid: timedelta = timedelta(days=1)) -> Authority:
+    """Make an authority, and a certificate of 127.0.0.1 and localhost that is valid so long from now."""
     key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root = _builder("Test Authority", key).add_extension(x509.BasicConstraints(True, 0), critical=True)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    leaf = _builder("localhost", server_key).add_extension(x509.SubjectAlternativeName(names), critical=False)
+    leaf = _builder("localhost", server_key, valid).add_extension(x509.SubjectAlternativeName(names), critical=False)
     bundle, pair = folder / "authority.pem", folder / "server.pem"
     bundle.write_bytes(_pem(root.sign(key, hashes.SHA256())))
     private = server_key.private_bytes(
@@ -39,7 +39,9 @@ def make_authority(folder: Path) -> Authority:
     return Authority(bundle, context)
 
 
-def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    name: str, key: ec.EllipticCurvePrivateKey, valid: timedelta = timedelta(days=1)
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -47,8 +49,8 @@ def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuil
         .issuer_name(_name("Test Authority"))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + valid)
     )
 
 

@@ -173,11 +173,12 @@ class FaultProxy:
         return Counter(request.fault or "forwarded" for request in self.requests)
 
 
-class _Server(ThreadingHTTPServer):
+class SecureServer(ThreadingHTTPServer):
+    """A server for many clients, over TLS if its `tls` is set."""
+
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
-    state: _State
     tls: ssl.SSLContext | None
 
     def get_request(self) -> tuple[socket.socket, object]:
@@ -191,6 +192,25 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: clients that go away are the point."""
 
 
+def read_body(request: BaseHTTPRequestHandler) -> bytes:
+    """Return a request's body, in whatever way it is sent."""
+    if request.headers.get("Transfer-Encoding", "").lower() == "chunked":
+        return b"".join(_chunks(request))
+    return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+
+
+def _chunks(request: BaseHTTPRequestHandler) -> Iterator[bytes]:
+    while size := int(request.rfile.readline().split(b";")[0], 16):
+        yield request.rfile.read(size)
+        request.rfile.readline()
+    while request.rfile.readline().strip():
+        pass
+
+
+class _Server(SecureServer):
+    state: _State
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -198,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         state = self.server.state
-        body = self._read_body()
+        body = read_body(self)
         headers = {name.lower(): value for name, value in self.headers.items()}
         fault = state.judge(self.command, self.path, headers)
         kind = fault.kind if fault else None
@@ -221,18 +241,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the tests' output clean."""
-
-    def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            return b"".join(self._chunks())
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-    def _chunks(self) -> Iterator[bytes]:
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            yield self.rfile.read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
 
     def _ask(self, body: bytes) -> tuple[HTTPResponse, bytes]:
         """Forward the request as it came, Host included, over a connection of its own."""

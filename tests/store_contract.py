@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from threading import Barrier
 
 import pyarrow as pa
@@ -22,6 +23,14 @@ def put_then_get(store: Store) -> None:
     assert store.get("a/b.bin") == b"second"
     store.put("text", "Lunge größer".encode())
     assert store.read_text("text") == "Lunge größer"
+
+
+def a_file_is_put_from_its_start(store: Store) -> None:
+    data = bytes(range(256)) * 70_000
+    with BytesIO(data) as file:
+        file.seek(99)
+        store.put_file("long", file)
+    assert store.get("long") == data
 
 
 def head_is_a_prefix(store: Store) -> None:
@@ -167,6 +176,7 @@ def child_and_reopened_see_the_same(store: Store) -> None:
 
 CHECKS: tuple[Check, ...] = (
     put_then_get,
+    a_file_is_put_from_its_start,
     head_is_a_prefix,
     streams_are_the_object_in_blocks,
     parquet_is_read_here_and_there,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -26,7 +25,6 @@ from cxrgaze_ray.errors import (
     Interrupted,
     RadiographError,
     StoreNotFound,
-    StoreUnavailable,
 )
 from cxrgaze_ray.export.picture import BOX, draw_result
 from cxrgaze_ray.export.tables import csv_blocks
@@ -145,21 +143,9 @@ def _studies(run: Run) -> pa.Table:
 
 def _stream(out: Store, key: str, blocks: Iterable[bytes]) -> None:
     """Write an object block by block, whole or not at all: gathered on the local disk first."""
-    filesystem, root = out.filesystem()
     with tempfile.TemporaryFile() as gathered:
-        for block in blocks:
-            gathered.write(block)
-        gathered.seek(0)
-        temporary = f"{root}/.cxrgaze-tmp-{key}" if not out.uri.startswith("s3://") else f"{root}/{key}"
-        try:
-            with filesystem.open_output_stream(temporary) as stream:
-                shutil.copyfileobj(gathered, stream, 2**20)
-            if temporary != f"{root}/{key}":
-                filesystem.move(temporary, f"{root}/{key}")
-        except OSError as error:
-            raise StoreUnavailable(
-                f"{out.locate(key)} can't be written ({type(error).__name__}).", "Run the same command again."
-            ) from error
+        gathered.writelines(blocks)
+        out.put_file(key, gathered)
 
 
 def _claim(run: Run, kind: Kind, out: Store) -> bool:

@@ -88,6 +88,10 @@ class Store(ABC):
         """Write an object whole, replacing what was there. Readers see the old or the new bytes."""
 
     @abstractmethod
+    def put_file(self, key: str, file: IO[bytes]) -> None:
+        """Write what a file holds as `put` does, from its start, without holding it in memory."""
+
+    @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object only if there is none: True if this call's bytes now stand there.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,11 +53,14 @@ class LocalStore(Store):
             return file.read(size)
 
     def put(self, key: str, data: bytes) -> None:
-        with _local_errors(self.locate(key)), self._temporary(key, data) as temporary:
+        self.put_file(key, io.BytesIO(data))
+
+    def put_file(self, key: str, file: IO[bytes]) -> None:
+        with _local_errors(self.locate(key)), self._temporary(key, file) as temporary:
             temporary.replace(self._path(key))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        with _local_errors(self.locate(key)), self._temporary(key, data) as temporary:
+        with _local_errors(self.locate(key)), self._temporary(key, io.BytesIO(data)) as temporary:
             try:
                 self._path(key).hardlink_to(temporary)
             except FileExistsError:
@@ -63,13 +68,14 @@ class LocalStore(Store):
             return True
 
     @contextmanager
-    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+    def _temporary(self, key: str, source: IO[bytes]) -> Iterator[Path]:
         target = self._path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                source.seek(0)
+                shutil.copyfileobj(source, file, STREAM_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary

@@ -21,8 +21,8 @@ class Probe:
     Attributes
     ----------
     conditional
-        Whether a conditional put "works" (commits are safe), "is IGNORED" (two drivers could both win), or what the
-        store said when it refused one.
+        Whether a conditional put "works" (commits are safe), "is IGNORED" (two drivers could both win), or how it
+        fails where a plain put does not.
     put_s, get_s
         Seconds that one small object took.
     """
@@ -66,7 +66,9 @@ def _conditional(store: Store, key: str) -> str:
         first, second = store.put_if_absent(key, b"a"), store.put_if_absent(key, b"b")
     except CxrgazeError as error:
         return f"is refused: {error}"
-    return "works" if first and not second and store.get(key) == b"a" else "is IGNORED"
+    if not first:
+        return "is refused where nothing is there yet"
+    return "works" if not second and store.get(key) == b"a" else "is IGNORED"
 
 
 @contextmanager

@@ -13,16 +13,17 @@ from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
 from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store, checked
 from cxrgaze_ray.storage.ranges import RangeReader
 from cxrgaze_ray.storage.retry import Transient, retry
-from cxrgaze_ray.storage.s3_client import arrow_filesystem, client
-from cxrgaze_ray.storage.s3_errors import code, s3_errors
+from cxrgaze_ray.storage.s3_client import LEAST_CHECKSUMS, arrow_filesystem, checksums, client
+from cxrgaze_ray.storage.s3_errors import code, s3_errors, told
 from cxrgaze_ray.storage.s3_settings import s3_settings
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 _PART_BYTES = 8 * STREAM_BYTES
-"""What `S3Store.stream` asks for at a time, and asks again when it breaks off."""
+"""What `S3Store.stream` asks for at a time, and asks again when it breaks off; longer files are put in parts."""
 _PAGE_KEYS = 1000
 _PRESENT = {"PreconditionFailed", "412"}
 _BEYOND_END = {"InvalidRange", "416"}
@@ -97,26 +98,51 @@ class S3Store(Store):
         return self._part(key, 0, size).data
 
     def put(self, key: str, data: bytes) -> None:
-        self._ask(self.locate(key), lambda s3: s3.put_object(**self._object(key), Body=data))
+        self._put(key, data)
+
+    def put_file(self, key: str, file: IO[bytes]) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        config = TransferConfig(multipart_threshold=_PART_BYTES, use_threads=False)
+
+        def send(s3: S3Client) -> None:
+            file.seek(0)
+            wanted = self._object(key)
+            s3.upload_fileobj(file, wanted.pop("Bucket"), wanted.pop("Key"), ExtraArgs=wanted, Config=config)
+
+        self._ask(self.locate(key), send)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self._put(key, data, IfNoneMatch="*")
+
+    def _put(self, key: str, data: bytes, **condition: Any) -> bool:
+        """Write an object; False if the condition forbids it."""
         from botocore.exceptions import ClientError
 
         def write(s3: S3Client) -> bool:
             try:
-                s3.put_object(**self._object(key), Body=data, IfNoneMatch="*")
+                s3.put_object(**self._object(key), Body=data, **condition)
             except ClientError as error:
-                if code(error) in _PRESENT:
+                if condition and code(error) in _PRESENT:
                     return False
                 if code(error) in _UNKNOWN:
-                    raise StoreUnavailable(
-                        f"The store of {self.uri} refuses conditional puts ({code(error)}).",
-                        "Use one that has them: nothing is committed safely without.",
-                    ) from error
+                    raise self._unknown(error, bool(condition)) from error
                 raise
             return True
 
         return self._ask(self.locate(key), write)
+
+    def _unknown(self, error: ClientError, conditional: bool) -> StoreUnavailable:
+        """Return the error for a put of which the store does not know a part."""
+        if (
+            checksums()["request_checksum_calculation"].lower() != LEAST_CHECKSUMS
+        ):  # it may be that as well, so the store's own words decide
+            kind, hint = "this put", "It may not know checksum trailers: unset AWS_REQUEST_CHECKSUM_CALCULATION."
+        elif conditional:
+            kind, hint = "conditional puts", "Use one that has them: nothing is committed safely without."
+        else:
+            kind, hint = "puts", "Check that the endpoint (AWS_ENDPOINT_URL) is a store that can be written."
+        return StoreUnavailable(f"The store of {self.uri} refuses {kind} ({told(error)}).", hint)
 
     def delete(self, key: str) -> None:
         self._ask(self.locate(key), lambda s3: s3.delete_object(**self._object(key)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.fs as pafs
 
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.storage.s3_errors import s3_errors
+from cxrgaze_ray.storage.s3_errors import s3_errors, unusable
 from cxrgaze_ray.storage.s3_settings import s3_settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ _CONNECT_S = 5.0
 _SHORT_S = 4.0
 """For who asks again soon anyway: see `Store.once`."""
 _ARROW_LONGEST_WAIT_S = 20.0
+
+LEAST_CHECKSUMS = "when_required"
+_CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
 
 
 @cache
@@ -37,6 +40,7 @@ def client(patient: bool = True) -> S3Client:
     from botocore.config import Config
 
     settings = s3_settings()
+    optional: Any = checksums()
     retries: Any = {"mode": "standard", "total_max_attempts": 1}
     style: Any = None if settings.addressing == "auto" else {"addressing_style": settings.addressing}
     config = Config(
@@ -45,8 +49,22 @@ def client(patient: bool = True) -> S3Client:
         connect_timeout=_CONNECT_S if patient else _SHORT_S,
         read_timeout=settings.read_timeout_s if patient else min(_SHORT_S, settings.read_timeout_s),
         max_pool_connections=32,
+        **optional,
     )
-    return session().client("s3", config=config, verify=ca_bundle())
+    try:
+        return session().client("s3", config=config, verify=ca_bundle())
+    except ValueError as error:  # how botocore says that a URL is none
+        raise unusable(error) from error
+
+
+def checksums() -> dict[str, str]:
+    """Return when S3's optional checksums are sent and asked for, by the AWS configuration's names.
+
+    By default never: the signature's SHA-256 covers a body anyway, many stores answer 501 to a trailer, and some refuse
+    the header that asks for one. The standard variables and the profile turn them on.
+    """
+    profile: dict[str, str] = session()._session.get_scoped_config()
+    return {name: os.environ.get(f"AWS_{name.upper()}") or profile.get(name) or LEAST_CHECKSUMS for name in _CHECKSUMS}
 
 
 def forget_clients() -> None:
@@ -59,8 +77,9 @@ def ca_bundle() -> str | None:
     """Return the PEM file of the authorities to trust, or None for the usual ones; ConfigError if it is not there."""
     own = s3_settings().ca_bundle
     configured = own or session()._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    if configured and not Path(configured).exists():
-        raise ConfigError(f"There is no CA bundle {configured}.", "Check AWS_CA_BUNDLE and the profile's ca_bundle.")
+    if configured and not Path(configured).is_file():
+        hint = "Check AWS_CA_BUNDLE, the profile's ca_bundle and REQUESTS_CA_BUNDLE."
+        raise ConfigError(f"There is no CA bundle {configured}.", hint)
     return str(configured) if configured else None
 
 
@@ -77,7 +96,11 @@ def s3_summary() -> str:
         endpoint = client().meta.endpoint_url
     payer = "requester pays" if settings.requester_pays else "owner pays"
     authorities = ca_bundle() or "of the system"
-    return f"{endpoint}, retries for {settings.retry_s:g} s, addressing {addressing()}, CA {authorities}, {payer}"
+    style, optional = addressing(), checksums()[_CHECKSUMS[0]]
+    return (
+        f"{endpoint}, retries for {settings.retry_s:g} s, addressing {style}, checksums {optional}, "
+        f"CA {authorities}, {payer}"
+    )
 
 
 def arrow_filesystem() -> pafs.FileSystem:
@@ -102,8 +125,24 @@ def arrow_filesystem() -> pafs.FileSystem:
         options |= {"access_key": frozen.access_key, "secret_key": frozen.secret_key}
         if frozen.token:
             options["session_token"] = frozen.token
-    options["retry_strategy"] = pafs.AwsStandardS3RetryStrategy(max_attempts=_arrow_attempts(s3_settings().retry_s))
-    return pafs.S3FileSystem(**options)
+    return _ArrowS3(options, _arrow_attempts(s3_settings().retry_s), checksums())
+
+
+class _ArrowS3(pafs.S3FileSystem):  # type: ignore[misc]
+    """Arrow's filesystem, which Ray may carry to a worker: Arrow's own forgets its retries there.
+
+    Its SDK has no option for checksums and reads the environment, where our default is therefore put. It would send
+    trailers over plain HTTP, too.
+    """
+
+    def __init__(self, options: dict[str, Any], attempts: int, checksums: dict[str, str]) -> None:
+        self._made_of = options, attempts, checksums
+        for name, value in checksums.items():
+            os.environ.setdefault(f"AWS_{name.upper()}", value)
+        super().__init__(**options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ArrowS3, self._made_of
 
 
 def _arrow_attempts(budget_s: float) -> int:

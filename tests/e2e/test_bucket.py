@@ -1,4 +1,4 @@
-"""The whole line with every URI on a real S3 server: draw, ingest, train, publish, score, report, as commands."""
+"""The whole line with every URI in a bucket: draw, ingest, train, publish, score, report, as commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ import pytest
 from cxrgaze_ray.runs import Run, verify_run
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.storage import open_store
+from tests.authority import make_authority
+from tests.conftest import clear_clients
+from tests.plain_s3 import PlainS3
 
 SETTINGS = """
 backbone: fresh
@@ -33,11 +37,28 @@ def cxrgaze(*arguments: str) -> dict[str, Any]:
     return result
 
 
+@pytest.fixture(params=["a real server", "a store without trailers, over TLS"])
+def bucket(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Return a fresh prefix; the environment holds what is needed to use it."""
+    if request.param == "a real server":
+        yield request.getfixturevalue("s3")
+        return
+    authority = make_authority(tmp_path_factory.mktemp("authority"))
+    with PlainS3({"trailers"}, authority.server) as store:
+        for name, value in (store.environment() | {"AWS_CA_BUNDLE": str(authority.bundle)}).items():
+            monkeypatch.setenv(name, value)
+        clear_clients()
+        yield "s3://bucket/prefix"
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_the_whole_line_runs_on_a_bucket(
-    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    s3 = bucket
     empty = tmp_path_factory.mktemp("empty")
     monkeypatch.chdir(empty)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))

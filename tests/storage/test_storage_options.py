@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.errors import ConfigError, StoreUnavailable
 from cxrgaze_ray.storage import Store, open_store, probe
 from cxrgaze_ray.storage.s3_client import forget_clients
 from tests.authority import Authority, make_authority
@@ -56,6 +58,44 @@ def test_an_unknown_authority_is_told_with_the_option(tls: str) -> None:
     with pytest.raises(StoreUnavailable, match=r"is not trusted .* CXRGAZE_S3_CA_BUNDLE or AWS_CA_BUNDLE") as caught:
         open_store(tls).get("a")
     assert "\n" not in str(caught.value)
+
+
+def refusal(endpoint: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> str:
+    """Return what is said where an endpoint can't be trusted."""
+    monkeypatch.setenv("CXRGAZE_S3_CA_BUNDLE", str(bundle))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    forget_clients()
+    with pytest.raises((StoreUnavailable, ConfigError)) as caught:
+        open_store(uri).once().get("a")
+    return str(caught.value)
+
+
+def test_a_certificate_of_another_name_is_told(tls: str, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *more, **options: resolve("127.0.0.1", *more, **options))
+    endpoint = os.environ["AWS_ENDPOINT_URL"].replace("127.0.0.1", "s3.example.org")
+    assert "is for another name" in refusal(endpoint, authority.bundle, monkeypatch, tls)
+
+
+def test_a_certificate_that_has_expired_is_told(
+    s3: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make_authority(tmp_path, timedelta(days=-1))
+    with FaultProxy(s3_server.endpoint, tls=old.server) as proxy:
+        assert "is not valid now" in refusal(proxy.endpoint, old.bundle, monkeypatch, s3)
+
+
+def test_a_bundle_without_a_certificate_is_told(tls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty.pem").write_text("-")
+    told = refusal(os.environ["AWS_ENDPOINT_URL"], tmp_path / "empty.pem", monkeypatch, tls)
+    assert told.startswith("The CA bundle for S3 holds no certificate")
+
+
+def test_an_endpoint_without_tls_is_told(
+    s3: str, s3_server: S3Server, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refusal(s3_server.endpoint.replace("http:", "https:"), authority.bundle, monkeypatch, s3)
+    assert "speaks https" in told
 
 
 @pytest.mark.parametrize("name", ["CXRGAZE_S3_CA_BUNDLE", "AWS_CA_BUNDLE"])

@@ -59,12 +59,6 @@ def test_no_credentials_is_denied(store: Store, monkeypatch: pytest.MonkeyPatch)
     _is_denied(store)
 
 
-def test_unknown_profile_is_denied(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    clear_clients()
-    _is_denied(store)
-
-
 def _is_denied(store: Store) -> None:
     with pytest.raises(StoreDenied):
         store.get("a")

@@ -83,7 +83,7 @@ def test_the_options_of_s3_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CXRGAZE_S3_ADDRESSING", "path")
     monkeypatch.setenv("CXRGAZE_S3_REQUESTER_PAYS", "1")
     monkeypatch.setenv("CXRGAZE_S3_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    told = "http://127.0.0.1:9, retries for 7 s, addressing path, CA {}, requester pays"
+    told = "http://127.0.0.1:9, retries for 7 s, addressing path, checksums when_required, CA {}, requester pays"
     assert findings(tmp_path)["s3"].detail == told.format(tmp_path / "ca.pem")
 
 
