@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
 from cxrgaze_ray.models.finite import not_finite
 from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
@@ -28,7 +28,7 @@ from cxrgaze_ray.storage import Store
 WEIGHTS, INFO = "weights.safetensors", "bundle.json"
 
 
-class Lineage(Settings):
+class Lineage(Record):
     """Where the weights came from."""
 
     store_sha256: str | None = None
@@ -54,14 +54,14 @@ class Lineage(Settings):
     """What the store's split can't vouch for, in a sentence."""
 
 
-class Golden(Settings):
+class Golden(Record):
     """What the network answers to a `golden_image`, in float32 on the machine that made the bundle."""
 
     seed: int
     logits: tuple[float, ...]
 
 
-class BundleInfo(Settings):
+class BundleInfo(Record):
     """Contents of bundle.json."""
 
     name: str

@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import Field
+
 from cxrgaze_ray.cluster_head import head_node
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
 
 
 class ClusterSettings(Settings):
     """Where the work runs."""
 
-    address: str | None = None
+    address: Text | None = None
     """Address of a running cluster; None starts a private one on this machine."""
 
-    num_cpus: int | None = None
+    num_cpus: int | None = Field(None, ge=1, le=10_000)
     """Logical CPUs of a private cluster; None takes the cores, but at least 4: with fewer, pools starve reads."""
 
-    object_store_mib: int = 600
+    object_store_mib: int = Field(600, ge=76, le=10_000_000)
     """Object store of a private cluster, in MiB."""
 
     jobs: bool = False

@@ -2,11 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.shards import IngestSettings, ingest
 
@@ -14,12 +16,12 @@ from cxrgaze_ray.shards import IngestSettings, ingest
 class IngestJob(Settings):
     """Contents of ingest.yaml."""
 
-    archive: str
-    gaze: str | list[str] | None = None
-    out: str
+    archive: Uri
+    gaze: Uri | Annotated[list[Uri], Field(min_length=1, max_length=1000)] | None = None
+    out: Uri
     identities: Literal["keyed", "keep"] = "keyed"
     pseudonyms: Path | None = None
-    workers: int = 2
+    workers: int = Field(2, ge=1, le=10_000)
     cluster: ClusterSettings = ClusterSettings()
     settings: IngestSettings = IngestSettings()
 

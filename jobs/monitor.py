@@ -2,18 +2,20 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from cxrgaze_ray.cli.job import run_job
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.monitoring import MonitorSettings, Outputs, Watch
 
 
 class MonitorJob(Settings):
     """Contents of monitor.yaml."""
 
-    baseline: tuple[str, ...]
-    current: tuple[str, ...]
-    last: int | None = None
-    labels: str | None = None
+    baseline: tuple[Uri, ...] = Field(min_length=1, max_length=1000)
+    current: tuple[Uri, ...] = Field(min_length=1, max_length=1000)
+    last: int | None = Field(None, ge=1, le=1_000_000)
+    labels: Uri | None = None
     outputs: Outputs = Outputs()
     settings: MonitorSettings = MonitorSettings()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.identities import open_key
 from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
@@ -16,8 +16,8 @@ class ScoreJob(Settings):
     """Contents of score.yaml."""
 
     request: Request
-    out: str
-    registry: str
+    out: Uri
+    registry: Uri
     cluster: ClusterSettings = ClusterSettings()
     settings: ScoreSettings = ScoreSettings()
     retry_failed: bool = False

@@ -2,27 +2,29 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Name, Settings, Uri
 from cxrgaze_ray.publishing import train_and_publish
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
-from cxrgaze_ray.training.settings import Preset, TrainSettings
+from cxrgaze_ray.training.settings import Overrides, Preset, TrainSettings
 
 
 class TrainJob(Settings):
     """Contents of train.yaml; `settings` go over the preset's."""
 
-    store: str
-    registry: str
+    store: Uri
+    registry: Uri
     preset: Preset = "full"
-    name: str = "cxrgaze"
-    workers: int = 1
+    name: Name = "cxrgaze"
+    workers: int = Field(1, ge=1, le=10_000)
     promote: bool = False
     cluster: ClusterSettings = ClusterSettings()
-    settings: dict[str, Any] = {}
+    settings: Overrides = {}
 
 
 def work(job: TrainJob) -> dict[str, Any]:

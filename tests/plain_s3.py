@@ -118,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.server.state
         if "list-type" in query:
             return self._list(key.strip("/"), query)
+        if self.command == "HEAD" and "/" not in key.strip("/") and not key.startswith("/$"):
+            return self._answer(200)  # a bucket; Arrow asks for one that can't be, too
         body = state.objects.get(key)
         if body is None:
             return self._refuse(404, "NoSuchKey", "It is not there.")

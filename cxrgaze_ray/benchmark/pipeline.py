@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated, Literal
 
+from pydantic import Field
 from ray import serve
 
 from cxrgaze_ray.benchmark import workload
@@ -26,7 +28,7 @@ from cxrgaze_ray.benchmark.processes import ROLES
 from cxrgaze_ray.benchmark.stand_ins import NETWORK_BATCH, NoopDecode, NoopModel, WaitingModel, score_directly
 from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster import ClusterSettings, connect
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.serving.model import ComputeSettings, Model
 
@@ -43,31 +45,34 @@ _APPLICATION = "bench-pipeline"
 _SMALLEST = 96
 
 
+Rows = Annotated[int, Field(ge=32, le=20_000)]
+
+
 class PipelineSettings(Settings):
     """What is measured."""
 
-    archive: str | None = None
+    archive: Uri | None = None
     """Radiographs of one's own; None draws phantoms."""
 
-    images: int = 384
+    images: int = Field(384, ge=1, le=1_000_000)
     """Images of a run of each pipeline."""
 
-    rows: tuple[int, int] = workload.HOSPITAL_ROWS
+    rows: tuple[Rows, Rows] = workload.HOSPITAL_ROWS
     """Least and most rows of a phantom."""
 
-    preset: str = "tiny"
+    preset: Literal["full", "small", "tiny"] = "tiny"
     """Size of the untrained network."""
 
-    threads: int = 1
+    threads: int = Field(1, ge=1, le=4096)
     """CPU threads of a forward pass: the same in the bare model, the direct actors and the replica."""
 
-    rounds: int = 5
+    rounds: int = Field(5, ge=1, le=1000)
     """Measured rounds; one more goes before them."""
 
-    bare_images: int = 64
+    bare_images: int = Field(64, ge=1, le=1_000_000)
     """Images of a round of bare decode and of the bare model."""
 
-    small_images: int = 3072
+    small_images: int = Field(3072, ge=1, le=1_000_000)
     """Images of a run that measures the fixed cost."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_bytes, print_table, say, show
-from cxrgaze_ray.cli.options import IdentitiesOption, Json, Pseudonymise, identities_of
+from cxrgaze_ray.cli.options import SEED_MAX, IdentitiesOption, Json, Pseudonymise, identities_of
 
 _FAMILIES = ("view_source", "view", "format", "split")
 _MEANING = {
@@ -35,7 +35,7 @@ class DriftKind(StrEnum):
 def make(
     directory: Annotated[str, typer.Argument(help="Folder or s3:// prefix to write to.")],
     images: Annotated[int, typer.Option(min=1, help="Sound radiographs to draw.")] = 200,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="The same seed gives the same bytes.")] = 0,
     faults: Annotated[int, typer.Option(min=0, help="Broken files of each kind to plant.")] = 0,
     drift: Annotated[
         list[DriftKind] | None,

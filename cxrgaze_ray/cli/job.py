@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import CxrgazeError
-from cxrgaze_ray.storage import open_parent
+from cxrgaze_ray.storage import read_settings
 
 Job = TypeVar("Job", bound=Settings)
 
@@ -22,8 +22,7 @@ def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoRet
     parser.add_argument("--config", required=True, help="YAML file or s3:// object")
     set_ray_environment()
     try:
-        store, key = open_parent(parser.parse_args().config)
-        result = work(settings.from_yaml(store.read_text(key)))
+        result = work(read_settings(settings, parser.parse_args().config))
     except CxrgazeError as error:
         kind = "error" if error.exit_code else "outcome"
         print(json.dumps({kind: type(error).__name__, "message": str(error)}), flush=True)

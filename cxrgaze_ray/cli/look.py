@@ -9,6 +9,7 @@ import typer
 from cxrgaze_ray.cli.console import bar, show
 from cxrgaze_ray.cli.options import (
     DEFAULT_REGISTRY,
+    SEED_MAX,
     IdentitiesOption,
     Json,
     Pseudonymise,
@@ -23,7 +24,7 @@ def look(
     model: Annotated[str | None, typer.Option(help="Take this model's profile: name@champion, or a URI.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All profiles side by side, a row an image.")] = False,
     sample: Annotated[int, typer.Option(min=1, max=400, help="Files to look at, spread over the archive.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed takes the same files.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="The same seed takes the same files.")] = 0,
     view: Annotated[Literal["frontal", "all"], typer.Option(help="Views to decode, as for scoring.")] = "frontal",
     decode: Annotated[Literal["full", "reduced"], typer.Option(help="reduced: coarser and faster.")] = "full",
     out: Annotated[str, typer.Option(help="PNG to write: a path or an s3:// object.")] = "look.png",

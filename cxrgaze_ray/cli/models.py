@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
-from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, RegistryUri
 
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import ModelPin
@@ -19,9 +19,9 @@ Who = Annotated[
 
 
 def init(
-    preset: Annotated[str, typer.Option(help="full, small or tiny.")] = "tiny",
+    preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="Size of the network.")] = "tiny",
     name: Annotated[str, typer.Option(help="Model name.")] = "cxrgaze",
-    seed: Annotated[int, typer.Option(help="Of the fresh weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the fresh weights.")] = 0,
     promote_it: Annotated[bool, typer.Option("--promote/--no-promote", help="Make it the champion.")] = True,
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
@@ -31,14 +31,11 @@ def init(
     Example: cxrgaze models init --preset tiny --registry ./registry
     """
     from cxrgaze_ray.bundle import make_bundle
-    from cxrgaze_ray.errors import ConfigError
     from cxrgaze_ray.models.gazenet import PRESETS
     from cxrgaze_ray.models.zoo import build
     from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.storage import open_store
 
-    if preset not in PRESETS:
-        raise ConfigError(f"There is no preset {preset}.", f"Presets are {', '.join(PRESETS)}.")
     ledger = Registry(open_store(registry))
     pin = ledger.publish(make_bundle(build(PRESETS[preset], seed), name, trained=False), "untrained")
     if promote_it:

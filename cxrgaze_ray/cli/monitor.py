@@ -46,13 +46,10 @@ def monitor(
     Example: cxrgaze monitor --baseline ./results/3f0c5a9d1b2e4f67 --current ./nightly --last 7 --out monitor.html
     """
     from cxrgaze_ray.monitoring import MonitorSettings, Outputs, Watch, sentences
-    from cxrgaze_ray.storage import open_parent
+    from cxrgaze_ray.storage import read_settings
 
-    text = ""
-    if config is not None:
-        store, key = open_parent(config)
-        text = store.read_text(key)
-    watch = Watch(baseline, current, MonitorSettings.from_yaml(text), last=last, labels=labels)
+    settings = MonitorSettings() if config is None else read_settings(MonitorSettings, config)
+    watch = Watch(baseline, current, settings, last=last, labels=labels)
     outputs = Outputs(out=out, json_out=json_out, textfile=textfile)
     report = watch.look()
     outputs.write(report)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show, stop_on_interrupt
-from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Address, Json, RegistryUri
 
 _LOCAL = "serve_configs/local.yaml"
 
@@ -18,11 +18,13 @@ def demo(
     directory: Annotated[str, typer.Option("--dir", help="Folder to leave everything in.")] = "demo-out",
     images: Annotated[int, typer.Option(min=60, help="Phantoms to train on.")] = 240,
     unseen: Annotated[int, typer.Option(min=12, help="Phantoms to score.")] = 96,
-    seed: Annotated[int, typer.Option(help="Of phantoms and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of phantoms and training.")] = 0,
     loop: Annotated[
         bool, typer.Option("--loop", help="Close the loop: a drifted archive, retraining, gate, roll-over, rollback.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Where the loop's service listens, on this machine only.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where the loop's service listens, on this machine only.")
+    ] = 8000,
     as_json: Json = False,
 ) -> None:
     """Run the whole line on phantoms: draw, ingest, train, publish, host, score unseen ones, report.
@@ -52,7 +54,7 @@ def serve(
     config: Annotated[
         str | None, typer.Option(help="Ray Serve config; by default serve_configs/local.yaml, where there is one.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Overrides the config's port.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Overrides the config's port.")] = None,
     address: Address = None,
 ) -> None:
     """Host the model over HTTP until Ctrl-C.
@@ -61,13 +63,12 @@ def serve(
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
     from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
-    from cxrgaze_ray.storage import open_parent
+    from cxrgaze_ray.storage import read_settings
 
-    text = ""
-    if config is not None or Path(_LOCAL).exists():
-        store, key = open_parent(config or _LOCAL)
-        text = store.read_text(key)
-    file = ServeFile.from_yaml(text).with_arguments(port=port, model=model, registry=registry)
+    if config is None and Path(_LOCAL).exists():
+        config = _LOCAL
+    file = ServeFile() if config is None else read_settings(ServeFile, config)
+    file = file.with_arguments(port=port, model=model, registry=registry)
     with connect(ClusterSettings(address=address)) as cluster, stop_on_interrupt() as stop:
         start_http(file)
         wait_ready(file)

@@ -35,6 +35,7 @@ Pseudonymise = Annotated[
         help="Key of the hashes, made if absent; by default one below the user's configuration.",
     ),
 ]
+SEED_MAX = 2**32 - 1
 DEFAULT_REGISTRY = "./registry"
 DEFAULT_MODEL = "cxrgaze@champion"
 

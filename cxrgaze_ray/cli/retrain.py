@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def retrain(
     config: Annotated[str, typer.Option(help="YAML: registry, stores, policy; see jobs/retrain.yaml.")],
-    reason: Annotated[str, typer.Option(help="drift, schedule or manual: why it is considered.")] = "manual",
+    reason: Annotated[Literal["drift", "schedule", "manual"], typer.Option(help="Why it is considered.")] = "manual",
     auto_promote: Annotated[
         bool | None,
         typer.Option("--auto-promote/--no-auto-promote", help="Promote an accepted candidate; overrides the file."),
@@ -38,13 +38,11 @@ def retrain(
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
     from cxrgaze_ray.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
-    from cxrgaze_ray.retraining.decide import checked_reason
 
-    chosen = phases.split(",") if phases else None
+    chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page)
-    why = checked_reason(reason)
     if dry_run:
-        _show_plan(plan_retraining(settings, why), as_json)
+        _show_plan(plan_retraining(settings, reason), as_json)
         return
     with Textfile(textfile) as told, bar("Retraining", quiet=as_json) as progress:
         hooks = Hooks(
@@ -52,7 +50,7 @@ def retrain(
             say=(lambda _: None) if as_json else say,
             on_progress=lambda part, done, total: progress.update(done, total, part),
         )
-        result = run_retraining(settings, why, partial(connect, ClusterSettings(address=address)), hooks)
+        result = run_retraining(settings, reason, partial(connect, ClusterSettings(address=address)), hooks)
         told.end(result)
     _show(settings, result, as_json)
     raise typer.Exit(result.exit_code)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,10 +35,13 @@ def score(
     out: Annotated[str, typer.Option(help="Parent of the run: a folder or s3:// prefix.")],
     model: Model = DEFAULT_MODEL,
     registry: RegistryUri = DEFAULT_REGISTRY,
-    engine: Annotated[str, typer.Option(help="float32, fast, or auto.")] = "auto",
-    view: Annotated[str, typer.Option(help="frontal skips laterals; all scores them too.")] = "frontal",
+    engine: Annotated[Literal["float32", "fast", "auto"], typer.Option(help="float32, fast, or auto.")] = "auto",
+    view: Annotated[
+        Literal["frontal", "all"], typer.Option(help="frontal skips laterals; all scores them too.")
+    ] = "frontal",
     decode: Annotated[
-        str, typer.Option(help="full, or reduced: JPEG and JPEG 2000 no larger than the model needs; faster.")
+        Literal["full", "reduced"],
+        typer.Option(help="full, or reduced: JPEG and JPEG 2000 no larger than the model needs; faster."),
     ] = "full",
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,

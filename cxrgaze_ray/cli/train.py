@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,12 +32,15 @@ def ingest(
         list[str] | None,
         typer.Option(help="Folder of EGD-CXR (gaze and labels) or REFLACX (gaze); may be repeated."),
     ] = None,
-    keep: Annotated[str, typer.Option(help="labelled: files with a label or gaze; all: every file.")] = "labelled",
+    keep: Annotated[
+        Literal["labelled", "all"], typer.Option(help="labelled: files with a label or gaze; all: every file.")
+    ] = "labelled",
     labels: Annotated[
-        str, typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings.")
+        Literal["sheet", "chexpert"],
+        typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings."),
     ] = "sheet",
     split: Annotated[
-        str,
+        Literal["patient", "archive", "image"],
         typer.Option(
             "--split",
             "--split-by",
@@ -117,7 +120,7 @@ _GAZE_ROWS = ("egd_gaze_rows_{}", "egd_sheet_rows_{}", "reflacx_readings_{}", "f
 
 def train(
     store: StoreUri,
-    preset: Annotated[str, typer.Option(help="full, small or tiny.")] = "full",
+    preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="full, small or tiny.")] = "full",
     config: Annotated[str | None, typer.Option(help="YAML over the preset's settings.")] = None,
     phases: Annotated[
         str | None, typer.Option(help="Only these, by comma: contrastive,encoder,saliency,classifier.")
@@ -138,14 +141,14 @@ def train(
 
     Example: cxrgaze train ./store --preset tiny --registry ./registry --promote
     """
-    from cxrgaze_ray.cli.training_settings import read_settings
+    from cxrgaze_ray.cli.training_settings import read_training
     from cxrgaze_ray.cluster import ClusterSettings, connect
     from cxrgaze_ray.publishing import train_and_publish
     from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 
-    settings = read_settings(preset, config, phases)
+    settings = read_training(preset, config, phases)
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
         return
@@ -168,7 +171,7 @@ def train(
 def evaluate(
     store: StoreUri,
     model: Model = DEFAULT_MODEL,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="train, validation or test.")] = "test",
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:

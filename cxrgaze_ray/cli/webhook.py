@@ -12,7 +12,7 @@ from cxrgaze_ray.cli.options import Address
 
 def webhook(
     config: Annotated[str, typer.Option(help="YAML file or s3:// object; jobs/webhook.yaml is an example.")],
-    port: Annotated[int | None, typer.Option(help="Overrides the config's port.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Overrides the config's port.")] = None,
     registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
     address: Address = None,
 ) -> None:
@@ -21,11 +21,10 @@ def webhook(
     Example: cxrgaze webhook --config jobs/webhook.yaml --port 8001
     """
     from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.storage import open_parent
+    from cxrgaze_ray.storage import read_settings
     from cxrgaze_ray.webhook import WebhookSettings, read_token, start_webhook
 
-    store, key = open_parent(config)
-    settings = WebhookSettings.from_yaml(store.read_text(key), port=port, registry=registry)
+    settings = read_settings(WebhookSettings, config, port=port, registry=registry)
     read_token()
     with connect(ClusterSettings(address=address, jobs=address is None)) as cluster, stop_on_interrupt() as stop:
         start_webhook(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import EXIT_CANNOT_TELL, EXIT_DONE, EXIT_REJECTED
 from cxrgaze_ray.gate.settings import GateSettings
 
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 _EXIT = {Outcome.ACCEPTED: EXIT_DONE, Outcome.REJECTED: EXIT_REJECTED, Outcome.CANNOT_TELL: EXIT_CANNOT_TELL}
 
 
-class Criterion(Settings):
+class Criterion(Record):
     """One thing that was looked at, and everything that its verdict rests on."""
 
     name: str
@@ -65,7 +65,7 @@ class Criterion(Settings):
         return f"{name} ({self.subgroup})" if self.subgroup else name
 
 
-class GateReport(Settings):
+class GateReport(Record):
     """The outcome with the table that led there."""
 
     outcome: Outcome

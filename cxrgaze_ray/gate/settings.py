@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from cxrgaze_ray.answers import FACETS
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record, Seed, Settings, Text
 
 Target = Literal["auc_macro", "auc_normal", "auc_heart_failure", "auc_pneumonia", "accuracy", "ece", "cc"]
 """What two models can be compared by; AUC of a class is one against the rest."""
@@ -29,10 +29,10 @@ class Superiority(Settings):
     facet: Facet | None = None
     """Judge one subgroup only: images whose facet has the value; None for all images."""
 
-    value: str | None = None
+    value: Text | None = None
     """The facet's value; `not stated` where the file does not say."""
 
-    margin: float = Field(0.0, ge=0)
+    margin: float = Field(0.0, ge=0, le=2)
     """Units of the target: by how much better it must be shown to be."""
 
     @model_validator(mode="after")
@@ -48,51 +48,51 @@ class GateSettings(Settings):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     """One-sided risk of each bound: 0.05 for bounds of 95% confidence."""
 
-    rounds: int = Field(2000, ge=100)
+    rounds: int = Field(2000, ge=100, le=1_000_000)
     """Bootstrap draws of patients."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws; the same answers and settings give the same report."""
 
-    auc_margin: float = Field(0.02, ge=0)
+    auc_margin: float = Field(0.02, ge=0, le=1)
     """Macro AUC in [0,1]: a loss that is not shown to be smaller than this is not accepted."""
 
-    ece_margin: float = Field(0.02, ge=0)
+    ece_margin: float = Field(0.02, ge=0, le=1)
     """Expected calibration error in [0,1]: how much it may rise."""
 
     ece_rule: Literal["guard", "non_inferiority"] = "guard"
     """guard: the rise that the test split shows must be within the margin, and a shown rise beyond it rejects.
     non_inferiority: it must be proved to be within the margin, which takes thousands of patients."""
 
-    cc_margin: float = Field(0.02, ge=0)
+    cc_margin: float = Field(0.02, ge=0, le=2)
     """Mean correlation with the readers' gaze, in [-1,1]: the same for a loss."""
 
-    subgroup_margin: float = Field(0.05, ge=0)
+    subgroup_margin: float = Field(0.05, ge=0, le=1)
     """Macro AUC: no subgroup may be estimated to lose more than this."""
 
-    subgroup_patients: int = Field(30, ge=2)
+    subgroup_patients: int = Field(30, ge=2, le=10_000_000)
     """Labelled patients from which on a subgroup is judged."""
 
-    facets: tuple[Facet, ...] = FACETS  # type: ignore[assignment]
+    facets: tuple[Facet, ...] = Field(FACETS, min_length=0, max_length=len(FACETS))  # type: ignore[arg-type]
     """Facts whose every value is a subgroup."""
 
     superiority: Superiority | None = None
     """A target on which the candidate must be better; None where being no worse is enough."""
 
-    least_patients: int = Field(50, ge=2)
+    least_patients: int = Field(50, ge=2, le=10_000_000)
     """Labelled patients below which the gate cannot tell; with gaze, below which saliency is not judged."""
 
-    latency_ratio: float = Field(1.5, gt=0)
+    latency_ratio: float = Field(1.5, gt=0, le=1000)
     """Most times the champion's latency."""
 
-    size_mib: float = Field(1024, gt=0)
+    size_mib: float = Field(1024, gt=0, le=1_000_000)
     """MiB, most size of the bundle."""
 
-    looks: int = Field(20, ge=1)
+    looks: int = Field(20, ge=1, le=1_000_000)
     """Candidates that the same test split may be shown to: each look lets chance choose a little more."""
 
 
-class Facts(Settings):
+class Facts(Record):
     """What the gate knows beside answers."""
 
     golden_reproduced: bool

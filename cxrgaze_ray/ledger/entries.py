@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 
 ACCEPTED = "accepted"
 """Outcome of a gate that lets a version be promoted without a word."""
@@ -14,7 +14,7 @@ MOVES = ("promote", "rollback")
 """Actions that say what an alias stands for."""
 
 
-class Draft(Settings):
+class Draft(Record):
     """What an entry says; the ledger adds its place."""
 
     action: Literal["publish", "look", "gate", "promote", "rollback"]

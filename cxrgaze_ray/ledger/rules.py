@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from cxrgaze_ray.config import MODEL_NAME
 from cxrgaze_ray.errors import PromotionConflict, RegistryError
 from cxrgaze_ray.ledger.entries import ACCEPTED, Chain
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME = re.compile(MODEL_NAME)
 VERSION = re.compile(r"v0*([1-9]\d{0,6})")
 
 

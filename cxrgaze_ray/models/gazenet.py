@@ -8,14 +8,14 @@ image ─┬─ U-Net encoder ──── skips ───┐
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchvision.models import DenseNet
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS, pooled
 from cxrgaze_ray.models.unet import Decoder, Encoder, SaliencyHead
 from cxrgaze_ray.schemas import CLASSES
@@ -24,34 +24,39 @@ STRIDE = 32
 """Height and width must be multiples of this."""
 
 
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+Pixels = Annotated[int, Field(ge=STRIDE, le=8192)]
+
+
 class GazeNetConfig(Settings):
     """Settings of the network; the presets are settings of the same code."""
 
-    preset: str = "full"
+    preset: Text = "full"
     """Name of these settings."""
 
-    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    widths: tuple[Width, ...] = Field((64, 128, 256, 512, 1024), min_length=2, max_length=8)
     """Channels of the U-Net encoder's levels."""
 
-    growth_rate: int = 32
-    block_config: tuple[int, int, int, int] = (6, 12, 48, 32)
-    init_features: int = 64
+    growth_rate: Width = 32
+    block_config: tuple[Layers, Layers, Layers, Layers] = (6, 12, 48, 32)
+    init_features: Width = 64
     """DenseNet, in torchvision's words; the defaults are DenseNet-201."""
 
     tap: Literal["denseblock4", "transition3"] = "denseblock4"
     """Which DenseNet output the decoder starts from."""
 
-    se_reduction: int = 16
+    se_reduction: Width = 16
     """Of squeeze and excite."""
 
-    fusion_hidden: int = 64
-    dropout: float = 0.25
+    fusion_hidden: Width = 64
+    dropout: float = Field(0.25, ge=0, lt=1)
     """Of the fusion classifier."""
 
-    input_size: tuple[int, int] = (640, 512)
+    input_size: tuple[Pixels, Pixels] = (640, 512)
     """Height and width of the network's input."""
 
-    contrastive_size: tuple[int, int] = (320, 256)
+    contrastive_size: tuple[Pixels, Pixels] = (320, 256)
     """Height and width in the contrastive phase."""
 
     @model_validator(mode="after")

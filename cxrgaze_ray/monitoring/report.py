@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.monitoring.settings import MonitorSettings
 
 Family = Literal["acquisition", "intensity", "scores", "predictions", "saliency", "outcomes", "performance"]
@@ -14,7 +14,7 @@ Drift = Literal["exposure", "polarity", "site", "prevalence", "quality", "perfor
 DRIFTS: tuple[Drift, ...] = get_args(Drift)
 
 
-class Bin(Settings):
+class Bin(Record):
     """Share of a bin or category on either side, in [0,1]."""
 
     name: str
@@ -22,7 +22,7 @@ class Bin(Settings):
     current: float
 
 
-class Finding(Settings):
+class Finding(Record):
     """One feature, compared."""
 
     family: Family
@@ -56,7 +56,7 @@ class Finding(Settings):
     """Both distributions, where there are any."""
 
 
-class Suspicion(Settings):
+class Suspicion(Record):
     """What the alerts look like together."""
 
     drift: Drift
@@ -66,7 +66,7 @@ class Suspicion(Settings):
     sentence: str
 
 
-class Side(Settings):
+class Side(Record):
     """One side of the comparison."""
 
     runs: tuple[str, ...]
@@ -98,7 +98,7 @@ class Side(Settings):
     """sha256."""
 
 
-class MonitorReport(Settings):
+class MonitorReport(Record):
     """All of a comparison."""
 
     baseline: Side

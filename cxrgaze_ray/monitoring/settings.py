@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Self
 
-from cxrgaze_ray.config import Settings
+from pydantic import Field, model_validator
+
+from cxrgaze_ray.config import Seed, Settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Thresholds(Settings):
     """Effects below which a change is not worth an alert, however sure it is."""
 
-    acquisition: float = Field(default=0.2, gt=0)
+    acquisition: float = Field(default=0.2, gt=0, le=100)
     """PSI of facts of the file: device, encoding, size, view, sex and age."""
 
-    intensity: float = Field(default=0.2, gt=0)
+    intensity: float = Field(default=0.2, gt=0, le=100)
     """PSI of percentiles and mean of the model image."""
 
-    scores: float = Field(default=0.2, gt=0)
+    scores: float = Field(default=0.2, gt=0, le=100)
     """PSI of the probabilities."""
 
-    predictions: float = Field(default=0.1, gt=0)
+    predictions: float = Field(default=0.1, gt=0, le=100)
     """PSI of the predicted classes' shares."""
 
-    saliency: float = Field(default=0.2, gt=0)
+    saliency: float = Field(default=0.2, gt=0, le=100)
     """PSI of the maps' statistics."""
 
     outcomes: float = Field(default=0.02, gt=0, lt=1)
     """Absolute difference of rates: failed, skipped, each reason, polarity in doubt, view unknown."""
 
-    auc: float = Field(default=0.03, gt=0)
+    auc: float = Field(default=0.03, gt=0, le=1)
     """Fall of the macro AUC."""
 
-    ece: float = Field(default=0.05, gt=0)
+    ece: float = Field(default=0.05, gt=0, le=1)
     """Rise of the expected calibration error."""
 
-    cc: float = Field(default=0.05, gt=0)
+    cc: float = Field(default=0.05, gt=0, le=2)
     """Fall of the saliency maps' mean correlation with readers' gaze."""
 
-    kl: float = Field(default=0.1, gt=0)
+    kl: float = Field(default=0.1, gt=0, le=100)
     """Rise of the maps' mean divergence from readers' gaze, in nats."""
 
-    hs: float = Field(default=0.05, gt=0)
+    hs: float = Field(default=0.05, gt=0, le=1)
     """Fall of the maps' mean histogram similarity with readers' gaze."""
 
-    subgroup: float = Field(default=0.05, gt=0)
+    subgroup: float = Field(default=0.05, gt=0, le=100)
     """The same five in a subgroup, where that is more than the figure's own threshold."""
 
 
@@ -53,10 +57,10 @@ class MonitorSettings(Settings):
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """Probability of any alert at all in a report where nothing has changed, divided among all its comparisons."""
 
-    least_patients: int = Field(default=50, ge=2)
+    least_patients: int = Field(default=50, ge=2, le=10_000_000)
     """Fewer patients than that on a side: no alert, whatever is seen."""
 
-    subgroup_patients: int = Field(default=30, ge=2)
+    subgroup_patients: int = Field(default=30, ge=2, le=10_000_000)
     """The same for a subgroup of labelled images."""
 
     thresholds: Thresholds = Thresholds()
@@ -64,14 +68,21 @@ class MonitorSettings(Settings):
     bins: int = Field(default=10, ge=2, le=100)
     """Quantile bins of a number, at most."""
 
-    saliency_sample: int = Field(default=2000, ge=0)
+    saliency_sample: int = Field(default=2000, ge=0, le=10_000_000)
     """Maps a side that are decoded, at most: those whose image id has the smallest hash. 0 looks at none."""
 
-    central_box: tuple[float, float, float, float] = (0.25, 0.25, 0.75, 0.75)
+    central_box: tuple[Share, Share, Share, Share] = (0.25, 0.25, 0.75, 0.75)
     """Top, left, bottom and right of the box whose share of the saliency is watched, as fractions of the map."""
 
-    rounds: int = Field(default=200, ge=20)
+    rounds: int = Field(default=200, ge=20, le=1_000_000)
     """Bootstrap rounds of a labelled figure."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the bootstrap."""
+
+    @model_validator(mode="after")
+    def _box_has_an_inside(self) -> Self:
+        top, left, bottom, right = self.central_box
+        if top >= bottom or left >= right:
+            raise ValueError("central_box is top, left, bottom and right, and has no inside")
+        return self

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Event
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.errors import CxrgazeError
 from cxrgaze_ray.exposition import write_textfile
 from cxrgaze_ray.gaze.egd import read_egd
@@ -15,7 +15,7 @@ from cxrgaze_ray.monitoring.gauges import families
 from cxrgaze_ray.monitoring.page import monitor_page
 from cxrgaze_ray.monitoring.report import MonitorReport
 from cxrgaze_ray.monitoring.settings import MonitorSettings
-from cxrgaze_ray.monitoring.windows import open_window
+from cxrgaze_ray.monitoring.windows import check_apart, open_window
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.storage import open_parent, open_store
 
@@ -23,11 +23,11 @@ from cxrgaze_ray.storage import open_parent, open_store
 class Outputs(Settings):
     """Where a report goes; what is not named is not written."""
 
-    out: str | None = None
+    out: Uri | None = None
     """HTML."""
 
-    json_out: str | None = None
-    textfile: str | None = None
+    json_out: Uri | None = None
+    textfile: Uri | None = None
     """Gauges in Prometheus's text format; a local file."""
 
     def write(self, report: MonitorReport) -> None:
@@ -71,6 +71,7 @@ class Watch:
         """Compare what is there now; where nothing is new since the last look, that report still holds."""
         baseline = open_window(self._baseline)
         current = open_window(self._current, last=self._last, without={run.store.uri for run in baseline})
+        check_apart(baseline, current)
         if self._labels is not None:
             return monitor(baseline, current, self._settings, read_egd(open_store(self._labels)))
         state = (_state(baseline), _state(current))

@@ -8,6 +8,8 @@ from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.runs import Run, find_runs
 from cxrgaze_ray.storage import open_store
 
+_APART = "Name earlier runs as the baseline, and later ones as the current side."
+
 
 def open_window(uris: Sequence[str], *, last: int | None = None, without: Collection[str] = ()) -> list[Run]:
     """Open the runs of a side, by time of planning, each once.
@@ -24,7 +26,7 @@ def open_window(uris: Sequence[str], *, last: int | None = None, without: Collec
     Raises
     ------
     UserError
-        If a run that is named is unfinished, or a parent has no finished one.
+        If a run that is named is unfinished, or a parent has no finished one beside those left out.
     """
     found: dict[str, Run] = {}
     for uri in uris:
@@ -40,7 +42,23 @@ def _open(uri: str, last: int | None, without: Collection[str]) -> list[Run]:
         if run.success() is None:
             raise UserError(f"The run at {uri} is unfinished.", "Finish it: the command that began it goes on.")
         return [run]
-    finished = [run for run in find_runs(uri) if run.store.uri not in without and run.success() is not None]
+    runs = list(find_runs(uri))
+    if not runs:
+        raise UserError(
+            f"There is no run at or under {uri} that this version reads.",
+            "Name a run, or what `cxrgaze score --out` was given.",
+        )
+    finished = [run for run in runs if run.success() is not None]
     if not finished:
-        raise UserError(f"There is no finished run at or under {uri}.", "See `cxrgaze runs list`.")
-    return finished if last is None else finished[-last:]
+        hint = "Finish one: the command that began it goes on."
+        raise UserError(f"No run under {uri} is finished.", hint)
+    others = [run for run in finished if run.store.uri not in without]
+    if not others:
+        raise UserError(f"Every finished run under {uri} is in the baseline already.", _APART)
+    return others if last is None else others[-last:]
+
+
+def check_apart(baseline: Sequence[Run], current: Sequence[Run]) -> None:
+    """Refuse sides of the same runs: what is compared with itself has never changed."""
+    if {run.store.uri for run in baseline} >= {run.store.uri for run in current}:
+        raise UserError("Baseline and current are the same runs.", _APART)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, cast, get_args
+from typing import Literal
 
-from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.monitoring.report import MonitorReport
 from cxrgaze_ray.retraining.policy import DecidePolicy, Policy
 
@@ -25,7 +24,7 @@ class Action(StrEnum):
     ASK = "ask"
 
 
-class Situation(Settings):
+class Situation(Record):
     """What is known when a retraining is considered."""
 
     reason: Reason
@@ -50,18 +49,11 @@ class Situation(Settings):
     """UTC, ISO 8601; None if there was none."""
 
 
-class Decision(Settings):
+class Decision(Record):
     """What is to be done, and why: the reasons for it first, whatever else was found after them."""
 
     action: Action
     reasons: tuple[str, ...]
-
-
-def checked_reason(reason: str) -> Reason:
-    """Return a reason, or ConfigError if there is no such."""
-    if reason not in get_args(Reason):
-        raise ConfigError(f"There is no reason {reason}.", f"Reasons are {', '.join(get_args(Reason))}.")
-    return cast("Reason", reason)
 
 
 _ORDER = (Action.ASK, Action.WAIT, Action.RETRAIN)

@@ -5,25 +5,25 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import Field
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Name, Settings, Uri, Uris
 from cxrgaze_ray.retraining.policy import Policy
 from cxrgaze_ray.shards import IngestSettings
-from cxrgaze_ray.storage import open_parent
-from cxrgaze_ray.training.settings import StageName
+from cxrgaze_ray.storage import read_settings
+from cxrgaze_ray.training.settings import STAGE_NAMES, Overrides, StageName
 
 
 class NewData(Settings):
     """Newly labelled radiographs, made into a shard store before anything else."""
 
-    archive: str
+    archive: Uri
     """URI of the radiographs."""
 
-    gaze: tuple[str, ...] = ()
+    gaze: Uris = ()
     """URIs of EGD-CXR's tables, which hold labels too, or REFLACX's."""
 
-    out: str
+    out: Uri
     """URI of the store; one that is finished is used as it is."""
 
     settings: IngestSettings = IngestSettings()
@@ -33,37 +33,37 @@ class NewData(Settings):
 class RetrainSettings(Settings):
     """Contents of retrain.yaml."""
 
-    registry: str = "./registry"
+    registry: Uri = "./registry"
     """Store of the model registry; what a retraining leaves lies there too, in ``<name>/retraining/``."""
 
-    name: str = "cxrgaze"
+    name: Name = "cxrgaze"
     """Model; its champion is what a candidate starts from, and has to beat."""
 
-    stores: tuple[str, ...] = ()
+    stores: Uris = ()
     """Finished shard stores, oldest first: of an image in two of them, the later one's labels count."""
 
-    ingest: tuple[NewData, ...] = ()
+    ingest: tuple[NewData, ...] = Field((), min_length=0, max_length=1000)
     """Newly labelled data, after the stores."""
 
-    reports: tuple[str, ...] = ()
+    reports: Uris = ()
     """URIs of the monitor's JSON reports."""
 
-    policy: str | Policy = Policy()
+    policy: Uri | Policy = Policy()
     """URI of a policy's YAML, or the policy itself."""
 
-    phases: tuple[StageName, ...] = ("contrastive", "encoder", "saliency", "classifier")
+    phases: tuple[StageName, ...] = Field(STAGE_NAMES, min_length=1, max_length=len(STAGE_NAMES))
     """Phases to train, from the champion's weights; ``[classifier]`` trains the fusion head only, in minutes."""
 
-    training: dict[str, Any] = {}
+    training: Overrides = {}
     """Over the preset's training settings: seed, stages and so on."""
 
-    workers: PositiveInt = 1
+    workers: int = Field(1, ge=1, le=10_000)
     """Ray Train workers."""
 
     auto_promote: bool = False
     """Promote an accepted candidate; otherwise a person does."""
 
-    page: str | None = None
+    page: Uri | None = None
     """URI of an HTML page about the retraining; there is always one beside its records."""
 
     def sha256(self) -> str:
@@ -74,5 +74,4 @@ class RetrainSettings(Settings):
 
 def read_retraining(uri: str, **overrides: Any) -> RetrainSettings:
     """Read retrain.yaml; values that are not None win over the file. ConfigError names what is wrong."""
-    store, key = open_parent(uri)
-    return RetrainSettings.from_yaml(store.read_text(key), **overrides)
+    return read_settings(RetrainSettings, uri, **overrides)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cxrgaze_ray.answers import Answers
 from cxrgaze_ray.bundle import INFO, Bundle, read_bundle, write_bundle
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.gate import GateReport
 from cxrgaze_ray.retraining.decide import Decision, Reason
 from cxrgaze_ray.retraining.policy import Policy
@@ -31,7 +31,7 @@ FOLDER = "retraining"
 _REQUEST, _OUTCOME, _GATE, _PAGE = "request.json", "outcome.json", "gate.json", "page.html"
 
 
-class Spec(Settings):
+class Spec(Record):
     """Contents of request.json: a retraining that goes on is pinned to it."""
 
     retraining_id: str
@@ -48,7 +48,7 @@ class Spec(Settings):
     who: str
 
 
-class Conclusion(Settings):
+class Conclusion(Record):
     """Contents of outcome.json."""
 
     retraining_id: str

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from cxrgaze_ray import schemas
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record, Settings, Uri, Uris
 
 SHARD_ROWS = 128
 """Plan rows of a shard: the unit of commit and resume."""
@@ -24,7 +25,7 @@ class ScoreOptions(Settings):
     view: Literal["frontal", "all"] = "frontal"
     """frontal skips laterals with a reason; all scores every view."""
 
-    limit: int | None = None
+    limit: int | None = Field(None, ge=1, le=1_000_000_000)
     """Score the first N files of the archive only."""
 
     decode: Literal["full", "reduced"] = "full"
@@ -37,16 +38,16 @@ class ScoreOptions(Settings):
 class Request(Settings):
     """What the command asked for: the same request continues an unfinished run."""
 
-    archive: str
-    model: str
+    archive: Uri
+    model: Uri
     engine: Literal["auto", "float32", "fast"]
     options: ScoreOptions = ScoreOptions()
 
-    not_in: tuple[str, ...] = ()
+    not_in: Uris = ()
     """Runs, or parents of runs: inputs that a finished one of them has a row for are left out of the plan."""
 
 
-class ModelPin(Settings):
+class ModelPin(Record):
     """The exact weights of a run: the same until it ends, wherever the alias moves."""
 
     uri: str
@@ -56,7 +57,7 @@ class ModelPin(Settings):
     trained: bool
 
 
-class RunSpec(Settings):
+class RunSpec(Record):
     """Contents of run.json."""
 
     run_id: str

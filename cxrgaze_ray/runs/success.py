@@ -7,14 +7,14 @@ import json
 
 from pydantic import ValidationError
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import RunConflict, StoreNotFound
 from cxrgaze_ray.storage import Store
 
 NAME = "SUCCESS.json"
 
 
-class CommittedShard(Settings):
+class CommittedShard(Record):
     """One live shard file."""
 
     name: str
@@ -22,7 +22,7 @@ class CommittedShard(Settings):
     sha256: str
 
 
-class Success(Settings):
+class Success(Record):
     """Contents of SUCCESS.json: what a complete run holds."""
 
     run_id: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import Field
+
 from cxrgaze_ray.cluster import Cluster, translated
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.identities import Identities, identities_named, open_key
@@ -25,10 +27,10 @@ from cxrgaze_ray.serving import ModelSettings, batch_model
 class ScoreSettings(Settings):
     """How a run is carried out; nothing here changes its rows."""
 
-    decoders: int | None = None
+    decoders: int | None = Field(None, ge=1, le=100_000)
     """Decoding actors; None takes the cluster's CPUs less the model replicas' and one for reads."""
 
-    scorers: int | None = None
+    scorers: int | None = Field(None, ge=1, le=100_000)
     """Actors that call the model deployment, each with two chunks in flight; None takes one for every replica."""
 
     model: ModelSettings = ModelSettings()

@@ -8,9 +8,10 @@ import time
 from typing import Any, Literal
 from urllib.request import urlopen
 
+from pydantic import Field
 from ray import serve
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, ServingUnavailable
 from cxrgaze_ray.serving.ingress import TOKEN_VARIABLE, Ingress, IngressSettings
 from cxrgaze_ray.serving.model import ComputeSettings, Model, Served
@@ -31,40 +32,40 @@ class ServingSettings(Settings):
 class HttpOptions(Settings):
     """Where HTTP listens."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: Text = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65_535)
 
 
 class AutoscalingOptions(Settings):
     """Bounds of a deployment's replicas."""
 
-    min_replicas: int = 1
-    initial_replicas: int | None = None
-    max_replicas: int = 1
-    target_ongoing_requests: float = 2.0
-    upscale_delay_s: float = 30.0
-    downscale_delay_s: float = 600.0
-    look_back_period_s: float = 30.0
+    min_replicas: int = Field(1, ge=0, le=10_000)
+    initial_replicas: int | None = Field(None, ge=0, le=10_000)
+    max_replicas: int = Field(1, ge=1, le=10_000)
+    target_ongoing_requests: float = Field(2.0, gt=0, le=100_000)
+    upscale_delay_s: float = Field(30.0, ge=0, le=86_400)
+    downscale_delay_s: float = Field(600.0, ge=0, le=86_400)
+    look_back_period_s: float = Field(30.0, gt=0, le=86_400)
 
 
 class ActorOptions(Settings):
     """What a replica takes of its node."""
 
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
+    num_cpus: float = Field(1.0, ge=0, le=10_000)
+    num_gpus: float = Field(0.0, ge=0, le=1000)
 
 
 class DeploymentOptions(Settings):
     """Overrides of one deployment."""
 
     name: Literal["Ingress", "Model"]
-    num_replicas: int | None = None
-    max_ongoing_requests: int | None = None
-    max_queued_requests: int | None = None
-    max_replicas_per_node: int | None = None
-    health_check_period_s: float | None = None
-    health_check_timeout_s: float | None = None
-    graceful_shutdown_timeout_s: float | None = None
+    num_replicas: int | None = Field(None, ge=1, le=10_000)
+    max_ongoing_requests: int | None = Field(None, ge=1, le=1_000_000)
+    max_queued_requests: int | None = Field(None, ge=-1, le=1_000_000)
+    max_replicas_per_node: int | None = Field(None, ge=1, le=100)
+    health_check_period_s: float | None = Field(None, gt=0, le=86_400)
+    health_check_timeout_s: float | None = Field(None, gt=0, le=86_400)
+    graceful_shutdown_timeout_s: float | None = Field(None, ge=0, le=86_400)
     autoscaling_config: AutoscalingOptions | None = None
     ray_actor_options: ActorOptions | None = None
 
@@ -73,10 +74,10 @@ class ApplicationOptions(Settings):
     """The one application that a config file may name."""
 
     name: Literal["cxrgaze"] = "cxrgaze"
-    route_prefix: str = "/"
+    route_prefix: str = Field("/", pattern=r"^/[a-z0-9/_-]*$", max_length=200)
     import_path: Literal["cxrgaze_ray.serving:build_app"] = "cxrgaze_ray.serving:build_app"
     args: ServingSettings = ServingSettings()
-    deployments: list[DeploymentOptions] = []
+    deployments: list[DeploymentOptions] = Field([], min_length=0, max_length=2)
 
 
 class ServeFile(Settings):
@@ -84,7 +85,7 @@ class ServeFile(Settings):
 
     proxy_location: Literal["EveryNode", "HeadOnly", "Disabled"] = "HeadOnly"
     http_options: HttpOptions = HttpOptions()
-    applications: list[ApplicationOptions] = [ApplicationOptions()]
+    applications: list[ApplicationOptions] = Field([ApplicationOptions()], min_length=1, max_length=1)
 
     @property
     def ingress(self) -> IngressSettings:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Self
 
 import ray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from ray import serve
 from ray._private import state
 from ray.serve.handle import DeploymentHandle
@@ -32,30 +32,28 @@ LOOK_BACK_S = 4.0
 class ModelSettings(ComputeSettings):
     """The replicas of a batch job's own application; where one is running already, its own settings hold."""
 
-    min_replicas: int = 1
+    min_replicas: int = Field(1, ge=1, le=10_000)
     """Replicas to begin with, and to keep."""
 
-    max_replicas: int = 1
+    max_replicas: int = Field(1, ge=1, le=10_000)
     """Replicas at most; Serve adds them while chunks wait."""
 
-    cpus: float = 1.0
+    cpus: float = Field(1.0, ge=0, le=10_000)
     """Logical CPUs of a replica."""
 
-    gpus: float | None = None
+    gpus: float | None = Field(None, ge=0, le=1000)
     """GPUs of a replica, 0.5 for two replicas on one; None takes one where the cluster has any."""
 
-    upscale_delay_s: float = 3.0
+    upscale_delay_s: float = Field(3.0, ge=0, le=86_400)
     """How long chunks must have waited before a replica is added, in seconds."""
 
-    downscale_delay_s: float = 60.0
+    downscale_delay_s: float = Field(60.0, ge=0, le=86_400)
     """How long a replica must have been idle before it is removed, in seconds."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not 1 <= self.min_replicas <= self.max_replicas:
-            raise ValueError("max_replicas must be no less than min_replicas, and that no less than 1")
-        if self.cpus < 0 or (self.gpus or 0) < 0:
-            raise ValueError("a replica can't take less than no CPU or GPU")
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("max_replicas must be no less than min_replicas")
         return self
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
@@ -19,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from cxrgaze_ray import saliency, telemetry
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.cluster import find_cause, lost_replica
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.http import authorised, read_body
@@ -42,10 +43,10 @@ _ROUTES = ("/v1/predict", "/v1/model", "/healthz")
 class IngressSettings(Settings):
     """What the ingress serves, and how much it accepts."""
 
-    registry: str = "./registry"
+    registry: Uri = "./registry"
     """Store of the model registry."""
 
-    model: str = "cxrgaze@champion"
+    model: Uri = "cxrgaze@champion"
     """Model to serve: name@alias, name@v3, or a bundle's URI. An alias is followed when it moves."""
 
     engine: EngineKind = "auto"
@@ -54,19 +55,19 @@ class IngressSettings(Settings):
     view: Literal["frontal", "all"] = "frontal"
     """frontal refuses laterals; all scores every view."""
 
-    max_body_mib: int = 64
+    max_body_mib: int = Field(64, ge=1, le=4096)
     """Largest request body, in MiB."""
 
-    decode_timeout_s: float = 30.0
+    decode_timeout_s: float = Field(30.0, gt=0, le=3600)
     """Longest time that decoding one image may take, in seconds."""
 
-    decoders: int = 2
+    decoders: int = Field(2, ge=1, le=1024)
     """Decoding processes of an ingress replica: so many bodies are decoded at once."""
 
-    model_timeout_s: float = 60.0
+    model_timeout_s: float = Field(60.0, gt=0, le=3600)
     """Longest time that a request waits for the model, in seconds; then it is answered 503."""
 
-    follow_every_s: float = 10.0
+    follow_every_s: float = Field(10.0, gt=0, le=86_400)
     """How often the registry is asked whether the alias moved, in seconds."""
 
     require_token: bool = False

@@ -12,11 +12,12 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from ray import serve
 
 from cxrgaze_ray import saliency, telemetry
 from cxrgaze_ray.bundle import read_bundle
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record, Settings
 from cxrgaze_ray.errors import BundleError, CxrgazeError
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.predictor import Engine, EngineKind, Predictor, limit_threads, plan_engine
@@ -41,7 +42,7 @@ BEGIN_WITHIN_S = 60.0
 class ComputeSettings(Settings):
     """How a replica computes."""
 
-    threads: int | None = None
+    threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads of a forward pass; None takes every core. Set it where several replicas share a node's cores."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -57,7 +58,7 @@ class Served:
     engine: EngineKind
 
 
-class Brief(Settings):
+class Brief(Record):
     """What a batch job asks of every replica: the deployment's `user_config`."""
 
     pin: ModelPin
@@ -86,7 +87,7 @@ class Model:
 
     async def reconfigure(self, brief: dict[str, Any]) -> None:
         """Load what a batch job scores with. Serve calls this before it counts a replica as ready."""
-        wanted = Brief.build(**brief)
+        wanted = Brief.model_validate(brief)
         await self.warm(wanted.pin, wanted.engine)
 
     async def plan_engine(self, kind: EngineKind) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import StoreUnavailable, UserError
 from cxrgaze_ray.gaze.ids import folded
 from cxrgaze_ray.gaze.reflacx import READING
@@ -46,7 +46,7 @@ _PART_SHARDS = 64
 """Row groups of a part: a footer describes all of its groups, and a reader holds it whole."""
 
 
-class PlanInfo(Settings):
+class PlanInfo(Record):
     """Contents of plan.json, written after the parts."""
 
     rows: int

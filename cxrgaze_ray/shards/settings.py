@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import Field
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE
 from cxrgaze_ray.shards.store import SplitBy, SplitSettings
 
@@ -14,19 +14,19 @@ from cxrgaze_ray.shards.store import SplitBy, SplitSettings
 class IngestSettings(Settings):
     """What goes into a store."""
 
-    profile: str = DEFAULT_PROFILE
+    profile: Text = DEFAULT_PROFILE
     """Preprocessing profile of the images."""
 
-    gaze_profile: str = "paper"
+    gaze_profile: Text = "paper"
     """How EGD-CXR's samples become a map. REFLACX's fixations are as wide as one degree of view."""
 
     labels: Literal["sheet", "chexpert"] = "sheet"
     """sheet: EGD-CXR's master sheet alone; chexpert: where it has no label, the archive's CheXpert findings."""
 
-    shard_rows: PositiveInt = 64
+    shard_rows: int = Field(64, ge=1, le=100_000)
     """Files a shard is made of: the unit of commit and resume."""
 
-    chunk_rows: PositiveInt = 16
+    chunk_rows: int = Field(16, ge=1, le=10_000)
     """Images a worker holds at once, and a row group of the shard: 1.3 MB an image with gaze."""
 
     keep: Literal["labelled", "all"] = "labelled"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from cxrgaze_ray import schemas
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record, Settings
 from cxrgaze_ray.errors import ConfigError, StoreNotFound, UserError
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.storage import Store, open_store
@@ -28,13 +29,13 @@ SplitBy = Literal["patient", "archive", "image"]
 class SplitSettings(Settings):
     """How patients are split; the same salt moves nobody when an archive grows."""
 
-    salt: str = "cxrgaze"
+    salt: str = Field("cxrgaze", min_length=0, max_length=1000)
     """Mixed into the hash of the patient id."""
 
-    train: float = 0.8
+    train: float = Field(0.8, ge=0, le=1)
     """Share of patients in the training split."""
 
-    validation: float = 0.1
+    validation: float = Field(0.1, ge=0, le=1)
     """Share of patients in the validation split; the rest is the test split."""
 
     @classmethod
@@ -44,12 +45,16 @@ class SplitSettings(Settings):
             train, validation = (float(share) for share in text.split(","))
         except ValueError as error:
             raise ConfigError(f"{text} is not the shares of two splits.", "Give two numbers: 0.8,0.1.") from error
-        if not (min(train, validation) >= 0 and train + validation <= 1):
-            raise ConfigError("Shares are from 0 to 1, and so is their sum.", "For example: 0.8,0.1.")
-        return cls(salt=salt, train=train, validation=validation)
+        return cls.build(salt=salt, train=train, validation=validation)
+
+    @model_validator(mode="after")
+    def _shares_of_a_whole(self) -> Self:
+        if self.train + self.validation > 1:
+            raise ValueError("train and validation are more than 1 together")
+        return self
 
 
-class ShardInfo(Settings):
+class ShardInfo(Record):
     """One shard file."""
 
     name: str
@@ -57,7 +62,7 @@ class ShardInfo(Settings):
     sha256: str
 
 
-class StoreInfo(Settings):
+class StoreInfo(Record):
     """Contents of store.json, written last."""
 
     schema_version: int = schemas.SCHEMA_VERSION

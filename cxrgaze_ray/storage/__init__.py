@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store
 from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
+from cxrgaze_ray.storage.places import open_parent, open_store
 from cxrgaze_ray.storage.probe import Probe, probe
 from cxrgaze_ray.storage.s3 import S3Store
 from cxrgaze_ray.storage.s3_client import s3_summary
 from cxrgaze_ray.storage.s3_settings import S3Settings
+from cxrgaze_ray.storage.settings_file import read_settings
 
 __all__ = [
     "STREAM_BYTES",
@@ -22,31 +23,6 @@ __all__ = [
     "open_parent",
     "open_store",
     "probe",
+    "read_settings",
     "s3_summary",
 ]
-
-
-def open_store(uri: str) -> Store:
-    """Open the store at a URI.
-
-    Parameters
-    ----------
-    uri
-        ``s3://bucket/prefix`` or a local path. Nothing is created or contacted yet.
-
-    Raises
-    ------
-    UserError
-        If the URI has another scheme, or names no bucket; ConfigError if an option of S3 is wrong.
-    """
-    if uri.startswith("s3://"):
-        return S3Store(uri)
-    if "://" in uri:
-        raise UserError(f"{uri.partition('://')[0]}:// is not supported.", "Use a local path or s3://bucket/prefix.")
-    return LocalStore(uri)
-
-
-def open_parent(uri: str) -> tuple[Store, str]:
-    """Split an object's URI into its parent's store and its key there."""
-    parent, _, name = uri.rstrip("/").rpartition("/")
-    return open_store(parent or ("/" if uri.startswith("/") else ".")), name

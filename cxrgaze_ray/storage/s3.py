@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 _PART_BYTES = 8 * STREAM_BYTES
-"""What `S3Store.stream` asks for at a time, and asks again when it breaks off; longer files are put in parts."""
+"""What `S3Store.stream` asks for at a time, and asks again when it breaks off."""
 _PAGE_KEYS = 1000
 _PRESENT = {"PreconditionFailed", "412"}
 _BEYOND_END = {"InvalidRange", "416"}
@@ -101,14 +101,10 @@ class S3Store(Store):
         self._put(key, data)
 
     def put_file(self, key: str, file: IO[bytes]) -> None:
-        from boto3.s3.transfer import TransferConfig
-
-        config = TransferConfig(multipart_threshold=_PART_BYTES, use_threads=False)
-
         def send(s3: S3Client) -> None:
             file.seek(0)
             wanted = self._object(key)
-            s3.upload_fileobj(file, wanted.pop("Bucket"), wanted.pop("Key"), ExtraArgs=wanted, Config=config)
+            s3.upload_fileobj(file, wanted.pop("Bucket"), wanted.pop("Key"), ExtraArgs=wanted)
 
         self._ask(self.locate(key), send)
 

@@ -6,10 +6,9 @@ import os
 from functools import cache
 from typing import Literal, Self
 
-from pydantic import Field, FilePath, ValidationError
+from pydantic import Field, FilePath
 
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import ConfigError
 
 PREFIX = "CXRGAZE_S3_"
 
@@ -31,14 +30,10 @@ class S3Settings(Settings):
     @classmethod
     def from_environment(cls) -> Self:
         """Read the variables; ConfigError names the one that is wrong or unknown."""
-        names = [name for name in os.environ if name.startswith(PREFIX)]
-        try:
-            return cls.model_validate({name.removeprefix(PREFIX).lower(): os.environ[name] for name in names})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = PREFIX + str(first["loc"][0]).upper()
-            known = ", ".join(PREFIX + field.upper() for field in cls.model_fields)
-            raise ConfigError(f"Environment variable {name}: {first['msg']}.", f"There are {known}.") from error
+        given = {
+            name.removeprefix(PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(PREFIX)
+        }
+        return cls.checked(given, "Environment variable", lambda field: PREFIX + field.upper())
 
 
 @cache

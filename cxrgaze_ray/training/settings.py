@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cxrgaze_ray.config import Settings
+from pydantic import AfterValidator, Field
+
+from cxrgaze_ray.config import Seed, Settings
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.losses import TripletMining
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
@@ -18,16 +20,16 @@ Preset = Literal["full", "small", "tiny"]
 class StageSettings(Settings):
     """One phase."""
 
-    epochs: int = 50
+    epochs: int = Field(50, ge=1, le=100_000)
     """Most epochs."""
 
-    batch: int = 16
+    batch: int = Field(16, ge=1, le=65_536)
     """Images a step, over all workers."""
 
-    lr: float = 1e-4
+    lr: float = Field(1e-4, gt=0, le=10)
     """Adam's learning rate; constant, no weight decay."""
 
-    patience: int = 10
+    patience: int = Field(10, ge=1, le=100_000)
     """Epochs without a better validation loss before the phase stops."""
 
 
@@ -37,7 +39,7 @@ class TrainSettings(Settings):
     preset: Preset = "full"
     """Network: full is the paper's."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of initialisation, shuffling and dropout."""
 
     stages: dict[StageName, StageSettings] = {}
@@ -100,6 +102,19 @@ class TrainSettings(Settings):
         text = f"{store_sha256}\0{self.model_dump_json()}\0{parent or ''}" + (f"\0{backbone}" if backbone else "")
         return f"train-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
+
+def _fit_training(values: dict[str, Any]) -> dict[str, Any]:
+    if "preset" in values:
+        raise ValueError("preset is not among what goes over a preset")
+    try:
+        TrainSettings.build(**values)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("Setting ").rstrip(".")) from error
+    return values
+
+
+Overrides = Annotated[dict[str, Any], AfterValidator(_fit_training)]
+"""Some of a training's settings, over those of a preset."""
 
 _PAPER: dict[str, dict[str, Any]] = {
     "contrastive": {"batch": 32},

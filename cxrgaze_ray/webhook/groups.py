@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, ValidationError
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import RegistryError, StoreNotFound
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.webhook.payload import Incident
@@ -20,7 +20,7 @@ SUBMISSION_PREFIX = "cxrgaze-retrain-"
 _CLAIM, _SUBMITTED = ".json", ".submitted"
 
 
-class Trigger(Settings):
+class Trigger(Record):
     """An accepted incident."""
 
     number: int

@@ -8,7 +8,7 @@ import sys
 
 from pydantic import Field
 
-from cxrgaze_ray.config import Settings
+from cxrgaze_ray.config import Name, Settings, Text, Uri
 from cxrgaze_ray.errors import ConfigError
 
 TOKEN_VARIABLES = ("CXRGAZE_WEBHOOK_TOKEN", "CXRGAZE_TOKEN")
@@ -18,46 +18,46 @@ TOKEN_VARIABLES = ("CXRGAZE_WEBHOOK_TOKEN", "CXRGAZE_TOKEN")
 class WebhookSettings(Settings):
     """Contents of webhook.yaml, and the `args` of the application in a Ray Serve config file."""
 
-    config: str
+    config: Uri
     """Settings file of the retraining, a path or s3:// object that the job can read."""
 
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[Text, ...] = Field((), min_length=0, max_length=100)
     """More arguments of ``cxrgaze retrain``, for example [--auto-promote]."""
 
-    registry: str = "./registry"
+    registry: Uri = "./registry"
     """Store of the model registry: what was accepted is remembered there."""
 
-    name: str = Field("cxrgaze", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    name: Name = "cxrgaze"
     """Model that is retrained."""
 
-    alerts: tuple[str, ...] = ("CxrgazeDrift", "CxrgazePerformanceDrop")
+    alerts: tuple[Text, ...] = Field(("CxrgazeDrift", "CxrgazePerformanceDrop"), min_length=1, max_length=100)
     """Names of the alerts that start a retraining; all others are answered and ignored."""
 
-    least_hours_between: float = Field(24.0, ge=0)
+    least_hours_between: float = Field(24.0, ge=0, le=876_000)
     """Least time between two accepted incidents, in hours; 0 is no limit."""
 
-    clock_tolerance_s: float = Field(300.0, ge=0)
+    clock_tolerance_s: float = Field(300.0, ge=0, le=31_536_000)
     """How far in the future the last trigger may be dated, in seconds, before clocks are said to disagree."""
 
-    max_body_kib: int = Field(256, ge=1)
+    max_body_kib: int = Field(256, ge=1, le=65_536)
     """Largest request body, in KiB."""
 
-    jobs_address: str | None = None
+    jobs_address: Text | None = None
     """Address of the Ray job server, as http://head:8265; None takes the one of the cluster that hosts the webhook."""
 
-    python: str | None = None
+    python: Uri | None = None
     """Python of the job, on the node where Ray starts it; None takes the path of the webhook's own."""
 
-    command: tuple[str, ...] = ("-m", "cxrgaze_ray", "retrain")
+    command: tuple[Text, ...] = Field(("-m", "cxrgaze_ray", "retrain"), min_length=1, max_length=100)
     """What this Python runs, before ``--config``."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     """Where HTTP listens, if Ray Serve is not running there already."""
 
     port: int = Field(8001, ge=1, le=65535)
     """Port of HTTP, if Ray Serve is not running there already."""
 
-    route_prefix: str = Field("/", pattern=r"^/[a-z0-9/_-]*$")
+    route_prefix: str = Field("/", pattern=r"^/[a-z0-9/_-]*$", max_length=200)
     """Prefix of every path; /webhook, say, where the same Ray Serve hosts the model at /."""
 
     @property

@@ -191,17 +191,13 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["runs", "report", "nowhere"], "no run at"),
         (["models", "show", "none", "--registry", "nowhere"], "nowhere"),
         (["models", "show", "none", "--registry", "here"], "no model none"),
-        (["models", "init", "--preset", "huge", "--registry", "new"], "Presets are full, small, tiny"),
         (["models", "init", "--name", "Bad Name", "--registry", "new"], "made of a-z"),
         (["models", "list", "--registry", "gs://bucket"], "gs:// is not supported"),
         (["models", "verify", "none", "--registry", "here"], "no model none"),
         (["models", "verify", "none", "--head", "abc", "--registry", "here"], "64 hexadecimal digits"),
         (["models", "card", "none", "--registry", "here"], "no model none"),
         (["models", "card", "none", "--out", "card.pdf", "--registry", "here"], ".html or .md"),
-        (["score", "here", "--out", "new", "--view", "side", "--dry-run"], "view"),
-        (["score", "here", "--out", "new", "--engine", "warp", "--dry-run"], "engine"),
         (["score", "here", "--out", "new", "--dry-run", "--registry", "here"], "models init --preset tiny"),
-        (["train", "here", "--preset", "huge", "--dry-run"], "Presets are"),
         (["train", "here", "--phases", "encoder,decoder", "--dry-run"], "decoder"),
         (["train", "here", "--config", "nowhere.yaml", "--dry-run"], "nowhere.yaml"),
         (["webhook", "--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -219,6 +215,25 @@ def test_what_the_user_must_change_is_told(
     assert ended.err.count("\n") == 1
     assert words in ended.err
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["models", "init", "--preset", "huge"], "'full', 'small', 'tiny'"),
+        (["train", "here", "--preset", "huge"], "'full', 'small', 'tiny'"),
+        (["score", "here", "--out", "new", "--view", "side"], "'frontal', 'all'"),
+        (["score", "here", "--out", "new", "--engine", "warp"], "'float32', 'fast', 'auto'"),
+        (["score", "here", "--out", "new", "--limit", "0"], "greater than or equal to 1"),
+        (["retrain", "--config", "c", "--reason", "boredom"], "'drift', 'schedule', 'manual'"),
+        (["evaluate", "here", "--split", "all"], "'train', 'validation', 'test'"),
+    ],
+)
+def test_what_an_option_may_be_is_told(cxrgaze: Cxrgaze, arguments: list[str], allowed: str) -> None:
+    ended = cxrgaze(*arguments)
+    assert ended.code == 2
+    assert f"'{arguments[-2]}'" in ended.err
+    assert allowed in ended.err
 
 
 def test_an_endpoint_that_does_not_answer_is_the_environments_fault(

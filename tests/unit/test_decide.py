@@ -12,7 +12,6 @@ from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.gate import GateSettings
 from cxrgaze_ray.monitoring import MonitorReport
 from cxrgaze_ray.retraining import Action, DecidePolicy, Policy, Situation, decide, read_policy
-from cxrgaze_ray.retraining.decide import checked_reason
 from tests.monitor_reports import report_of
 
 NOW = "2026-11-26T12:00:00+00:00"
@@ -132,9 +131,3 @@ def test_the_documented_policy_names_every_number_with_its_default() -> None:
 def test_the_same_input_has_the_same_answer() -> None:
     asked = (Policy(), situation(reason="drift"), (report("site", "polarity"),))
     assert decide(*asked) == decide(*asked)
-
-
-def test_reasons_are_a_closed_list() -> None:
-    assert checked_reason("drift") == "drift"
-    with pytest.raises(ConfigError, match="There is no reason boredom"):
-        checked_reason("boredom")

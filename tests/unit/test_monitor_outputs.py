@@ -187,7 +187,7 @@ def test_runs_that_finish_under_a_parent_are_taken_up_and_errors_leave_the_last_
 
     watch.keep_looking(0.01, stop, show, say)
     assert [len(one.current.runs) for one in seen] == [1, 2]
-    assert "no finished run" in said[0]
+    assert "no run at or under" in said[0]
     assert "The last report stands" in said[0]
 
 

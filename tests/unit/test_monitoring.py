@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray import saliency
 from cxrgaze_ray.errors import ConfigError, UserError
-from cxrgaze_ray.monitoring import MonitorReport, MonitorSettings, monitor, open_window
+from cxrgaze_ray.monitoring import MonitorReport, MonitorSettings, Watch, monitor, open_window
 from cxrgaze_ray.monitoring.compare import judge
 from cxrgaze_ray.monitoring.features import FEATURES, compare_features
 from cxrgaze_ray.monitoring.report import Side
@@ -234,8 +234,27 @@ def test_a_window_is_the_newest_finished_runs_of_a_parent(tmp_path: Path) -> Non
     assert [run.spec.run_id for run in open_window(twice, last=1)] == ["run-1", "run-3"]
     without = {str(tmp_path / "run-3")}
     assert [run.spec.run_id for run in open_window([str(tmp_path)], last=1, without=without)] == ["run-2"]
-    with pytest.raises(UserError, match="no finished run"):
+    with pytest.raises(UserError, match="no run at or under"):
         open_window([str(tmp_path / "nothing")])
+    with pytest.raises(UserError, match=r"Every finished run under .* is in the baseline already"):
+        open_window([str(tmp_path)], without={str(tmp_path / f"run-{day}") for day in (1, 2, 3)})
+
+
+def test_unfinished_runs_of_a_parent_are_not_said_to_be_absent(tmp_path: Path) -> None:
+    make_run(tmp_path, population(12, seed=5), finish=False)
+    with pytest.raises(UserError, match=r"No run under .* is finished"):
+        open_window([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("current", "said"), [("run", "Baseline and current are the same runs"), ("", "is in the baseline already")]
+)
+def test_a_run_is_not_compared_with_itself(tmp_path: Path, current: str, said: str) -> None:
+    make_run(tmp_path, population(12, seed=5), name="run")
+    for baseline in ("run", ""):
+        with pytest.raises(UserError, match=said) as refused:
+            Watch([str(tmp_path / baseline)], [str(tmp_path / current)], QUICK).look()
+        assert "earlier runs" in refused.value.hint
 
 
 def test_an_image_of_several_runs_counts_once_as_the_newest_says(tmp_path: Path) -> None:

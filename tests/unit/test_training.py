@@ -138,7 +138,7 @@ def test_training_learns() -> None:
 
 
 def test_a_phase_stops_when_patience_ends() -> None:
-    chosen = settings("classifier", epochs=20, lr=0.0, patience=2)
+    chosen = settings("classifier", epochs=20, lr=1e-30, patience=2)
     _, history = train(chosen)
     assert [epoch["best"] for epoch in history] == [True, False, False]
 

@@ -1,0 +1,114 @@
+"""Frozen settings: defaults live in code, YAML only overrides, unknown keys are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cxrgaze_ray.config.faults import first_fault
+from cxrgaze_ray.errors import ConfigError
+
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+Uri = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A path or an s3:// place."""
+
+Uris = Annotated[tuple[Uri, ...], Field(min_length=0, max_length=10_000)]
+"""None of them, or many."""
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""What every generator of random numbers takes."""
+
+MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+Name = Annotated[str, Field(pattern=MODEL_NAME)]
+"""Name of a model in the registry."""
+
+
+class Record(BaseModel):
+    """Base of what the code writes down and reads again: frozen, and strict about its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(Record):
+    """Base of what a person may choose. Every field has bounds: `tests/unit/test_bounds.py` walks over all of them."""
+
+    @classmethod
+    def from_yaml(cls, text: str, place: str = "", /, **overrides: Any) -> Self:
+        """Build the settings from YAML over the defaults.
+
+        Parameters
+        ----------
+        text
+            A YAML mapping, or empty.
+        place
+            Where the text came from, for messages.
+        overrides
+            Values that win over the file; None means "not given".
+
+        Raises
+        ------
+        ConfigError
+            If the text is no YAML mapping, or a key or value is wrong; it names place, key and what is allowed.
+        """
+        where = f"{place}: " if place else ""
+        try:
+            values = yaml.load(text, _Loader)  # noqa: S506  # it is a safe loader
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            cause = getattr(error, "problem", None) or "syntax"
+            raise ConfigError(f"{where}This is not YAML{line}: {cause}.", "Write one key: value a line.") from error
+        values = {} if values is None else values
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+            keys = ", ".join(cls.model_fields)
+            raise ConfigError(f"{where}The settings are not a YAML mapping of names to values.", f"Keys are {keys}.")
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return cls.checked(values | given, f"{where}Setting", given=given)
+
+    @classmethod
+    def build(cls, /, **values: Any) -> Self:
+        """Validate keyword values, with a ConfigError that names the wrong key and what is allowed."""
+        return cls.checked(values, "Setting")
+
+    @classmethod
+    def checked(
+        cls,
+        values: dict[str, Any],
+        subject: str,
+        spell: Callable[[str], str] = str,
+        given: Container[str] = (),
+    ) -> Self:
+        """Validate values.
+
+        Parameters
+        ----------
+        values
+            By field.
+        subject
+            What a message begins with, before the key: the place, and what a setting is called there.
+        spell
+            How the person wrote a key.
+        given
+            Fields that were given beside the file, on the command line.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            fault = first_fault(cls, error, spell)
+            if fault.key.partition(".")[0] in given:
+                subject = "The command's"
+            named = f"{subject} {fault.key}" if fault.key else f"{subject}s"
+            raise ConfigError(f"{named}: {fault.what}.", fault.hint) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values only, and refuses a key that stands twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value]
+        if twice := next((key for at, key in enumerate(keys) if key.value in [one.value for one in keys[:at]]), None):
+            raise yaml.constructor.ConstructorError(None, None, f"{twice.value} stands twice", twice.start_mark)
+        return super().construct_mapping(node, deep)

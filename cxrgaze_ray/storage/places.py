@@ -1,0 +1,34 @@
+"""URIs to stores."""
+
+from __future__ import annotations
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.storage.base import Store
+from cxrgaze_ray.storage.local import LocalStore
+from cxrgaze_ray.storage.s3 import S3Store
+
+
+def open_store(uri: str) -> Store:
+    """Open the store at a URI.
+
+    Parameters
+    ----------
+    uri
+        ``s3://bucket/prefix`` or a local path. Nothing is created or contacted yet.
+
+    Raises
+    ------
+    UserError
+        If the URI has another scheme, or names no bucket; ConfigError if an option of S3 is wrong.
+    """
+    if uri.startswith("s3://"):
+        return S3Store(uri)
+    if "://" in uri:
+        raise UserError(f"{uri.partition('://')[0]}:// is not supported.", "Use a local path or s3://bucket/prefix.")
+    return LocalStore(uri)
+
+
+def open_parent(uri: str) -> tuple[Store, str]:
+    """Split an object's URI into its parent's store and its key there."""
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    return open_store(parent or ("/" if uri.startswith("/") else ".")), name
