@@ -87,10 +87,11 @@ class BundleInfo(Record):
 
     def check_profile(self, profile: str, sha256: str | None = None) -> None:
         """Raise BundleError if images of a profile, and of these settings if given, are not what it learned from."""
+        hint = f"Ingest the archive again by the version that made the bundle: --profile {self.profile}."
         if profile != self.profile:
-            raise BundleError(f"The bundle reads images of profile {self.profile}, not {profile}.")
+            raise BundleError(f"The bundle reads images of profile {self.profile}, not {profile}.", hint)
         if sha256 not in (None, self.profile_sha256):
-            raise BundleError(f"The images' profile {profile} has other settings than the bundle's.", "Ingest again.")
+            raise BundleError(f"The images' profile {profile} has other settings than the bundle's.", hint)
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def read_hashed_info(store: Store) -> tuple[BundleInfo, str]:
         raise BundleError(f"There is no bundle at {store.uri}.", "See `cxrgaze models list`.") from error
     except ValidationError as error:
         raise BundleError(
-            f"{INFO} at {store.uri} is not one this version reads.", "Publish the bundle again."
+            f"{INFO} at {store.uri} is not one this version reads.",
+            "Use the version that wrote it, or restore it if it was edited.",
         ) from error
 
 
@@ -218,11 +220,13 @@ def read_bundle(store: Store) -> Bundle:
     try:
         data = store.get(WEIGHTS)
     except StoreNotFound as error:
-        raise BundleError(f"The bundle at {store.uri} has no weights.", "Publish it again.") from error
+        raise BundleError(
+            f"The bundle at {store.uri} has no weights.", "Restore them, or publish the model again."
+        ) from error
     if hashlib.sha256(data).hexdigest() != info.weights_sha256:
         raise BundleError(
             f"The weights at {store.uri} do not match their hash: the file was changed or cut short.",
-            "Do not use it; publish the bundle again.",
+            "Do not use it; restore the file, or publish the model again.",
         )
     if info.classes != CLASSES:
         raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
@@ -230,7 +234,7 @@ def read_bundle(store: Store) -> Bundle:
     try:
         bundle = Bundle(info, load(data))
     except SafetensorError as error:
-        raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the bundle again.") from error
+        raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the model again.") from error
     check_finite(bundle)
     return bundle
 
@@ -242,4 +246,6 @@ def _check_profile(info: BundleInfo) -> None:
             "Use the version that made it.",
         )
     if profile_sha256(info.profile) != info.profile_sha256:
-        raise BundleError(f"Profile {info.profile} is not what it was when the bundle was made.", "Use that version.")
+        raise BundleError(
+            f"Profile {info.profile} is not what it was when the bundle was made.", "Use the version that made it."
+        )

@@ -133,7 +133,6 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
     cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
     if address is not None and settings.num_cpus is not None:
         raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
-    where = f"at {address}" if address else "on this machine"
     try:
         if address is None and settings.jobs:
             address = stack.enter_context(head_node(log_file, cpus, store_bytes))
@@ -146,10 +145,16 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
             }
         ray.init(address=address, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise EnvironmentFault(
-            f"No Ray cluster answers {where} ({type(error).__name__}); its log is {log_file}.",
-            "Check the address and the token, or leave --address out to start a private one.",
-        ) from error
+        raise _no_cluster(settings.address, log_file, error) from error
+
+
+def _no_cluster(address: str | None, log_file: Path, error: Exception) -> EnvironmentFault:
+    if address is None:
+        what, hint = "No Ray cluster starts on this machine", "Look at the log, the memory and /dev/shm."
+    else:
+        what = f"No Ray cluster answers at {address}"
+        hint = "Check address and token, or leave out --address and RAY_ADDRESS to start a private one."
+    return EnvironmentFault(f"{what} ({type(error).__name__}); its log is {log_file}.", hint)
 
 
 @contextmanager

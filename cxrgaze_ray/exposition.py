@@ -59,5 +59,5 @@ def write_textfile(families: Iterable[Family], path: str) -> None:
         write_to_textfile(path, Gauges(lambda: whole).registry())
     except OSError as error:
         raise UserError(
-            f"{path} can't be written: {error.strerror}.", "Name a file in a folder that exists."
+            f"{path} can't be written: {error.strerror}.", "Name a file in a folder that can be written."
         ) from error

@@ -76,7 +76,9 @@ def plan_engine(kind: EngineKind, device: DeviceName = "auto") -> Engine:
     """
     place: Literal["cpu", "cuda"] = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if device == "cuda" and place == "cpu":
-        raise ConfigError("No CUDA device is to be had here.", "Use --device cpu.")
+        raise ConfigError(
+            "No CUDA device is to be had here.", "Set the model's device to cpu or auto, or give its replicas a GPU."
+        )
     dtype = _native_dtype(place)
     if kind == "float32" or (kind == "auto" and dtype == "float32"):
         return Engine("float32", False, place)

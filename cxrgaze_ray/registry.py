@@ -131,7 +131,9 @@ class Registry:
             If the alias stands elsewhere than expected, or somebody moved it meanwhile; nothing is written.
         """
         if rules.VERSION.fullmatch(alias):
-            raise RegistryError(f"{alias} is the name of a version, and can't be an alias.")
+            raise RegistryError(
+                f"{alias} is the name of a version, and can't be an alias.", "Name it otherwise: --alias."
+            )
         ledger = self.ledger(rules.checked_name(name))
         seen = ledger.read()
         pin = self._find(name, version, seen)

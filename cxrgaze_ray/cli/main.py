@@ -101,5 +101,5 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as leaving:
         if leaving.code == EXIT_INTERRUPTED:
-            say("cxrgaze: stopped. The same command goes on where this one was.")
+            say("cxrgaze: stopped. What was committed stays; the same command goes on from there.")
         raise

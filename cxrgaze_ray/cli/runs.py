@@ -122,7 +122,7 @@ def verify(run: RunUri, as_json: Json = False) -> None:
 
     Example: cxrgaze runs verify s3://results/cxr/3f0c5a9d1b2e4f67
     """
-    from cxrgaze_ray.runs import Run, verify_run
+    from cxrgaze_ray.runs import Run, mend, verify_run
     from cxrgaze_ray.storage import open_store
 
     opened = Run.open(open_store(run))
@@ -132,7 +132,7 @@ def verify(run: RunUri, as_json: Json = False) -> None:
         show({"run": run, "sound": not problems, "problems": [vars(one) for one in problems]}, as_json=True)
     elif problems:
         print_table(["file", "what is wrong"], [[one.file, one.what] for one in problems])
-        say("To mend it: remove SUCCESS.json and the files that are wrong, and run its score command again.")
+        say(mend(opened, problems))
     else:
         say(f"The run is complete: {opened.spec.rows} files, each with one row, in {opened.spec.shards} shards.")
     if problems:

@@ -110,7 +110,8 @@ def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
     given |= {name: wanted[name] for name in wanted.keys() - given.keys() if name.endswith("num_batches_tracked")}
     wrong = sorted(set(wanted) ^ set(given)) or sorted(n for n in wanted if wanted[n].shape != given[n].shape)
     if wrong:
-        raise UserError(f"The backbone weights do not fit: {len(wrong)} tensors differ, first {wrong[0]}.")
+        hint = "Give those of the preset's own DenseNet, or leave them out."
+        raise UserError(f"The backbone weights do not fit: {len(wrong)} tensors differ, first {wrong[0]}.", hint)
     if wrong := not_finite(given):
         raise UserError(
             f"The backbone weights are not finite: {len(wrong)} tensors, first {wrong[0]}.", "Start from other ones."

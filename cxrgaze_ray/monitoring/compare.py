@@ -85,7 +85,7 @@ def _check_profiles(runs: Sequence[Run]) -> None:
     if len(profiles) > 1:
         raise UserError(
             f"The runs have different profiles: {' and '.join(profiles)}.",
-            "Their images are made differently; score one side again with the other's profile.",
+            "Their images are made differently: score one side again with a model of the other's profile.",
         )
 
 

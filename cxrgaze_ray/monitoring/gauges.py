@@ -52,7 +52,9 @@ def serve_gauges(gauges: Gauges, port: int, host: str) -> Iterator[int]:
     try:
         server, thread = start_http_server(port, host, gauges.registry())
     except OSError as error:
-        raise UserError(f"Nothing can listen on {host}:{port}: {error.strerror}.", "Use another port.") from error
+        raise UserError(
+            f"Nothing can listen on {host}:{port}: {error.strerror}.", "Use another port, or another --host."
+        ) from error
     try:
         yield server.server_port
     finally:

@@ -14,7 +14,7 @@ from cxrgaze_ray.runs.lease import Lease
 from cxrgaze_ray.runs.run import Run, find_runs
 from cxrgaze_ray.runs.success import Success
 from cxrgaze_ray.runs.tables import table_bytes
-from cxrgaze_ray.runs.verify import Problem, verify_run
+from cxrgaze_ray.runs.verify import Problem, mend, verify_run
 
 __all__ = [
     "CHUNK_ROWS",
@@ -30,6 +30,7 @@ __all__ = [
     "find_runs",
     "make_plan",
     "make_run_id",
+    "mend",
     "table_bytes",
     "verify_run",
 ]

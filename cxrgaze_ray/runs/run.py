@@ -51,7 +51,8 @@ class Run:
         RunConflict
             If there is no run at the URI, or another version wrote it.
         """
-        other = RunConflict(f"The run at {store.uri} was written by another version.", "Use that version.")
+        hint = "Use the version that wrote it, or start afresh: --new."
+        other = RunConflict(f"The run at {store.uri} was written by another version, or edited.", hint)
         try:
             spec = RunSpec.model_validate_json(store.get("run.json"))
         except StoreNotFound as error:

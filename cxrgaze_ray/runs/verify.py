@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -74,6 +74,17 @@ def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done,
         on_progress(shard + 1, run.spec.shards)
     summary = pa.concat_tables(rows) if rows else schemas.SUMMARY.empty_table()
     return problems + (list(_account(run, success, summary, set(live.values()))) if success else [])
+
+
+def mend(run: Run, problems: Sequence[Problem]) -> str:
+    """Return what to do about problems, in a sentence."""
+    if {"plan.parquet", "run.json"} & {one.file for one in problems}:
+        return "Restore plan.parquet, run.json and the folder's name, or score the archive into a new run: --new."
+    wrong = [] if all(one.file == SUCCESS for one in problems) else ["the files that are wrong"]
+    there = [SUCCESS] if run.store.exists(SUCCESS) else []
+    if removed := " and ".join(there + wrong):
+        return f"To mend it: remove {removed}, and run its score command again."
+    return "Run its score command again: it goes on."
 
 
 def _plan(run: Run) -> tuple[pa.Table | None, list[Problem]]:

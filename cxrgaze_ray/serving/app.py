@@ -154,7 +154,8 @@ def wait_ready(file: ServeFile, timeout_s: float = 120.0) -> None:
         except OSError:
             time.sleep(0.5)
     raise ServingUnavailable(
-        f"{file.ingress.model} from {file.ingress.registry} did not load.", "See that `cxrgaze models show` finds it."
+        f"{file.ingress.model} from {file.ingress.registry} did not load.",
+        "See that `cxrgaze models show` finds it, and Ray's log.",
     )
 
 

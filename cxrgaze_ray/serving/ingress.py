@@ -96,7 +96,10 @@ class Ingress:
         self._settings = settings
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         if settings.require_token and not self._token:
-            raise EnvironmentFault(f"{TOKEN_VARIABLE} is not set.", "Set it to a long random string.")
+            raise EnvironmentFault(
+                f"{TOKEN_VARIABLE} is not set.",
+                "Set it to a long random string where the cluster's nodes are started, or leave require_token out.",
+            )
         self._model = model
         self._serving: Serving | None = None
         self._decoders: Decoders | None = None

@@ -168,7 +168,8 @@ def _load(pin: ModelPin, engine: str) -> Predictor:
     """Read a bundle, and run it once: beside the computing thread, which goes on with the bundle in use."""
     bundle = read_bundle(open_store(pin.uri))
     if bundle.info.weights_sha256 != pin.weights_sha256:
-        raise BundleError(f"{pin.name}@{pin.version} no longer has the weights it was pinned to.")
+        what = f"{pin.name}@{pin.version} no longer has the weights it was pinned to."
+        raise BundleError(what, "Restore its bundle, or begin a new run: --new.")
     predictor = Predictor.from_bundle(bundle, Engine.parse(engine))
     predictor.predict(np.zeros((1, HEIGHT, WIDTH), np.uint16))
     return predictor

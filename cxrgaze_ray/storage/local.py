@@ -165,7 +165,7 @@ def _local_errors(uri: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise StoreNotFound(f"There is no file {uri}.", "Check the path.") from error
     except PermissionError as error:
-        raise StoreDenied(f"No permission for {uri}.", "Check the file's owner and mode.") from error
+        raise StoreDenied(f"No permission for {uri}.", "Check owner and mode of it and its folder.") from error
     except OSError as error:
         if error.errno in _NO_SUCH_PATH:
             raise StoreNotFound(f"There can be no file {uri}.", "Check the path.") from error
@@ -173,6 +173,4 @@ def _local_errors(uri: str) -> Iterator[None]:
             raise StoreUnavailable(
                 f"The disk is full: {uri} was not written.", "Make room, then run the same command again."
             ) from error
-        raise StoreUnavailable(
-            f"{uri}: {error.strerror}.", "Check the disk, then run the same command again."
-        ) from error
+        raise StoreUnavailable(f"{uri}: {error.strerror}.", "Mend that, then run the same command again.") from error

@@ -124,7 +124,8 @@ class Feed:
         if not usable:
             missing = "a label" if stage.needs_label else "gaze"
             raise UserError(
-                f"No image of the split has {missing}, which phase {stage.name} learns from.", "Ingest more."
+                f"No image of the split has {missing}, which phase {stage.name} learns from.",
+                "Ingest more, or leave the phase out: --phases.",
             )
         return Feed(usable, self._place, self._seed, gaze=stage.needs_gaze)
 

@@ -88,7 +88,7 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
     except RuntimeError as error:
         raise ServingUnavailable(
             "The webhook does not start on this cluster.",
-            f"See that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
+            f"See Ray's log, and that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
         ) from error
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

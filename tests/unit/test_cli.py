@@ -592,6 +592,12 @@ def test_a_sound_run_is_verified_and_an_unsound_one_says_how_to_mend_it(cxrgaze:
     ended = cxrgaze("runs", "verify", run.store.uri, "--json")
     assert (ended.code, ended.json["sound"]) == (2, False)
     assert {"file": "results/shard-00001.parquet", "what": "The shard is missing."} in ended.json["problems"]
+    run.store.delete("SUCCESS.json")
+    assert cxrgaze("runs", "verify", run.store.uri).err.endswith(
+        "To mend it: remove the files that are wrong, and run its score command again.\n"
+    )
+    run.store.put("plan.parquet", b"-")
+    assert "score the archive into a new run: --new." in cxrgaze("runs", "verify", run.store.uri).err
 
 
 def test_a_cut_account_of_a_run_is_named_by_every_command(

@@ -255,7 +255,7 @@ def test_engines_of_accelerators(monkeypatch: pytest.MonkeyPatch, capability: tu
 
 @pytest.mark.usefixtures("no_gpu")
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"No CUDA device.*--device cpu"):
+    with pytest.raises(ConfigError, match=r"No CUDA device.*device to cpu or auto"):
         plan_engine("auto", "cuda")
 
 
