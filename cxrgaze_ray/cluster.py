@@ -133,6 +133,7 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
     cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
     if address is not None and settings.num_cpus is not None:
         raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
+    asked = address
     try:
         if address is None and settings.jobs:
             address = stack.enter_context(head_node(log_file, cpus, store_bytes))
@@ -145,7 +146,7 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
             }
         ray.init(address=address, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise _no_cluster(settings.address, log_file, error) from error
+        raise _no_cluster(asked, log_file, error) from error
 
 
 def _no_cluster(address: str | None, log_file: Path, error: Exception) -> EnvironmentFault:

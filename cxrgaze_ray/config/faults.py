@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 Schema = dict[str, Any]
-_MOST_KEYS = 40
-"""Known keys that are listed where none resembles the unknown one."""
 
 _KINDS = {
     "integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text",
@@ -107,9 +105,8 @@ def _shown(value: Any) -> str:
 
 
 def _nearest(key: str, known: Sequence[str], spell: Callable[[str], str]) -> str:
-    if near := difflib.get_close_matches(key, known, 1):
-        return f"Did you mean {spell(near[0])}? Keys are {', '.join(map(spell, known[:_MOST_KEYS]))}."
-    return f"Keys are {', '.join(map(spell, known[:_MOST_KEYS]))}."
+    near = difflib.get_close_matches(key, known, 1)
+    return (f"Did you mean {spell(near[0])}? " if near else "") + f"Keys are {', '.join(map(spell, known))}."
 
 
 def _walk(schema: Schema, place: Sequence[int | str]) -> Iterator[tuple[int | str, Schema, bool]]:

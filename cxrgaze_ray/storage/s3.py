@@ -130,9 +130,8 @@ class S3Store(Store):
 
     def _unknown(self, error: ClientError, conditional: bool) -> StoreUnavailable:
         """Return the error for a put of which the store does not know a part."""
-        if (
-            checksums()["request_checksum_calculation"].lower() != LEAST_CHECKSUMS
-        ):  # it may be that as well, so the store's own words decide
+        asked = checksums()["request_checksum_calculation"].lower()
+        if asked != LEAST_CHECKSUMS:  # it may be that as well, so the store's own words decide
             kind, hint = "this put", "It may not know checksum trailers: unset AWS_REQUEST_CHECKSUM_CALCULATION."
         elif conditional:
             kind, hint = "conditional puts", "Use one that has them: nothing is committed safely without."

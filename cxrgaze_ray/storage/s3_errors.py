@@ -109,12 +109,12 @@ def _not_answered(error: Exception, uri: str) -> CxrgazeError:
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
         return StoreDenied(f"No usable AWS credentials for {uri}.", hint)
-    if isinstance(error, (boto.CredentialRetrievalError, boto.SSOError, boto.TokenRetrievalError, boto.LoginError)):
+    if isinstance(error, (boto.CredentialRetrievalError, boto.SSOError, boto.TokenRetrievalError)):
         return StoreDenied(f"No usable AWS credentials for {uri}.", "Log in again, or check AWS_PROFILE.")
     if isinstance(error, boto.ParamValidationError):
         return UserError("The bucket or the key has a name that S3 does not allow.", "Write s3://bucket/prefix.")
     if isinstance(error, boto.SSLError):
-        return _no_handshake(str(error), uri)
+        return _no_handshake(str(error.kwargs["error"]), uri)  # without the URL, whose words are not the cause's
     passing = (
         boto.ConnectionError,  # refused, no such host for now
         boto.HTTPClientError,  # reset, timed out, half a body

@@ -13,6 +13,8 @@ import cxrgaze_ray
 import jobs
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.config import Settings
+from cxrgaze_ray.runs import ScoreOptions
+from cxrgaze_ray.training.settings import StageSettings
 
 ANYTHING = {("RetrainSettings", "training"), ("RetrainJob", "training"), ("TrainJob", "settings")}
 """Mappings that a validator of their own holds against `TrainSettings`."""
@@ -106,3 +108,10 @@ def test_every_number_on_the_command_line_has_a_least_value() -> None:
     ]
     assert len(numbers) > 20
     assert [name for name, option in numbers if option.min is None] == []
+
+
+def test_bounds_move_no_hash() -> None:
+    # run ids and names of trainings are hashes of these texts
+    options = '{"view":"frontal","limit":3,"decode":"full","identities":"keyed"}'
+    assert ScoreOptions(limit=3).model_dump_json() == options
+    assert StageSettings().model_dump_json() == '{"epochs":50,"batch":16,"lr":0.0001,"patience":10}'

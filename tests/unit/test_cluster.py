@@ -218,6 +218,7 @@ def test_a_head_that_does_not_start_is_the_environments_fault(ray: FakeRay, monk
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(EnvironmentFault, match="on this machine") as error:
         connect(ClusterSettings(jobs=True)).__enter__()
+    assert "--address" not in error.value.hint
     assert Path(error.value.message.rpartition(" ")[2].rstrip(".")).exists()
     assert ray.started == []
 
