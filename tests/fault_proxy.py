@@ -261,7 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _relay(self, reply: HTTPResponse, data: bytes, kind: str | None) -> None:
         whole = reply.headers.get("Content-Length") if self.command == "HEAD" else len(data)
-        if kind == "short_xml":
+        if kind == "short_xml" and "xml" in reply.headers.get("Content-Type", ""):
             data = data[: len(data) // 2]
             whole = len(data)
         self.send_response_only(reply.status, reply.reason)

@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             facts = f"<Key>{quote(key)}</Key><Size>{len(body)}</Size><ETag>{escape(_etag(body))}</ETag>"
             contents.append(f"<Contents>{facts}</Contents>")
         common = [f"<CommonPrefixes><Prefix>{quote(one)}</Prefix></CommonPrefixes>" for one in sorted(folders)]
-        found = "".join([*contents, *common])
+        found = f"<KeyCount>{len(contents) + len(common)}</KeyCount>" + "".join([*contents, *common])
         self._xml(
             f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 
 from cxrgaze_ray.errors import StoreUnavailable
@@ -55,6 +56,7 @@ def test_arrow_sends_no_trailers_wherever_it_is_carried(start: Start) -> None:
             stream.write(bytes(2**20))
         with carried.open_input_stream(f"{root}/a") as stream:
             assert stream.read() == bytes(2**20)
+        assert carried.get_file_info(root).type == pafs.FileType.Directory
     assert not any(name.startswith(("x-amz-checksum-", "x-amz-trailer")) for sent in store.headers for name in sent)
 
 
