@@ -130,8 +130,8 @@ def test_weights_that_are_not_finite_are_refused_however_they_came_there(store: 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_temperature_is_a_number_to_divide_by(bundle: Bundle, temperature: float) -> None:
-    with pytest.raises(ConfigError, match="temperature"):
-        BundleInfo.build(**bundle.info.model_dump() | {"temperature": temperature})
+    with pytest.raises(ValidationError, match="temperature"):
+        BundleInfo.model_validate(bundle.info.model_dump() | {"temperature": temperature})
 
 
 def test_metrics_and_golden_answers_are_kept(store: LocalStore, bundle: Bundle) -> None:
