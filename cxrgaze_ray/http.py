@@ -8,9 +8,12 @@ from fastapi import Request
 
 
 def authorised(request: Request, token: str) -> bool:
-    """Say whether a request carries the bearer token; compared in a time that tells nothing of it."""
-    given = request.headers.get("authorization", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+    """Say whether a request carries the bearer token; compared in a time that tells nothing of it.
+
+    The scheme's name may be in any case (RFC 9110, 11.1).
+    """
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.lstrip(" ").encode("latin-1"), token.encode())
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:

@@ -19,10 +19,14 @@ CHAMPION = "champion"
 
 
 class Registry:
-    """Models under one store. `who` is by default $CXRGAZE_WHO, else user@host."""
+    """Models under one store. `who` is by default $CXRGAZE_WHO, else user@host.
+
+    Whoever asks again and again keeps the registry: it reads no entry of a ledger twice.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._ledgers: dict[str, Ledger] = {}
 
     def publish(self, bundle: Bundle, reason: str = "", *, who: str | None = None) -> ModelPin:
         """Write a bundle as the next version of its name, and enter it in the ledger."""
@@ -204,7 +208,7 @@ class Registry:
 
     def ledger(self, name: str) -> Ledger:
         """Return the ledger of a name; nothing is read yet."""
-        return Ledger(self.store, name)
+        return self._ledgers.setdefault(name, Ledger(self.store, name))
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Return the version folders that are there, published or not."""

@@ -58,7 +58,7 @@ def verify_registry(
     if head is not None and not _HASH.fullmatch(head):
         raise RegistryError("A ledger's head is 64 hexadecimal digits.", f"See `cxrgaze models show {name}`.")
     versions = registry.versions(name)  # before the ledger is read: whatever is published meanwhile has its entry
-    links, findings = audit_ledger(registry.store, registry.ledger(name), head)
+    links, findings = audit_ledger(registry.ledger(name), head)
     if not links and not versions:
         raise RegistryError(f"There is no model {name} in {registry.store.uri}.", "See `cxrgaze models list`.")
     findings += _evidence(registry.store, name, links)

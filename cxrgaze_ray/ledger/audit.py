@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-
-from pydantic import ValidationError
 
 from cxrgaze_ray.ledger.chain import Ledger
 from cxrgaze_ray.ledger.entries import MOVES, Entry
 from cxrgaze_ray.ledger.rules import is_version
-from cxrgaze_ray.runs.ahead import read_ahead
-from cxrgaze_ray.storage import Store
 
 RESTORE = "Restore the ledger from a backup, and find out who could write there."
 _FILE = re.compile(r"(?:.*/)?(\d{8})\.json")
@@ -54,21 +49,19 @@ class Link:
     sha256: str
 
 
-def audit_ledger(store: Store, ledger: Ledger, head: str | None = None) -> tuple[list[Link], list[Finding]]:
+def audit_ledger(ledger: Ledger, head: str | None = None) -> tuple[list[Link], list[Finding]]:
     """Read what can be read of a ledger, and name what is wrong with it; `head` is the hash of an entry to be there."""
     links: list[Link] = []
     findings: list[Finding] = []
-    keys = ledger.keys()
-    for key, data in zip(keys, read_ahead(store.get, keys), strict=True):
+    files = ledger.files(afresh=True)
+    for key, file in files.items():
         if (match := _FILE.fullmatch(key)) is None:
             findings.append(Finding(key, "This is no entry of the ledger: a stray file.", "Remove it."))
-            continue
-        try:
-            entry = Entry.model_validate_json(data)
-            links.append(Link(int(match[1]), key, entry, hashlib.sha256(data).hexdigest()))
-        except ValidationError:
+        elif file.entry is None:
             findings.append(Finding(key, "The entry can't be read: it was cut or edited.", RESTORE))
-    findings += _missing(ledger, keys)
+        else:
+            links.append(Link(int(match[1]), key, file.entry, file.sha256))
+    findings += _missing(ledger, files)
     for before, link in zip([None, *links], links, strict=False):
         findings += _place(link, before if before and before.place == link.place - 1 else None)
     if head is not None and head not in {link.sha256 for link in links}:
@@ -77,7 +70,7 @@ def audit_ledger(store: Store, ledger: Ledger, head: str | None = None) -> tuple
     return links, [*findings, *_claims(links)]
 
 
-def _missing(ledger: Ledger, keys: list[str]) -> Iterator[Finding]:
+def _missing(ledger: Ledger, keys: Iterable[str]) -> Iterator[Finding]:
     numbers = {int(match[1]) for key in keys if (match := _FILE.fullmatch(key))}
     for number in sorted(set(range(max(numbers, default=-1))) - numbers):
         yield Finding(ledger.key(number), f"Entry {number} is missing.", RESTORE)

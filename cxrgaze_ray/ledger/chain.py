@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -15,24 +16,43 @@ from cxrgaze_ray.runs.ahead import read_ahead
 from cxrgaze_ray.storage import Store
 
 
+@dataclass(frozen=True)
+class LedgerFile:
+    """A file of the ledger as it was when it was read; `entry` is None if it is no entry."""
+
+    etag: str
+    sha256: str
+    entry: Entry | None
+
+
 class Ledger:
-    """Reads and appends; ``<name>/ledger/00000012.json`` under a registry's store."""
+    """Reads and appends; ``<name>/ledger/00000012.json`` under a registry's store.
+
+    Entries never change, so each is read once: later reads list the files, and read those that are new or whose etag is
+    another one. Who looks for what was tampered with trusts no etag, and asks for all of it `afresh`.
+    """
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
+        self._known: dict[str, LedgerFile] = {}
 
-    def keys(self) -> list[str]:
-        """Return the keys of all files of the ledger, entries or not."""
-        if self._name not in self._store.folders():
-            return []
-        return [info.key for info in self._store.list(f"{self._name}/ledger/")]
+    def files(self, *, afresh: bool = False) -> dict[str, LedgerFile]:
+        """Return all files of the ledger by their keys, in order, entries or not; those that are gone are forgotten."""
+        before = {} if afresh else self._known
+        if not before and self._name not in self._store.folders():
+            return {}
+        listed = list(self._store.list(f"{self._name}/ledger/"))
+        fresh = [one.key for one in listed if one.key not in before or before[one.key].etag != one.etag]
+        known = before | dict(zip(fresh, read_ahead(self._read_file, fresh), strict=True))
+        self._known = {one.key: known[one.key] for one in listed}
+        return self._known
 
     def key(self, number: int) -> str:
         """Return the key of an entry."""
         return f"{self._name}/ledger/{number:08d}.json"
 
     def read(self) -> Chain:
-        """Read every entry, and check that they are a gap-free chain.
+        """Read what is new, and check that all entries are a gap-free chain.
 
         Raises
         ------
@@ -40,15 +60,12 @@ class Ledger:
             If an entry is missing, malformed, or was changed after it was written.
         """
         entries: list[Entry] = []
-        head, keys = "", self.keys()
-        for number, (key, data) in enumerate(zip(keys, read_ahead(self._store.get, keys), strict=True)):
-            try:
-                entry = Entry.model_validate_json(data)
-            except ValidationError as error:
-                raise self._broken(number) from error
-            if key != self.key(number) or entry.number != number or entry.previous_sha256 != head:
+        head = ""
+        for number, (key, file) in enumerate(self.files().items()):
+            entry = file.entry
+            if entry is None or key != self.key(number) or entry.number != number or entry.previous_sha256 != head:
                 raise self._broken(number)
-            head = hashlib.sha256(data).hexdigest()
+            head = file.sha256
             entries.append(entry)
         return Chain(tuple(entries), head)
 
@@ -90,6 +107,14 @@ class Ledger:
             chain = self.read()
             self._refuse_moved(draft, chain.entries[len(seen.entries) :])
         return None
+
+    def _read_file(self, key: str) -> LedgerFile:
+        data, info = self._store.fetch(key)
+        try:
+            entry = Entry.model_validate_json(data)
+        except ValidationError:
+            entry = None
+        return LedgerFile(info.etag, hashlib.sha256(data).hexdigest(), entry)
 
     def _write(self, key: str, data: bytes) -> bool:
         """Put an entry; one that stands there already is ours if the put had succeeded and its answer was lost."""

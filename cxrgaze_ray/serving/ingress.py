@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
@@ -27,7 +27,7 @@ from cxrgaze_ray.http import authorised, read_body
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.predictor import EngineKind
 from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.registry import pin_model
+from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.serving.decoders import Decoders
 from cxrgaze_ray.serving.replies import RETRY_AFTER_S, Serving, answer, describe, refuse, status_code
@@ -105,6 +105,11 @@ class Ingress:
         self._decoders: Decoders | None = None
         self._following = asyncio.get_event_loop().create_task(self._follow())
 
+    @cached_property
+    def _registry(self) -> Registry:
+        """Kept, so that a poll reads no more than what is new in the ledger."""
+        return Registry(open_store(self._settings.registry))
+
     async def _follow(self) -> None:
         """Load the model, then switch whenever the alias moves: every replica is warm before the first request."""
         while True:
@@ -117,7 +122,7 @@ class Ingress:
             await asyncio.sleep(self._settings.follow_every_s if self._serving else 1.0)
 
     async def _switch(self) -> None:
-        pin = await asyncio.to_thread(pin_model, self._settings.registry, self._settings.model)
+        pin = await asyncio.to_thread(self._registry.resolve, self._settings.model)
         if self._serving is not None and pin == self._serving.pin:
             return
         info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info

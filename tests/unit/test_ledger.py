@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import json
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -14,7 +15,7 @@ import pytest
 
 from cxrgaze_ray.errors import PromotionConflict, RegistryError
 from cxrgaze_ray.ledger import Chain, Draft, Ledger, signature
-from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.storage import LocalStore, ObjectInfo
 
 OLD = """{
   "number": 0,
@@ -41,6 +42,23 @@ class Racing(LocalStore):
         if key.endswith(self._key):
             self._start.wait(timeout=60)
         return super().put_if_absent(key, data)
+
+
+class Counting(LocalStore):
+    """Notes which objects are read, and how often the ledger is listed."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.read: list[str] = []
+        self.listed = 0
+
+    def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
+        self.read.append(key)
+        return super().fetch(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self.listed += 1
+        return super().list(prefix)
 
 
 def draft(action: str = "publish", version: str = "v0001", alias: str | None = None, who: str = "ann") -> Draft:
@@ -164,6 +182,42 @@ def test_a_lost_answer_is_read_back(store: LocalStore) -> None:
 
     ledger = Ledger(Lossy(store.uri), "net")
     assert len(append(ledger, draft(), draft("promote", alias="champion")).entries) == 2
+
+
+def test_an_entry_is_read_once(store: LocalStore) -> None:
+    counting = Counting(store.uri)
+    append(Ledger(store, "net"), draft(), *[draft("look")] * 9)
+    ledger = Ledger(counting, "net")
+    first = ledger.read()
+    assert (len(first.entries), len(counting.read), counting.listed) == (10, 10, 1)
+    assert ledger.read() == ledger.read() == first
+    assert (len(counting.read), counting.listed) == (10, 3)
+    append(Ledger(store, "net"), draft("promote", alias="champion"), draft("look"))
+    assert ledger.read() == Ledger(store, "net").read()
+    assert counting.read[10:] == [f"net/ledger/{number:08d}.json" for number in (10, 11)]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_an_entry_that_changed_or_went_after_it_was_read_is_still_found(store: LocalStore, number: int) -> None:
+    ledger, key = Ledger(store, "net"), f"net/ledger/{number:08d}.json"
+    whole = append(ledger, draft(), draft("promote", alias="champion"), draft("look"))
+    data = store.get(key)
+    store.put(key, data.replace(b"ann", b"bob"))
+    changed = Ledger(store, "net")
+    if number == 2:  # nothing follows that names its hash
+        assert ledger.read() == changed.read() != whole
+    else:
+        for one in (ledger, changed):
+            with pytest.raises(RegistryError, match=f"broken at entry {number + 1}"):
+                one.read()
+    store.delete(key)
+    if number == 2:
+        assert ledger.read().entries == whole.entries[:2]
+    else:
+        with pytest.raises(RegistryError, match=f"broken at entry {number}"):
+            ledger.read()
+    store.put(key, data)
+    assert ledger.read() == whole
 
 
 def test_entries_in_the_wrong_place_are_refused(store: LocalStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,19 @@ def test_an_edited_last_entry_is_found_by_a_head_that_was_kept(registry: Registr
     edit(entry(7), b"regretted", b"applauded")(registry)
     assert verify_registry(registry, NAME) == []
     assert ["rewritten" in one.what for one in faults(registry, head)] == [True]
+
+
+def test_what_was_read_before_hides_nothing(registry: Registry) -> None:
+    registry.head(NAME)
+    path = Path(registry.store.uri) / entry(5)
+    data, stat = path.read_bytes(), path.stat()
+    path.write_bytes(data.replace(b"better", b"bitter"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # of the same size and date: whoever polls sees no change
+    assert entry(5) in {one.file for one in faults(registry)}
+    path.unlink()
+    assert entry(5) in {one.file for one in faults(registry)}
+    path.write_bytes(data)
+    assert faults(registry) == []
 
 
 def test_a_head_holds_however_the_ledger_grows(registry: Registry) -> None:

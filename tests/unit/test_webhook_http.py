@@ -69,7 +69,8 @@ def test_http_carries_it_all(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", TOKEN, f"bearer {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer \xe9"]
+    "given",
+    ["", TOKEN, f"Basic {TOKEN}", f"Bearer{TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer \xe9"],
 )
 def test_nobody_without_the_token(client: Client, jobs: FakeJobs, given: str) -> None:
     headers = {"Authorization": given.encode("latin-1")}
@@ -81,6 +82,12 @@ def test_nobody_without_the_token(client: Client, jobs: FakeJobs, given: str) ->
         assert refused.json()["reason"] == "unauthorised"
         assert TOKEN not in refused.text
     assert jobs.jobs == {}
+
+
+@pytest.mark.parametrize("given", [f"bearer {TOKEN}", f"BEARER {TOKEN}", f"Bearer   {TOKEN}"])
+def test_the_scheme_may_be_written_in_any_case(client: Client, given: str) -> None:
+    unknown = client.get("/v1/retrain/cxrgaze-retrain-0123456789abcdef", headers={"Authorization": given})
+    assert unknown.status_code == 404
 
 
 @pytest.mark.parametrize("declared", [True, False])
