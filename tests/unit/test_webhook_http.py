@@ -70,7 +70,16 @@ def test_http_carries_it_all(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", TOKEN, f"Basic {TOKEN}", f"Bearer{TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "Bearer \xe9"],
+    [
+        "",
+        TOKEN,
+        f"Basic {TOKEN}",
+        f"Bearer{TOKEN}",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        "Bearer",
+        "Bearer \xe9",
+    ],
 )
 def test_nobody_without_the_token(client: Client, jobs: FakeJobs, given: str) -> None:
     headers = {"Authorization": given.encode("latin-1")}
