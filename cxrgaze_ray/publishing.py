@@ -22,6 +22,7 @@ def train_and_publish(
     backbone_weights: str | None = None,
     workers: int = 1,
     promote: bool = False,
+    reason: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> ModelPin:
     """Train every stage and publish the bundle with its metrics on the store's test split.
@@ -30,9 +31,13 @@ def train_and_publish(
     ----------
     promote
         Make the new version the champion, without a gate.
+    reason
+        Why, for the ledger; must be given where a gate judged the champion that it takes the place of.
 
     Other parameters are those of `training.run.run_stages`.
     """
+    if promote:
+        registry.check_successor(name, reason, trained=True)  # told now, not after hours of training
     if caution := store.info.caution():
         say(f"Warning: {caution}")
     bundle = run_stages(
@@ -52,5 +57,5 @@ def train_and_publish(
         say("The store has no test split: the bundle carries no metrics.")
     pin = registry.publish(bundle, "trained")
     if promote:
-        registry.promote(name, pin.version, reason="trained")
+        registry.promote(name, pin.version, reason=reason, note="trained", say=say)
     return pin

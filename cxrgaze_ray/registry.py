@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cxrgaze_ray.bundle import INFO, Bundle, read_bundle, read_hashed_info, read_info, write_bundle
-from cxrgaze_ray.errors import RegistryError
+from cxrgaze_ray.errors import RegistryError, UserError
 from cxrgaze_ray.ledger import UNSET, Chain, Draft, Entry, Ledger, Unset, rules, signature
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.storage import Store, open_store
@@ -19,10 +19,7 @@ CHAMPION = "champion"
 
 
 class Registry:
-    """Models under one store. `who` is by default $CXRGAZE_WHO, else user@host.
-
-    Whoever asks again and again keeps the registry: it reads no entry of a ledger twice.
-    """
+    """Models under one store; one that is kept reads no entry twice. `who` is by default $CXRGAZE_WHO or user@host."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -109,30 +106,30 @@ class Registry:
         alias: str = CHAMPION,
         reason: str = "",
         *,
+        note: str = "",
         who: str | None = None,
         expected: str | Unset | None = UNSET,
+        say: Callable[[str], None] = lambda _: None,
     ) -> ModelPin:
-        """Point an alias at a version; its bundle is read and checked first.
+        """Point an alias at a version, or at another alias's; its bundle is read and checked first.
 
         Parameters
         ----------
-        name
-            Of the model.
-        version
-            Or another alias, whose version is meant.
-        alias
-            Which one to move.
         reason
-            Must be given where the gate last said anything but accepted of this version.
-        who
-            Goes into the ledger.
+            A person's. Must be given where something is skipped: the gate last said anything but accepted of this
+            version, or the alias stands for one of which more is known (judged, or trained where this one is not).
+        note
+            Goes into the ledger where no reason is given, and excuses nothing.
         expected
             Version that the caller saw the alias stand for, None for no such alias; unset asks for nothing.
+        say
+            Called with what was skipped, if anything was.
 
         Raises
         ------
-        PromotionConflict
-            If the alias stands elsewhere than expected, or somebody moved it meanwhile; nothing is written.
+        RegistryError
+            If something would be skipped without a reason; PromotionConflict if the alias stands elsewhere than
+            expected, or somebody moved it meanwhile. Nothing is written.
         """
         if rules.VERSION.fullmatch(alias):
             raise RegistryError(
@@ -144,16 +141,26 @@ class Registry:
         read_bundle(open_store(pin.uri))
         draft = Draft(
             action="promote", version=pin.version, weights_sha256=pin.weights_sha256, alias=rules.checked_name(alias),
-            reason=reason, who=signature(who),
+            reason=reason if reason.strip() else note, who=signature(who),
         )  # fmt: skip
+        skips = ""
 
         def allow(chain: Chain) -> bool:
+            nonlocal skips
             rules.check_expected(name, alias, expected, chain)
-            rules.check_gate(name, pin.version, reason, chain)
+            skips = self._skips(name, alias, pin.version, chain, trained=pin.trained)
+            rules.check_reason(skips, reason)
             return True
 
         ledger.append(seen, draft, allow)
+        if skips:
+            say(skips)
         return pin
+
+    def check_successor(self, name: str, reason: str = "", *, trained: bool) -> None:
+        """Raise RegistryError, before a version is made, if its promotion to champion will need a reason."""
+        skips = self._skips(name, CHAMPION, None, self.ledger(rules.checked_name(name)).read(), trained=trained)
+        rules.check_reason(skips, reason, "Or publish it, and promote nothing.")
 
     def rollback(self, name: str, alias: str = CHAMPION, reason: str = "", *, who: str | None = None) -> ModelPin:
         """Point an alias back at the version it stood for before.
@@ -218,6 +225,15 @@ class Registry:
     def version_store(self, name: str, version: str) -> Store:
         """Return the store of a version's bundle."""
         return self.store.child(f"{name}/versions/{version}")
+
+    def _skips(self, name: str, alias: str, version: str | None, chain: Chain, *, trained: bool) -> str:
+        def is_trained(stands: str) -> bool:
+            try:
+                return read_info(self.version_store(name, stands)).trained
+            except UserError:
+                return False  # its bundle is gone or broken: nothing is lost with it
+
+        return rules.skipped(name, alias, version, chain, trained=trained, is_trained=is_trained)
 
     def _claim(self, name: str) -> str:
         """Take the next free version number; concurrent publishers get different ones."""

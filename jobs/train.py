@@ -23,6 +23,7 @@ class TrainJob(Settings):
     name: Name = "cxrgaze"
     workers: int = Field(1, ge=1, le=10_000)
     promote: bool = False
+    reason: str = ""
     cluster: ClusterSettings = ClusterSettings()
     settings: Overrides = {}
 
@@ -32,7 +33,14 @@ def work(job: TrainJob) -> dict[str, Any]:
     store = ShardStore.open(job.store)
     with connect(job.cluster, quiet=False):
         pin = train_and_publish(
-            store, settings, registry, name=job.name, workers=job.workers, promote=job.promote, say=print
+            store,
+            settings,
+            registry,
+            name=job.name,
+            workers=job.workers,
+            promote=job.promote,
+            reason=job.reason,
+            say=print,
         )
     return pin.model_dump()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
-from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, RegistryUri
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, PromotionReason, RegistryUri
 
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import ModelPin
@@ -23,6 +24,7 @@ def init(
     name: Annotated[str, typer.Option(help="Model name.")] = "cxrgaze",
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the fresh weights.")] = 0,
     promote_it: Annotated[bool, typer.Option("--promote/--no-promote", help="Make it the champion.")] = True,
+    reason: PromotionReason = "",
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
@@ -37,9 +39,11 @@ def init(
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
+    if promote_it:
+        ledger.check_successor(name, reason, trained=False)
     pin = ledger.publish(make_bundle(build(PRESETS[preset], seed), name, trained=False), "untrained")
     if promote_it:
-        ledger.promote(name, pin.version, reason="untrained")
+        ledger.promote(name, pin.version, reason=reason, note="untrained", say=say)
     say("This model is untrained: its answers mean nothing.")
     alias = f" and is {name}@champion" if promote_it else ""
     show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published{alias}."])
@@ -95,7 +99,7 @@ def promote(
     name: Name,
     version: Annotated[str, typer.Argument(help="Such as v3.")],
     alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
-    reason: Annotated[str, typer.Option(help="For the ledger; a must where the gate did not accept it.")] = "",
+    reason: PromotionReason = "",
     who: Who = None,
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
@@ -108,8 +112,9 @@ def promote(
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    pin = ledger.promote(name, version, alias, reason, who=who)
-    moved(pin, f"{name}@{alias} is {pin.version}.", ledger.head(name), as_json)
+    skipped: list[str] = []
+    pin = ledger.promote(name, version, alias, reason, who=who, say=skipped.append)
+    moved(pin, f"{name}@{alias} is {pin.version}.", ledger.head(name), as_json, skipped)
 
 
 def rollback(
@@ -132,9 +137,10 @@ def rollback(
     moved(pin, f"{name}@{alias} is {pin.version} again.", ledger.head(name), as_json)
 
 
-def moved(pin: ModelPin, sentence: str, head: str, as_json: bool) -> None:
-    """Show where an alias stands now, and the ledger's new head."""
-    show(pin.model_dump() | {"head": head}, as_json=as_json, lines=[sentence, f"The ledger's head is {head}"])
+def moved(pin: ModelPin, sentence: str, head: str, as_json: bool, skipped: Sequence[str] = ()) -> None:
+    """Show where an alias stands now, what was skipped for that, and the ledger's new head."""
+    told = pin.model_dump() | {"head": head, "skipped": list(skipped)}
+    show(told, as_json=as_json, lines=[sentence, *skipped, f"The ledger's head is {head}"])
 
 
 def aliases_text(aliases: dict[str, str]) -> str:

@@ -19,6 +19,13 @@ Address = Annotated[
     str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Running Ray cluster; none starts a private one.")
 ]
 Model = Annotated[str, typer.Option("--model", help="name@champion, name@v3, or a bundle's URI.")]
+PromotionReason = Annotated[
+    str,
+    typer.Option(
+        "--reason",
+        help="Why it is promoted; a must where the gate did not accept it, or less is known of it than of what stands.",
+    ),
+]
 IdentitiesOption = Annotated[
     Literal["keyed", "keep"],
     typer.Option(

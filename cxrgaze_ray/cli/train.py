@@ -14,6 +14,7 @@ from cxrgaze_ray.cli.options import (
     IdentitiesOption,
     Json,
     Model,
+    PromotionReason,
     Pseudonymise,
     RegistryUri,
     identities_of,
@@ -132,6 +133,7 @@ def train(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
+    reason: PromotionReason = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings; train nothing.")] = False,
     registry: RegistryUri = DEFAULT_REGISTRY,
     address: Address = None,
@@ -163,6 +165,7 @@ def train(
             backbone_weights=backbone_weights,
             workers=workers,
             promote=promote,
+            reason=reason,
             say=(lambda _: None) if as_json else say,
         )
     show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published in {registry}."])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 
 from cxrgaze_ray.config import MODEL_NAME
@@ -45,15 +46,47 @@ def check_expected(name: str, alias: str, expected: str | Unset | None, chain: C
     )
 
 
-def check_gate(name: str, version: str, reason: str, chain: Chain) -> None:
-    """Raise RegistryError if the gate did not accept a version, and nobody says why it is promoted all the same."""
-    gate = chain.gate(version)
-    if gate is None or gate.outcome == ACCEPTED or reason.strip():
-        return
-    raise RegistryError(
-        f"The gate did not accept {name}@{version}: {(gate.outcome or 'no outcome').replace('_', ' ')}.",
-        "To promote it all the same, say why with --reason.",
-    )
+def skipped(
+    name: str, alias: str, version: str | None, chain: Chain, *, trained: bool, is_trained: Callable[[str], bool]
+) -> str:
+    """Say in one sentence what moving an alias skips: the gate's verdict, or that less is known than of what stands.
+
+    Parameters
+    ----------
+    name, alias
+        Of the model, and which of its aliases is moved.
+    version
+        Is promoted; None while it is yet to be published.
+    chain
+        The ledger as it is.
+    trained
+        Whether the version's weights are.
+    is_trained
+        Says so of the version that the alias stands for.
+
+    Returns
+    -------
+    str
+        "" if nothing is skipped: the gate accepted it, nothing stands there, or no more is known of what does.
+    """
+    gate, stands = chain.gate(version) if version else None, chain.aliases().get(alias)
+    what = f"{name}@{version}" if version else f"A new version of {name}"
+    if gate is not None and gate.outcome != ACCEPTED:
+        return f"The gate did not accept {what}: {(gate.outcome or 'no outcome').replace('_', ' ')}."
+    if gate is not None or stands is None:
+        return ""
+    lacks = "was judged by no gate" if trained else "is untrained"
+    if chain.gate(stands) is not None:
+        return f"{what} {lacks}, and takes the place of {stands}, which a gate judged."
+    if not trained and is_trained(stands):
+        return f"{what} {lacks}, and takes the place of {stands}, which is trained."
+    return ""
+
+
+def check_reason(skips: str, reason: str, instead: str = "") -> None:
+    """Raise RegistryError if something is skipped, and nobody says why; `instead` is another way out."""
+    if skips and not reason.strip():
+        raise RegistryError(skips, f"To promote it all the same, say why with --reason.{instead and f' {instead}'}")
 
 
 def version_name(number: int) -> str:

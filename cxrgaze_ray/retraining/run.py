@@ -274,7 +274,7 @@ class _Retraining:
             return False, f"To put it into service: cxrgaze models promote {name} {pin.version}."
         self._lease.check()
         try:
-            self._registry.promote(name, pin.version, reason=f"accepted by the gate of {self._tag}", expected=champion)
+            self._registry.promote(name, pin.version, note=f"accepted by the gate of {self._tag}", expected=champion)
         except PromotionConflict as conflict:
             return False, f"Not promoted: {conflict}"
         self._hooks.say(f"{name}@{CHAMPION} is {pin.version}.")

@@ -19,13 +19,15 @@ import typer
 from typer.testing import CliRunner
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.bundle import read_info
+from cxrgaze_ray.bundle import make_bundle, read_info
 from cxrgaze_ray.cli import app, console, main
 from cxrgaze_ray.cli.archive import DriftKind
 from cxrgaze_ray.cli.console import human_bytes, human_seconds
 from cxrgaze_ray.errors import Interrupted, NothingNew, StoreUnavailable
 from cxrgaze_ray.identities import open_key
 from cxrgaze_ray.manifest import list_archive
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import Drift
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, make_plan
@@ -444,6 +446,27 @@ def test_what_the_gate_rejected_is_promoted_only_with_a_reason(cxrgaze: Cxrgaze,
     assert (ended.code, ledger.aliases("net")) == (2, {})
     assert "did not accept net@v0001: rejected. To promote it all the same, say why with --reason." in ended.err
     assert cxrgaze("models", "promote", "net", "v1", "--reason", "a test", "--registry", tmp_path).code == 0
+
+
+def test_a_model_to_try_the_plumbing_does_not_replace_a_better_one_by_the_way(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    where, ledger = ("--registry", tmp_path), Registry(LocalStore(str(tmp_path)))
+    trained = ledger.publish(make_bundle(build(PRESETS["tiny"], 3), "net", trained=True))
+    ledger.promote("net", trained.version)
+    ledger.record_gate("net", "v1", "accepted", "gates/1.json", "-")
+    init, before = ("models", "init", "--name", "net", *where), tree(tmp_path)
+    ended = cxrgaze(*init)
+    assert (ended.code, tree(tmp_path)) == (2, before), "told before anything is published"
+    assert "is untrained, and takes the place of v0001, which a gate judged." in ended.err
+    assert cxrgaze(*init, "--no-promote").code == 0
+    assert ledger.aliases("net") == {"champion": "v0001"}
+    assert cxrgaze("models", "promote", "net", "v2", *where).code == 2
+    told = cxrgaze("models", "promote", "net", "v2", "--reason", "a test", *where)
+    assert (told.code, ledger.aliases("net")) == (0, {"champion": "v0002"})
+    assert "net@v0002 is untrained, and takes the place of v0001, which a gate judged.\n" in told.out
+    cxrgaze("models", "rollback", "net", *where)
+    ended = cxrgaze("models", "promote", "net", "v2", "--reason", "again", "--json", *where)
+    assert [one.split(",")[0] for one in ended.json["skipped"]] == ["net@v0002 is untrained"]
+    assert cxrgaze("models", "promote", "net", "v1", "--json", *where).json["skipped"] == []
 
 
 def test_a_registry_is_verified(cxrgaze: Cxrgaze, tmp_path: Path) -> None:

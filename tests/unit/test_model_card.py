@@ -139,7 +139,7 @@ def test_the_cards_head_is_the_ledgers_and_finds_a_cut_tail(registry: Registry, 
 
 def test_a_name_alone_is_its_champion_or_its_last_version(registry: Registry) -> None:
     assert model_card(registry, "net@v1").version == "v0001"
-    registry.promote(NAME, "v1")
+    registry.promote(NAME, "v1", reason="back to the start")
     assert model_card(registry, "net").version == model_card(registry, "net@champion").version == "v0001"
     other = make_bundle(build(PRESETS["tiny"], 3), "other", trained=True)
     registry.publish(other)

@@ -17,7 +17,7 @@ from cxrgaze_ray.bundle import INFO, WEIGHTS, Bundle, make_bundle, read_bundle, 
 from cxrgaze_ray.errors import BundleError, PromotionConflict, RegistryError, StoreUnavailable, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.registry import Registry, pin_bundle, pin_model
+from cxrgaze_ray.registry import CHAMPION, Registry, pin_bundle, pin_model
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.storage import LocalStore
 
@@ -60,8 +60,8 @@ def test_versions_are_counted_and_pinned(registry: Registry, pins: list[ModelPin
 
 def test_the_ledger_says_what_was_done_and_why(registry: Registry, pins: list[ModelPin]) -> None:
     registry.promote(NAME, "v2", reason="better on site B")
-    registry.promote(NAME, "v3", alias="canary")
-    registry.promote(NAME, "v1")
+    registry.promote(NAME, "v3", alias="canary", note="untrained")
+    registry.promote(NAME, "v1", reason="to compare", note="untrained")
     registry.rollback(NAME, reason="worse after all")
     assert actions(registry) == [
         ("publish", "v0001", None),
@@ -74,9 +74,9 @@ def test_the_ledger_says_what_was_done_and_why(registry: Registry, pins: list[Mo
     ]
     history = registry.history(NAME)
     assert [entry.number for entry in history] == list(range(7))
-    assert (history[0].reason, history[3].reason, history[6].reason) == (
-        "number 0", "better on site B", "worse after all",
-    )  # fmt: skip
+    assert [history[place].reason for place in (0, 3, 4, 5, 6)] == [
+        "number 0", "better on site B", "untrained", "to compare", "worse after all",
+    ]  # fmt: skip
     assert history[3].weights_sha256 == pins[1].weights_sha256
     assert registry.aliases(NAME) == {"champion": "v0002", "canary": "v0003"}
 
@@ -127,7 +127,7 @@ def test_an_alias_can_be_promoted_from_another(registry: Registry, pins: list[Mo
 
 def test_rollbacks_go_back_one_by_one_and_stop(registry: Registry, pins: list[ModelPin]) -> None:
     for version in ("v1", "v2", "v3"):
-        registry.promote(NAME, version)
+        registry.promote(NAME, version, reason="why not")
     assert registry.rollback(NAME) == pins[1]
     assert registry.rollback(NAME) == pins[0]
     with pytest.raises(RegistryError, match=r"net@champion has no earlier version.*Promote one"):
@@ -203,15 +203,18 @@ def race(registry: Registry, *moves: Move) -> list[object]:
 
 RACES: dict[str, tuple[Move, Move]] = {
     "two promoters": (
-        lambda registry: registry.promote(NAME, "v3", who="ann"),
-        lambda registry: registry.promote(NAME, "v1", who="bob"),
+        lambda registry: registry.promote(NAME, "v3", reason="why not", who="ann"),
+        lambda registry: registry.promote(NAME, "v1", reason="why not", who="bob"),
     ),
     "two who promote the same": (
-        lambda registry: registry.promote(NAME, "v3", who="ann"),
-        lambda registry: registry.promote(NAME, "v3", who="bob"),
+        lambda registry: registry.promote(NAME, "v3", reason="why not", who="ann"),
+        lambda registry: registry.promote(NAME, "v3", reason="why not", who="bob"),
     ),
     "two rollbacks": (lambda registry: registry.rollback(NAME), lambda registry: registry.rollback(NAME)),
-    "one of each": (lambda registry: registry.promote(NAME, "v3"), lambda registry: registry.rollback(NAME)),
+    "one of each": (
+        lambda registry: registry.promote(NAME, "v3", reason="why not"),
+        lambda registry: registry.rollback(NAME),
+    ),
 }  # fmt: skip
 
 
@@ -256,7 +259,7 @@ def test_an_alias_is_moved_only_from_where_it_was_seen(registry: Registry, pins:
     with pytest.raises(PromotionConflict, match="net@canary stands for nothing, not for v0002"):
         registry.promote(NAME, "v3", alias="canary", expected="v0002")
     assert registry.head(NAME) == before
-    assert registry.promote(NAME, "v3", expected="v0002") == pins[2]
+    assert registry.promote(NAME, "v3", reason="why not", expected="v0002") == pins[2]
 
 
 def test_entries_say_who(registry: Registry, bundles: tuple[Bundle, ...], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,10 +319,71 @@ def test_what_the_gate_did_not_accept_is_promoted_only_with_a_reason(
         with pytest.raises(RegistryError, match=says):
             registry.promote(NAME, "v2", "canary", reason)
     assert registry.aliases(NAME) == {"champion": "v0002"}
-    assert registry.promote(NAME, "v2", "canary", "the board decided so") == pins[1]
-    assert registry.promote(NAME, "v1") == pins[0]
+    skipped: list[str] = []
+    assert registry.promote(NAME, "v2", "canary", "the board decided so", say=skipped.append) == pins[1]
+    assert [one.split(":")[0] for one in skipped] == ["The gate did not accept net@v0002"]
+    assert registry.promote(NAME, "v1", reason="back to the start") == pins[0]
     registry.record_gate(NAME, "v2", "accepted", "gates/3.json", "-")
     assert registry.promote(NAME, "v2") == pins[1]
+
+
+def refused(registry: Registry, version: str, alias: str = CHAMPION) -> str:
+    """Return why a promotion without a reason is refused, and see that one with a reason says the same."""
+    head = registry.head(NAME)
+    with pytest.raises(RegistryError) as error:
+        registry.promote(NAME, version, alias, note="excuses nothing")
+    assert registry.head(NAME) == head
+    assert error.value.hint == "To promote it all the same, say why with --reason."
+    told: list[str] = []
+    registry.promote(NAME, version, alias, "the board decided so", say=told.append)
+    assert told == [error.value.message]
+    assert registry.history(NAME)[-1].reason == "the board decided so"
+    return error.value.message
+
+
+def test_of_less_known_than_the_champion_is_promoted_only_with_a_reason(
+    registry: Registry, pins: list[ModelPin]
+) -> None:
+    registry.publish(fresh(5))
+    for version in ("v1", "v3"):  # untrained in place of nothing, and of untrained
+        registry.promote(NAME, version)
+    registry.promote(NAME, "v2")  # trained in place of untrained
+    registry.promote(NAME, "v4")  # neither was judged
+    assert refused(registry, "v1") == "net@v0001 is untrained, and takes the place of v0004, which is trained."
+    registry.record_gate(NAME, "v2", "accepted", "gates/1.json", "-")
+    registry.promote(NAME, "v2")
+    judged = "and takes the place of v0002, which a gate judged."
+    assert refused(registry, "v4") == f"net@v0004 was judged by no gate, {judged}"
+    registry.promote(NAME, "v2")
+    assert refused(registry, "v1") == f"net@v0001 is untrained, {judged}"
+
+
+def test_a_champion_promoted_against_the_gate_was_judged_all_the_same(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.record_gate(NAME, "v2", "cannot_tell", "gates/1.json", "-")
+    registry.promote(NAME, "v2", reason="the board decided so")
+    registry.publish(fresh(5))
+    assert "v0002, which a gate judged" in refused(registry, "v4")
+    assert registry.promote(NAME, "v4", "canary").version == "v0004", "that alias stands for nothing"
+
+
+def test_a_champion_whose_bundle_is_gone_is_replaced_without_ado(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.promote(NAME, "v2")
+    LocalStore(pins[1].uri).delete(INFO)
+    registry.promote(NAME, "v1")
+    assert registry.aliases(NAME) == {"champion": "v0001"}
+
+
+def test_a_successor_is_checked_before_it_is_made(registry: Registry, pins: list[ModelPin]) -> None:
+    registry.check_successor("new", trained=False)
+    registry.check_successor(NAME, trained=False)
+    registry.promote(NAME, "v2")
+    registry.check_successor(NAME, trained=True)
+    with pytest.raises(RegistryError, match=r"A new version of net is untrained.*--reason.*promote nothing"):
+        registry.check_successor(NAME, " ", trained=False)
+    registry.check_successor(NAME, "a test", trained=False)
+    registry.record_gate(NAME, "v2", "accepted", "gates/1.json", "-")
+    with pytest.raises(RegistryError, match=r"A new version of net was judged by no gate, .*place of v0002"):
+        registry.check_successor(NAME, trained=True)
 
 
 def test_a_rejection_that_comes_in_between_is_heeded(registry: Registry, pins: list[ModelPin]) -> None:

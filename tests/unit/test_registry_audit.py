@@ -234,7 +234,7 @@ def test_what_was_read_before_hides_nothing(registry: Registry) -> None:
 def test_a_head_holds_however_the_ledger_grows(registry: Registry) -> None:
     heads = []
     for version in ("v1", "v2", "v3"):
-        registry.promote(NAME, version)
+        registry.promote(NAME, version, reason="why not")
         heads.append(registry.head(NAME))
     assert [verify_registry(registry, NAME, head) for head in heads] == [[], [], []]
 
@@ -246,7 +246,7 @@ def test_a_head_that_is_no_hash_is_refused(registry: Registry, head: str) -> Non
 
 
 def test_clocks_that_disagree_are_only_noted(registry: Registry) -> None:
-    registry.promote(NAME, "v3")
+    registry.promote(NAME, "v3", reason="why not")
     rechain(registry, 7, at="2001-01-01T00:00:00+00:00")
     (found,) = verify_registry(registry, NAME)
     assert (found.note, found.file) == (True, entry(7))
