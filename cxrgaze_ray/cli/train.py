@@ -184,14 +184,15 @@ def evaluate(
     """
     from cxrgaze_ray.bundle import read_bundle
     from cxrgaze_ray.evaluation import evaluate_bundle
-    from cxrgaze_ray.registry import Registry, pin_model
+    from cxrgaze_ray.looks import enter_look
+    from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 
-    pin, opened = pin_model(registry, model), ShardStore.open(store)
-    if split == "test" and model.startswith(f"{pin.name}@"):
-        seen = {"version": pin.version, "reason": "cxrgaze evaluate"}
-        Registry(open_store(registry)).look(pin.name, pin.weights_sha256, opened.parts, **seen)
+    ledger, opened = Registry(open_store(registry)), ShardStore.open(store)
+    pin = ledger.resolve(model)
+    if split == "test" and not enter_look(ledger, pin, opened.parts, "cxrgaze evaluate"):
+        say(f"No look was entered: {registry} knows neither these weights nor the name {pin.name}.")
     with bar("Evaluating", quiet=as_json) as progress:
         result = evaluate_bundle(read_bundle(open_store(pin.uri)), opened, split, on_progress=progress.update)
     if as_json:
