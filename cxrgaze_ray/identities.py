@@ -11,8 +11,10 @@ import hmac
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Literal
 
 from cxrgaze_ray.errors import UserError
@@ -106,15 +108,8 @@ def open_key(path: Path | None = None) -> Identities:
     """
     path = path or default_key_file()
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return _parse(path)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if not path.exists():
+            _make(path)
         return _parse(path)
     except OSError as error:
         raise UserError(
@@ -122,9 +117,26 @@ def open_key(path: Path | None = None) -> Identities:
         ) from error
 
 
+def _make(path: Path) -> None:
+    """Write a key beside its place, then link it there: nobody sees half a key, and of several makers one wins."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # made readable by its owner only
+        file.write(secrets.token_hex(_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            path.hardlink_to(file.name)
+
+
 def _parse(path: Path) -> Identities:
+    text = path.read_bytes()
+    if not text.strip():
+        raise UserError(
+            f"The pseudonym key {path} is empty.",
+            "Restore it if it ever held a key; else remove it, and it is made.",
+        )
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
         key = b""
     if len(key) < _BYTES:

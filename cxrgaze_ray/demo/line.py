@@ -83,7 +83,7 @@ def run_demo(directory: str, *, images: int, unseen: int, seed: int, hooks: Demo
     truth = read_egd(open_store(str(new / GAZE_FOLDER)))
     evaluation = evaluate_run(outcome.run, truth)
     report = root / "report.html"
-    report.write_text(run_report(outcome.run, evaluation, truth), encoding="utf-8")
+    open_store(str(root)).put(report.name, run_report(outcome.run, evaluation, truth).encode())
     return _result(root, report, outcome, evaluation, time.monotonic() - started)
 
 

@@ -308,7 +308,7 @@ class _Loop:
             history=self._registry.history(MODEL),
             policy=DEMO_POLICY,
         )
-        path.write_text(html, encoding="utf-8")
+        open_store(str(self._root)).put(path.name, html.encode())
         return str(path)
 
 

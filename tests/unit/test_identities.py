@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,44 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     assert first.key is not None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert open_key(tmp_path / "another.key") != first
+
+
+def test_of_many_first_uses_at_once_one_makes_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = secrets.token_hex
+
+    def slowly(size: int) -> str:
+        time.sleep(0.005)
+        return draw(size)
+
+    monkeypatch.setattr(secrets, "token_hex", slowly)
+    with ThreadPoolExecutor(12) as pool:
+        for number in range(5):
+            path = tmp_path / f"{number}" / "pseudonyms.key"
+            assert len({found.name for found in pool.map(open_key, [path] * 12)}) == 1
+            assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_key_that_was_not_written_whole_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pseudonyms.key"
+
+    def full(_: int) -> None:
+        assert not path.exists()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="can't be used: No space left on device"):
+            open_key(path)
+    assert list(tmp_path.iterdir()) == []
+    assert open_key(path).key is not None
+
+
+def test_an_empty_key_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "key").touch()
+    with pytest.raises(UserError, match="key is empty. Restore it if it ever held a key; else remove it"):
+        open_key(tmp_path / "key")
+    (tmp_path / "key").unlink()
+    assert open_key(tmp_path / "key").key is not None
 
 
 def test_a_patient_is_the_same_everywhere_and_no_study(tmp_path: Path) -> None:
