@@ -50,7 +50,9 @@ def score(
         list[str] | None,
         typer.Option(metavar="RUN", help="Leave out what a finished run, or one under this parent, has a row for."),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Score failed rows again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Score the failed rows of this command's last run again.")
+    ] = False,
     new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
@@ -72,6 +74,8 @@ def score(
 
     options = ScoreOptions.build(view=view, limit=limit, decode=decode, identities=identities)
     request = Request.build(archive=archive, model=model, engine=engine, options=options, not_in=tuple(not_in or ()))
+    if dry_run and retry_failed:
+        raise typer.BadParameter("It estimates a whole run: leave --retry-failed out.", param_hint="--dry-run")
     if dry_run:
         _estimate(request, out, registry, as_json)
         return

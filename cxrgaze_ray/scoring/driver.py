@@ -86,7 +86,7 @@ def score_archive(
     new
         Plan afresh, although an unfinished or complete run of the request is there.
     retry_failed
-        Score the failed rows of the request's run again.
+        Score the failed rows of the request's last run again, with its plan and its weights.
     stop
         Once set, open shards are completed and committed, then Interrupted is raised.
     say, on_progress
@@ -96,13 +96,15 @@ def score_archive(
     ------
     EnvironmentFault
         If a store or the model deployment can't be reached; what was committed stands.
+    RunConflict
+        If another driver has the run; or if failed rows are to be scored again, and the request has no run.
     Interrupted
         If `stop` was set before the end.
     """
     settings, stop = settings or ScoreSettings(), stop or threading.Event()
     chosen = Identities if request.options.identities == "keep" else identities
-    found = find_planned(request, out, registry, chosen, new=new)
-    if isinstance(found, Planned) and found.complete and not retry_failed:
+    found = find_planned(request, out, registry, chosen, new=new, retry_failed=retry_failed, say=say)
+    if isinstance(found, Planned) and found.complete and not (retry_failed and _failed(found.run)):
         return _complete(found.run)
     if isinstance(found, Planned) and not retry_failed and not found.run.pending_shards():
         return _only_finish(found, say)
@@ -110,10 +112,10 @@ def score_archive(
         planned = found
         if isinstance(planned, Manifest):
             planned = make_planned(request, out, registry, planned, model.plan_engine(request.engine), new=new)
-        if planned.complete and not retry_failed:
+        if planned is not found and planned.complete:
             return _complete(planned.run)
         used = identities_named(planned.run.spec.identities, chosen)
-        _announce(planned, say)
+        _announce(planned, say, retry_failed=retry_failed)
         pools = Pools(settings.decoders or _decoders(cluster, settings.model), settings.scorers or model.replicas)
         with _lease(planned.run, say) as lease:
             gatherer = Gatherer(planned.run, used, lease, stop, on_progress)
@@ -124,9 +126,14 @@ def score_archive(
     return Outcome(planned.run, success, planned.continued, already_complete=False)
 
 
-def _announce(planned: Planned, say: Reporter) -> None:
+def _announce(planned: Planned, say: Reporter, *, retry_failed: bool = False) -> None:
     spec = planned.run.spec
-    if planned.continued:
+    if retry_failed:
+        say(
+            f"Scoring the failed rows of run {spec.run_id} again, with {spec.model.name} {spec.model.version} and the "
+            "files that it was planned with."
+        )
+    elif planned.continued:
         say(f"Continuing run {spec.run_id}: {len(planned.run.live_shards())} of {spec.shards} shards are committed.")
     else:
         say(f"Run {spec.run_id}: {spec.rows} files with {spec.model.name} {spec.model.version} on {spec.engine}.")
@@ -134,6 +141,11 @@ def _announce(planned: Planned, say: Reporter) -> None:
         say(f"{spec.left_out} files are left out: other runs have rows for them.")
     if not spec.model.trained:
         say("The model is untrained: its answers mean nothing.")
+
+
+def _failed(run: Run) -> int:
+    success = run.success()
+    return success.counts.get(Status.FAILED, 0) if success else 0
 
 
 def _complete(run: Run) -> Outcome:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
-from cxrgaze_ray.errors import NothingNew
+from cxrgaze_ray.errors import NothingNew, RunConflict, UserError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import Manifest, list_archive
 from cxrgaze_ray.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry import pin_model
-from cxrgaze_ray.runs import Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
+from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
 from cxrgaze_ray.scoring.unseen import LEFT_OUT, only_unseen, seen_runs
 from cxrgaze_ray.storage import open_store
 
@@ -29,31 +29,62 @@ class Planned:
 
 
 def find_planned(
-    request: Request, out: str, registry: str, identities: Callable[[], Identities], *, new: bool
+    request: Request,
+    out: str,
+    registry: str,
+    identities: Callable[[], Identities],
+    *,
+    new: bool,
+    retry_failed: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Planned | Manifest:
     """Look for the run that a request means; return the fresh manifest if a new run is to be planned.
 
     An unfinished run of the same request is continued with its stored plan and pinned weights, although the
-    archive or the alias may have moved. A finished one stands only for the same files and the same weights.
+    archive or the alias may have moved. A finished one stands only for the same files and the same weights; if there
+    is one of others, that is said. To score failed rows again means the request's last run, and never a new one.
 
     Raises
     ------
     NothingNew
         If the runs that the request names as `not_in` have rows for all inputs.
+    RunConflict
+        If failed rows are to be scored again, and the request has no run.
     """
-    same = [run for run in find_runs(out) if run.spec.request == request]
-    unfinished = [run for run in same if run.success() is None]
-    if unfinished and not new:
-        spec = unfinished[-1].spec
-        read_info(open_store(spec.model.uri)).check_profile(spec.profile)
-        return Planned(unfinished[-1], continued=True, complete=False)
+    if new and retry_failed:
+        raise UserError("A run begun afresh has no failed rows yet.", "Leave out either --new or --retry-failed.")
+    same = [] if new else [run for run in find_runs(out) if run.spec.request == request]
+    wanted = same if retry_failed else [run for run in same if run.success() is None]
+    if wanted:
+        return _continued(wanted[-1])
+    if retry_failed:
+        raise RunConflict(
+            f"There is no run of this command under {out}, and so no failed row.",
+            f"See `cxrgaze runs list {out}`: archive, model and options must be those that the run was begun with.",
+        )
     manifest = list_wanted(request, out, identities)
     pin = pin_model(registry, request.model)
     for run in same:
-        unchanged = (run.spec.manifest_sha256, run.spec.model) == (manifest.sha256(), pin)
-        if unchanged and run.success() is not None and not new:
+        if (run.spec.manifest_sha256, run.spec.model.weights_sha256) == (manifest.sha256(), pin.weights_sha256):
             return Planned(run, continued=False, complete=True)
+    if same and not request.not_in:
+        say(_why_new(same[-1].spec, request, manifest, pin))
     return manifest
+
+
+def _continued(run: Run) -> Planned:
+    read_info(open_store(run.spec.model.uri)).check_profile(run.spec.profile)
+    return Planned(run, continued=True, complete=run.success() is not None)
+
+
+def _why_new(last: RunSpec, request: Request, manifest: Manifest, pin: ModelPin) -> str:
+    """Say why a finished run of the same request is not what is asked for."""
+    moved = last.model.weights_sha256 != pin.weights_sha256
+    changed = [f"{request.model} is {pin.version} now, not {last.model.version}"] if moved else []
+    if last.manifest_sha256 != manifest.sha256():
+        changed.insert(0, "the archive holds other files now")
+    why = f"Run {last.run_id} is complete, but {', and '.join(changed)}: all is scored in a new run."
+    return why if moved else f"{why} --not-in scores only what is new."
 
 
 def list_wanted(request: Request, out: str, identities: Callable[[], Identities]) -> Manifest:

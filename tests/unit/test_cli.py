@@ -166,6 +166,7 @@ def test_the_version_is_printed(cxrgaze: Cxrgaze) -> None:
         ["score", "a", "--out", "b", "--limit", "0"],
         ["score", "a", "--out", "b", "--replicas", "1:"],
         ["score", "a", "--out", "b", "--replicas", "many"],
+        ["score", "a", "--out", "b", "--retry-failed", "--dry-run"],
         ["archive", "make", "x", "--drift", "0.5"],
         ["archive", "make", "x", "--drift", "site", "--drift-strength", "2"],
         ["no-such-command"],

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from cxrgaze_ray.bundle import make_bundle
-from cxrgaze_ray.errors import RunConflict
+from cxrgaze_ray.errors import RunConflict, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry import Registry
@@ -45,7 +47,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     monkeypatch.setattr(driver, "batch_model", model)
     request = Request(archive=str(tmp_path / "archive"), model="m@champion", engine="float32")
 
-    def score(**options: Any) -> Outcome:
+    def score(connect: Any = connect, **options: Any) -> Outcome:
         monkeypatch.setattr(gather, "result_blocks", Line(iter))
         return score_archive(request, str(tmp_path / "out"), str(tmp_path / "registry"), connect, **options)
 
@@ -115,3 +117,64 @@ def test_a_driver_that_was_taken_over_after_its_last_commit_finishes_nothing(
         score()
     assert only_run(tmp_path).pending_shards() == []
     assert only_run(tmp_path).success() is None
+
+
+def no_cluster() -> Any:
+    raise AssertionError("there is nothing to score")
+
+
+def test_failed_rows_are_scored_again_in_their_own_run_whatever_moved_since(score: Score, tmp_path: Path) -> None:
+    first, said = score(), list[str]()
+    assert first.failed > 0
+    (tmp_path / "archive" / "new.jpg").write_bytes(b"\xff\xd8 a radiograph")
+    ledger = Registry(LocalStore(str(tmp_path / "registry")))
+    ledger.promote("m", ledger.publish(make_bundle(build(PRESETS["tiny"], 2), "m", trained=False)).version)
+    again = score(retry_failed=True, say=said.append)
+    assert again.run.spec == first.run.spec == only_run(tmp_path).spec
+    assert [shard.name for shard in again.success.shards] == ["results/shard-00000.r1.parquet"]
+    assert said[0].startswith(
+        f"Scoring the failed rows of run {first.run.spec.run_id} again, with m v0001 and the files"
+    )
+
+
+def test_without_the_flag_a_moved_archive_or_alias_is_a_new_run_that_says_why(score: Score, tmp_path: Path) -> None:
+    said, runs = list[str](), [score().run.spec.run_id]
+    (tmp_path / "archive" / "new.jpg").write_bytes(b"\xff\xd8 a radiograph")
+    runs.append(score(say=said.append).run.spec.run_id)
+    ledger = Registry(LocalStore(str(tmp_path / "registry")))
+    ledger.promote("m", ledger.publish(make_bundle(build(PRESETS["tiny"], 2), "m", trained=False)).version)
+    runs.append(score(say=said.append).run.spec.run_id)
+    assert len(set(runs)) == 3
+    told = [one for one in said if "is complete, but" in one]
+    assert told == [
+        f"Run {runs[0]} is complete, but the archive holds other files now: all is scored in a new run. "
+        "--not-in scores only what is new.",
+        f"Run {runs[1]} is complete, but m@champion is v0002 now, not v0001: all is scored in a new run.",
+    ]
+
+
+def test_the_last_run_of_a_command_is_the_one_whose_rows_are_scored_again(score: Score) -> None:
+    first, second = score(), score(new=True)
+    assert first.run.spec.run_id != second.run.spec.run_id
+    assert score(retry_failed=True).run.spec.run_id == second.run.spec.run_id
+
+
+def test_a_run_without_failed_rows_has_none_to_score_again(score: Score, tmp_path: Path) -> None:
+    score()
+    run = only_run(tmp_path)
+    sound = run.read_shard(0).filter(pc.equal(run.read_shard(0)["status"], "scored")).slice(0, 1)
+    rows = [sound.set_column(1, "position", pa.array([place], pa.int32())) for place in range(run.spec.rows)]
+    names = run.plan()["image_id"].to_pylist()
+    rows = [row.set_column(2, "image_id", pa.array([name])) for row, name in zip(rows, names, strict=True)]
+    run.commit(0, pa.concat_tables(rows), retry=1)
+    run.finish(1.0, 7, "2026-01-01T00:00:00+00:00")
+    again = score(retry_failed=True, connect=no_cluster)
+    assert (again.already_complete, again.failed) == (True, 0)
+
+
+def test_where_no_run_is_no_failed_row_is_and_no_run_is_begun(score: Score, tmp_path: Path) -> None:
+    with pytest.raises(RunConflict, match=r"There is no run of this command under .*cxrgaze runs list"):
+        score(retry_failed=True, connect=no_cluster)
+    with pytest.raises(UserError, match="either --new or --retry-failed"):
+        score(retry_failed=True, new=True, connect=no_cluster)
+    assert not (tmp_path / "out").exists()

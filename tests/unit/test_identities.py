@@ -57,7 +57,7 @@ def test_a_key_that_was_not_written_whole_is_none(tmp_path: Path, monkeypatch: p
 
 def test_an_empty_key_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "key").touch()
-    with pytest.raises(UserError, match="key is empty. Restore it if it ever held a key; else remove it"):
+    with pytest.raises(UserError, match=r"key is empty\. Restore it if it ever held a key; else remove it"):
         open_key(tmp_path / "key")
     (tmp_path / "key").unlink()
     assert open_key(tmp_path / "key").key is not None
