@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from cxrgaze_ray.cli.console import say
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.retraining import Hooks, RetrainSettings, run_retraining
@@ -18,7 +19,7 @@ class RetrainJob(RetrainSettings):
 
 def work(job: RetrainJob) -> dict[str, Any]:
     connected = partial(connect, job.cluster, quiet=False)
-    return run_retraining(job, job.reason, connected, Hooks(say=print)).summary()
+    return run_retraining(job, job.reason, connected, Hooks(say=say)).summary()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from cxrgaze_ray.cli.console import say
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Name, Settings, Uri
@@ -40,7 +41,7 @@ def work(job: TrainJob) -> dict[str, Any]:
             workers=job.workers,
             promote=job.promote,
             reason=job.reason,
-            say=print,
+            say=say,
         )
     return pin.model_dump()
 

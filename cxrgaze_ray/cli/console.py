@@ -1,4 +1,8 @@
-"""What the user sees: sentences and progress on stderr, results on stdout, JSON for machines."""
+"""What the user sees: sentences and progress on stderr, results on stdout, JSON for machines.
+
+All of it may hold what others wrote (reasons in a ledger, names of files, errors of a store), so all of it is made
+`printable` and never taken for Rich's markup. Nothing else in this package writes to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,20 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import TracebackType
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from cxrgaze_ray.printable import printable
 
 _WIDE = 240
 """Columns of a table that goes to a file or a pipe."""
@@ -29,15 +38,15 @@ def terminal() -> Console:
 
 def say(sentence: str) -> None:
     """Tell the user something; not part of the result."""
-    terminal().print(sentence, markup=False)
+    terminal().print(_text(sentence))
 
 
 def show(result: dict[str, Any], *, as_json: bool, lines: list[str] | None = None) -> None:
     """Print a result on stdout: as JSON, or as the given lines, or as a table of its entries."""
     if as_json:
-        typer.echo(json.dumps(result, default=str))
+        typer.echo(json.dumps(result, default=str))  # writes all but ASCII's printable characters out
     elif lines is not None:
-        typer.echo("\n".join(lines))
+        typer.echo("\n".join(map(printable, lines)))
     else:
         print_table(["", ""], [[name.replace("_", " "), value] for name, value in result.items()])
 
@@ -46,10 +55,20 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     """Print rows on stdout as a table."""
     table = Table(box=None, show_header=any(columns), pad_edge=False)
     for place, name in enumerate(columns):
-        table.add_column(name, overflow="fold", no_wrap=place == 0)  # the first names the row, to be copied
+        table.add_column(_text(name), overflow="fold", no_wrap=place == 0)  # the first names the row, to be copied
     for row in rows:
-        table.add_row(*["" if cell is None else str(cell) for cell in row])
+        table.add_row(*["" if cell is None else _text(cell) for cell in row])
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def _text(value: object) -> Text:
+    return Text(printable(str(value)))
+
+
+def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a bug's traceback, as `sys.excepthook` does: what it quotes may be anybody's."""
+    for line in "".join(traceback.format_exception(kind, error, trace)).splitlines():
+        say(line)
 
 
 class Bar:
@@ -61,7 +80,7 @@ class Bar:
     def update(self, done: int, total: int, note: str = "") -> None:
         """Move the bar to `done` of `total`."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=total, note=note)
+            self._progress.update(self._task, completed=done, total=total, note=printable(note))
             return
         tenth = 10 * done // total if total else 10
         if tenth > self._told or done == 0:
@@ -76,10 +95,10 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Bar]:
         yield Bar(None, None, label) if not quiet else _Silent()
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=terminal(), transient=True) as progress:

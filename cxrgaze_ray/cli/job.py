@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from cxrgaze_ray.cli.console import tell_bug
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import CxrgazeError
@@ -21,6 +22,7 @@ def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoRet
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--config", required=True, help="YAML file or s3:// object")
     set_ray_environment()
+    sys.excepthook = tell_bug
     try:
         result = work(read_settings(settings, parser.parse_args().config))
     except CxrgazeError as error:

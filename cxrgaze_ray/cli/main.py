@@ -23,7 +23,7 @@ from cxrgaze_ray.cli import (
     train,
     webhook,
 )
-from cxrgaze_ray.cli.console import say, terminal
+from cxrgaze_ray.cli.console import say, tell_bug, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
 
@@ -94,6 +94,7 @@ def main() -> None:
     """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
     set_ray_environment()
     terminal()  # taken now, before Ray's noise is diverted from it
+    sys.excepthook = tell_bug
     try:
         app()
     except CxrgazeError as error:

@@ -15,6 +15,7 @@ from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.ledger import Chain, Entry
 from cxrgaze_ray.model_card.gates import Gate, read_gate
 from cxrgaze_ray.model_card.metrics import Figure, figures
+from cxrgaze_ray.printable import printable
 from cxrgaze_ray.registry import CHAMPION, Registry
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 
@@ -190,5 +191,6 @@ def _render(form: Format, context: dict[str, Any]) -> str:
 
 
 def markdown(value: object) -> str:
-    """Escape what Markdown, or the HTML in it, would take for more than text; keep it on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split())).replace(r"\<", "&lt;").replace(r"\&", "&amp;")
+    """Escape what Markdown, the HTML in it, or a terminal would take for more than text; keep it on one line."""
+    line = printable(" ".join(str(value).split()))
+    return _MARKDOWN.sub(r"\\\1", line).replace(r"\<", "&lt;").replace(r"\&", "&amp;")

@@ -19,8 +19,14 @@ def open_store(uri: str) -> Store:
     Raises
     ------
     UserError
-        If the URI has another scheme, or names no bucket; ConfigError if an option of S3 is wrong.
+        If the URI has another scheme, names no bucket or is no text; ConfigError if an option of S3 is wrong.
     """
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"The name {uri} holds bytes that are no UTF-8.", "Rename it, or lead there by a link."
+        ) from error
     if uri.startswith("s3://"):
         return S3Store(uri)
     if "://" in uri:

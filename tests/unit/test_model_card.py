@@ -176,6 +176,7 @@ def test_a_markdown_table_can_not_be_broken_out_of(registry: Registry) -> None:
     assert "<script" not in text
     (row,) = (line for line in text.splitlines() if line.startswith("| 6 |"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
+    assert markdown("\x1b[2J") == r"\\x1b\[2J"
     assert markdown("a|b\n<c> & [d](e) _f_") == r"a\|b &lt;c\> &amp; \[d\](e) \_f\_"
 
 
