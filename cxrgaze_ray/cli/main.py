@@ -94,7 +94,6 @@ def main() -> None:
     """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
     set_ray_environment()
     terminal()  # taken now, before Ray's noise is diverted from it
-    sys.excepthook = tell_bug
     try:
         app()
     except CxrgazeError as error:
@@ -103,4 +102,7 @@ def main() -> None:
     except SystemExit as leaving:
         if leaving.code == EXIT_INTERRUPTED:
             say("cxrgaze: stopped. What was committed stays; the same command goes on from there.")
+        raise
+    except Exception:
+        sys.excepthook = tell_bug  # not earlier: Typer puts its own in place
         raise

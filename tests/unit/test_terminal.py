@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import cxrgaze_ray
 from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.cli import console
-from cxrgaze_ray.cli.console import bar, print_table, say, show, tell_bug
+from cxrgaze_ray.cli.console import bar, print_table, say, show
 from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.ledger import Draft
 from cxrgaze_ray.models.gazenet import PRESETS
@@ -194,15 +195,20 @@ def test_a_progress_bar_takes_no_markup(printed: Callable[[], str], monkeypatch:
     forget_terminal()
 
 
-def test_a_bug_s_traceback_steers_nothing(printed: Callable[[], str], capfd: pytest.CaptureFixture[str]) -> None:
-    try:
-        raise ValueError(HOSTILE)
-    except ValueError:
-        tell_bug(*sys.exc_info())
-    told = capfd.readouterr().err
-    assert told.startswith("Traceback (most recent call last):\n")
-    assert printable(told.replace("\n", "")) == told.replace("\n", "")
-    assert f"ValueError: {MARKUP}" in told
+def test_a_bug_s_traceback_steers_nothing() -> None:
+    code = (
+        "import cxrgaze_ray.runs, os\n"
+        "def find_runs(_):\n    raise ValueError(os.environ['HOSTILE'])\n"
+        "cxrgaze_ray.runs.find_runs = find_runs\n"
+        "from cxrgaze_ray.cli import main\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "runs", "list", "."]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "HOSTILE": HOSTILE})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Traceback (most recent call last):\n")
+    assert printable(ended.stderr.replace("\n", "")) == ended.stderr.replace("\n", "")
+    assert f"ValueError: {MARKUP}" in ended.stderr
 
 
 def test_nothing_but_the_seam_writes_to_a_terminal() -> None:
