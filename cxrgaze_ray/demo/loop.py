@@ -265,7 +265,7 @@ class _Loop:
         accepted = result.gate.outcome is Outcome.ACCEPTED
         title, why = _PROMOTIONS[accepted]
         with self._line.moment(title, "decision" if accepted else "person") as moment:
-            self._registry.promote(MODEL, result.conclusion.version, reason=why)
+            self._registry.promote(MODEL, result.conclusion.version, reason=why, say=moment.tell)
             moment.tell(f"The ledger says: {why}.")
         return "gate" if accepted else "person"
 
