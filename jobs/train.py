@@ -31,18 +31,9 @@ class TrainJob(Settings):
 
 def work(job: TrainJob) -> dict[str, Any]:
     settings, registry = TrainSettings.for_preset(job.preset, **job.settings), Registry(open_store(job.registry))
-    store = ShardStore.open(job.store)
+    store, how = ShardStore.open(job.store), job.model_dump(include={"name", "workers", "promote", "reason"})
     with connect(job.cluster, quiet=False):
-        pin = train_and_publish(
-            store,
-            settings,
-            registry,
-            name=job.name,
-            workers=job.workers,
-            promote=job.promote,
-            reason=job.reason,
-            say=say,
-        )
+        pin = train_and_publish(store, settings, registry, say=say, **how)
     return pin.model_dump()
 
 
