@@ -33,8 +33,7 @@ def work(job: TrainJob) -> dict[str, Any]:
     settings, registry = TrainSettings.for_preset(job.preset, **job.settings), Registry(open_store(job.registry))
     store, how = ShardStore.open(job.store), job.model_dump(include={"name", "workers", "promote", "reason"})
     with connect(job.cluster, quiet=False):
-        pin = train_and_publish(store, settings, registry, say=say, **how)
-    return pin.model_dump()
+        return train_and_publish(store, settings, registry, say=say, **how).model_dump()
 
 
 if __name__ == "__main__":

@@ -59,11 +59,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pin = registry.publish(type(bundle)(named, bundle.state), HOSTILE, who=HOSTILE)
     registry.promote("net", "v1", reason=HOSTILE, who=HOSTILE)
     ledger = registry.ledger("net")
+    hostile = {"version": "v0001", "weights_sha256": pin.weights_sha256, "reason": HOSTILE, "who": HOSTILE}
     for alias, action in (("canary", "promote"), (HOSTILE, "promote"), (HOSTILE, "rollback")):
-        draft = Draft.build(
-            action=action, version="v0001", weights_sha256=pin.weights_sha256, alias=alias, reason=HOSTILE, who=HOSTILE
-        )
-        ledger.append(ledger.read(), draft)
+        ledger.append(ledger.read(), Draft.model_validate({"action": action, "alias": alias, **hostile}))
     stray = ledger.append(ledger.read(), Draft(action="publish", version=HOSTILE, weights_sha256=HOSTILE, who=HOSTILE))
     assert stray is not None
     shutil.copytree(root / "registry", root / "broken")
