@@ -14,6 +14,7 @@
     ├── EnvironmentFault          exit 4: nothing is wrong with the input; run the same command again
     │   ├── StoreUnavailable      endpoint unreachable, timeout, 5xx, disk full
     │   ├── StoreDenied           credentials missing, wrong, expired or not allowed
+    │   │   └── ObjectDenied        one object that the store itself says can't be read; a row where it is an input
     │   └── ServingUnavailable    the Serve application is not there, or lost its replicas for good
     ├── NothingNew                exit 0: every input has its row in another run already
     ├── Interrupted               exit 130: the user asked to stop; what was committed stands
@@ -108,6 +109,10 @@ class StoreUnavailable(EnvironmentFault):
 
 class StoreDenied(EnvironmentFault):
     """Credentials are missing, wrong, expired or not allowed to do this."""
+
+
+class ObjectDenied(StoreDenied):
+    """This one object can't be read, shown by what is known of the object itself: no outage looks like that."""
 
 
 class ServingUnavailable(EnvironmentFault):

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     MISSING = "missing"
     CHANGED = "changed"
     INVALID_URI = "invalid_uri"
+    UNREADABLE = "unreadable"
+    LINK_OUTSIDE = "link_outside"
     NO_GAZE_IN_IMAGE = "no_gaze_in_image"
 
 
@@ -85,6 +87,8 @@ REASON_HELP: dict[Reason, str] = {
     Reason.MISSING: "The file is listed, and not there. Put it there and plan a new run: --new.",
     Reason.CHANGED: "The file is not the one that was listed when the run was planned. Plan a new run: --new.",
     Reason.INVALID_URI: "The list names a place that is neither a path nor s3://. Correct the list.",
+    Reason.UNREADABLE: "Its mode or storage class keeps the file closed. Open it up and plan a new run: --new.",
+    Reason.LINK_OUTSIDE: "A link that leads out of the archive. --follow-links follows it.",
     Reason.NO_GAZE_IN_IMAGE: "All gaze lies off the image, or on one of another size. Compare the gaze tables' ids.",
 }
 """What a reason means to the person who looks it up, and what to do about it."""
@@ -292,8 +296,9 @@ MANIFEST = pa.schema(
         *[(f"finding_{name}", pa.int8()) for name in FINDINGS],
     ]
 )
-"""One row a file. format is dicom, jpeg, png or other; view_source is metadata, procedure or unknown. split is the
-archive's own: train, validate or test. finding_*: CheXpert's label of the study: 1 present, 0 absent, -1 uncertain."""
+"""One row a file. Where there is no file to be read, size_bytes is null, and etag is the reason, or null if nothing
+is there. format is dicom, jpeg, png or other; view_source is metadata, procedure or unknown. split is the archive's
+own: train, validate or test. finding_*: CheXpert's label of the study: 1 present, 0 absent, -1 uncertain."""
 
 PLAN = pa.schema([("shard", pa.int32()), ("position", pa.int32()), *_PLACE_FIELDS])
 """A manifest cut into shards: (shard, position) names a row for good."""

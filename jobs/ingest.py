@@ -21,6 +21,7 @@ class IngestJob(Settings):
     out: Uri
     identities: Literal["keyed", "keep"] = "keyed"
     pseudonyms: Path | None = None
+    follow_links: bool = False
     workers: int = Field(2, ge=1, le=10_000)
     cluster: ClusterSettings = ClusterSettings()
     settings: IngestSettings = IngestSettings()
@@ -28,7 +29,12 @@ class IngestJob(Settings):
 
 def work(job: IngestJob) -> dict[str, Any]:
     chosen = Identities if job.identities == "keep" else partial(open_key, job.pseudonyms)
-    how: dict[str, Any] = {"settings": job.settings, "identities": chosen, "workers": job.workers}
+    how: dict[str, Any] = {
+        "settings": job.settings,
+        "identities": chosen,
+        "follow_links": job.follow_links,
+        "workers": job.workers,
+    }
     with connect(job.cluster, quiet=False):
         store = ingest(job.archive, job.gaze, job.out, **how)
     return {"store": job.out, "sha256": store.info.sha256(), "split_by": store.info.split_by, **store.info.counts}

@@ -32,7 +32,8 @@ def work(job: ScoreJob) -> dict[str, Any]:
         "retry_failed": job.retry_failed,
     }
     outcome = score_archive(job.request, job.out, job.registry, connected, **how)
-    return {"run": outcome.run.store.uri, **outcome.success.model_dump(exclude={"shards"})}
+    counts = outcome.success.model_dump(exclude={"shards"})
+    return {"run": outcome.run.store.uri, "closed_folders": outcome.closed_folders, **counts}
 
 
 if __name__ == "__main__":

@@ -157,14 +157,16 @@ def keys_with_odd_characters(store: Store) -> None:
         assert [info.key for info in store.list(key)] == [key]
 
 
-def keys_stay_inside(store: Store) -> None:
+def what_is_written_stays_inside(store: Store) -> None:
     for key in ("../x", "a/../../x", "/etc/passwd", "a/.."):
         with pytest.raises(UserError):
             store.put(key, b"-")
         with pytest.raises(UserError):
-            store.get(key)
+            store.put_if_absent(key, b"-")
         with pytest.raises(UserError):
-            list(store.list(key))
+            store.delete(key)
+        with pytest.raises(UserError):
+            store.child(key)
 
 
 def child_and_reopened_see_the_same(store: Store) -> None:
@@ -190,6 +192,6 @@ CHECKS: tuple[Check, ...] = (
     put_if_absent_keeps_the_first,
     put_if_absent_has_one_winner,
     keys_with_odd_characters,
-    keys_stay_inside,
+    what_is_written_stays_inside,
     child_and_reopened_see_the_same,
 )

@@ -8,11 +8,26 @@ from typing import Annotated, Any
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_bytes, print_table, say, show
-from cxrgaze_ray.cli.options import SEED_MAX, IdentitiesOption, Json, Pseudonymise, identities_of
+from cxrgaze_ray.cli.gaps import Gaps
+from cxrgaze_ray.cli.options import (
+    SEED_MAX,
+    FollowLinks,
+    IdentitiesOption,
+    Json,
+    Pseudonymise,
+    archive_uri,
+    identities_of,
+)
 
 _FAMILIES = ("view_source", "view", "format", "split")
 _MEANING = {
     "missing": "listed, and not there",
+    "unreadable": "there, and may not be read",
+    "links_outside": "lead out of the archive: not followed",
+    "special_files": "no files: never opened",
+    "closed_folders": "could not be listed: what lies in them is unknown",
+    "link_loops": "to a folder they lie in: not followed again",
+    "folder_markers": "empty objects that stand for a folder: left out",
     "invalid": "entries that name no place",
     "repeated_ids": "files whose id another file has too",
     "repeated_entries": "entries that name a file again: left out",
@@ -64,10 +79,13 @@ def make(
 
 
 def list_(
-    uri: Annotated[str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.")],
+    uri: Annotated[
+        str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.", callback=archive_uri)
+    ],
     out: Annotated[str | None, typer.Option(help="Write the manifest here, as Parquet; it is a list too.")] = None,
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
+    follow_links: FollowLinks = False,
     as_json: Json = False,
 ) -> None:
     """List an archive, one row a file, and count it by format, view and split.
@@ -80,7 +98,8 @@ def list_(
     from cxrgaze_ray.runs import table_bytes
     from cxrgaze_ray.storage import open_parent
 
-    manifest = list_archive(uri, identities_of(identities, pseudonymise))
+    manifest = list_archive(uri, identities_of(identities, pseudonymise), follow_links=follow_links)
+    Gaps().tell(manifest)
     if out is not None:
         store, key = open_parent(out)
         store.put(key, table_bytes(with_origin(manifest)))

@@ -7,19 +7,24 @@ from typing import Annotated, Literal
 import typer
 
 from cxrgaze_ray.cli.console import bar, show
+from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
     DEFAULT_REGISTRY,
     SEED_MAX,
+    FollowLinks,
     IdentitiesOption,
     Json,
     Pseudonymise,
     RegistryUri,
+    archive_uri,
     identities_of,
 )
 
 
 def look(
-    uri: Annotated[str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.")],
+    uri: Annotated[
+        str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.", callback=archive_uri)
+    ],
     profile: Annotated[str | None, typer.Option(help="Preprocessing profile; by default cxrgaze-v1.")] = None,
     model: Annotated[str | None, typer.Option(help="Take this model's profile: name@champion, or a URI.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All profiles side by side, a row an image.")] = False,
@@ -31,6 +36,7 @@ def look(
     registry: RegistryUri = DEFAULT_REGISTRY,
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
+    follow_links: FollowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Draw a contact sheet of what a model would see: inverted, cropped and unreadable images show at once.
@@ -46,7 +52,8 @@ def look(
     from cxrgaze_ray.storage import open_parent
 
     profiles = _profiles(profile, model, compare, registry)
-    manifest = list_archive(uri, identities_of(identities, pseudonymise))
+    manifest = list_archive(uri, identities_of(identities, pseudonymise), follow_links=follow_links)
+    Gaps().tell(manifest)
     reading = Reading(frontal_only=view == "frontal", reduced=decode == "reduced")
     with bar("Looking", quiet=as_json) as progress:
         sheet = make_sheet(manifest, profiles, sample=sample, seed=seed, reading=reading, on_progress=progress.update)

@@ -33,6 +33,13 @@ IdentitiesOption = Annotated[
         help="keyed: identifiers become keyed hashes, except in de-identified layouts; keep: they stay.",
     ),
 ]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links",
+        help="Follow links that lead out of the archive; else each is a row that says so. git-annex's are followed.",
+    ),
+]
 Pseudonymise = Annotated[
     Path | None,
     typer.Option(
@@ -45,6 +52,17 @@ Pseudonymise = Annotated[
 SEED_MAX = 2**32 - 1
 DEFAULT_REGISTRY = "./registry"
 DEFAULT_MODEL = "cxrgaze@champion"
+
+
+def archive_uri(typed: str) -> str:
+    """Return an archive as it was typed; a path whose bytes are no UTF-8 as the URI that a run can write down."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError:
+        from cxrgaze_ray.manifest.places import place_of_path
+
+        return place_of_path(str(Path(typed).absolute()))
+    return typed
 
 
 def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -> Callable[[], Identities]:

@@ -72,6 +72,8 @@ def show_(run: RunUri, as_json: Json = False) -> None:
         ["files", spec.rows],
         ["shards", f"{spec.shards - len(opened.pending_shards())} of {spec.shards} committed"],
     ]
+    if spec.closed_folders:
+        rows.append(["closed folders", f"{spec.closed_folders}: what lies in them has no row"])
     if success:
         rows += [[name, number] for name, number in success.counts.items()]
         rows += [[f"reason {name}", number] for name, number in success.reasons.items()]

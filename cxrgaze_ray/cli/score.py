@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_bytes, human_seconds, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_REGISTRY,
     Address,
+    FollowLinks,
     IdentitiesOption,
     Json,
     Model,
     Pseudonymise,
     RegistryUri,
+    archive_uri,
     identities_of,
 )
 from cxrgaze_ray.errors import EXIT_STRICT, Interrupted, NothingNew
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
 
 
 def score(
-    archive: Annotated[str, typer.Argument(help="Radiographs: a folder, a file, or an s3:// prefix.")],
+    archive: Annotated[
+        str, typer.Argument(help="Radiographs: a folder, a file, or an s3:// prefix.", callback=archive_uri)
+    ],
     out: Annotated[str, typer.Option(help="Parent of the run: a folder or s3:// prefix.")],
     model: Model = DEFAULT_MODEL,
     registry: RegistryUri = DEFAULT_REGISTRY,
@@ -45,6 +50,7 @@ def score(
     ] = "full",
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
+    follow_links: FollowLinks = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
     not_in: Annotated[
         list[str] | None,
@@ -54,7 +60,9 @@ def score(
         bool, typer.Option("--retry-failed", help="Score the failed rows of this command's last run again.")
     ] = False,
     new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any row failed.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if a row failed, or a folder was closed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
     replicas: Annotated[
         str | None, typer.Option(metavar="N or MIN:MAX", help="Model replicas; Serve adds them while images wait.")
@@ -73,25 +81,40 @@ def score(
     from cxrgaze_ray.runs import Request, ScoreOptions
 
     options = ScoreOptions.build(view=view, limit=limit, decode=decode, identities=identities)
-    request = Request.build(archive=archive, model=model, engine=engine, options=options, not_in=tuple(not_in or ()))
+    request = Request.build(
+        archive=archive,
+        model=model,
+        engine=engine,
+        options=options,
+        not_in=tuple(not_in or ()),
+        follow_links=follow_links,
+    )
+    gaps = Gaps()
     if dry_run and retry_failed:
         raise typer.BadParameter("It estimates a whole run: leave --retry-failed out.", param_hint="--dry-run")
     if dry_run:
-        _estimate(request, out, registry, as_json)
+        _estimate(request, out, registry, gaps, as_json)
         return
     chosen = identities_of(identities, pseudonymise)
-    flags = {"new": new, "retry_failed": retry_failed, "identities": chosen}
+    flags = {"new": new, "retry_failed": retry_failed, "identities": chosen, "on_listed": gaps.tell}
     asked = _replicas(replicas, gpus_per_replica)
     try:
         outcome = _run(request, out, registry, address, replicas=asked, quiet=as_json, **flags)
     except NothingNew as nothing:
-        show({"run": None, "rows": 0}, as_json=as_json, lines=[nothing.message])
+        show({"run": None, "rows": 0, "closed_folders": gaps.closed_folders}, as_json=as_json, lines=[nothing.message])
+        if strict and gaps.closed_folders:
+            raise typer.Exit(EXIT_STRICT) from None
         return
     success = outcome.success
-    result = {"run": outcome.run.store.uri, "already_complete": outcome.already_complete, **success.model_dump()}
+    result = {
+        "run": outcome.run.store.uri,
+        "already_complete": outcome.already_complete,
+        "closed_folders": outcome.closed_folders,
+        **success.model_dump(),
+    }
     del result["shards"]
     show(result, as_json=as_json, lines=summary_lines(outcome))
-    if strict and outcome.failed:
+    if strict and (outcome.failed or outcome.closed_folders):
         raise typer.Exit(EXIT_STRICT)
 
 
@@ -143,10 +166,10 @@ def _run(
             raise Interrupted(error.message, f"Go on with: {again}") from error
 
 
-def _estimate(request: Request, out: str, registry: str, as_json: bool) -> None:
+def _estimate(request: Request, out: str, registry: str, gaps: Gaps, as_json: bool) -> None:
     from cxrgaze_ray.scoring.estimate import estimate
 
-    found = estimate(request, out, registry)
+    found = estimate(request, out, registry, gaps.tell)
     lines = [
         f"{found.images} files, {human_bytes(found.bytes_in)} to read, about {human_bytes(found.bytes_out)} to write.",
         f"About {human_seconds(found.seconds)} on this machine with engine {found.engine}, from {found.sampled} files: "
@@ -158,6 +181,8 @@ def _estimate(request: Request, out: str, registry: str, as_json: bool) -> None:
 
 def summary_lines(outcome: Outcome) -> list[str]:
     """Return what a run came to, for people."""
+    from cxrgaze_ray.manifest import closed_sentence
+
     success = outcome.success
     counts = [f"{success.counts.get(status, 0)} {status}" for status in ("scored", "skipped", "failed")]
     lines = [f"{success.rows} files: {', '.join(counts)}."]
@@ -167,5 +192,7 @@ def summary_lines(outcome: Outcome) -> list[str]:
         lines.append(f"{success.images_per_second:.1f} images/s over {human_seconds(success.seconds)}.")
     if success.reasons:
         lines.append("Reasons: " + ", ".join(f"{name} {count}" for name, count in success.reasons.items()) + ".")
+    if outcome.closed_folders:
+        lines.append(closed_sentence(outcome.closed_folders))
     lines.append(f"Run: {outcome.run.store.uri}")
     return lines

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
+from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_REGISTRY,
     Address,
+    FollowLinks,
     IdentitiesOption,
     Json,
     Model,
     PromotionReason,
     Pseudonymise,
     RegistryUri,
+    archive_uri,
     identities_of,
 )
 
@@ -27,7 +30,7 @@ StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ing
 
 
 def ingest(
-    archive: Annotated[str, typer.Argument(help="Radiographs: a folder or s3:// prefix.")],
+    archive: Annotated[str, typer.Argument(help="Radiographs: a folder or s3:// prefix.", callback=archive_uri)],
     out: Annotated[str, typer.Option(help="Shard store to write.")],
     gaze: Annotated[
         list[str] | None,
@@ -58,6 +61,7 @@ def ingest(
     profile: Annotated[str, typer.Option(help="How files become model images; training keeps to it.")] = "cxrgaze-v1",
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
+    follow_links: FollowLinks = False,
     workers: Annotated[int, typer.Option(min=1, help="Decoding workers.")] = 2,
     address: Address = None,
     as_json: Json = False,
@@ -79,7 +83,9 @@ def ingest(
             out,
             settings=settings,
             identities=identities_of(identities, pseudonymise),
+            follow_links=follow_links,
             workers=workers,
+            on_listed=Gaps().tell,
             on_progress=lambda state: progress.update(state.done, state.total),
         )
     counts = store.info.counts

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from errno import EACCES
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.errors import StoreDenied, UserError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import mimic
 from cxrgaze_ray.manifest.columns import repeated
@@ -16,7 +18,8 @@ from cxrgaze_ray.manifest.fetch import without_places
 from cxrgaze_ray.manifest.files import Found, find_files, formats
 from cxrgaze_ray.manifest.identifiers import ID_NAMES, name_rows
 from cxrgaze_ray.manifest.lists import is_list, read_list, read_manifest
-from cxrgaze_ray.manifest.table import DE_IDENTIFIED, Manifest, count, make_table
+from cxrgaze_ray.manifest.places import path_of_place, place_of_path
+from cxrgaze_ray.manifest.table import CLOSED, DE_IDENTIFIED, Manifest, count, make_table
 from cxrgaze_ray.storage import open_parent
 from cxrgaze_ray.tables import Limits
 
@@ -24,8 +27,10 @@ Source = Identities | Callable[[], Identities] | None
 """Identities, or what gives them when they are needed: a key file is not made for a layout that needs none."""
 
 
-def list_archive(uri: str, identities: Source = None, limits: Limits | None = None) -> Manifest:
-    """List every input of an archive, one row a file.
+def list_archive(
+    uri: str, identities: Source = None, limits: Limits | None = None, *, follow_links: bool = False
+) -> Manifest:
+    """List every input of an archive, one row a file; what stands there and is no file to be read is a row, too.
 
     Layouts: ``mimic-cxr`` (a record list at the root, or every image at a path of MIMIC's form), ``mimic-cxr-jpg``
     (MIMIC-CXR-JPG's metadata at the root, or every image a .jpg at such a path), ``phantoms``, ``list`` (a CSV or
@@ -40,24 +45,28 @@ def list_archive(uri: str, identities: Source = None, limits: Limits | None = No
         For the identifiers of layouts that are not `DE_IDENTIFIED`; by default they are kept as they are.
     limits
         What a table or list may unpack to.
+    follow_links
+        Follow links that lead out of the archive's folder. Those to contents of git-annex are followed anyway, and a
+        list names what it names.
 
     Raises
     ------
     UserError
-        If there is no file, or a table is malformed or too large.
+        If there is no file, or a table is malformed, too large, or can't be read.
     EnvironmentFault
-        If the store can't be read. The message names the archive, and no place in it.
+        If the store can't be read, or no folder of it. The message names the archive, and no place in it.
     """
     limits = limits or Limits()
     with without_places(f"The archive {uri}"):
-        store, name = open_parent(uri)
+        uri = path_of_place(uri)
+        store, name = open_parent(uri, exact=True)
         if is_list(name) and store.exists(name):
             manifest = read_manifest(store, name, limits)
             if manifest is not None:
                 return manifest
             rows, repeats = read_list(store, name, limits)
-            return _finish(store.locate(name), "list", rows, {"repeated_entries": repeats}, identities)
-        return _list_files(find_files(uri), identities, limits)
+            return _finish(place_of_path(store.locate(name)), "list", rows, {"repeated_entries": repeats}, identities)
+        return _list_files(find_files(uri, follow_links=follow_links), identities, limits)
 
 
 def _list_files(found: Found, identities: Source, limits: Limits) -> Manifest:
@@ -72,8 +81,11 @@ def _list_files(found: Found, identities: Source, limits: Limits) -> Manifest:
         joined |= mimic.read_findings(found, rows["subject_id"], rows["study_id"], limits)
         for name, column in joined.items():
             rows = rows.append_column(name, column)
-    counts = {**found.skipped, "repeated_entries": repeats}
-    return _finish(found.uri, layout, rows, counts, identities)
+    if found.closed and not rows.num_rows:
+        why = PermissionError(EACCES, "none of its folders may be listed")
+        raise StoreDenied("The archive is closed.", "Check the owner and mode of its folders.") from why
+    counts = {**found.skipped, "repeated_entries": repeats, CLOSED: len(found.closed)}
+    return replace(_finish(found.uri, layout, rows, counts, identities), closed=found.closed)
 
 
 def _layout(found: Found, rows: pa.Table) -> str:
@@ -109,7 +121,8 @@ def _finish(uri: str, layout: str, rows: pa.Table, kept: Mapping[str, int], sour
     named, odd = name_rows(raw, rows["key"], identities)
     columns: dict[str, Any] = {name: rows[name] for name in rows.schema.names} | named
     columns["repeated_id"] = repeated(columns["image_id"])
-    columns.setdefault("format", formats(rows))
+    if "format" not in columns:  # which costs a request where a name does not say it
+        columns["format"] = formats(rows)
     columns.setdefault("view_source", pa.array(["unknown"] * rows.num_rows))
     table = make_table(columns)
     return Manifest(uri, layout, table, count(table, {**kept, "odd_ids": odd}), identities.name)

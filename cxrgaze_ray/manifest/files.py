@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cxrgaze_ray.errors import StoreNotFound
+from cxrgaze_ray.errors import ObjectDenied, StoreNotFound, UserError
 from cxrgaze_ray.manifest import places
 from cxrgaze_ray.manifest.columns import flat, map_distinct
 from cxrgaze_ray.radiograph import SNIFF_BYTES, sniff
-from cxrgaze_ray.storage import ObjectInfo, Store, open_parent, open_store
+from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.storage import Entry, Store, Survey, open_parent, open_store
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -34,7 +35,7 @@ TABLES = frozenset(
 
 _AT_ROOT = TABLES | {"labels.csv", "IMAGE_FILENAMES", "mimic-cxr-reports.zip"}
 _ANYWHERE = r"(?:^|/)(?:(?:README|LICENSE|SHA256SUMS)(?:\.(?:md|txt|html))?|index\.html)$"
-_HIDDEN = r"(?:^|/)\."
+_HIDDEN = r"(?:^|/)\.(?:[^./]|\.[^/])"  # not the parts "." and ".." that a key of S3 may have
 _INCOMPLETE = r"_\.gstmp$"
 _EGD_SHEET = "master_sheet.csv"
 _EGD_TABLES = (_EGD_SHEET, "eye_gaze.csv", "fixations.csv", "bounding_boxes.csv")
@@ -43,6 +44,12 @@ _EGD_FOLDERS = ("audio_segmentation_transcripts/", "inclusion_exclusion_criteria
 _FORMATS = {"dcm": "dicom", "dicom": "dicom", "jpg": "jpeg", "jpeg": "jpeg", "png": "png"}
 _BLOCK = 2**16
 _THREADS = 32
+
+_UNREAD_TABLE = {
+    None: ("it is a link that leads nowhere", "Put the table there, or remove the link."),
+    Reason.LINK_OUTSIDE: ("it is a link that leads out of the archive", "--follow-links follows it."),
+    Reason.UNREADABLE: ("it may not be opened", "Check its owner and mode."),
+}
 
 FILES = pa.schema([("key", pa.string()), ("uri", pa.string()), ("size_bytes", pa.int64()), ("etag", pa.string())])
 """Files as they are found; key is the path in the archive."""
@@ -65,7 +72,9 @@ class Found:
     tables
         Names of the layout's tables that are there.
     skipped
-        hidden, metadata and incomplete.
+        hidden, metadata and incomplete; link_loops and folder_markers.
+    closed
+        Folders that may not be listed, by their path in the archive.
     """
 
     store: Store
@@ -74,46 +83,67 @@ class Found:
     files: pa.Table
     tables: frozenset[str]
     skipped: Counter[str]
+    closed: tuple[str, ...] = ()
 
 
-def find_files(uri: str) -> Found:
+def find_files(uri: str, *, follow_links: bool = False) -> Found:
     """Walk a folder or prefix, or find the one file that a URI names.
+
+    Parameters
+    ----------
+    follow_links
+        Follow links that lead out of the folder, too.
 
     Raises
     ------
     StoreNotFound
         If there is neither.
+    UserError
+        If a table of the layout is there and can't be read: the rows would lack what it says.
     """
-    store = open_store(uri)
+    store, survey = open_store(uri, exact=True), Survey(follow_links)
+    parent, name = open_parent(uri, exact=True)
     try:
-        table = _collect(store.list(), store.uri)
+        table = _collect(store.survey(survey), store.uri)
     except StoreNotFound:
-        if not open_parent(uri)[0].exists(open_parent(uri)[1]):
+        if not (name and parent.exists(name)):
             raise
         table = FILES.empty_table()
-    if table.num_rows or (info := open_parent(uri)[0].info(open_parent(uri)[1])) is None:
+    if table.num_rows or not name or not parent.exists(name):
         files, skipped = _without_skipped(table)
-        return Found(store, store.uri, False, files, TABLES & set(_root_names(table)), skipped)
-    store = open_parent(uri)[0]
-    there = frozenset(name for name in TABLES if store.exists(name))
-    return Found(store, store.locate(info.key), True, _collect([info], store.uri), there, Counter())
+        skipped.update(link_loops=survey.link_loops, folder_markers=survey.folder_markers)
+        closed = _closed(survey, store.uri)
+        return Found(store, places.place_of_path(store.uri), False, files, _tables(table), skipped, closed)
+    there = frozenset(one for one in TABLES if parent.exists(one))
+    place = places.place_of_path(parent.locate(name))
+    return Found(parent, place, True, _collect([parent.look(name)], parent.uri), there, Counter())
 
 
-def _collect(infos: Iterable[ObjectInfo], root: str) -> pa.Table:
-    blocks = [_block(block, root) for block in in_blocks(infos)]
+def _closed(survey: Survey, root: str) -> tuple[str, ...]:
+    """Return the closed folders that may hold inputs, as text."""
+    if not survey.closed:
+        return ()
+    keys, _ = places.found(root, survey.closed)
+    return tuple(keys.filter(pc.invert(pc.match_substring_regex(keys, _HIDDEN))).to_pylist())
+
+
+def _tables(table: pa.Table) -> frozenset[str]:
+    """Return the names of a layout's tables that are there."""
+    at_root = table.filter(pc.is_in(table["key"], value_set=pa.array(sorted(TABLES))))
+    for name, reason in zip(*at_root.filter(pc.is_null(at_root["size_bytes"])).select(["key", "etag"]), strict=True):
+        why, hint = _UNREAD_TABLE.get(reason.as_py(), _UNREAD_TABLE[Reason.UNREADABLE])
+        raise UserError(f"{name} of the archive can't be read: {why}.", hint)
+    return frozenset(at_root["key"].to_pylist())
+
+
+def _collect(entries: Iterable[Entry], root: str) -> pa.Table:
+    blocks = [_block(block, root) for block in in_blocks(entries)]
     return pa.concat_tables(blocks) if blocks else FILES.empty_table()
 
 
-def _block(infos: list[ObjectInfo], root: str) -> pa.Table:
-    names, sizes, etags = zip(*infos, strict=True)
-    try:
-        keys = pa.array(names, pa.string())
-        uris = places.below(root, keys)
-    except UnicodeEncodeError:  # a local name may be any bytes; such a file can't be named in a table
-        shown = [name.encode("utf-8", "backslashreplace").decode() for name in names]
-        keys = pa.array(shown, pa.string())
-        odd = pa.array([one != name for one, name in zip(shown, names, strict=True)])
-        uris = pc.if_else(odd, pc.binary_join_element_wise(places.INVALID, keys, ""), places.below(root, keys))
+def _block(entries: list[Entry], root: str) -> pa.Table:
+    names, sizes, etags = zip(*entries, strict=True)
+    keys, uris = places.found(root, names)
     return pa.table([keys, uris, pa.array(sizes, pa.int64()), pa.array(etags, pa.string())], schema=FILES)
 
 
@@ -122,11 +152,6 @@ def in_blocks(items: Iterable[In], size: int = _BLOCK) -> Iterator[list[In]]:
     stream = iter(items)
     while block := list(islice(stream, size)):
         yield block
-
-
-def _root_names(table: pa.Table) -> list[str]:
-    at_root = pc.invert(pc.match_substring(table["key"], "/"))
-    return [str(name) for name in table["key"].filter(at_root).to_pylist()]
 
 
 def _without_skipped(table: pa.Table) -> tuple[pa.Table, Counter[str]]:
@@ -169,7 +194,7 @@ def _sniff(uri: str) -> str:
     store, key = places.open_place(uri)
     try:
         return sniff(store.head(key, SNIFF_BYTES))
-    except StoreNotFound:
+    except (StoreNotFound, ObjectDenied):  # gone since, or closed: its row will say so
         return "other"
 
 

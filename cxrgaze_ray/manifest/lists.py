@@ -12,9 +12,9 @@ from cxrgaze_ray.manifest import places
 from cxrgaze_ray.manifest.columns import first_of_each, flat, map_distinct
 from cxrgaze_ray.manifest.files import in_threads
 from cxrgaze_ray.manifest.identifiers import ID_NAMES
-from cxrgaze_ray.manifest.table import Manifest, count, read_origin
+from cxrgaze_ray.manifest.table import Manifest, count, read_closed, read_origin
 from cxrgaze_ray.radiograph.views import read_view
-from cxrgaze_ray.storage import ObjectInfo, Store
+from cxrgaze_ray.storage import Entry, Store, joined
 from cxrgaze_ray.tables import Limits, open_parquet, read_table
 
 _LIST = re.compile(r".+\.(csv|csv\.gz|parquet)", re.IGNORECASE)
@@ -67,14 +67,14 @@ def read_list(store: Store, name: str, limits: Limits) -> tuple[pa.Table, int]:
 
 def _keys(uris: pa.Array, folder: str) -> pa.Array:
     """Return the path below the list's folder, so that a list and a listing name an image alike; else the URI."""
-    root = folder.rstrip("/") + "/"
+    root = places.place_of_path(joined(folder, ""))
     below = pc.if_else(pc.starts_with(uris, root), pc.utf8_slice_codeunits(uris, len(root)), uris)
     numbers = pa.array(range(len(uris))).cast(pa.string())
     return pc.if_else(places.are_invalid(uris), pc.binary_join_element_wise(numbers, uris, ":"), below)
 
 
 def look_up(uris: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Return the size (int64) and etag of each file; nulls where there is none.
+    """Return the size (int64) and etag of each file; where there is none to be read, as `schemas.MANIFEST` says.
 
     Raises
     ------
@@ -84,46 +84,46 @@ def look_up(uris: pa.Array) -> tuple[pa.Array, pa.Array]:
     wanted = uris.filter(pc.invert(places.are_invalid(uris))).to_pylist()
     known = _by_listing(wanted)
     rest = [uri for uri in wanted if uri not in known]
-    known |= dict(zip(rest, in_threads(_info, rest), strict=True))
-    infos = [known.get(uri) for uri in uris.to_pylist()]
-    sizes = pa.array([info and info.size_bytes for info in infos], pa.int64())
-    return sizes, pa.array([info and info.etag for info in infos], pa.string())
+    known |= dict(zip(rest, in_threads(_look, rest), strict=True))
+    entries = [known.get(uri) for uri in uris.to_pylist()]
+    sizes = pa.array([entry and entry.size_bytes for entry in entries], pa.int64())
+    return sizes, pa.array([entry and entry.etag for entry in entries], pa.string())
 
 
-def _info(uri: str) -> ObjectInfo | None:
+def _look(uri: str) -> Entry | None:
     store, key = places.open_place(uri)
     try:
-        return store.info(key)
+        return store.look(key)
     except StoreNotFound:  # no such bucket
         return None
 
 
-def _by_listing(wanted: list[str]) -> dict[str, ObjectInfo | None]:
+def _by_listing(wanted: list[str]) -> dict[str, Entry | None]:
     """Find many objects of one bucket in a listing of their common folder; none for those it does not hold."""
     buckets: dict[str, list[str]] = {}
     for uri in wanted:
         if uri.startswith("s3://"):
             buckets.setdefault("/".join(uri.split("/", 3)[:3]), []).append(uri)
-    known: dict[str, ObjectInfo | None] = {}
+    known: dict[str, Entry | None] = {}
     for uris in buckets.values():
         if len(uris) > _FEW:
             known |= _list_common(uris)
     return known
 
 
-def _list_common(uris: list[str]) -> dict[str, ObjectInfo | None]:
+def _list_common(uris: list[str]) -> dict[str, Entry | None]:
     first, last = min(uris), max(uris)
     same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     folder = first[:same].rpartition("/")[0]
     bucket, key = places.open_place(f"{folder}/")
-    absent: dict[str, ObjectInfo | None] = dict.fromkeys(uris)
-    found: dict[str, ObjectInfo | None] = {}
+    absent: dict[str, Entry | None] = dict.fromkeys(uris)
+    found: dict[str, Entry | None] = {}
     try:
         for number, info in enumerate(bucket.list(key)):
             if number > _WASTE * len(uris):
                 return found
-            if (uri := f"{bucket.uri}/{info.key}") in absent:
-                found[uri] = info
+            if (uri := bucket.locate(info.key)) in absent:
+                found[uri] = Entry(*info)
     except StoreNotFound:  # no such bucket
         pass
     return absent | found
@@ -143,4 +143,6 @@ def read_manifest(store: Store, name: str, limits: Limits) -> Manifest | None:
         raise UserError(f"{name} is no sound Parquet file.", "Write it again.") from None
     if any(table[column].null_count for column in ("uri", "image_id", "repeated_id", "format", "view_source")):
         raise UserError(f"{name} is a manifest with holes.", "Write it again: cxrgaze archive list --out.")
-    return Manifest(origin["uri"], origin["layout"], table, count(table, {}), origin["identities"])
+    return Manifest(
+        origin["uri"], origin["layout"], table, count(table, read_closed(file.schema_arrow)), origin["identities"]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from cxrgaze_ray.manifest.columns import first_of_each, flat, lookup, map_distin
 from cxrgaze_ray.manifest.files import Found
 from cxrgaze_ray.manifest.identifiers import ID_NAMES, are_ids
 from cxrgaze_ray.radiograph.views import read_view, view_of_procedure
-from cxrgaze_ray.schemas import FINDINGS
+from cxrgaze_ray.schemas import FINDINGS, Reason
 from cxrgaze_ray.tables import Limits, read_table
 
 RECORDS, METADATA = "cxr-record-list.csv", "mimic-cxr-2.0.0-metadata.csv"
@@ -90,13 +91,27 @@ def join_records(found: Found, records: pa.Table) -> pa.Table:
     if table_name(found, RECORDS) is None:
         elsewhere = pc.is_in(absent["image_id"], value_set=ids_of_paths(files["uri"], strict=False)["image_id"])
         absent = absent.filter(pc.invert(elsewhere))
-    rows = absent.num_rows
     uris = places.below(found.store.uri, absent["key"])
+    sizes, etags = pa.nulls(absent.num_rows, pa.int64()), _behind(found, absent["key"])
     missing = pa.table(
-        {"key": absent["key"], "uri": uris, "size_bytes": pa.nulls(rows, pa.int64()), "etag": nulls(rows)}
+        {"key": absent["key"], "uri": uris, "size_bytes": sizes, "etag": etags}
         | {name: absent[name] for name in ID_NAMES}
     )
     return pa.concat_tables([present, missing.cast(present.schema)])
+
+
+def _behind(found: Found, keys: Any) -> pa.Array:
+    """Return why records have no file, where they lie behind a closed folder or a link that was not followed."""
+    links = found.files.filter(pc.equal(found.files["etag"], Reason.LINK_OUTSIDE))["key"].to_pylist()
+    reasons = {**dict.fromkeys(found.closed, Reason.UNREADABLE), **dict.fromkeys(links, Reason.LINK_OUTSIDE)}
+    if not reasons:
+        return nulls(len(keys))
+    return pa.array([next((reasons[one] for one in _above(key) if one in reasons), None) for key in keys.to_pylist()])
+
+
+def _above(key: str) -> Iterator[str]:
+    while key := key.rpartition("/")[0]:
+        yield key
 
 
 def ids_of_paths(uris: Any, *, strict: bool) -> dict[str, pa.Array]:

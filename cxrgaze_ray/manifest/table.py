@@ -11,15 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cxrgaze_ray.manifest.places import are_invalid
-from cxrgaze_ray.schemas import MANIFEST
+from cxrgaze_ray.schemas import MANIFEST, Reason
 
 DE_IDENTIFIED = frozenset({"mimic-cxr", "mimic-cxr-jpg", "phantoms"})
 """Layouts whose identifiers name nobody: they are kept as they are."""
 
-KEPT = ("hidden", "metadata", "incomplete", "repeated_entries", "odd_ids")
+CLOSED = "closed_folders"
+"""Count of folders that may not be listed: the one count that says that rows are lacking."""
+
+KEPT = (
+    "hidden", "metadata", "incomplete", "repeated_entries", "odd_ids", "link_loops", "folder_markers", CLOSED,
+)  # fmt: skip
 """Counts that the table does not show."""
 
 _ORIGIN = {name: f"cxrgaze.{name}".encode() for name in ("uri", "layout", "identities")}
+_CLOSED = f"cxrgaze.{CLOSED}".encode()
+_STATES = {Reason.UNREADABLE: "unreadable", Reason.LINK_OUTSIDE: "links_outside", Reason.NOT_AN_IMAGE: "special_files"}
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,16 @@ class Manifest:
         `schemas.MANIFEST`, ordered by URI.
     counts
         files, bytes; hidden, metadata and incomplete (files that are no inputs); missing (listed, but absent),
+        unreadable (they may not be read), links_outside (links that lead out, not followed), special_files (folders in
+        a list, pipes, sockets and devices: never opened); closed_folders, link_loops and folder_markers (`Survey`);
         invalid (an entry that names no place); repeated_ids (files whose image_id another file has too),
         repeated_entries (a list names a file again), odd_ids (identifiers that were hashed for their form); and how
         many files have each format_*, view_*, view_source_* and split_*.
     identities
         `Identities.name` of the identifiers in the table.
+    closed
+        Folders that could not be listed, where they are known: names that may be a patient's, for the user's own
+        terminal only.
     """
 
     uri: str
@@ -46,6 +58,7 @@ class Manifest:
     table: pa.Table
     counts: dict[str, int] = field(default_factory=dict)
     identities: str = "keep"
+    closed: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Identify the listing by everything in it; the same on every machine, however the table is chunked."""
@@ -90,11 +103,13 @@ def make_table(columns: dict[str, Any]) -> pa.Table:
 def count(table: pa.Table, kept: dict[str, int]) -> dict[str, int]:
     """Count a manifest's rows; `kept` says what the table does not show."""
     invalid = are_invalid(table["uri"])
-    missing = pc.and_not(pc.is_null(table["size_bytes"]), invalid)
+    unread = pc.and_not(pc.is_null(table["size_bytes"]), invalid)
+    states = pc.if_else(unread, pc.fill_null(table["etag"], "missing"), None)
     counts = {
         "files": table.num_rows,
         "bytes": pc.sum(table["size_bytes"]).as_py() or 0,
-        "missing": pc.sum(missing).as_py() or 0,
+        "missing": pc.sum(pc.equal(states, "missing")).as_py() or 0,
+        **{name: pc.sum(pc.equal(states, state)).as_py() or 0 for state, name in _STATES.items()},
         "invalid": pc.sum(invalid).as_py() or 0,
         "repeated_ids": pc.sum(table["repeated_id"]).as_py() or 0,
         **{name: kept.get(name, 0) for name in KEPT},
@@ -110,11 +125,22 @@ def _tally(prefix: str, column: Any) -> dict[str, int]:
     return {f"{prefix}_{value}": number for value, number in sorted(pairs)}
 
 
+def closed_sentence(closed: int) -> str:
+    """Say how many folders could not be listed, and what that means."""
+    what, them = ("1 folder", "it") if closed == 1 else (f"{closed} folders", "them")
+    return f"Warning: {what} of the archive could not be listed: what lies in {them} has no row."
+
+
 def with_origin(manifest: Manifest) -> pa.Table:
     """Return the table with what tells a Parquet file of it from any other list: `read_origin` reads it."""
-    return manifest.table.replace_schema_metadata(
-        {key: str(getattr(manifest, name)).encode() for name, key in _ORIGIN.items()}
-    )
+    notes = {key: str(getattr(manifest, name)).encode() for name, key in _ORIGIN.items()}
+    return manifest.table.replace_schema_metadata(notes | {_CLOSED: str(manifest.counts.get(CLOSED, 0)).encode()})
+
+
+def read_closed(schema: pa.Schema) -> dict[str, int]:
+    """Return the count of folders that a manifest could not look into."""
+    noted = (schema.metadata or {}).get(_CLOSED, b"")
+    return {CLOSED: int(noted) if noted.isdigit() else 0}
 
 
 def read_origin(schema: pa.Schema) -> dict[str, str] | None:

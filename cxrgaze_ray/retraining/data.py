@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from cxrgaze_ray.bundle import BundleInfo
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.identities import Identities, open_key
+from cxrgaze_ray.manifest import CLOSED, closed_sentence
 from cxrgaze_ray.monitoring.report import MonitorReport
 from cxrgaze_ray.retraining.settings import NewData, RetrainSettings
 from cxrgaze_ray.shards import ShardStore, ingest
@@ -28,15 +29,18 @@ def ingest_new(
     """Make shard stores of newly labelled data, on the cluster that this process is connected to."""
     for new in missing:
         say(f"Ingesting newly labelled radiographs into {new.out}.")
-        ingest(
+        made = ingest(
             new.archive,
             new.gaze,
             new.out,
             settings=new.settings,
             identities=identities,
+            follow_links=new.follow_links,
             workers=2,
             on_progress=lambda state: on_progress("ingesting", state.done, state.total),
         )
+        if closed := made.info.counts.get(CLOSED, 0):
+            say(closed_sentence(closed))
 
 
 def open_stores(settings: RetrainSettings) -> ShardUnion:

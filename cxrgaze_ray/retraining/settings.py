@@ -20,6 +20,9 @@ class NewData(Settings):
     archive: Uri
     """URI of the radiographs."""
 
+    follow_links: bool = False
+    """Follow links that lead out of the archive."""
+
     gaze: Uris = ()
     """URIs of EGD-CXR's tables, which hold labels too, or REFLACX's."""
 

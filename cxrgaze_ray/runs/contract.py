@@ -46,6 +46,9 @@ class Request(Settings):
     not_in: Uris = ()
     """Runs, or parents of runs: inputs that a finished one of them has a row for are left out of the plan."""
 
+    follow_links: bool = False
+    """Follow links that lead out of the archive. What came of it shows in the plan, and so in the run's id."""
+
 
 class ModelPin(Record):
     """The exact weights of a run: the same until it ends, wherever the alias moves."""
@@ -72,6 +75,9 @@ class RunSpec(Record):
     rows: int
     left_out: int = 0
     """Inputs of the archive that the runs of `not_in` have rows for."""
+
+    closed_folders: int = 0
+    """Folders of the archive that could not be listed: what lies in them has no row."""
 
     shards: int
     shard_rows: int = SHARD_ROWS

@@ -51,6 +51,11 @@ class Outcome:
         """Rows whose input could not be scored."""
         return self.success.counts.get(Status.FAILED, 0)
 
+    @property
+    def closed_folders(self) -> int:
+        """Folders of the archive that could not be listed: what lies in them has no row."""
+        return self.run.spec.closed_folders
+
 
 Reporter = Callable[[str], None]
 
@@ -67,6 +72,7 @@ def score_archive(
     retry_failed: bool = False,
     stop: threading.Event | None = None,
     say: Reporter = lambda _: None,
+    on_listed: Callable[[Manifest], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Score every file of an archive into a run under `out`.
@@ -89,8 +95,8 @@ def score_archive(
         Score the failed rows of the request's last run again, with its plan and its weights.
     stop
         Once set, open shards are completed and committed, then Interrupted is raised.
-    say, on_progress
-        Called with sentences for the user, and with the standing after every chunk.
+    say, on_listed, on_progress
+        Called with sentences for the user, with the archive as it was listed, and with the standing after every chunk.
 
     Raises
     ------
@@ -103,7 +109,7 @@ def score_archive(
     """
     settings, stop = settings or ScoreSettings(), stop or threading.Event()
     chosen = Identities if request.options.identities == "keep" else identities
-    found = find_planned(request, out, registry, chosen, new=new, retry_failed=retry_failed, say=say)
+    found = find_planned(request, out, registry, chosen, on_listed, new=new, retry_failed=retry_failed, say=say)
     if isinstance(found, Planned) and found.complete and not (retry_failed and _failed(found.run)):
         return _complete(found.run)
     if isinstance(found, Planned) and not retry_failed and not found.run.pending_shards():

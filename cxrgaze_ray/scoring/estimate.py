@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import fetch_listed
+from cxrgaze_ray.manifest import Manifest, fetch_listed
 from cxrgaze_ray.predictor import EngineKind, Predictor, limit_threads, plan_engine
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
@@ -51,10 +52,12 @@ class Estimate:
     engine: str
 
 
-def estimate(request: Request, out: str, registry: str) -> Estimate:
+def estimate(
+    request: Request, out: str, registry: str, on_listed: Callable[[Manifest], None] = lambda _: None
+) -> Estimate:
     """Try a few files of the archive and extrapolate."""
     pin = pin_model(registry, request.model)
-    plan = make_plan(list_wanted(request, out, Identities).table, request.options.limit)
+    plan = make_plan(list_wanted(request, out, Identities, on_listed).table, request.options.limit)
     engine = plan_engine(_kind(request.engine))
     limit_threads(None)
     predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), engine)

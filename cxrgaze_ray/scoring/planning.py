@@ -11,7 +11,7 @@ from cxrgaze_ray import __version__
 from cxrgaze_ray.bundle import read_info
 from cxrgaze_ray.errors import NothingNew, RunConflict, UserError
 from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import Manifest, list_archive
+from cxrgaze_ray.manifest import CLOSED, Manifest, list_archive
 from cxrgaze_ray.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
@@ -33,6 +33,7 @@ def find_planned(
     out: str,
     registry: str,
     identities: Callable[[], Identities],
+    on_listed: Callable[[Manifest], None] = lambda _: None,
     *,
     new: bool,
     retry_failed: bool = False,
@@ -62,7 +63,7 @@ def find_planned(
             f"There is no run of this command under {out}, and so no failed row.",
             f"See `cxrgaze runs list {out}`: archive, model and options must be those that the run was begun with.",
         )
-    manifest = list_wanted(request, out, identities)
+    manifest = list_wanted(request, out, identities, on_listed)
     pin = pin_model(registry, request.model)
     for run in same:
         if (run.spec.manifest_sha256, run.spec.model.weights_sha256) == (manifest.sha256(), pin.weights_sha256):
@@ -87,12 +88,21 @@ def _why_new(last: RunSpec, request: Request, manifest: Manifest, pin: ModelPin)
     return why if moved else f"{why} --not-in scores only what is new."
 
 
-def list_wanted(request: Request, out: str, identities: Callable[[], Identities]) -> Manifest:
-    """List the inputs of a request: all of the archive, or those that no run of `not_in` has a row for."""
+def list_wanted(
+    request: Request,
+    out: str,
+    identities: Callable[[], Identities],
+    on_listed: Callable[[Manifest], None] = lambda _: None,
+) -> Manifest:
+    """List the inputs of a request: all of the archive, or those that no run of `not_in` has a row for.
+
+    `on_listed` gets the whole listing, since what it could not look into concerns the user whatever is new.
+    """
+    runs = seen_runs(request.not_in, out) if request.not_in else []
+    manifest = list_archive(request.archive, identities, follow_links=request.follow_links)
+    on_listed(manifest)
     if not request.not_in:
-        return list_archive(request.archive, identities)
-    runs = seen_runs(request.not_in, out)
-    manifest = list_archive(request.archive, identities)
+        return manifest
     unseen = only_unseen(manifest, runs)
     if not unseen.table.num_rows:
         files, seen = manifest.table.num_rows, len(runs)
@@ -125,6 +135,7 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
         plan_sha256=hashlib.sha256(table_bytes(plan)).hexdigest(),
         rows=plan.num_rows,
         left_out=manifest.counts.get(LEFT_OUT, 0),
+        closed_folders=manifest.counts.get(CLOSED, 0),
         shards=plan["shard"][-1].as_py() + 1,
         code_version=__version__,
         created_at=now.isoformat(timespec="microseconds"),

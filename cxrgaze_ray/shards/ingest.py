@@ -19,7 +19,7 @@ from cxrgaze_ray.cluster import translated
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.sources import GazeSources, find_gaze
 from cxrgaze_ray.identities import Identities, identities_named, open_key
-from cxrgaze_ray.manifest import Manifest, list_archive
+from cxrgaze_ray.manifest import CLOSED, Manifest, list_archive
 from cxrgaze_ray.preprocess import profile_sha256
 from cxrgaze_ray.shards.build import BuildShard, peak_rss_mib
 from cxrgaze_ray.shards.patients import Names
@@ -46,7 +46,9 @@ def ingest(
     *,
     settings: IngestSettings | None = None,
     identities: Callable[[], Identities] = open_key,
+    follow_links: bool = False,
     workers: int = 1,
+    on_listed: Callable[[Manifest], None] = lambda _: None,
     on_progress: Callable[[IngestProgress], None] = lambda _: None,
 ) -> ShardStore:
     """Build a shard store; the same command continues one that was interrupted.
@@ -63,8 +65,12 @@ def ingest(
         URI of the store.
     identities
         Gives the key of the keyed hashes; only asked where an archive is not known to be de-identified.
+    follow_links
+        Follow links that lead out of the archive.
     workers
         Decoding actors.
+    on_listed, on_progress
+        Called with the archive as it was listed, and with the standing after every shard.
 
     Raises
     ------
@@ -77,7 +83,8 @@ def ingest(
     settings = settings or IngestSettings()
     sources = find_gaze([gaze] if isinstance(gaze, str) else gaze or [])
     store = open_store(out)
-    manifest = list_archive(archive, identities)
+    manifest = list_archive(archive, identities, follow_links=follow_links)
+    on_listed(manifest)
     named = identities_named(manifest.identities, identities)
     manifest_sha256 = manifest.sha256()
     claim(store, manifest_sha256, sources, settings, named)
@@ -132,6 +139,8 @@ def _planned(
     if has_plan(store):
         return Plan(store)
     table, counts = make_plan(manifest.table, sources.read(), settings, identities)
+    if closed := manifest.counts.get(CLOSED, 0):
+        counts[CLOSED] = closed
     return write_plan(store, table, counts, settings.shard_rows)
 
 

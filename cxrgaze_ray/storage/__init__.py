@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store
+from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, joined
 from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
 from cxrgaze_ray.storage.places import open_parent, open_store
 from cxrgaze_ray.storage.probe import Probe, probe
@@ -14,12 +14,15 @@ from cxrgaze_ray.storage.settings_file import read_settings
 __all__ = [
     "STREAM_BYTES",
     "TEMPORARY_PREFIX",
+    "Entry",
     "LocalStore",
     "ObjectInfo",
     "Probe",
     "S3Settings",
     "S3Store",
     "Store",
+    "Survey",
+    "joined",
     "open_parent",
     "open_store",
     "probe",

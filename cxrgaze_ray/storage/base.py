@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
 import pyarrow.fs as pafs
@@ -22,18 +23,52 @@ class ObjectInfo(NamedTuple):
     etag: str
 
 
+class Entry(NamedTuple):
+    """What stands at a key of an archive that others made.
+
+    Of a file, size and etag are those of its `ObjectInfo`. Where no file can be read, the size is None, and the etag
+    is the `schemas.Reason` why, or None if nothing is there.
+    """
+
+    key: str
+    size_bytes: int | None
+    etag: str | None
+
+
+@dataclass
+class Survey:
+    """How an archive is walked, and what was met that is no entry.
+
+    Attributes
+    ----------
+    follow_links
+        Follow links that lead out of the archive, too; else each is an entry that says so.
+    closed
+        Keys of folders that may not be listed: what lies in them is unknown.
+    link_loops
+        Links to a folder that they lie in: what it holds is listed already.
+    folder_markers
+        Empty objects that stand for a folder.
+    """
+
+    follow_links: bool = False
+    closed: list[str] = field(default_factory=list)
+    link_loops: int = 0
+    folder_markers: int = 0
+
+
 class Store(ABC):
     """Objects under one URI. Keys are relative, with forward slashes, and never leave the root."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/") or "/"
+        self.uri = uri
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.uri!r})"
 
     def child(self, key: str) -> Store:
         """Return the store rooted at a key of this one."""
-        return type(self)(self.locate(key))
+        return type(self)(self.locate(checked(key)))
 
     def once(self) -> Store:
         """Return this store with no patience, for those who ask again themselves.
@@ -44,7 +79,7 @@ class Store(ABC):
 
     def locate(self, key: str) -> str:
         """Return the absolute URI of a key."""
-        return f"{self.uri.rstrip('/')}/{checked(key)}"
+        return joined(self.uri, key)
 
     def read_text(self, key: str) -> str:
         """Return an object as UTF-8 text; UserError if it is none."""
@@ -64,6 +99,11 @@ class Store(ABC):
     @abstractmethod
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
         """Return an object's bytes with the size and etag they had; StoreNotFound if it is not there."""
+
+    def fetch_same(self, info: ObjectInfo) -> bytes | None:
+        """Return an object's bytes if they are still those of an info, else None; StoreNotFound if it is not there."""
+        data, now = self.fetch(info.key)
+        return data if now == info else None
 
     @abstractmethod
     def stream(self, key: str) -> Iterator[bytes]:
@@ -107,6 +147,21 @@ class Store(ABC):
     def info(self, key: str) -> ObjectInfo | None:
         """Return size and etag, or None."""
 
+    def look(self, key: str) -> Entry:
+        """Return what stands at a key; what is no file, and what can't be read, is told apart from nothing."""
+        info = self.info(key)
+        return Entry(key, info and info.size_bytes, info and info.etag)
+
+    @abstractmethod
+    def survey(self, survey: Survey) -> Iterator[Entry]:
+        """Yield whatever is under the root, in key order: for archives, where nothing may be left out in silence.
+
+        Raises
+        ------
+        StoreNotFound
+            If there is no root; StoreDenied if it may not be listed.
+        """
+
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with the prefix, in key order; temporary files are left out."""
@@ -121,6 +176,11 @@ class Store(ABC):
 
         It speaks for itself: its errors are plain OSError. To read Parquet files, `open_input` is the safer way.
         """
+
+
+def joined(uri: str, key: str) -> str:
+    """Return the URI of a key below a root's."""
+    return f"{uri}{'' if uri.endswith('/') else '/'}{key}"
 
 
 def checked(key: str) -> str:

@@ -15,12 +15,14 @@ from typing import IO
 
 import pyarrow.fs as pafs
 
-from cxrgaze_ray.errors import StoreDenied, StoreNotFound, StoreUnavailable
-from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store, checked
+from cxrgaze_ray.errors import ObjectDenied, StoreDenied, StoreNotFound, StoreUnavailable
+from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, checked
+from cxrgaze_ray.storage.walk import NO_SUCH_PATH, READ, Walk, local_etag, mode_denies, told, unread, way_is_shut
 
 TEMPORARY_PREFIX = ".cxrgaze-tmp-"
-_NO_SUCH_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MODE = "Check owner and mode of it and its folder."
 
 
 class LocalStore(Store):
@@ -29,28 +31,53 @@ class LocalStore(Store):
     def __init__(self, uri: str) -> None:
         path = Path(uri).expanduser()
         self.root = path.resolve() if ".." in path.parts else path.absolute()  # a URI holds no way up
-        super().__init__(str(self.root))
+        super().__init__(str(self.root).rstrip("/") or "/")
 
     def _path(self, key: str) -> Path:
         return self.root / checked(key)
 
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
-        with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
-            stat = os.fstat(file.fileno())
-            return file.read(), ObjectInfo(key, stat.st_size, _local_etag(stat))
+        with self._open(key) as file:
+            info = _info(key, os.fstat(file.fileno()))
+            return file.read(), info
+
+    def fetch_same(self, info: ObjectInfo) -> bytes | None:
+        with self._open(info.key) as file:
+            if _info(info.key, os.fstat(file.fileno())) != info:
+                return None
+            data = file.read(info.size_bytes + 1)  # a file that grows is not followed to its end
+            same = _info(info.key, os.fstat(file.fileno())) == info
+            return data if same and len(data) == info.size_bytes else None
 
     def stream(self, key: str) -> Iterator[bytes]:
-        with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
+        with self._open(key) as file:
             while block := file.read(STREAM_BYTES):
                 yield block
 
     def open_input(self, key: str) -> IO[bytes]:
         with _local_errors(self.locate(key)):
-            return self._path(key).open("rb")
+            return self._opened(key)
 
     def head(self, key: str, size: int) -> bytes:
-        with _local_errors(self.locate(key)), self._path(key).open("rb") as file:
+        with self._open(key) as file:
             return file.read(size)
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[IO[bytes]]:
+        with _local_errors(self.locate(key)), self._opened(key) as file:
+            yield file
+
+    def _opened(self, key: str) -> IO[bytes]:
+        """Open a file; a pipe, which would wait for ever, and a device, which may do anything, are none."""
+        path = self._path(key)
+        stat = path.stat()
+        _check_regular(stat)
+        try:
+            return open(path, "rb", opener=_open_file)
+        except PermissionError as error:
+            if mode_denies(stat, READ):
+                raise ObjectDenied(f"No permission for {self.locate(key)}.", _MODE) from error
+            raise
 
     def put(self, key: str, data: bytes) -> None:
         self.put_file(key, io.BytesIO(data))
@@ -94,68 +121,68 @@ class LocalStore(Store):
             return None
         if not S_ISREG(stat.st_mode):
             return None
-        return ObjectInfo(key, stat.st_size, _local_etag(stat))
+        return _info(key, stat)
+
+    def look(self, key: str) -> Entry:
+        path = self._path(key)
+        try:
+            with _local_errors(self.locate(key)):
+                try:
+                    return told(key, str(path), path.stat())
+                except PermissionError:
+                    if way_is_shut(str(path)):
+                        return Entry(key, None, Reason.UNREADABLE)
+                    raise
+                except OSError as error:
+                    return unread(key, str(path), error)
+        except StoreNotFound:
+            return Entry(key, None, None)
+
+    def survey(self, survey: Survey) -> Iterator[Entry]:
+        return self._walk("", Walk(str(self.root), survey))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        checked(prefix)
-        if not self.root.is_dir():
-            raise StoreNotFound(f"There is no folder {self.root}.", "Check the path.")
-        folder = prefix.rpartition("/")[0]
-        with _local_errors(f"a folder below {self.uri}"):  # its own name may be a patient's
-            for info in self._walk(str(self.root / folder), f"{folder}/" if folder else ""):
-                if info.key.startswith(prefix):
-                    yield info
+        folder = checked(prefix).rpartition("/")[0]
+        for key, size, etag in self._walk(f"{folder}/" if folder else "", Walk(str(self.root / folder))):
+            if size is None or etag is None or key.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
+                continue
+            if key.startswith(prefix):
+                yield ObjectInfo(key, size, etag)
 
-    def _walk(self, folder: str, lead: str) -> Iterator[ObjectInfo]:
-        """Walk a folder whose keys start with `lead`, in key order."""
-        try:
-            with os.scandir(folder) as entries:
-                # A folder sorts as its name with a slash, so that local order equals S3's key order.
-                ordered = sorted((entry.name + "/" if _is_folder(entry) else entry.name, entry) for entry in entries)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for name, entry in ordered:
-            if name.endswith("/"):
-                if not (entry.is_symlink() and _is_loop(entry.path, folder)):
-                    yield from self._walk(entry.path, lead + name)
-            elif not name.startswith(TEMPORARY_PREFIX) and (stat := _stat_file(entry)):
-                yield ObjectInfo(lead + name, stat.st_size, _local_etag(stat))
+    def _walk(self, lead: str, walk: Walk) -> Iterator[Entry]:
+        with _local_errors(f"a folder below {self.uri}"):  # its own name may be a patient's
+            if not self.root.is_dir():
+                raise StoreNotFound(f"There is no folder {self.root}.", "Check the path.")
+            yield from walk.entries(lead)
 
     def folders(self) -> tuple[str, ...]:
-        if not self.root.is_dir():
-            return ()
-        return tuple(sorted(path.name for path in self.root.iterdir() if path.is_dir()))
+        with _local_errors(self.uri):
+            if not self.root.is_dir():
+                return ()
+            return tuple(sorted(path.name for path in self.root.iterdir() if path.is_dir()))
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(self.root)
 
 
-def _is_loop(link: str, folder: str) -> bool:
-    """Say whether a link leads to a folder that it lies in."""
-    return os.path.commonpath([target := os.path.realpath(link), os.path.realpath(folder)]) == target
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _open_file(path: str, flags: int) -> int:
+    """Open a regular file, and wait for nothing that was put in its place a moment ago."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
     try:
-        return entry.is_dir()
-    except OSError as error:
-        if error.errno in _NO_SUCH_PATH:  # a link to itself
-            return False
+        _check_regular(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
         raise
+    return descriptor
 
 
-def _stat_file(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Return what is known of a regular file; None for other things, and if it went meanwhile."""
-    try:
-        return stat if S_ISREG((stat := entry.stat()).st_mode) else None
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or error.errno in _NO_SUCH_PATH:
-            return None
-        raise
+def _check_regular(stat: os.stat_result) -> None:
+    if not S_ISREG(stat.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def _local_etag(stat: os.stat_result) -> str:
-    return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"
+def _info(key: str, stat: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, stat.st_size, local_etag(stat))
 
 
 @contextmanager
@@ -165,9 +192,9 @@ def _local_errors(uri: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise StoreNotFound(f"There is no file {uri}.", "Check the path.") from error
     except PermissionError as error:
-        raise StoreDenied(f"No permission for {uri}.", "Check owner and mode of it and its folder.") from error
+        raise StoreDenied(f"No permission for {uri}.", _MODE) from error
     except OSError as error:
-        if error.errno in _NO_SUCH_PATH:
+        if error.errno in NO_SUCH_PATH:
             raise StoreNotFound(f"There can be no file {uri}.", "Check the path.") from error
         if error.errno in _FULL:
             raise StoreUnavailable(

@@ -8,13 +8,15 @@ from cxrgaze_ray.storage.local import LocalStore
 from cxrgaze_ray.storage.s3 import S3Store
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, *, exact: bool = False) -> Store:
     """Open the store at a URI.
 
     Parameters
     ----------
     uri
         ``s3://bucket/prefix`` or a local path. Nothing is created or contacted yet.
+    exact
+        Of an S3 prefix, take every slash as it is: for what others wrote.
 
     Raises
     ------
@@ -28,13 +30,17 @@ def open_store(uri: str) -> Store:
             f"The name {uri} holds bytes that are no UTF-8.", "Rename it, or lead there by a link."
         ) from error
     if uri.startswith("s3://"):
-        return S3Store(uri)
+        return S3Store(uri, exact=exact)
     if "://" in uri:
         raise UserError(f"{uri.partition('://')[0]}:// is not supported.", "Use a local path or s3://bucket/prefix.")
     return LocalStore(uri)
 
 
-def open_parent(uri: str) -> tuple[Store, str]:
-    """Split an object's URI into its parent's store and its key there."""
+def open_parent(uri: str, *, exact: bool = False) -> tuple[Store, str]:
+    """Split an object's URI into its parent's store and its key there; `exact` as in `open_store`."""
+    if exact and uri.startswith("s3://"):
+        bucket, _, path = uri.removeprefix("s3://").removesuffix("/").partition("/")
+        above, slash, name = path.rpartition("/")
+        return open_store(f"s3://{bucket}/{above}{slash}", exact=True), name
     parent, _, name = uri.rstrip("/").rpartition("/")
     return open_store(parent or ("/" if uri.startswith("/") else ".")), name

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pyarrow.fs as pafs
 
 from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
-from cxrgaze_ray.storage.base import STREAM_BYTES, ObjectInfo, Store, checked
+from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, checked
 from cxrgaze_ray.storage.ranges import RangeReader
 from cxrgaze_ray.storage.retry import Transient, retry
 from cxrgaze_ray.storage.s3_client import LEAST_CHECKSUMS, arrow_filesystem, checksums, client
@@ -46,19 +46,31 @@ class S3Store(Store):
     What fails transiently (no connection, timeout, 429, 5xx, throttling, half a reply) is tried again until
     `S3Settings.retry_s` after the first failure, a listing or a stream after its last progress; then comes
     StoreUnavailable. Refused credentials (StoreDenied) and absent objects are told at once.
+
+    Parameters
+    ----------
+    uri
+        Of the prefix.
+    exact
+        Take every slash of it as it is, since to S3 ``a//`` and ``/a/`` are other prefixes than ``a/``. Otherwise
+        slashes at both ends mean nothing, as people expect where we write.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    def __init__(self, uri: str, *, exact: bool = False) -> None:
+        self.bucket, _, path = uri.removeprefix("s3://").partition("/")
         if not self.bucket:
             raise UserError(f"{uri} names no bucket.", "Write s3://bucket/prefix.")
-        self.prefix = prefix.strip("/")
+        path = path if exact else path.strip("/")
+        self._lead = path if not path or path.endswith("/") else f"{path}/"
+        self.prefix = self._lead.removesuffix("/")
         self._patient = True
         s3_settings()  # a wrong option is told before the work begins
-        super().__init__(f"s3://{self.bucket}/{self.prefix}")
+        odd = self._lead.endswith("//") or self._lead == "/"  # the last slash says something
+        shown = self._lead if odd else self.prefix
+        super().__init__(f"s3://{self.bucket}/{shown}" if shown else f"s3://{self.bucket}")
 
     def child(self, key: str) -> Store:
-        child = type(self)(self.locate(key))
+        child = type(self)(self.locate(checked(key)))
         child._patient = self._patient
         return child
 
@@ -74,6 +86,23 @@ class S3Store(Store):
 
         part = self._ask(self.locate(key), read)
         return part.data, ObjectInfo(key, part.size_bytes, part.etag)
+
+    def fetch_same(self, info: ObjectInfo) -> bytes | None:
+        from botocore.exceptions import ClientError
+
+        def read(s3: S3Client) -> bytes | None:
+            try:
+                reply = s3.get_object(**self._object(info.key), IfMatch=f'"{info.etag}"')
+            except ClientError as error:
+                if code(error) in _PRESENT:
+                    return None
+                raise
+            # a server that knows no conditions sends another version
+            if (reply["ContentLength"], reply["ETag"].strip('"')) != (info.size_bytes, info.etag):
+                return None
+            return _whole(reply, reply["Body"].read(), reply["ContentLength"]).data
+
+        return self._ask(self.locate(info.key), read)
 
     def stream(self, key: str) -> Iterator[bytes]:
         part = self._part(key, 0, _PART_BYTES)
@@ -103,7 +132,7 @@ class S3Store(Store):
     def put_file(self, key: str, file: IO[bytes]) -> None:
         def send(s3: S3Client) -> None:
             file.seek(0)
-            wanted = self._object(key)
+            wanted = self._object(checked(key))
             s3.upload_fileobj(file, wanted.pop("Bucket"), wanted.pop("Key"), ExtraArgs=wanted)
 
         self._ask(self.locate(key), send)
@@ -117,7 +146,7 @@ class S3Store(Store):
 
         def write(s3: S3Client) -> bool:
             try:
-                s3.put_object(**self._object(key), Body=data, **condition)
+                s3.put_object(**self._object(checked(key)), Body=data, **condition)
             except ClientError as error:
                 if condition and code(error) in _PRESENT:
                     return False
@@ -140,7 +169,7 @@ class S3Store(Store):
         return StoreUnavailable(f"The store of {self.uri} refuses {kind} ({told(error)}).", hint)
 
     def delete(self, key: str) -> None:
-        self._ask(self.locate(key), lambda s3: s3.delete_object(**self._object(key)))
+        self._ask(self.locate(key), lambda s3: s3.delete_object(**self._object(checked(key))))
 
     def info(self, key: str) -> ObjectInfo | None:
         try:
@@ -149,25 +178,40 @@ class S3Store(Store):
             return None
         return ObjectInfo(key, reply["ContentLength"], reply["ETag"].strip('"'))
 
+    def look(self, key: str) -> Entry:
+        if not {".", ".."} & set(key.split("/")):
+            return super().look(key)
+        # Amazon has such keys; others answer with 400, which is also what a HEAD gets whose credentials are too old.
+        first = next(self._objects(key), None)
+        return Entry(*first) if first is not None and first.key == key else Entry(key, None, None)
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        for page in self._pages(Prefix=self._root() + checked(prefix)):
+        return (info for info in self._objects(prefix) if not _is_marker(info))
+
+    def survey(self, survey: Survey) -> Iterator[Entry]:
+        for info in self._objects():
+            if _is_marker(info):
+                survey.folder_markers += 1
+            else:
+                yield Entry(*info)
+
+    def _objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        for page in self._pages(Prefix=self._lead + prefix):
             for item in page.get("Contents", []):
-                if not item["Key"].endswith("/"):
-                    yield ObjectInfo(item["Key"].removeprefix(self._root()), item["Size"], item["ETag"].strip('"'))
+                if not item["Key"].startswith(self._lead):  # a server that takes // for /, as some do
+                    raise UserError(f"To its store {self.uri} is another prefix.", "Write it without doubled slashes.")
+                yield ObjectInfo(item["Key"].removeprefix(self._lead), item["Size"], item["ETag"].strip('"'))
 
     def folders(self) -> tuple[str, ...]:
-        pages = self._pages(Prefix=self._root(), Delimiter="/")
+        pages = self._pages(Prefix=self._lead, Delimiter="/")
         found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
-        return tuple(sorted(prefix.removeprefix(self._root()).rstrip("/") for prefix in found))
+        return tuple(sorted(prefix.removeprefix(self._lead).rstrip("/") for prefix in found))
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         return arrow_filesystem(), f"{self.bucket}/{self.prefix}".rstrip("/")
 
-    def _root(self) -> str:
-        return f"{self.prefix}/" if self.prefix else ""
-
     def _object(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self.bucket, "Key": self._root() + checked(key), **_payer()}
+        return {"Bucket": self.bucket, "Key": self._lead + key, **_payer()}
 
     def _ask(self, uri: str, request: Callable[[S3Client], T]) -> T:
         """Make a request within the budget, its reply's body included."""
@@ -221,6 +265,11 @@ class S3Store(Store):
             if not page["IsTruncated"]:
                 return
             wanted["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _is_marker(info: ObjectInfo) -> bool:
+    """Say whether an object only stands for a folder, as consoles and sync tools write it."""
+    return info.size_bytes == 0 and (info.key.endswith("/") or not info.key)
 
 
 def _payer() -> dict[str, Any]:

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cxrgaze_ray.errors import ConfigError, CxrgazeError, StoreDenied, StoreNotFound, StoreUnavailable, UserError
+from cxrgaze_ray.errors import (
+    ConfigError,
+    CxrgazeError,
+    ObjectDenied,
+    StoreDenied,
+    StoreNotFound,
+    StoreUnavailable,
+    UserError,
+)
 from cxrgaze_ray.storage.retry import Transient
 
 if TYPE_CHECKING:
@@ -92,9 +100,9 @@ def _named(error: ClientError, uri: str) -> CxrgazeError | None:
         return StoreUnavailable(f"This machine's clock and that of S3 differ ({name}).", "Set this machine's clock.")
     if name in _FULL_CODES:
         return StoreUnavailable(f"The store of {uri} is full ({name}).", "Make room, then run the same command again.")
-    if name == "InvalidObjectState":
+    if name == "InvalidObjectState":  # of this object by definition, unlike AccessDenied, which may be of all
         hint = "Restore it into the bucket, then run the same command again."
-        return StoreUnavailable(f"{uri} lies in an archive tier, where it can't be read.", hint)
+        return ObjectDenied(f"{uri} lies in an archive tier, where it can't be read.", hint)
     if name in _ELSEWHERE_CODES:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region = error.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from cxrgaze_ray.phantoms import PhantomReport
-from cxrgaze_ray.runs import Request, ScoreOptions
+from cxrgaze_ray.runs import Request, ScoreOptions, verify_run
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.serving import ServeFile
 from tests.dicom_files import gradient, make_dicom
@@ -32,7 +33,7 @@ def client(application: ServeFile) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def archive(phantoms: tuple[str, PhantomReport], tmp_path: Path) -> Path:
-    """Return a folder of one sound film under many names, with killers between them."""
+    """Return a folder of one sound film under many names, with killers between them, and what is no file."""
     folder = tmp_path / "archive"
     folder.mkdir()
     bad = {Path(phantoms[0], fault.path) for fault in phantoms[1].planted}
@@ -41,6 +42,10 @@ def archive(phantoms: tuple[str, PhantomReport], tmp_path: Path) -> Path:
         shutil.copyfile(film, folder / f"{number:02d}-film.dcm")
     for number, mark in ((3, ABORT), (4, SEGFAULT), (8, ABORT), (11, SEGFAULT)):
         (folder / f"{number:02d}-killer.dcm").write_bytes(planted(mark))
+    os.mkfifo(folder / "12-pipe.dcm")
+    (folder / "13-gone.dcm").symlink_to("nowhere.dcm")
+    (folder / "14-out.dcm").symlink_to(film)
+    shutil.copyfile(film, folder / os.fsdecode(b"15-M\xfcller.dcm"))
     return folder
 
 
@@ -53,11 +58,12 @@ def test_a_killer_gets_its_row_and_the_images_beside_it_are_scored(
     table = pa.concat_tables(outcome.run.read_shard(shard) for shard in range(outcome.run.spec.shards))
     rows = table.select(["position", "status", "reason_code", "p_normal", "p_pneumonia"]).to_pylist()
     killers = {place for place, path in enumerate(sorted(archive.iterdir())) if "killer" in path.name}
-    assert outcome.success.counts == {"scored": 12, "failed": 4}
-    assert [row["position"] for row in rows] == list(range(16))
-    assert {row["position"]: row["reason_code"] for row in rows if row["reason_code"]} == dict.fromkeys(
-        killers, "decoder_crash"
-    )
+    assert outcome.success.counts == {"scored": 13, "failed": 7}
+    assert [row["position"] for row in rows] == list(range(20))
+    assert {row["position"]: row["reason_code"] for row in rows if row["reason_code"]} == {
+        **dict.fromkeys(killers, "decoder_crash"), 16: "not_an_image", 17: "missing", 18: "link_outside",
+    }  # fmt: skip
+    assert verify_run(outcome.run) == []
     assert len({(row["p_normal"], row["p_pneumonia"]) for row in rows if row["status"] == "scored"}) == 1
 
 

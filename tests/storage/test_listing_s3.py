@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cxrgaze_ray.errors import EnvironmentFault, RadiographError, StoreDenied
+from cxrgaze_ray.errors import EnvironmentFault, RadiographError, StoreDenied, UserError
 from cxrgaze_ray.manifest import fetch_listed, list_archive, lists
 from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.storage import Store, open_store
@@ -44,6 +44,30 @@ def test_keys_that_are_no_paths_are_rows(store: Store) -> None:
     rows = list_archive(store.uri).table.to_pylist()
     assert len(rows) == 2
     assert [fetch_listed(row) for row in rows] == [DICOM, DICOM]
+
+
+def test_names_of_any_characters_are_rows(store: Store) -> None:
+    keys = ["bell\a.dcm", "new\nline.dcm", "tab\tx", "x../y..", "long-" + "n" * 240]
+    put_all(store, keys)
+    rows = {row["uri"]: row for row in list_archive(store.uri).table.to_pylist()}
+    assert sorted(rows) == sorted(f"{store.uri}/{key}" for key in keys)
+    assert [fetch_listed(row) for row in rows.values()] == [DICOM] * len(keys)
+
+
+def test_keys_that_this_store_refuses_are_missing_and_stop_nothing(store: Store) -> None:
+    store.put("a/x.dcm", DICOM)
+    entries = [f"{store.uri}/a/x.dcm", f"{store.uri}/a/../a/x.dcm", f"{store.uri}/./a/x.dcm", f"{store.uri}/.."]
+    store.put("list.csv", "\n".join(["uri", *entries]).encode())
+    manifest = list_archive(f"{store.uri}/list.csv")
+    found = {row["uri"]: row["size_bytes"] for row in manifest.table.to_pylist()}
+    assert found == dict.fromkeys(entries) | {entries[0]: len(DICOM)}
+    assert manifest.counts["missing"] == 3
+
+
+def test_a_store_that_takes_two_slashes_for_one_is_told_from_an_empty_archive(store: Store) -> None:
+    store.put("a/x.dcm", DICOM)
+    with pytest.raises(UserError, match="without doubled slashes"):
+        list_archive(f"{store.uri}//")
 
 
 def test_one_object_is_an_archive(store: Store) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -655,6 +655,7 @@ class Scored:
     success: Any
     failed: int
     already_complete: bool = False
+    closed_folders: int = 0
 
 
 @pytest.fixture
@@ -683,7 +684,9 @@ def test_a_night_without_anything_new_ends_well(
     monkeypatch.setattr(driver, "score_archive", nothing)
     ended = cxrgaze("score", "a", "--out", "b", "--not-in", "b")
     assert (ended.code, ended.out) == (0, "Nothing is new: each of the 3 files has its row.\n")
-    assert cxrgaze("score", "a", "--out", "b", "--not-in", "b", "--json").json == {"run": None, "rows": 0}
+    assert cxrgaze("score", "a", "--out", "b", "--not-in", "b", "--json").json == {
+        "run": None, "rows": 0, "closed_folders": 0,
+    }  # fmt: skip
 
 
 def test_a_score_says_what_it_came_to(cxrgaze: Cxrgaze, driver: ModuleType) -> None:
@@ -723,10 +726,49 @@ def test_a_run_is_begun_afresh_or_its_failed_rows_scored_again_only_on_request(
     assert (request.archive, request.not_in, out) == ("a", (), "b"), "flags are no part of the request"
 
 
+def test_a_score_follows_links_that_lead_out_only_on_request(
+    cxrgaze: Cxrgaze, driver: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    answer = driver.score_archive
+
+    def note(request: Request, *arguments: Any, **options: Any) -> Any:
+        asked.append(request.follow_links)
+        return answer(request, *arguments, **options)
+
+    monkeypatch.setattr(driver, "score_archive", note)
+    for flags in ((), ("--follow-links",)):
+        assert cxrgaze("score", "a", "--out", "b", *flags).code == 0
+    assert asked == [False, True]
+
+
 def test_failed_rows_end_a_strict_score_with_3(cxrgaze: Cxrgaze, driver: ModuleType) -> None:
     ended = cxrgaze("score", "a", "--out", "b", "--strict", "--json")
     assert ended.code == 3
     assert ended.json["counts"]["failed"] == 1
+
+
+def test_closed_folders_are_told_and_end_a_strict_score_with_3(cxrgaze: Cxrgaze, driver: ModuleType) -> None:
+    outcome = replace(driver.score_archive(), failed=0, closed_folders=2)
+    driver.score_archive = lambda *_, **__: outcome  # type: ignore[attr-defined]
+    ended = cxrgaze("score", "a", "--out", "b")
+    assert (ended.code, "Warning: 2 folders of the archive could not be listed" in ended.out) == (0, True)
+    ended = cxrgaze("score", "a", "--out", "b", "--strict", "--json")
+    assert (ended.code, ended.json["closed_folders"]) == (3, 2)
+
+
+def test_a_night_without_anything_new_but_a_closed_folder_is_not_passed_over(
+    cxrgaze: Cxrgaze, driver: ModuleType
+) -> None:
+    def nothing(*_: Any, on_listed: Callable[[Any], None], **__: Any) -> None:
+        on_listed(SimpleNamespace(counts={"closed_folders": 1}, closed=("Müller",)))
+        raise NothingNew("Nothing is new.")
+
+    driver.score_archive = nothing  # type: ignore[attr-defined]
+    ended = cxrgaze("score", "a", "--out", "b", "--not-in", "b", "--strict")
+    assert ended.code == 3
+    assert "Warning: 1 folder of the archive could not be listed" in ended.err
+    assert "Müller" not in ended.err, "what is no terminal may be a log"
 
 
 def test_a_stopped_score_tells_how_to_go_on(cxrgaze: Cxrgaze, driver: ModuleType) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from typer.testing import CliRunner
 from cxrgaze_ray.cli.main import app
 from cxrgaze_ray.cli.train import ingest_notes
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.shards import IngestSettings, SplitSettings, StoreInfo
+from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.shards import IngestSettings, SplitSettings, StoreInfo, ingest
 
 
 class Asked(Exception):
@@ -44,6 +47,30 @@ def test_options_reach_the_ingest(asked: dict[str, Any], tmp_path: Path) -> None
     assert asked["settings"] == IngestSettings(labels="chexpert", split_by="archive", keep="all")
     assert asked["identities"]().name.startswith("keyed-")
     assert (tmp_path / "key").exists()
+
+
+def test_links_that_lead_out_are_followed_only_if_that_is_asked_for(asked: dict[str, Any]) -> None:
+    assert isinstance(run(), Asked)
+    assert asked["follow_links"] is False
+    assert isinstance(run("--follow-links"), Asked)
+    assert asked["follow_links"] is True
+
+
+def test_a_store_says_how_many_folders_it_could_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "archive/closed").mkdir(parents=True)
+    (tmp_path / "archive/x.dcm").write_bytes(b"-")
+    scandir = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(sys.modules["cxrgaze_ray.shards.ingest"], "_run", lambda *_: iter(()))
+    counts = [ingest(str(tmp_path / "archive"), None, str(tmp_path / "one"), identities=Identities).info.counts]
+    monkeypatch.setattr(os, "scandir", refuse)
+    counts += [ingest(str(tmp_path / "archive"), None, str(tmp_path / "two"), identities=Identities).info.counts]
+    assert [one.get("closed_folders") for one in counts] == [None, 1]
 
 
 def test_identities_are_kept_only_if_that_is_asked_for(asked: dict[str, Any]) -> None:

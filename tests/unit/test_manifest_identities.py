@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from cxrgaze_ray.errors import EnvironmentFault, RadiographError, StoreDenied, S
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import fetch_listed, list_archive
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.storage import S3Store
-from tests.unit.test_manifest import DICOM_ID, STUDY, put, put_list
+from cxrgaze_ray.storage import ObjectInfo, S3Store
+from tests.unit.test_manifest import DICOM, DICOM_ID, STUDY, put, put_list
 from tests.unit.test_manifest_lists import saved, write
 
 KEYED = Identities(b"k" * 32)
@@ -119,27 +120,56 @@ def test_an_outage_names_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (OSError(5, "Input/output error", str(path)), StoreUnavailable),
     ]
     for error, kind in faults:
-        monkeypatch.setattr(Path, "open", fail(error))
+        monkeypatch.setattr(os, "open", fail(error))
         with pytest.raises(kind, match=str(error.strerror)) as caught:
             fetch_listed(row)
         assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_folder_without_permission_is_an_outage_without_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "where", "kind"),
+    [
+        (errno.EIO, CANARY, StoreUnavailable),
+        (errno.ESTALE, CANARY, StoreUnavailable),
+        (errno.EACCES, "", StoreDenied),
+    ],
+    ids=["disk", "server", "root"],
+)
+def test_an_outage_while_listing_is_no_row_and_names_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, where: str, kind: type[EnvironmentFault]
 ) -> None:
+    put(tmp_path, "a.dcm")
     put(tmp_path, f"{CANARY}/x.dcm")
     scandir = os.scandir
 
     def refuse(folder: str) -> Any:
-        if CANARY in str(folder):
-            raise PermissionError(13, "Permission denied", folder)
+        if where in str(folder):
+            raise OSError(number, os.strerror(number), folder)
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(StoreDenied, match=f"The archive {tmp_path} can't be read") as caught:
+    with pytest.raises(kind, match=f"The archive {tmp_path} can't be read") as caught:
         list_archive(str(tmp_path))
     assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_permission_that_is_lost_to_all_of_it_while_listing_is_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        put(tmp_path, f"{number}/x.dcm")
+    scandir, listed = os.scandir, 0
+
+    def expire(folder: str) -> Any:  # as a ticket of a file server does
+        nonlocal listed
+        listed += 1
+        if listed > 4:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", expire)
+    with pytest.raises(StoreDenied, match=f"The archive {tmp_path} can't be read"):
+        list_archive(str(tmp_path))
 
 
 def test_malformed_tables_show_no_value(tmp_path: Path) -> None:
@@ -170,21 +200,19 @@ def test_a_name_that_is_no_text_is_a_row(tmp_path: Path) -> None:
     put(tmp_path, "Müller.dcm")
     manifest = list_archive(str(tmp_path))
     odd, sound = sorted(manifest.table.to_pylist(), key=lambda row: str(row["uri"]).startswith("/"))
-    assert fetch_listed(sound)
-    with pytest.raises(RadiographError) as caught:
-        fetch_listed(odd)
-    assert caught.value.reason == Reason.INVALID_URI
-    assert (manifest.counts["invalid"], manifest.counts["missing"]) == (1, 0)
+    assert odd["uri"] == f"file://{tmp_path}/M%FCller.dcm"
+    assert (fetch_listed(sound), fetch_listed(odd)) == (DICOM, b"-")
+    assert (manifest.counts["invalid"], manifest.counts["missing"]) == (0, 0)
 
 
 def test_a_body_that_is_cut_off_is_an_outage_without_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(store: S3Store, key: str) -> None:
+    def cut(store: S3Store, info: ObjectInfo) -> None:
         try:
             raise ResponseStreamingError(error="IncompleteRead")
         except ResponseStreamingError as error:
-            raise StoreUnavailable(f"{key} can't be read.", "Again.") from error
+            raise StoreUnavailable(f"{info.key} can't be read.", "Again.") from error
 
-    monkeypatch.setattr(S3Store, "fetch", cut)
+    monkeypatch.setattr(S3Store, "fetch_same", cut)
     row = {"uri": f"s3://bucket/{CANARY}.dcm", "size_bytes": 9, "etag": "e", "image_id": "an-id"}
     with pytest.raises(
         StoreUnavailable, match=r"an-id of the archive can't be read \(ResponseStreamingError\)"

@@ -265,6 +265,14 @@ def test_an_unfinished_run_is_marked(archive: Path, tmp_path: Path) -> None:
     assert "images/s" not in tiles(page)
 
 
+def test_folders_that_could_not_be_listed_are_told(archive: Path, tmp_path: Path) -> None:
+    run = make_run(archive, tmp_path, commit=False)
+    closed = Run(run.store, run.spec.model_copy(update={"closed_folders": 2}))
+    told = "2 folders of the archive could not be listed"
+    assert told in run_report(closed, figures=0)
+    assert told not in run_report(run, figures=0)
+
+
 def test_a_run_without_any_row_has_a_report(archive: Path, tmp_path: Path) -> None:
     page = Page(run_report(make_run(archive, tmp_path, commit=False)))
     assert "1 of 1 shards are still to be committed" in page.text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from cxrgaze_ray.errors import ConfigError, CxrgazeError, StoreDenied, StoreNotFound, StoreUnavailable
+from cxrgaze_ray.errors import ConfigError, CxrgazeError, ObjectDenied, StoreDenied, StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.storage.retry import Transient
 from cxrgaze_ray.storage.s3_errors import s3_errors
@@ -33,7 +33,7 @@ def answer(code: str, status: int, message: str = "") -> CxrgazeError:
         ("403", 403, StoreDenied, "denied PutObject of .*policy"),
         ("ExpiredToken", 400, StoreDenied, "credentials .* have expired .*log in again"),
         ("RequestTimeTooSkewed", 403, StoreUnavailable, "clock .*Set this machine's clock"),
-        ("InvalidObjectState", 403, StoreUnavailable, "archive tier.*Restore it"),
+        ("InvalidObjectState", 403, ObjectDenied, "archive tier.*Restore it"),
         ("QuotaExceeded", 403, StoreUnavailable, "is full .*Make room"),
         ("507", 507, StoreUnavailable, "is full .*Make room"),
         ("PermanentRedirect", 301, StoreUnavailable, "another region .*AWS_DEFAULT_REGION"),

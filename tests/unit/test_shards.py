@@ -28,7 +28,7 @@ from cxrgaze_ray.shards.build import BuildShard
 from cxrgaze_ray.shards.ingest import claim
 from cxrgaze_ray.shards.plan import INGEST_PLAN, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.store import gaze_density
-from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.storage import LocalStore, ObjectInfo
 
 SIZE = (1280, 1024)
 AFFINE = fit(*SIZE)
@@ -162,14 +162,14 @@ class Archive:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.files, self.out = LocalStore(str(folder / "files")), LocalStore(str(folder / "out"))
         self.folder, self.rows, self.fetched = folder, list[dict[str, Any]](), list[str]()
-        fetch = LocalStore.fetch
+        fetch = LocalStore.fetch_same
 
-        def counted(store: LocalStore, key: str) -> Any:
-            if (path := store.root / key).is_relative_to(self.files.root):
+        def counted(store: LocalStore, info: ObjectInfo) -> Any:
+            if (path := store.root / info.key).is_relative_to(self.files.root):
                 self.fetched.append(path.name)
-            return fetch(store, key)
+            return fetch(store, info)
 
-        monkeypatch.setattr(LocalStore, "fetch", counted)
+        monkeypatch.setattr(LocalStore, "fetch_same", counted)
         monkeypatch.setattr(Decoder, "decode", self._decode)
 
     def add(self, image_id: str, text: str = "patient-1", **values: Any) -> None:

@@ -30,6 +30,13 @@ def test_contract(check: Check, store: LocalStore) -> None:
     check(store)
 
 
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "a/.."])
+def test_what_is_read_stays_inside(store: LocalStore, key: str) -> None:
+    for read in (store.get, store.info, store.look, store.open_input, lambda key: list(store.list(key))):
+        with pytest.raises(UserError):
+            read(key)
+
+
 def test_no_temporary_file_stays(store: LocalStore) -> None:
     store.put("a/one", b"-")
     store.put_if_absent("a/two", b"-")
@@ -67,7 +74,7 @@ def test_unreadable_file_is_denied(store: LocalStore, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreDenied):
         store.get("secret")
 

@@ -42,10 +42,15 @@ class Nights:
         for name in names:
             (self.archive / name).write_bytes(content)
 
-    def plan(self, *not_in: str, limit: int | None = None) -> Run:
+    def plan(self, *not_in: str, limit: int | None = None, follow_links: bool = False) -> Run:
         options: dict[str, Any] = {"limit": limit}
         request = Request.build(
-            archive=str(self.archive), model="m@champion", engine="float32", options=options, not_in=not_in
+            archive=str(self.archive),
+            model="m@champion",
+            engine="float32",
+            options=options,
+            not_in=not_in,
+            follow_links=follow_links,
         )
         found = find_planned(request, self.out, self.registry, Identities, new=False)
         if isinstance(found, Manifest):
@@ -128,6 +133,35 @@ def test_a_listed_file_that_is_missing_has_its_row_once(nights: Nights, tmp_path
     nights.finish(nights.plan(nights.out))
     with pytest.raises(NothingNew):
         nights.plan(nights.out)
+
+
+def test_folders_that_could_not_be_listed_are_written_down(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights.arrive("a.jpg")
+    (nights.archive / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    run = nights.plan()
+    assert (names(run), run.spec.closed_folders) == (["a.jpg"], 1)
+    assert Run.open(run.store).spec.closed_folders == 1
+
+
+def test_whether_links_are_followed_is_part_of_the_request_and_its_id_follows_from_the_files(nights: Nights) -> None:
+    nights.arrive("a.jpg")
+    plain, followed = nights.plan(), nights.plan(follow_links=True)
+    assert plain.spec.run_id == followed.spec.run_id, "there is no link"
+    (nights.archive / "b.jpg").symlink_to(nights.archive.parent / "elsewhere.jpg")
+    (nights.archive.parent / "elsewhere.jpg").write_bytes(b"\xff\xd8")
+    followed = nights.plan(follow_links=True)
+    assert followed.spec.run_id != plain.spec.run_id
+    assert followed.plan()["size_bytes"].null_count == 0
+    assert nights.plan(follow_links=True).spec.run_id == followed.spec.run_id
+    assert nights.plan().spec.run_id == plain.spec.run_id, "an unfinished run goes on as it was asked for"
 
 
 def test_an_unfinished_run_can_t_be_named(nights: Nights) -> None:
