@@ -24,7 +24,7 @@ class TrainJob(Settings):
     name: Name = "cxrgaze"
     workers: int = Field(1, ge=1, le=10_000)
     promote: bool = False
-    reason: str = ""
+    reason: str = Field("", min_length=0, max_length=1000)
     cluster: ClusterSettings = ClusterSettings()
     settings: Overrides = {}
 

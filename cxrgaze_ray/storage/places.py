@@ -16,19 +16,15 @@ def open_store(uri: str, *, exact: bool = False) -> Store:
     uri
         ``s3://bucket/prefix`` or a local path. Nothing is created or contacted yet.
     exact
-        Of an S3 prefix, take every slash as it is: for what others wrote.
+        Take it as it is, for what others wrote: every slash of an S3 prefix, and a local path of any bytes.
 
     Raises
     ------
     UserError
         If the URI has another scheme, names no bucket or is no text; ConfigError if an option of S3 is wrong.
     """
-    try:
-        uri.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"The name {uri} holds bytes that are no UTF-8.", "Rename it, or lead there by a link."
-        ) from error
+    if not exact and not _is_text(uri):
+        raise UserError(f"The name {uri} holds bytes that are no UTF-8.", "Rename it, or lead there by a link.")
     if uri.startswith("s3://"):
         return S3Store(uri, exact=exact)
     if "://" in uri:
@@ -43,4 +39,13 @@ def open_parent(uri: str, *, exact: bool = False) -> tuple[Store, str]:
         above, slash, name = path.rpartition("/")
         return open_store(f"s3://{bucket}/{above}{slash}", exact=True), name
     parent, _, name = uri.rstrip("/").rpartition("/")
-    return open_store(parent or ("/" if uri.startswith("/") else ".")), name
+    return open_store(parent or ("/" if uri.startswith("/") else "."), exact=exact), name
+
+
+def _is_text(uri: str) -> bool:
+    """Say whether a name can be written down: bytes that are no UTF-8 are held as lone surrogates."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

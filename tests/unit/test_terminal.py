@@ -152,7 +152,7 @@ def test_a_reason_in_brackets_is_shown_as_it_is(cxrgaze: Cxrgaze, place: Path, m
         assert MARKUP in hostile(cxrgaze(*arguments, *REGISTRY)), arguments
     assert MARKUP.replace("/", "-") in hostile(cxrgaze("models", "verify", "net", "--registry", "broken"))
     assert MARKUP in hostile(cxrgaze("runs", "show", "run"))
-    assert MARKUP in hostile(cxrgaze("monitor", "--baseline", "run", "--current", "run", "--labels", MARKUP))
+    assert MARKUP in hostile(cxrgaze("monitor", "--baseline", "run", "--current", "runs", "--labels", MARKUP))
     assert r"\x1b[2J" in hostile(cxrgaze("models", "show", "net", *REGISTRY))
 
 
@@ -224,7 +224,7 @@ def test_nothing_but_the_seam_writes_to_a_terminal() -> None:
 
 
 def test_a_name_that_is_no_text_is_a_user_error(cxrgaze: Cxrgaze) -> None:
-    ended = cxrgaze("archive", "list", "scans\udcff")
+    ended = cxrgaze("runs", "list", "scans\udcff")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(r"cxrgaze: The name scans\udcff holds bytes that are no UTF-8. Rename it")
 
