@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.spool import spooled
 from cxrgaze_ray.storage import STREAM_BYTES, Store
 from cxrgaze_ray.tables.header import called, choose, no_rows, read_header
 from cxrgaze_ray.tables.numbers import NoNumber, as_numbers
@@ -21,6 +22,7 @@ from cxrgaze_ray.tables.parquet import read_parquet
 from cxrgaze_ray.tables.places import line_of, unreadable
 from cxrgaze_ray.tables.text import Limits, Text
 
+_TOO_LONG = f"Close its quotes, or shorten the entry that has more than {STREAM_BYTES // 2**20} MiB."
 _DECIMALS = (
     "Write numbers as 1234.5. A decimal comma is read where semicolons or tabs part the cells, and never beside points."
 )
@@ -153,21 +155,28 @@ class _Reader:
         text = Text(self._store, self._name, self._limits)
         try:
             header = read_header(text, self._wanted)
-            self._delimiter = header.delimiter
-            chosen = choose(header.columns, self._wanted, self._name)
-            yield no_rows(chosen.values())
-            with self._open_csv(text, list(chosen)) as reader:
+        except csv.Error:
+            raise unreadable(self._store, self._name, self._wanted, self._limits) from None
+        self._delimiter = header.delimiter
+        chosen = choose(header.columns, self._wanted, self._name)
+        yield no_rows(chosen.values())
+        with spooled(iter(text.read, b"")) as path:
+            yield from self._parsed(path, chosen)
+
+    def _parsed(self, path: str, chosen: dict[str, str]) -> Iterator[pa.RecordBatch]:
+        try:
+            with self._open_csv(path, list(chosen)) as reader:
                 names = [chosen[column] for column in reader.schema.names]
                 for batch in reader:
                     yield batch.rename_columns(names)
-        except (pa.ArrowException, OSError, ValueError, csv.Error):
-            if text.failed is not None:
-                raise text.failed from None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if "straddl" in str(error):  # Arrow's word for what is longer than its block
+                raise UserError(f"{self._name} is no sound CSV.", _TOO_LONG) from None
             raise unreadable(self._store, self._name, self._wanted, self._limits) from None
 
-    def _open_csv(self, text: Text, columns: list[str]) -> Any:
+    def _open_csv(self, path: str, columns: list[str]) -> Any:
         return pacsv.open_csv(
-            text,
+            path,
             read_options=pacsv.ReadOptions(block_size=STREAM_BYTES),
             parse_options=pacsv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=self._ragged_row

@@ -37,7 +37,6 @@ class Text(io.RawIOBase):
 
     def __init__(self, store: Store, name: str, limits: Limits) -> None:
         super().__init__()
-        self.failed: Exception | None = None
         blocks = store.stream(name)
         unpacked = _unpacked(blocks, name) if name.lower().endswith(".gz") else blocks
         self._blocks = _bounded(_as_utf8(unpacked, name), name, limits)
@@ -64,12 +63,8 @@ class Text(io.RawIOBase):
         return len(data)
 
     def _fill(self, size: int) -> None:
-        try:
-            while len(self._buffer) < size and (block := next(self._blocks, None)) is not None:
-                self._buffer += block
-        except Exception as error:
-            self.failed = error  # Arrow's reader thread may say it in its own words
-            raise
+        while len(self._buffer) < size and (block := next(self._blocks, None)) is not None:
+            self._buffer += block
 
 
 def _bounded(blocks: Iterator[bytes], name: str, limits: Limits) -> Iterator[bytes]:
