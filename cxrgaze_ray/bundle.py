@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors import SafetensorError, deserialize
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
-from cxrgaze_ray.models.finite import not_finite
-from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
-from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.models.settings import GazeNetConfig
 from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
 from cxrgaze_ray.storage import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cxrgaze_ray.models.gazenet import GazeNet
 
 WEIGHTS, INFO = "weights.safetensors", "bundle.json"
 
@@ -113,6 +114,8 @@ class Bundle:
         BundleError
             If a tensor is missing, left over, or of another shape.
         """
+        from cxrgaze_ray.models.zoo import build  # torch takes seconds, which nobody pays who only reads bundle.json
+
         network = build(self.info.network)
         wanted = network.state_dict()
         wrong = sorted(set(wanted) ^ set(self.state)) or [
@@ -128,6 +131,9 @@ def make_bundle(
     network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None, profile: str = DEFAULT_PROFILE
 ) -> Bundle:
     """Bundle a network's weights with the profile of the images it learned from; no metrics or golden outputs yet."""
+    import torch
+    from safetensors.torch import save
+
     # copies: the network may go on learning
     state = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -166,6 +172,8 @@ def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = 
     BundleError
         If weights or golden outputs are not finite; nothing is written.
     """
+    from safetensors.torch import save
+
     check_finite(bundle)
     store.put(WEIGHTS, save(bundle.state))
     info = bundle.info if head is None else bundle.info.model_copy(update={"ledger_head": head()})
@@ -176,14 +184,20 @@ def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = 
 
 def check_finite(bundle: Bundle) -> None:
     """Raise BundleError if weights or golden outputs are NaN or infinite: such a network answers nothing."""
-    if wrong := not_finite(bundle.state):
+    from cxrgaze_ray.models.finite import not_finite
+
+    _refuse_infinite(bundle.info, not_finite(bundle.state))
+
+
+def _refuse_infinite(info: BundleInfo, wrong: Sequence[str]) -> None:
+    if wrong:
         raise BundleError(
-            f"The weights of {bundle.info.name} are not finite: {len(wrong)} tensors, first {wrong[0]}.",
+            f"The weights of {info.name} are not finite: {len(wrong)} tensors, first {wrong[0]}.",
             "Do not use them; train again, at a lower learning rate.",
         )
-    if not np.isfinite([golden.logits for golden in bundle.info.golden]).all():
+    if not np.isfinite([golden.logits for golden in info.golden]).all():
         raise BundleError(
-            f"What {bundle.info.name} answers to golden images is not finite: its weights are too large.",
+            f"What {info.name} answers to golden images is not finite: its weights are too large.",
             "Do not use them; train again, at a lower learning rate.",
         )
 
@@ -216,6 +230,32 @@ def read_bundle(store: Store) -> Bundle:
         If a file is missing or malformed, the weights are not those that were published or not finite, the classes
         are others, or this version's preprocessing profile is not the one the model was trained with.
     """
+    from safetensors.torch import load
+
+    info, data = _read_checked(store)
+    with _safetensors(store):
+        bundle = Bundle(info, load(data))
+    check_finite(bundle)
+    return bundle
+
+
+def check_bundle(store: Store) -> None:
+    """Check what `read_bundle` does, and raise as it does, without making tensors of the weights."""
+    info, data = _read_checked(store)
+    with _safetensors(store):
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]
+    _refuse_infinite(info, [name for name, tensor in tensors if not _is_finite(tensor["dtype"], tensor["data"])])
+
+
+def _is_finite(dtype: str, data: bytes) -> bool:
+    """Say whether a tensor's bytes hold neither NaN nor infinity; a type that NumPy lacks is judged by its exponent."""
+    if dtype == "BF16":
+        return bool(((np.frombuffer(data, "<u2") & 0x7F80) != 0x7F80).all())
+    kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(dtype)
+    return kind is None or bool(np.isfinite(np.frombuffer(data, kind)).all())
+
+
+def _read_checked(store: Store) -> tuple[BundleInfo, bytes]:
     info = read_info(store)
     try:
         data = store.get(WEIGHTS)
@@ -231,12 +271,15 @@ def read_bundle(store: Store) -> Bundle:
     if info.classes != CLASSES:
         raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
     _check_profile(info)
+    return info, data
+
+
+@contextmanager
+def _safetensors(store: Store) -> Iterator[None]:
     try:
-        bundle = Bundle(info, load(data))
+        yield
     except SafetensorError as error:
         raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the model again.") from error
-    check_finite(bundle)
-    return bundle
 
 
 def _check_profile(info: BundleInfo) -> None:

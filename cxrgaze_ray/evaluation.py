@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray import saliency
 from cxrgaze_ray.answers import FACETS, UNKNOWN, AnswerList, Answers
-from cxrgaze_ray.bundle import Bundle
 from cxrgaze_ray.errors import RadiographError, UserError
 from cxrgaze_ray.gate.resample import draw_patients
 from cxrgaze_ray.gate.statistics import macro_auc
@@ -31,10 +30,13 @@ from cxrgaze_ray.metrics import (
     kl_divergence,
     saliency_metrics,
 )
-from cxrgaze_ray.predictor import Engine, Predictor, limit_threads
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import CLASSES, Affine
-from cxrgaze_ray.shards.store import StoreInfo, gaze_density, image_array
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.bundle import Bundle
+    from cxrgaze_ray.predictor import Engine, Predictor
+    from cxrgaze_ray.shards.store import StoreInfo
 
 _CHUNK = 16
 _ROUNDS = 500
@@ -70,6 +72,8 @@ def answer_bundle(
     BundleError
         If the store's profile is not the bundle's, or has other settings.
     """
+    from cxrgaze_ray.predictor import Predictor, limit_threads  # torch, which who reads a run does not need
+
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
@@ -84,6 +88,8 @@ def answer_bundle(
 
 
 def _predict(predictor: Predictor, table: pa.Table, found: AnswerList) -> None:
+    from cxrgaze_ray.shards.store import gaze_density, image_array
+
     result = predictor.predict(image_array(table["image"]))
     rows = table.select(["image_id", "subject_id", "label", "gaze", *FACETS]).to_pylist()
     for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from cxrgaze_ray.schemas import CLASSES
 
@@ -166,6 +165,8 @@ def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -
 def _auc(truth_N: NDArray[np.bool_], score_N: Floats) -> float | None:
     if truth_N.all() or not truth_N.any():
         return None
+    from sklearn.metrics import roc_auc_score  # takes a second, and many need it for nothing
+
     return float(roc_auc_score(truth_N, score_N))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 
-from cxrgaze_ray.bundle import INFO, Bundle, read_bundle, read_hashed_info, read_info, write_bundle
+from cxrgaze_ray.bundle import INFO, Bundle, check_bundle, read_hashed_info, read_info, write_bundle
 from cxrgaze_ray.errors import RegistryError, UserError
 from cxrgaze_ray.ledger import UNSET, Chain, Draft, Entry, Ledger, Unset, rules, signature
 from cxrgaze_ray.runs import ModelPin
@@ -138,7 +138,7 @@ class Registry:
         ledger = self.ledger(rules.checked_name(name))
         seen = ledger.read()
         pin = self._find(name, version, seen)
-        read_bundle(open_store(pin.uri))
+        check_bundle(open_store(pin.uri))
         draft = Draft(
             action="promote", version=pin.version, weights_sha256=pin.weights_sha256, alias=rules.checked_name(alias),
             reason=reason if reason.strip() else note, who=signature(who),
