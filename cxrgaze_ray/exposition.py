@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client import Metric as Family
@@ -55,8 +58,20 @@ def write_textfile(families: Iterable[Family], path: str) -> None:
         If the file can't be written.
     """
     whole = list(families)
-    try:
+    with _writing(path):
         write_to_textfile(path, Gauges(lambda: whole).registry())
+
+
+def check_textfile(path: str) -> None:
+    """Try whether a textfile can be written, and leave the one that is there; UserError if it can't."""
+    with _writing(path), tempfile.TemporaryFile(dir=Path(path).parent):
+        pass
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{path} can't be written: {error.strerror}.", "Name a file in a folder that can be written."

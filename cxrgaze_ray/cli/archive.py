@@ -64,9 +64,10 @@ def make(
     Example: cxrgaze archive make ./phantoms --images 200 --seed 7 --faults 1
     """
     from cxrgaze_ray.phantoms import Drift, make_archive
-    from cxrgaze_ray.storage import open_store
+    from cxrgaze_ray.storage import check_writable, open_store
 
     asked = Drift.of(drift or (), drift_strength)
+    check_writable(open_store(directory))
     with bar("Drawing", quiet=as_json) as progress:
         report = make_archive(
             open_store(directory), images=images, seed=seed, faults=faults, drift=asked, on_progress=progress.update
@@ -96,12 +97,13 @@ def list_(
     """
     from cxrgaze_ray.manifest import list_archive, with_origin
     from cxrgaze_ray.runs import table_bytes
-    from cxrgaze_ray.storage import open_parent
+    from cxrgaze_ray.storage import open_output
 
+    written = open_output(out) if out is not None else None
     manifest = list_archive(uri, identities_of(identities, pseudonymise), follow_links=follow_links)
     Gaps().tell(manifest)
-    if out is not None:
-        store, key = open_parent(out)
+    if written is not None:
+        store, key = written
         store.put(key, table_bytes(with_origin(manifest)))
         say(f"The manifest is {out}.")
     about = {"uri": manifest.uri, "layout": manifest.layout, "identities": manifest.identities}

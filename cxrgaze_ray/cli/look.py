@@ -49,15 +49,15 @@ def look(
     from cxrgaze_ray.contact_sheet import make_sheet
     from cxrgaze_ray.manifest import list_archive
     from cxrgaze_ray.radiograph import Reading
-    from cxrgaze_ray.storage import open_parent
+    from cxrgaze_ray.storage import open_output
 
     profiles = _profiles(profile, model, compare, registry)
+    store, key = open_output(out)
     manifest = list_archive(uri, identities_of(identities, pseudonymise), follow_links=follow_links)
     Gaps().tell(manifest)
     reading = Reading(frontal_only=view == "frontal", reduced=decode == "reduced")
     with bar("Looking", quiet=as_json) as progress:
         sheet = make_sheet(manifest, profiles, sample=sample, seed=seed, reading=reading, on_progress=progress.update)
-    store, key = open_parent(out)
     store.put(key, sheet.png)
     counts = {name: value for name, value in vars(sheet).items() if name != "png"}
     show({"out": out, "profiles": profiles, **counts}, as_json=as_json, lines=_lines(out, sheet.sampled, counts))

@@ -65,11 +65,11 @@ def card(
     """
     from cxrgaze_ray.model_card import card_format, model_card
     from cxrgaze_ray.registry import Registry
-    from cxrgaze_ray.storage import open_parent, open_store
+    from cxrgaze_ray.storage import open_output, open_store
 
     form = card_format(out)
+    store, key = open_output(out)
     card = model_card(Registry(open_store(registry)), reference, form)
-    store, key = open_parent(out)
     store.put(key, card.text.encode())
     told = {"card": out, "name": card.name, "version": card.version, "head": card.head}
     lines = [f"The card of {card.name}@{card.version} is {out}.", f"The ledger's head is {card.head}"]

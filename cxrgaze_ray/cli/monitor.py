@@ -51,6 +51,7 @@ def monitor(
     settings = MonitorSettings() if config is None else read_settings(MonitorSettings, config)
     watch = Watch(baseline, current, settings, last=last, labels=labels)
     outputs = Outputs(out=out, json_out=json_out, textfile=textfile)
+    outputs.check()
     report = watch.look()
     outputs.write(report)
     show(report.summary(), as_json=as_json, lines=list(sentences(report)))

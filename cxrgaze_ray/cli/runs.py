@@ -97,13 +97,13 @@ def report(
     from cxrgaze_ray.gaze.egd import read_egd
     from cxrgaze_ray.report import run_report
     from cxrgaze_ray.runs import Run
-    from cxrgaze_ray.storage import open_parent, open_store
+    from cxrgaze_ray.storage import open_output, open_store
 
+    store, key = open_output(out)
     opened = Run.open(open_store(run))
     tables = read_egd(open_store(truth)) if truth else None
     evaluation = evaluate_run(opened, tables) if tables else None
     caution = _caution(opened.spec.model.uri)
-    store, key = open_parent(out)
     store.put(key, run_report(opened, evaluation, tables, caution=caution).encode())
     show({"report": out}, as_json=as_json, lines=[f"The report is {out}."])
 

@@ -139,6 +139,9 @@ def _run(
     quiet: bool,
     **flags: Any,
 ) -> Outcome:
+    from cxrgaze_ray.scoring.planning import check_out
+
+    check_out(out)  # before seconds of imports
     from cxrgaze_ray.cluster import ClusterSettings, connect
     from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 

@@ -18,7 +18,7 @@ from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import Outcome, score_archive
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
-from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.storage import check_writable, open_store
 from cxrgaze_ray.training.settings import TrainSettings
 
 MODEL = "cxrgaze"
@@ -44,6 +44,7 @@ def clear(directory: str, parts: Sequence[str]) -> Path:
     UserError
         If the folder holds something that is no demo's.
     """
+    check_writable(open_store(directory))
     root = Path(directory).expanduser().absolute()
     if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
         raise UserError(f"{root} holds something that is no demo's.", "Name another folder: cxrgaze demo --dir DIR.")

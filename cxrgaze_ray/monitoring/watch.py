@@ -8,7 +8,7 @@ from threading import Event
 
 from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.errors import CxrgazeError
-from cxrgaze_ray.exposition import write_textfile
+from cxrgaze_ray.exposition import check_textfile, write_textfile
 from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.monitoring.compare import monitor
 from cxrgaze_ray.monitoring.gauges import families
@@ -17,7 +17,7 @@ from cxrgaze_ray.monitoring.report import MonitorReport
 from cxrgaze_ray.monitoring.settings import MonitorSettings
 from cxrgaze_ray.monitoring.windows import check_apart, open_window
 from cxrgaze_ray.runs import Run
-from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.storage import open_output, open_parent, open_store
 
 
 class Outputs(Settings):
@@ -29,6 +29,13 @@ class Outputs(Settings):
     json_out: Uri | None = None
     textfile: Uri | None = None
     """Gauges in Prometheus's text format; a local file."""
+
+    def check(self) -> None:
+        """Try each place that is named, before the work: UserError or EnvironmentFault if it can't be written."""
+        for uri in filter(None, (self.out, self.json_out)):
+            open_output(uri)
+        if self.textfile is not None:
+            check_textfile(self.textfile)
 
     def write(self, report: MonitorReport) -> None:
         """Write the report to every place that is named."""

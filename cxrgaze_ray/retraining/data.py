@@ -12,12 +12,20 @@ from cxrgaze_ray.monitoring.report import MonitorReport
 from cxrgaze_ray.retraining.settings import NewData, RetrainSettings
 from cxrgaze_ray.shards import ShardStore, ingest
 from cxrgaze_ray.shards.union import ShardUnion
-from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.storage import check_writable, open_output, open_parent, open_store
 
 
 def missing_stores(settings: RetrainSettings) -> list[NewData]:
     """Return the newly labelled data that no finished store is made of yet."""
     return [new for new in settings.ingest if not open_store(new.out).exists("store.json")]
+
+
+def check_outputs(settings: RetrainSettings) -> None:
+    """Try before the work whether its page and its new stores can be written; the lease tries the registry."""
+    if settings.page:
+        open_output(settings.page)
+    for new in missing_stores(settings):
+        check_writable(open_store(new.out))
 
 
 def ingest_new(

@@ -15,7 +15,7 @@ from cxrgaze_ray.gate import GateReport, Outcome, judge, spent
 from cxrgaze_ray.ledger import signature
 from cxrgaze_ray.registry import CHAMPION, Registry
 from cxrgaze_ray.retraining.consider import Considered, consider, now, training_settings
-from cxrgaze_ray.retraining.data import ingest_new, missing_stores
+from cxrgaze_ray.retraining.data import check_outputs, ingest_new, missing_stores
 from cxrgaze_ray.retraining.decide import Action, Decision, Reason
 from cxrgaze_ray.retraining.evidence import gather_facts
 from cxrgaze_ray.retraining.page import retraining_page
@@ -106,6 +106,7 @@ def run_retraining(
     hooks = hooks or Hooks()
     registry = Registry(open_store(settings.registry))
     registry.resolve(f"{settings.name}@{CHAMPION}")  # before a lease is taken in the name of nothing
+    check_outputs(settings)
     root = registry.store.child(f"{settings.name}/{FOLDER}")
     with (
         Lease(root, lambda s: hooks.say(f"Watching for {s:.0f} s if another one lives."), what="retraining") as lease,

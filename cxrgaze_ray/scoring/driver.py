@@ -22,6 +22,7 @@ from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
 from cxrgaze_ray.serving import ModelSettings, batch_model
+from cxrgaze_ray.storage import check_writable, open_store
 
 
 class ScoreSettings(Settings):
@@ -114,6 +115,7 @@ def score_archive(
         return _complete(found.run)
     if isinstance(found, Planned) and not retry_failed and not found.run.pending_shards():
         return _only_finish(found, say)
+    check_writable(open_store(out))
     with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
         planned = found
         if isinstance(planned, Manifest):

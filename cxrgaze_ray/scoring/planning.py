@@ -16,7 +16,7 @@ from cxrgaze_ray.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
 from cxrgaze_ray.scoring.unseen import LEFT_OUT, only_unseen, seen_runs
-from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.storage import check_writable, open_store
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,13 @@ class Planned:
     run: Run
     continued: bool
     complete: bool
+
+
+def check_out(out: str) -> None:
+    """Try at once whether a first run can be written; where there are runs, what was asked for may be done already."""
+    store = open_store(out)
+    if not store.folders():
+        check_writable(store)
 
 
 def find_planned(
@@ -63,6 +70,8 @@ def find_planned(
             f"There is no run of this command under {out}, and so no failed row.",
             f"See `cxrgaze runs list {out}`: archive, model and options must be those that the run was begun with.",
         )
+    if not same:
+        check_writable(open_store(out))  # before an archive is listed for an hour; a finished run needs no writing
     manifest = list_wanted(request, out, identities, on_listed)
     pin = pin_model(registry, request.model)
     for run in same:

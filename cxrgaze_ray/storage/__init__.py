@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, joined
 from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
-from cxrgaze_ray.storage.places import open_parent, open_store
-from cxrgaze_ray.storage.probe import Probe, probe
+from cxrgaze_ray.storage.places import open_output, open_parent, open_store
+from cxrgaze_ray.storage.probe import Probe, check_writable, probe
 from cxrgaze_ray.storage.s3 import S3Store
 from cxrgaze_ray.storage.s3_client import s3_summary
 from cxrgaze_ray.storage.s3_settings import S3Settings
@@ -22,7 +22,9 @@ __all__ = [
     "S3Store",
     "Store",
     "Survey",
+    "check_writable",
     "joined",
+    "open_output",
     "open_parent",
     "open_store",
     "probe",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.storage import uris
 from cxrgaze_ray.storage.base import Store
 from cxrgaze_ray.storage.local import LocalStore
+from cxrgaze_ray.storage.probe import check_writable
 from cxrgaze_ray.storage.s3 import S3Store
 
 
@@ -21,25 +23,50 @@ def open_store(uri: str, *, exact: bool = False) -> Store:
     Raises
     ------
     UserError
-        If the URI has another scheme, names no bucket or is no text; ConfigError if an option of S3 is wrong.
+        If the URI is no such place, or is no text; ConfigError if an option of S3 is wrong.
     """
+    uris.check(uri)
     if not exact and not _is_text(uri):
         raise UserError(f"The name {uri} holds bytes that are no UTF-8.", "Rename it, or lead there by a link.")
-    if uri.startswith("s3://"):
-        return S3Store(uri, exact=exact)
-    if "://" in uri:
-        raise UserError(f"{uri.partition('://')[0]}:// is not supported.", "Use a local path or s3://bucket/prefix.")
-    return LocalStore(uri)
+    return S3Store(uri, exact=exact) if uri.startswith(uris.S3) else LocalStore(uri)
 
 
 def open_parent(uri: str, *, exact: bool = False) -> tuple[Store, str]:
-    """Split an object's URI into its parent's store and its key there; `exact` as in `open_store`."""
-    if exact and uri.startswith("s3://"):
-        bucket, _, path = uri.removeprefix("s3://").removesuffix("/").partition("/")
+    """Split an object's URI into its parent's store and its key there; `exact` as in `open_store`.
+
+    Raises
+    ------
+    UserError
+        If the URI names no object. With `exact`, the store is that of the URI then, and the key is empty.
+    """
+    uris.check(uri)
+    if not uris.names_object(uri):
+        if exact:
+            return open_store(uri, exact=True), ""
+        raise UserError(f"{uri} names no file.", f"Write a file's whole path, or {uris.S3}bucket/name.")
+    if exact and uri.startswith(uris.S3):
+        bucket, _, path = uri.removeprefix(uris.S3).removesuffix("/").partition("/")
         above, slash, name = path.rpartition("/")
-        return open_store(f"s3://{bucket}/{above}{slash}", exact=True), name
+        return open_store(f"{uris.S3}{bucket}/{above}{slash}", exact=True), name
     parent, _, name = uri.rstrip("/").rpartition("/")
     return open_store(parent or ("/" if uri.startswith("/") else "."), exact=exact), name
+
+
+def open_output(uri: str) -> tuple[Store, str]:
+    """Split as `open_parent` what is to be written, and try at once whether it can be: before the work, not after it.
+
+    Raises
+    ------
+    UserError
+        If the URI names a folder, or a file stands where a folder is needed.
+    EnvironmentFault
+        If nothing can be written there.
+    """
+    store, key = open_parent(uri)
+    if uri.endswith("/") or (isinstance(store, LocalStore) and (store.root / key).is_dir()):
+        raise UserError(f"{uri} is a folder.", "Name the file to write in it.")
+    check_writable(store)
+    return store, key
 
 
 def _is_text(uri: str) -> bool:

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.errors import CxrgazeError, UserError
 from cxrgaze_ray.storage.base import Store
-from cxrgaze_ray.storage.local import LocalStore
+from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,27 @@ def probe(store: Store) -> Probe:
         return Probe(_conditional(hasty, key), written - start, read - written)
 
 
+def check_writable(store: Store) -> None:
+    """Write a small object and remove it again, so that work whose results can't be written is never begun.
+
+    Raises
+    ------
+    UserError
+        If there can be no such folder, or a file stands where one is needed.
+    EnvironmentFault
+        If nothing can be written there.
+    """
+    for folder in _way_down(store):
+        if _exists(folder) and not folder.is_dir():
+            raise UserError(f"{folder} is a file: nothing can be written below it.", "Name another place.")
+    with _scratch_key(store) as key:
+        try:
+            store.put(key, b"")
+        except CxrgazeError as fault:
+            why = getattr(fault.__cause__, "strerror", None) or fault.message.rstrip(".")
+            raise type(fault)(f"Nothing can be written to {store.uri}: {why}.", fault.hint) from fault
+
+
 def _conditional(store: Store, key: str) -> str:
     """Write twice under the condition that nothing is there: the second write must be refused."""
     store.delete(key)
@@ -73,7 +94,7 @@ def _conditional(store: Store, key: str) -> str:
 
 @contextmanager
 def _scratch_key(store: Store) -> Iterator[str]:
-    key = f".doctor-{uuid.uuid4().hex}"
+    key = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     missing = _missing_folders(store)
     try:
         yield key
@@ -87,6 +108,16 @@ def _scratch_key(store: Store) -> Iterator[str]:
 
 def _missing_folders(store: Store) -> list[Path]:
     """Return the folders that a first write would make, the innermost first."""
-    if not isinstance(store, LocalStore):
-        return []
-    return [folder for folder in (store.root, *store.root.parents) if not folder.exists()]
+    return [folder for folder in _way_down(store) if not _exists(folder)]
+
+
+def _way_down(store: Store) -> list[Path]:
+    """Return a local store's folder and those it lies in, the innermost first; none of a bucket."""
+    return [store.root, *store.root.parents] if isinstance(store, LocalStore) else []
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder on the way can't be looked into
+        return False

@@ -16,7 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxrgaze_ray.errors import StoreDenied, StoreNotFound, StoreUnavailable, UserError
-from cxrgaze_ray.storage import TEMPORARY_PREFIX, LocalStore, S3Store, open_parent, open_store
+from cxrgaze_ray.storage import (
+    TEMPORARY_PREFIX,
+    LocalStore,
+    S3Store,
+    check_writable,
+    open_output,
+    open_parent,
+    open_store,
+)
 from tests.store_contract import CHECKS, Check
 
 
@@ -171,9 +179,36 @@ def test_uris_choose_the_store(tmp_path: Path) -> None:
     assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
     assert open_store(str(tmp_path)).uri == str(tmp_path)
     assert open_store(f"{tmp_path}/a/../b").uri == str(tmp_path / "b")
-    for uri in ("gs://bucket/a", "s3://", "http://host/a"):
-        with pytest.raises(UserError):
-            open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("gs://bucket/a", "gs:// is not supported"), ("http://host/a", "http:// is not supported"),
+        ("file:///a", "file:/// is not supported"), ("s3:/bucket/a", "s3:/ is not supported"),
+        ("s3:bucket", "s3: is not supported"), ("S3://bucket/a", "S3:// is not supported"),
+        (" s3://bucket/a", "not supported"), ("s3://", "names no bucket"), ("s3:///a", "names no bucket"),
+        ("s3://bucket /a", "can't be a bucket's name"), ("s3://a b/c", "can't be a bucket's name"),
+        ("", "is empty"), (" ", "is empty"), ("a\0b", "is empty"), ("~nobody-of-that-name/a", "no home here"),
+    ],
+)  # fmt: skip
+def test_what_is_no_place_is_one_line_and_never_a_folder(
+    uri: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for opener in (open_store, open_parent, open_output):
+        with pytest.raises(UserError, match=what) as told:
+            opener(uri)
+        assert "\n" not in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_look_odd_and_are_paths_stay_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for uri in ("a:b", "./s3:/x", "with blank ", "a@b:c", "x.html"):
+        assert open_store(uri).uri == str(tmp_path / uri)
+    assert open_store("~/a").uri == str(tmp_path / "home" / "a")
 
 
 def test_open_parent_splits_at_the_last_slash(tmp_path: Path) -> None:
@@ -182,3 +217,37 @@ def test_open_parent_splits_at_the_last_slash(tmp_path: Path) -> None:
     store, key = open_parent("s3://bucket/a/b.dcm")
     assert (store.uri, key) == ("s3://bucket/a", "b.dcm")
     assert open_parent("/b.dcm")[0].uri == "/"
+
+
+@pytest.mark.parametrize("uri", ["s3://x.html", "s3://bucket/", "/", ".", "..", "a/..", "~"])
+def test_a_folder_by_its_form_is_no_file(uri: str) -> None:
+    with pytest.raises(UserError, match="names no file"):
+        open_parent(uri)
+
+
+def test_what_can_be_written_is_tried_and_leaves_nothing(tmp_path: Path) -> None:
+    store, key = open_output(str(tmp_path / "a" / "b" / "x.html"))
+    assert (store.uri, key) == (str(tmp_path / "a" / "b"), "x.html")
+    check_writable(LocalStore(str(tmp_path / "c")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_output(tmp_path: Path) -> None:
+    for uri in (str(tmp_path), f"{tmp_path}/new/"):
+        with pytest.raises(UserError, match="is a folder"):
+            open_output(uri)
+
+
+def test_a_file_in_the_way_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="is a file: nothing can be written below it"):
+        check_writable(LocalStore(str(tmp_path / "file" / "run")))
+
+
+def test_a_place_that_refuses_is_the_environments_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "refused")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreDenied, match=f"Nothing can be written to {tmp_path}/out"):
+        check_writable(LocalStore(str(tmp_path / "out")))
