@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
-from PIL import Image
 
-from cxrgaze_ray import saliency
-from cxrgaze_ray.decoding import Decoder
-from cxrgaze_ray.errors import CxrgazeError, RadiographError
+from cxrgaze_ray.errors import EnvironmentFault, RadiographError
+from cxrgaze_ray.figures import Figure, Painter
 from cxrgaze_ray.gaze.egd import EgdTables
-from cxrgaze_ray.gaze.heatmap import gaze_map
-from cxrgaze_ray.manifest import fetch_listed
 from cxrgaze_ray.metrics import Evaluation
 from cxrgaze_ray.pages import render
-from cxrgaze_ray.runs import Run
+from cxrgaze_ray.runs import Run, uris_of
 from cxrgaze_ray.schemas import (
     CLASSES,
-    HEIGHT,
     ODDITY_HELP,
     REASON_HELP,
-    WIDTH,
-    Affine,
     Oddity,
     Reason,
     Status,
@@ -44,12 +32,14 @@ from cxrgaze_ray.schemas import (
 FIGURES = 4
 """Images in a group."""
 
+LISTED = 200
+"""Failed files that are listed; `cxrgaze runs show RUN --failed` lists all."""
+
 _BINS = 10
 _FACTS = (
     "view_position", "view_source", "photometric", "photometric_check", "transfer_syntax", "decode", "bits_stored",
     "manufacturer",
 )  # fmt: skip
-_PICTURE_WIDTH = 256
 
 
 @dataclass(frozen=True)
@@ -64,15 +54,12 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One image: data URIs of the radiograph, and of it with the network's saliency and the reader's gaze."""
+class FailedFile:
+    """A file that gave no row of its own worth, and its path if the report is to say it."""
 
-    name: str
-    caption: str
-    probabilities: list[tuple[str, float]]
-    radiograph: str
-    overlay: str
-    gaze: str | None
+    image_id: str
+    reason: str
+    path: str | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +77,8 @@ def run_report(
     *,
     figures: int = FIGURES,
     caution: str = "",
+    with_paths: bool = False,
+    on_lost: Callable[[RadiographError | EnvironmentFault], None] = lambda _: None,
 ) -> str:
     """Return a run's report as HTML.
 
@@ -105,8 +94,13 @@ def run_report(
         Images in a group; 0 leaves pictures out.
     caution
         What the split of the images that the model learned from can't vouch for.
+    with_paths
+        Say the paths of files that failed or are shown; they may name patients.
+    on_lost
+        Called with the reason for every radiograph that can't be shown any more.
     """
-    summary, success = run.summary(), run.success()
+    summary, success, plan = run.summary(), run.success(), run.plan()
+    failed = summary.filter(pc.equal(summary["status"], str(Status.FAILED)))
     context = {
         "spec": run.spec,
         "success": success,
@@ -120,8 +114,18 @@ def run_report(
         "evaluation": evaluation,
         "caution": caution,
         "classes": CLASSES,
-        "groups": _groups(run, summary, evaluation, truth, figures) if figures else [],
+        "failed": _failed(failed.slice(0, LISTED), plan, with_paths),
+        "failed_beyond": max(0, failed.num_rows - LISTED),
+        "with_paths": with_paths,
+        "groups": [],
+        "lost": 0,
     }
+    if figures:
+        with Painter(run, plan, truth, with_paths=with_paths) as painter:
+            context["groups"] = _groups(run, summary, evaluation, painter, figures)
+        context["lost"] = len(painter.lost)
+        for error in painter.lost:
+            on_lost(error)
     return render("run.html", **context)
 
 
@@ -177,14 +181,18 @@ def _confidence(summary: pa.Table) -> list[Bar]:
     ]
 
 
-def _groups(
-    run: Run, summary: pa.Table, evaluation: Evaluation | None, truth: EgdTables | None, figures: int
-) -> list[Group]:
+def _failed(rows: pa.Table, plan: pa.Table, with_paths: bool) -> list[FailedFile]:
+    paths = uris_of(rows, plan).to_pylist() if with_paths else [None] * rows.num_rows
+    told = zip(rows["image_id"].to_pylist(), rows["reason_code"].to_pylist(), paths, strict=True)
+    return [FailedFile(image_id or "", reason.replace("_", " "), path) for image_id, reason, path in told]
+
+
+def _groups(run: Run, summary: pa.Table, evaluation: Evaluation | None, painter: Painter, figures: int) -> list[Group]:
     chosen = _choose(summary, evaluation, figures)
     wanted = {place for _, places in chosen for place in places}
-    rows = {place: row for shard in sorted({s for s, _ in wanted}) for place, row in _rows(run, shard, wanted)}
-    with _painter(run, truth) as painter:
-        return [Group(title, [painter.figure(rows[place]) for place in places]) for title, places in chosen if places]
+    rows = (found for shard in sorted({shard for shard, _ in wanted}) for found in _rows(run, shard, wanted))
+    drawn = {place: painter.figure(row) for place, row in rows}
+    return [Group(title, [drawn[place] for place in places]) for title, places in chosen if places]
 
 
 Place = tuple[int, int]
@@ -223,60 +231,3 @@ def _rows(run: Run, shard: int, wanted: set[Place]) -> Iterator[tuple[Place, dic
         place = (row["shard"], row["position"])
         if place in wanted:
             yield place, row
-
-
-class _Painter:
-    """Fetches and decodes the radiographs of a run again, to draw on them."""
-
-    def __init__(self, run: Run, truth: EgdTables | None, decoder: Decoder) -> None:
-        self._shard_rows, self._plan, self._truth, self._decoder = run.spec.shard_rows, run.plan(), truth, decoder
-
-    def figure(self, row: dict[str, Any]) -> Figure:
-        """Draw a scored row; where its file is out of reach, the maps stand on black."""
-        affine, density = Affine.of(row["affine"]), saliency.decode(row["saliency_png"])
-        image, note = self._radiograph(row)
-        gaze = self._gaze(row["image_id"], affine)
-        study = self._truth.study(row["image_id"]) if self._truth else None
-        label = CLASSES[study.label] if study and study.label is not None else None
-        return Figure(
-            name=row["image_id"][:8],
-            caption=" ".join(filter(None, [f"read as {label}" if label else "", note])).replace("_", " "),
-            probabilities=[(name.replace("_", " "), 100 * row[f"p_{name}"]) for name in CLASSES],
-            radiograph=_jpeg(_cropped((image >> 8).astype(np.uint8), affine)),
-            overlay=_jpeg(_cropped(saliency.overlay(image, density), affine)),
-            gaze=None if gaze is None else _jpeg(_cropped(saliency.overlay(image, gaze), affine)),
-        )
-
-    def _radiograph(self, row: dict[str, Any]) -> tuple[NDArray[np.uint16], str]:
-        planned = self._plan.slice(row["shard"] * self._shard_rows + row["position"], 1).to_pylist()[0]
-        try:
-            return self._decoder.decode(fetch_listed(planned)).pixels, ""
-        except CxrgazeError:
-            return np.zeros((HEIGHT, WIDTH), np.uint16), "(the file is out of reach now)"
-
-    def _gaze(self, image_id: str, affine: Affine) -> NDArray[np.float32] | None:
-        if self._truth is None:
-            return None
-        try:
-            return gaze_map(self._truth.samples(image_id), affine)
-        except RadiographError:
-            return None
-
-
-@contextmanager
-def _painter(run: Run, truth: EgdTables | None) -> Iterator[_Painter]:
-    with Decoder(run.spec.profile) as decoder:
-        yield _Painter(run, truth, decoder)
-
-
-def _cropped(picture: NDArray[np.uint8], affine: Affine) -> NDArray[np.uint8]:
-    """Cut the padding off a picture of the model image's size, and make it small."""
-    content = picture[affine.shown]
-    size = (_PICTURE_WIDTH, max(1, round(_PICTURE_WIDTH * content.shape[0] / content.shape[1])))
-    return np.asarray(cv2.resize(content, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

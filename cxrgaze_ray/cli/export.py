@@ -12,6 +12,7 @@ import typer
 from cxrgaze_ray.cli.console import bar, say, show, stop_on_interrupt
 from cxrgaze_ray.cli.options import Json
 from cxrgaze_ray.cli.runs import RunUri
+from cxrgaze_ray.cli.sources import PATHS_KEPT, PATHS_LEFT_OUT, lost_sources
 from cxrgaze_ray.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ def export(
     out: Annotated[str, typer.Option(help="Folder or s3:// prefix to write to.")],
     only: Annotated[str | None, typer.Option(help="Only images of this predicted class; not for csv.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scored images; not for csv.")] = None,
+    with_paths: Annotated[
+        bool, typer.Option("--with-paths", help="Put the files' paths into results.csv; they may name patients.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a run for other programs: tables, overlays, or DICOM objects in the sources' studies.
 
     DICOM Structured Reports (TID 1500) and Secondary Captures are unverified and preliminary, and carry the patient's
     identity as their sources do: keep them as you keep the archive. The same command continues a stopped export.
+
+    It ends with 2 if sources are gone or were changed; what could be written stays.
 
     Example: cxrgaze runs export s3://results/cxr/3f0c5a9d1b2e4f67 --to dicom-sr --out s3://results/reports
     """
@@ -50,12 +56,24 @@ def export(
     with bar("Exporting", quiet=as_json) as progress, stop_on_interrupt() as stop:
         try:
             done = export_run(
-                opened, to, open_store(out), limit=limit, only=only, stop=stop, on_progress=progress.update
+                opened,
+                to,
+                open_store(out),
+                limit=limit,
+                only=only,
+                with_paths=with_paths,
+                stop=stop,
+                on_progress=progress.update,
             )
         except Interrupted as error:
             again = shlex.join(["cxrgaze", *sys.argv[1:]])
             raise Interrupted(error.message, f"Go on with: {again}") from error
     show({"out": out, **asdict(done)}, as_json=as_json, lines=_lines(done, out))
+    if to == "csv" and not as_json:
+        say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths adds them.")
+    if done.lost:
+        missed = sum(done.lost.values())
+        raise lost_sources(f"{missed} of {missed + done.written + done.there} files were not written", done.lost)
 
 
 def _lines(done: Exported, out: str) -> list[str]:

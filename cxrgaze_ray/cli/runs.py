@@ -8,7 +8,8 @@ import typer
 
 from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
 from cxrgaze_ray.cli.options import Json
-from cxrgaze_ray.errors import EXIT_USER, EnvironmentFault, RunConflict, UserError
+from cxrgaze_ray.cli.sources import PATHS_KEPT, PATHS_LEFT_OUT, lost_pictures
+from cxrgaze_ray.errors import EXIT_USER, EnvironmentFault, RadiographError, RunConflict, UserError
 
 if TYPE_CHECKING:
     from cxrgaze_ray.runs import Run
@@ -47,15 +48,34 @@ def _state(run: Run) -> str:
     return "complete" if complete else f"{len(run.live_shards())} of {run.spec.shards} shards"
 
 
-def show_(run: RunUri, as_json: Json = False) -> None:
-    """Show what a run is, and what came of it.
+def show_(
+    run: RunUri,
+    failed: Annotated[bool, typer.Option("--failed", help="List the files that failed, with reasons.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="List the files of a class, status or reason: pneumonia, skipped, truncated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a run is, and what came of it; or which files are of a kind, of a class the surest first.
 
-    Example: cxrgaze runs show ./results/3f0c5a9d1b2e4f67
+    Lists hold the files' paths, which may name patients; nothing else shows them.
+
+    Example: cxrgaze runs show ./results/3f0c5a9d1b2e4f67 --only pneumonia
     """
+    from cxrgaze_ray.cli.run_files import show_files
+    from cxrgaze_ray.errors import ConfigError
     from cxrgaze_ray.runs import Run
     from cxrgaze_ray.storage import open_store
 
+    if failed and only is not None:
+        raise ConfigError("--failed is --only failed.", "Give one of them.")
+    if limit is not None and not (failed or only):
+        raise ConfigError("--limit is for lists.", "Add --failed, or --only and a class, status or reason.")
     opened = Run.open(open_store(run))
+    if kind := "failed" if failed else only:
+        show_files(opened, kind, limit, as_json)
+        return
     spec, success = opened.spec, opened.success()
     if as_json:
         done = success.model_dump(exclude={"shards"}) if success else None
@@ -87,9 +107,14 @@ def report(
     truth: Annotated[
         str | None, typer.Option(help="EGD-CXR tables with labels and gaze, to compute metrics with.")
     ] = None,
+    with_paths: Annotated[
+        bool, typer.Option("--with-paths", help="Name the files, by paths that may name patients.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's report: one HTML file that needs no network.
+
+    It ends with 2 if radiographs that it shows are not where the run read them, and says so in their places.
 
     Example: cxrgaze runs report ./results/3f0c5a9d1b2e4f67 --out report.html
     """
@@ -104,8 +129,14 @@ def report(
     tables = read_egd(open_store(truth)) if truth else None
     evaluation = evaluate_run(opened, tables) if tables else None
     caution = _caution(opened.spec.model.uri)
-    store.put(key, run_report(opened, evaluation, tables, caution=caution).encode())
-    show({"report": out}, as_json=as_json, lines=[f"The report is {out}."])
+    lost: list[RadiographError | EnvironmentFault] = []
+    page = run_report(opened, evaluation, tables, caution=caution, with_paths=with_paths, on_lost=lost.append)
+    store.put(key, page.encode())
+    show({"report": out, "lost": len(lost)}, as_json=as_json, lines=[f"The report is {out}."])
+    if not as_json:
+        say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths shows them.")
+    if lost:
+        raise lost_pictures(lost)
 
 
 def _caution(model: str) -> str:

@@ -30,7 +30,7 @@ from cxrgaze_ray.export.picture import BOX, draw_result
 from cxrgaze_ray.export.tables import csv_blocks
 from cxrgaze_ray.export.uids import file_name
 from cxrgaze_ray.manifest import fetch_listed
-from cxrgaze_ray.runs import Run
+from cxrgaze_ray.runs import Run, uris_of
 from cxrgaze_ray.runs.tables import summarise_studies
 from cxrgaze_ray.saliency import png_bytes
 from cxrgaze_ray.schemas import Status
@@ -69,6 +69,11 @@ class Exported:
     not_scored: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def lost(self) -> dict[str, int]:
+        """Of what is left out, the files that are not as the run read them: something is to be mended."""
+        return {reason: count for reason, count in self.left_out.items() if reason not in {NOT_DICOM, NO_IDENTITY}}
+
 
 def export_run(
     run: Run,
@@ -77,6 +82,7 @@ def export_run(
     *,
     limit: int | None = None,
     only: str | None = None,
+    with_paths: bool = False,
     stop: threading.Event | None = None,
     on_progress: Progress = lambda _done, _total: None,
 ) -> Exported:
@@ -96,6 +102,8 @@ def export_run(
         Where the files go.
     limit, only
         The first so many scored rows; those of one predicted class. Not for csv, which is the whole table.
+    with_paths
+        For csv: a first column ``uri``, which may name patients. Other files are named by image_id.
     stop
         Ends it after the images at hand.
     on_progress
@@ -115,21 +123,25 @@ def export_run(
     if kind == "csv":
         if limit is not None or only is not None:
             raise ConfigError("CSV is the whole table.", "Leave --limit and --only out.")
-        return _tables(run, out, on_progress)
+        return _tables(run, out, with_paths, on_progress)
+    if with_paths:
+        raise ConfigError(f"{kind} files are named by image_id.", "Export csv with --with-paths to look them up.")
     return _Images(run, kind, out, stop or threading.Event()).export(limit, only, on_progress)
 
 
-def _tables(run: Run, out: Store, on_progress: Progress) -> Exported:
+def _tables(run: Run, out: Store, with_paths: bool, on_progress: Progress) -> Exported:
     _claim(run, "csv", out)
+    plan = run.plan() if with_paths else None
+    schema = schemas.SUMMARY if plan is None else schemas.SUMMARY.insert(0, schemas.PLAN.field("uri"))
 
     def shards() -> Iterator[pa.Table]:
         done = 0
         for table in run.tables(schemas.SUMMARY.names):
-            yield table
+            yield table if plan is None else table.append_column("uri", uris_of(table, plan))
             done += table.num_rows
             on_progress(done, run.spec.rows)
 
-    _stream(out, "results.csv", csv_blocks(shards(), schemas.SUMMARY))
+    _stream(out, "results.csv", csv_blocks(shards(), schema))
     _stream(out, "studies.csv", csv_blocks([_studies(run)], schemas.STUDIES))
     return Exported(written=2)
 

@@ -10,6 +10,7 @@ from cxrgaze_ray.runs.contract import (
     make_plan,
     make_run_id,
 )
+from cxrgaze_ray.runs.files import files_of, uris_of
 from cxrgaze_ray.runs.lease import Lease
 from cxrgaze_ray.runs.run import Run, find_runs
 from cxrgaze_ray.runs.success import Success
@@ -27,10 +28,12 @@ __all__ = [
     "RunSpec",
     "ScoreOptions",
     "Success",
+    "files_of",
     "find_runs",
     "make_plan",
     "make_run_id",
     "mend",
     "table_bytes",
+    "uris_of",
     "verify_run",
 ]

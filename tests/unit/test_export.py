@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
 import threading
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ from cxrgaze_ray.runs import Run, make_plan, table_bytes
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, STUDIES, SUMMARY, WIDTH
 from cxrgaze_ray.storage import LocalStore
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
+from tests.unit.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
 from tests.unit.test_runs import PIN, make_finished, make_run, make_spec, results
 from tests.validators import check_object, run_tool
 
@@ -120,9 +122,40 @@ def test_no_tag_is_a_formula(begin: str, tmp_path: Path) -> None:
     run = make_scored(tmp_path, {"a.dcm": make_dicom(gradient())}, device_model=text, intensity_p1=-0.5)
     exported(run, "csv", tmp_path)
     (row,) = csv_rows(tmp_path / "out" / "results.csv")
-    assert row["device_model"] == "'" + text
+    assert row["device_model"] == "'" + text.replace("=1+1", "'=1+1")
     assert row["manufacturer"].startswith("'=cmd")
     assert (row["intensity_p1"], row["scored_at"]) == ("-0.5", "2026-01-02T03:04:05.000000Z")
+
+
+@pytest.mark.parametrize("text", ["a;=1+1", "a\t@x", "a\r+1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff201", "\t=1"])
+def test_no_cell_begins_a_formula_however_a_spreadsheet_parts_them(text: str, tmp_path: Path) -> None:
+    run = make_scored(tmp_path, {"a.dcm": make_dicom(gradient())}, device_model=text)
+    exported(run, "csv", tmp_path)
+    (row,) = csv_rows(tmp_path / "out" / "results.csv")
+    assert row["device_model"] != text
+    assert not re.search(r"(^|[;\t\r\n])[=+\-@\uff1d\uff0b\uff0d\uff20]", row["device_model"])
+    assert row["device_model"].replace("'", "") == text
+
+
+def test_text_that_no_spreadsheet_computes_stays(tmp_path: Path) -> None:
+    run = make_scored(tmp_path, {"a.dcm": make_dicom(gradient())}, device_model="GE; type-2 = 5@x", intensity_p1=-0.5)
+    exported(run, "csv", tmp_path)
+    (row,) = csv_rows(tmp_path / "out" / "results.csv")
+    assert (row["device_model"], row["intensity_p1"]) == ("GE; type-2 = 5@x", "-0.5")
+
+
+def test_paths_are_joined_only_on_request(tmp_path: Path) -> None:
+    run = make_scored(tmp_path, {"b/Doe, Jane.dcm": make_dicom(gradient()), "a.dcm": make_dicom(gradient())})
+    exported(run, "csv", tmp_path)
+    assert "Doe" not in (tmp_path / "out" / "results.csv").read_text()
+    exported(run, "csv", tmp_path, with_paths=True)
+    rows = csv_rows(tmp_path / "out" / "results.csv")
+    planned = dict(zip(*(run.plan()[name].to_pylist() for name in ("image_id", "uri")), strict=True))
+    assert list(rows[0]) == ["uri", *SUMMARY.names]
+    assert {row["image_id"]: row["uri"] for row in rows} == planned
+    assert list_archive(str(tmp_path / "out" / "results.csv"), Identities).counts["files"] == 2, "it is a list"
+    with pytest.raises(ConfigError, match="named by image_id"):
+        exported(run, "png", tmp_path, with_paths=True)
 
 
 def test_the_readme_reads_a_table_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +344,9 @@ def test_what_can_not_be_exported_is_counted(tmp_path: Path) -> None:
     (tmp_path / "archive" / "b.dcm").unlink()
     (tmp_path / "archive" / "c.dcm").write_bytes(b"other")
     left = {"changed": 1, "missing": 1, "no_identity": 2, "not_dicom": 1}
-    assert exported(run, "dicom-sr", tmp_path) == Exported(written=1, left_out=left)
+    found = exported(run, "dicom-sr", tmp_path)
+    assert found == Exported(written=1, left_out=left)
+    assert found.lost == {"changed": 1, "missing": 1}
     assert exported(run, "png", tmp_path) == Exported(written=4, left_out={"changed": 1, "missing": 1})
 
 
@@ -445,6 +480,24 @@ def test_a_decoder_draws_pictures_and_refuses_what_is_none() -> None:
         assert decoder.decode(data).pixels.shape == (HEIGHT, WIDTH)
         with pytest.raises(RadiographError):
             decoder.picture(make_dicom(np.zeros((40, 40), np.uint16)), 600, 1000)
+
+
+@pytest.mark.parametrize("kind", ["png", "dicom-sr", "dicom-sc"])
+@pytest.mark.parametrize("gone", [1, 2])
+def test_the_command_fails_if_sources_are_gone(kind: str, gone: int, cxrgaze: Cxrgaze, tmp_path: Path) -> None:  # noqa: F811
+    run = make_scored(tmp_path, {f"{name}.dcm": make_dicom(gradient(), **UIDS) for name in "ab"})
+    for name in "ab"[:gone]:
+        (tmp_path / "archive" / f"{name}.dcm").rename(tmp_path / f"{name}.dcm")
+    command = ["runs", "export", run.store.uri, "--to", kind, "--out", tmp_path / "out"]
+    ended = cxrgaze(*command)
+    assert ended.code == 2
+    assert ended.out.splitlines() == [f"{2 - gone} files written to {tmp_path}/out.", f"{gone} sources are gone."]
+    assert f"{gone} of 2 files were not written: {gone} gone." in ended.err
+    assert len([*(tmp_path / "out").glob("*.*m*")]) + len([*(tmp_path / "out").glob("*.png")]) == 2 - gone
+    for name in "ab"[:gone]:
+        (tmp_path / f"{name}.dcm").rename(tmp_path / "archive" / f"{name}.dcm")
+    again = cxrgaze(*command, "--json")
+    assert (again.code, again.json["written"], again.json["there"]) == (0, gone, 2 - gone), "the hint is true"
 
 
 def test_the_command_exports_and_says_what_it_left_out(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cxrgaze_ray import report, saliency
-from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray import figures, saliency
+from cxrgaze_ray.errors import CxrgazeError, StoreUnavailable
 from cxrgaze_ray.gaze.egd import EgdTables, read_egd
 from cxrgaze_ray.manifest import list_archive
 from cxrgaze_ray.metrics import (
@@ -296,17 +296,47 @@ def test_a_report_is_made_though_the_files_are_gone(archive: Path, tmp_path: Pat
     shutil.copytree(archive, folder)
     run = make_run(folder, tmp_path / "run")
     shutil.rmtree(folder)
-    page = Page(run_report(run, figures=1))
-    assert page.html.count("(the file is out of reach now)") == 3
+    lost: list[CxrgazeError] = []
+    page = Page(run_report(run, figures=1, on_lost=lost.append))
+    assert page.text.count("source not found") == page.text.count("without the radiograph") == 3
+    assert "of the radiographs below can't be shown" in page.text
+    assert 'alt="radiograph ' not in page.html
+    assert {getattr(error, "reason", None) for error in lost} == {Reason.MISSING}
     assert tiles(page)["scored"] == "6"
 
 
+def test_a_radiograph_that_was_changed_is_not_shown_as_the_one_that_was_scored(archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    shutil.copytree(archive, folder)
+    run = make_run(folder, tmp_path / "run")
+    for uri in run.plan()["uri"].to_pylist():
+        with Path(uri).open("ab") as file:
+            file.write(b"\0\0")
+    assert Page(run_report(run, figures=1)).text.count("source changed since the run") == 3
+
+
 def test_a_report_is_made_though_the_store_is_down(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(_: object) -> bytes:
+    asked: list[object] = []
+
+    def down(one: object) -> bytes:
+        asked.append(one)
         raise StoreUnavailable("S3 is down.")
 
-    monkeypatch.setattr(report, "fetch_listed", down)
-    assert run_report(run, figures=1).count("(the file is out of reach now)") == 3
+    monkeypatch.setattr(figures, "fetch_listed", down)
+    assert Page(run_report(run, figures=1)).text.count("source out of reach") == 3
+    assert len(asked) == 1, "the others would wait as long"
+
+
+@pytest.mark.parametrize("with_paths", [False, True])
+def test_failed_files_are_listed_and_named_only_on_request(run: Run, with_paths: bool) -> None:
+    page = Page(run_report(run, figures=1, with_paths=with_paths))
+    section = page.section("Files that failed")
+    failed = [row for row in run.summary().to_pylist() if row["status"] == "failed"]
+    plan = {row["image_id"]: row["uri"] for row in run.plan().to_pylist()}
+    assert all(row["image_id"] in section for row in failed)
+    assert all((plan[row["image_id"]] in page.html) is with_paths for row in failed)
+    assert ("File names are left out: they may name patients." in section) is not with_paths
+    assert ("/files/" in page.html) is with_paths, "figures keep to it too"
 
 
 def test_an_evaluation_is_shown_with_its_confusion(run: Run) -> None:

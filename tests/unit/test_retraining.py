@@ -91,7 +91,7 @@ def settings(tmp_path: Path, registry: Registry) -> RetrainSettings:
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the cores to the other test processes, and the stopwatch out: test_evidence.py has it."""
-    monkeypatch.setattr("cxrgaze_ray.evaluation.limit_threads", lambda _: None)
+    monkeypatch.setattr("cxrgaze_ray.predictor.limit_threads", lambda _: None)
     monkeypatch.setattr("cxrgaze_ray.retraining.evidence.latency_ratio", lambda _champion, _candidate: 1.0)
 
 
