@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import threading
@@ -150,7 +149,7 @@ def _studies(run: Run) -> pa.Table:
     """Return one row a study: a finished run's table, or that of the rows so far."""
     if run.success() is None:
         return summarise_studies(run.summary())
-    return pq.read_table(io.BytesIO(run.store.get("studies.parquet")), schema=schemas.STUDIES)
+    return pq.read_table(pa.BufferReader(run.store.get("studies.parquet")), schema=schemas.STUDIES)
 
 
 def _stream(out: Store, key: str, blocks: Iterable[bytes]) -> None:

@@ -11,9 +11,9 @@ outcome.json            last: nothing goes on after it
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxrgaze_ray.answers import Answers
@@ -94,7 +94,7 @@ class Workspace:
         key = f"answers-{who}.parquet"
         if not self.store.exists(key):
             return None
-        return Answers.from_table(pq.read_table(io.BytesIO(self.store.get(key))))
+        return Answers.from_table(pq.read_table(pa.BufferReader(self.store.get(key))))
 
     def keep_answers(self, who: str, answers: Answers) -> None:
         """Write answers, so that anybody can judge again."""

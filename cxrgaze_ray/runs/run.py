@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -66,7 +65,7 @@ class Run:
     def plan(self) -> pa.Table:
         """Return the plan (`schemas.PLAN`)."""
         with readable(self.store.locate("plan.parquet"), "Plan the archive afresh: --new."):
-            return pq.read_table(io.BytesIO(self.store.get("plan.parquet")), schema=schemas.PLAN)
+            return pq.read_table(pa.BufferReader(self.store.get("plan.parquet")), schema=schemas.PLAN)
 
     def live_shards(self) -> dict[int, str]:
         """Map every committed shard to its highest file's key."""
@@ -119,7 +118,7 @@ class Run:
     def read_file(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """Return the rows of a shard's file (`schemas.RESULT`); RunConflict if it can't be read."""
         with readable(self.store.locate(key)):
-            return pq.read_table(io.BytesIO(self.store.get(key)), columns=columns, schema=schemas.RESULT)
+            return pq.read_table(pa.BufferReader(self.store.get(key)), columns=columns, schema=schemas.RESULT)
 
     def tables(self, columns: list[str] | None = None, shards: Collection[int] | None = None) -> Iterator[pa.Table]:
         """Yield every live shard's rows, or those of some shards, in order, with only the columns asked for."""
@@ -178,7 +177,7 @@ class Run:
         """Return a shard's name, rows and hash, and its rows without maps."""
         data = self.store.get(key)
         with readable(self.store.locate(key)):
-            table = pq.read_table(io.BytesIO(data), columns=schemas.SUMMARY.names, use_threads=False)
+            table = pq.read_table(pa.BufferReader(data), columns=schemas.SUMMARY.names, use_threads=False)
         return CommittedShard(name=key, rows=table.num_rows, sha256=hashlib.sha256(data).hexdigest()), table
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ def mend(run: Run, problems: Sequence[Problem]) -> str:
 def _plan(run: Run) -> tuple[pa.Table | None, list[Problem]]:
     try:
         data = run.store.get("plan.parquet")
-        plan = pq.read_table(io.BytesIO(data), schema=schemas.PLAN)
+        plan = pq.read_table(pa.BufferReader(data), schema=schemas.PLAN)
     except (StoreNotFound, *UNREADABLE):
         return None, [Problem("plan.parquet", "The plan is missing, or can't be read.")]
     if hashlib.sha256(data).hexdigest() != run.spec.plan_sha256:
@@ -155,7 +154,7 @@ def _shard(
     if data is None:
         return [Problem(key, "The shard is missing.")], None
     try:
-        table = pq.read_table(io.BytesIO(data), schema=schemas.RESULT)
+        table = pq.read_table(pa.BufferReader(data), schema=schemas.RESULT)
     except UNREADABLE:
         return [Problem(key, "The shard can't be read.")], None
     problems = [Problem(key, what) for what in (*_rows(table, planned), *_pins(table, spec))]
@@ -226,7 +225,7 @@ def _account(run: Run, success: Success, summary: pa.Table, live: set[str]) -> I
 
 def _same(run: Run, name: str, table: pa.Table) -> bool:
     try:
-        found = pq.read_table(io.BytesIO(run.store.get(name)), schema=table.schema)
+        found = pq.read_table(pa.BufferReader(run.store.get(name)), schema=table.schema)
     except (StoreNotFound, *UNREADABLE):
         return False
     return bool(found.combine_chunks().equals(table.combine_chunks()))

@@ -33,6 +33,7 @@ from cxrgaze_ray.report import run_report
 from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, make_plan
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, RESULT, WIDTH, Reason, status_of
 from cxrgaze_ray.storage import LocalStore
+from tests.unit.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
 
 IMAGES = 9
 REFUSED = (Reason.TRUNCATED, Reason.TRUNCATED, Reason.LATERAL_VIEW)
@@ -372,3 +373,31 @@ def test_known_gaze_and_labels_stand_beside_the_networks(run: Run, truth: EgdTab
     assert page.html.count("reader's gaze</em>") == 3
     labels = re.findall(r"read as (normal|heart failure|pneumonia)", page.text)
     assert len(labels) == 3
+
+
+def test_the_command_writes_the_report_and_fails_if_radiographs_are_lost(
+    cxrgaze: Cxrgaze,  # noqa: F811
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, out = tmp_path / "archive", tmp_path / "report.html"
+    shutil.copytree(archive, folder)
+    run = make_run(folder, tmp_path / "run")
+    command = ["runs", "report", run.store.uri, "--out", out]
+    assert cxrgaze(*command, "--json").json == {"report": str(out), "lost": 0}
+    folder.rename(tmp_path / "moved")
+    gone = cxrgaze(*command)
+    assert (gone.code, gone.out) == (2, f"The report is {out}.\n")
+    assert re.search(r"The report lacks 6 radiographs: 6 gone\. Put the files back", gone.err)
+    assert "File names are left out: they may name patients. --with-paths shows them." in gone.err
+    assert "source not found" in out.read_text()
+
+    def down(_: object) -> bytes:
+        raise StoreUnavailable("S3 is down.", "Wait.")
+
+    monkeypatch.setattr(figures, "fetch_listed", down)
+    outage = cxrgaze(*command)
+    assert outage.code == 4
+    assert "The report lacks 6 radiographs. S3 is down. Wait." in outage.err
+    assert "source out of reach" in out.read_text()
