@@ -198,4 +198,6 @@ def summary_lines(outcome: Outcome) -> list[str]:
     if outcome.closed_folders:
         lines.append(closed_sentence(outcome.closed_folders))
     lines.append(f"Run: {outcome.run.store.uri}")
+    if outcome.failed:
+        lines.append(f"Which files failed, and why: cxrgaze runs show {shlex.quote(outcome.run.store.uri)} --failed")
     return lines

@@ -594,7 +594,7 @@ def test_runs_are_listed_shown_and_reported(cxrgaze: Cxrgaze, archive: Path, tmp
     assert (shown["pending_shards"], shown["success"]) == (1, None)
     assert "UNTRAINED" in cxrgaze("runs", "show", run.store.uri).out
     report = cxrgaze("runs", "report", run.store.uri, "--out", tmp_path / "report.html", "--json")
-    assert report.json == {"report": f"{tmp_path}/report.html"}
+    assert report.json == {"report": f"{tmp_path}/report.html", "lost": 0}
     assert "This run is unfinished" in (tmp_path / "report.html").read_text()
 
 
@@ -694,6 +694,7 @@ def test_a_score_says_what_it_came_to(cxrgaze: Cxrgaze, driver: ModuleType) -> N
     assert ended.code == 0
     assert ended.out == (
         "3 files: 2 scored, 0 skipped, 1 failed.\n0.1 images/s over 60 s.\nReasons: truncated 1.\nRun: /out/run\n"
+        "Which files failed, and why: cxrgaze runs show /out/run --failed\n"
     )
     found = cxrgaze("score", "a", "--out", "b", "--json").json
     assert (found["run"], found["already_complete"], found["rows"]) == ("/out/run", False, 3)
