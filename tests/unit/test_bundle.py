@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cxrgaze_ray.bundle import (
     BundleInfo,
     Golden,
     Lineage,
+    check_bundle,
     golden_image,
     make_bundle,
     read_bundle,
@@ -126,6 +128,20 @@ def test_weights_that_are_not_finite_are_refused_however_they_came_there(store: 
     edit(store, weights_sha256=hashlib.sha256(save(state)).hexdigest())
     with pytest.raises(BundleError, match="not finite"):
         read_bundle(store)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.0])
+def test_weights_are_judged_finite_without_torch_as_with_it(
+    store: LocalStore, bundle: Bundle, dtype: torch.dtype, value: float
+) -> None:
+    data = save({"whole": torch.arange(3), "w": torch.tensor([0.5, value, -2.0]).to(dtype)})
+    info = bundle.info.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
+    store.put(WEIGHTS, data)
+    store.put(INFO, info.model_dump_json().encode())
+    for check in (read_bundle, check_bundle):
+        with nullcontext() if value == 1.0 else pytest.raises(BundleError, match="not finite: 1 tensors, first w"):
+            check(store)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
