@@ -55,7 +55,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class FailedFile:
-    """A file that gave no row of its own worth, and its path if the report is to say it."""
+    """A file that failed, and its path if the report is to say it."""
 
     image_id: str
     reason: str
