@@ -97,9 +97,8 @@ def bench_serve(
 ) -> ServingFigures:
     """Measure on phantoms and an untrained network, in a private cluster."""
     with tempfile.TemporaryDirectory(prefix="cxrgaze-serve-") as folder, connect() as cluster:
-        file = _hosted(Path(folder), preset, images)
-        body = next(path for path in sorted(Path(folder, "archive").rglob("*.dcm"))).read_bytes()
-        ask = partial(_single_requests, file.http_options.port, body, clients)
+        port, body = host(Path(folder), preset, images)
+        ask = partial(single_requests, port, body, clients)
         job = partial(_Job, Path(folder), cluster)
         with ask() as alone:
             time.sleep(min(5.0, seconds / 4))  # the first answers start the decoders, and are not counted
@@ -108,7 +107,7 @@ def bench_serve(
         say(f"Single requests alone: {alone.latency().p50_ms:.0f} ms.")
         # Workers of the first job start slowly, and decoding gets ahead of the model: its rate is not the job's.
         job("first").run(lambda: None)
-        batch_alone, batch_beside, together = [], [], _Answers()
+        batch_alone, batch_beside, together = [], [], Answers()
         for turn in range(rounds):  # interleaved: what runs side by side shares the machine's moods
             batch_alone.append(job(f"alone-{turn}").run(lambda: None).rate)
             with ask() as beside:
@@ -116,13 +115,17 @@ def bench_serve(
                 together.extend(beside)
             batch_beside.append(last.rate)
             say(f"Batch job alone {batch_alone[-1]:.1f} images/s, beside single requests {batch_beside[-1]:.1f}.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    setting = (preset, last.engine, cores, clients, images)
+    setting = (preset, last.engine, core_count(), clients, images)
     return ServingFigures(*setting, alone.latency(), together.latency(), Rate.of(batch_alone), Rate.of(batch_beside))
 
 
-def _hosted(folder: Path, preset: str, images: int) -> ServeFile:
-    """Draw an archive, publish a network, and host it."""
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host(folder: Path, preset: str, images: int) -> tuple[int, bytes]:
+    """Draw an archive, publish a network, and host it; return the port, and a radiograph to post there."""
     make_archive(LocalStore(str(folder / "archive")), images=images, seed=0, height=HEIGHTS)
     ledger = Registry(LocalStore(str(folder / "registry")))
     pin = ledger.publish(make_bundle(build(PRESETS[preset], 0), "cxrgaze", trained=False))
@@ -130,7 +133,8 @@ def _hosted(folder: Path, preset: str, images: int) -> ServeFile:
     file = ServeFile().with_arguments(port=_free_port(), registry=ledger.store.uri)
     start_http(file)
     wait_ready(file)
-    return file
+    body = next(path for path in sorted((folder / "archive").rglob("*.dcm"))).read_bytes()
+    return file.http_options.port, body
 
 
 @dataclass
@@ -169,7 +173,7 @@ class _Job:
         yield self.cluster
 
 
-class _Answers:
+class Answers:
     """What the clients got."""
 
     def __init__(self) -> None:
@@ -182,12 +186,17 @@ class _Answers:
         else:
             self._refused += 1
 
-    def extend(self, others: _Answers) -> None:
+    def extend(self, others: Answers) -> None:
         self._seconds += others._seconds
         self._refused += others._refused
 
     def clear(self) -> None:
         self._seconds, self._refused = [], 0
+
+    @property
+    def answered(self) -> int:
+        """How many were answered 200."""
+        return len(self._seconds)
 
     def latency(self) -> Latency:
         if not self._seconds:
@@ -197,9 +206,9 @@ class _Answers:
 
 
 @contextmanager
-def _single_requests(port: int, body: bytes, clients: int) -> Iterator[_Answers]:
+def single_requests(port: int, body: bytes, clients: int) -> Iterator[Answers]:
     """Post a body again and again until the block ends."""
-    answers, stop = _Answers(), threading.Event()
+    answers, stop = Answers(), threading.Event()
     threads = [threading.Thread(target=_post, args=(port, body, answers, stop)) for _ in range(clients)]
     for thread in threads:
         thread.start()
@@ -211,19 +220,20 @@ def _single_requests(port: int, body: bytes, clients: int) -> Iterator[_Answers]
             thread.join()
 
 
-def _post(port: int, body: bytes, answers: _Answers, stop: threading.Event) -> None:
+def _post(port: int, body: bytes, answers: Answers, stop: threading.Event) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=120)
     while not stop.is_set():
-        started = time.perf_counter()
+        started, again_s = time.perf_counter(), 0.0
         try:
             connection.request("POST", "/v1/predict", body)
             response = connection.getresponse()
             response.read()
-            status = response.status
+            status, again_s = response.status, float(response.headers.get("Retry-After", 0))
         except (OSError, HTTPException):
             connection.close()
             status = 0
         answers.add(time.perf_counter() - started, status)
+        stop.wait(again_s)
     connection.close()
 
 

@@ -26,7 +26,7 @@ def listing(
     trees = (tree,) if tree else ()
     measured = [measure_listing(uri)] if uri else []
     if not uri:
-        for one in bench_listing(_numbers(sizes) if sizes else SIZES, trees):
+        for one in bench_listing(numbers(sizes) if sizes else SIZES, trees):
             measured.append(one)
             say(f"{one.kind}: {one.rows} in {one.seconds:.2f} s")
     if as_json:
@@ -40,14 +40,15 @@ def listing(
     print_table(["archive", "layout", "files", "seconds", "files/s", "peak memory"], rows)
 
 
-def _numbers(text: str, option: str = "--sizes") -> tuple[int, ...]:
+def numbers(text: str, option: str = "--sizes") -> tuple[int, ...]:
+    """Read whole numbers with commas between, as options give them."""
     try:
-        numbers = tuple(int(one.replace("_", "")) for one in text.split(","))
+        found = tuple(int(one.replace("_", "")) for one in text.split(","))
     except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
+        found = ()
+    if not found or min(found) < 1:
         raise typer.BadParameter("Write whole numbers: 1000,10000.", param_hint=option)
-    return numbers
+    return found
 
 
 def decode(
@@ -108,7 +109,7 @@ def pipeline(
     from cxrgaze_ray.benchmark.pipeline import PipelineSettings, bench_pipeline
     from cxrgaze_ray.cli.bench_tables import pipeline_json, pipeline_tables
 
-    height = _numbers(rows, "--rows")
+    height = numbers(rows, "--rows")
     settings = PipelineSettings.build(
         archive=archive, images=images, preset=preset, threads=threads, rounds=rounds, small_images=small,
         rows=(height[0], height[-1]), bare_images=min(64, images),
@@ -131,7 +132,7 @@ def memory(
     from cxrgaze_ray.benchmark.memory import bench_memory, growth
 
     measured = []
-    for one in bench_memory(_numbers(images, "--images")):
+    for one in bench_memory(numbers(images, "--images")):
         measured.append(one)
         say(f"{one.images} images in {one.seconds:.0f} s, {human_bytes(one.spilled)} spilled.")
     ratios = growth(measured[0], measured[-1])

@@ -17,6 +17,17 @@ def test_rounds_are_summed_up() -> None:
 
 
 @pytest.mark.long
+def test_throughput_is_measured_by_clients() -> None:
+    command = [sys.executable, "-m", "cxrgaze_ray", "bench", "serve", "--load", "1,40", "--seconds", "2", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ, timeout=500)
+    found = json.loads(ended.stdout)
+    assert [one["clients"] for one in found["loads"]] == [1, 40]
+    for one in found["loads"]:
+        assert one["images_per_second"] > 0
+        assert one["latency"]["refused"] == 0
+
+
+@pytest.mark.long
 def test_it_says_what_was_measured() -> None:
     command = [
         sys.executable, "-m", "cxrgaze_ray", "bench", "serve", "--images", "64", "--seconds", "2", "--rounds", "1",
