@@ -8,8 +8,8 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +19,13 @@ from pydantic import Field
 from cxrgaze_ray.cluster_head import head_node
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
+
+Connect = Callable[[], AbstractContextManager[Any]]
+"""Joins a cluster while a block runs. Who needs one takes this, and enters it once everything else is checked."""
+
+PROXY_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+PROXY_MIDDLEWARES = "cxrgaze_ray.http_proxy:middlewares"
+"""What that variable has to say in the environment of a cluster's nodes before Ray starts there: see `http_proxy`."""
 
 
 class ClusterSettings(Settings):
@@ -37,6 +44,9 @@ class ClusterSettings(Settings):
     """Whether a private cluster takes jobs: Ray's dashboard then listens on this machine, with the cluster's token.
 
     That takes about a minute to start on two cores."""
+
+    metrics_port: int | None = Field(None, ge=1, le=65_535)
+    """Port where a private cluster shows its metrics to Prometheus; None takes a free one."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ def set_ray_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault(PROXY_VARIABLE, PROXY_MIDDLEWARES)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a training's report() waits for it
     given = {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if not given and not Path("~/.ray/auth_token").expanduser().exists():
@@ -136,13 +147,14 @@ def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file
     asked = address
     try:
         if address is None and settings.jobs:
-            address = stack.enter_context(head_node(log_file, cpus, store_bytes))
+            address = stack.enter_context(head_node(log_file, cpus, store_bytes, settings.metrics_port))
         elif address is None:
             options |= {
                 "num_cpus": cpus,
                 "include_dashboard": False,
                 "object_store_memory": store_bytes,
                 "_temp_dir": str(folder),
+                "_metrics_export_port": settings.metrics_port,
             }
         ray.init(address=address, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:

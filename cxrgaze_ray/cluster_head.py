@@ -20,7 +20,7 @@ _ADDRESS_FILE = "ray_current_cluster"
 
 
 @contextmanager
-def head_node(log_file: Path, cpus: int, store_bytes: int) -> Iterator[str]:
+def head_node(log_file: Path, cpus: int, store_bytes: int, metrics_port: int | None = None) -> Iterator[str]:
     """Start a head node with a job server on free ports, and give its address; it ends with the block or this process.
 
     `ray.init` would do, but for one port: there the job agent listens on 52365 only, and where another cluster of
@@ -35,6 +35,7 @@ def head_node(log_file: Path, cpus: int, store_bytes: int) -> Iterator[str]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--port=0", "--dashboard-port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=true"]
     command += [f"--temp-dir={folder}", f"--num-cpus={cpus}", f"--object-store-memory={store_bytes}"]
+    command += [] if metrics_port is None else [f"--metrics-export-port={metrics_port}"]
     with log_file.open("ab") as log:
         # in a session of its own, so that Ctrl-C reaches this process only
         process = subprocess.Popen(

@@ -25,6 +25,8 @@ A message is one sentence that says what happened; ``hint`` says what to do next
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 EXIT_DONE = 0
@@ -156,3 +158,10 @@ class RadiographError(CxrgazeError):
         self.facts: dict[str, Any] = {}
         self.patient: str | None = None
         self.study: str | None = None
+
+
+def place_of(error: BaseException) -> str:
+    """Return an error's type and where it was raised, for logs: never its message, which may quote a patient's file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

@@ -1,10 +1,29 @@
-"""What both HTTP applications ask of a request: its bearer token, and a body that is not too large."""
+"""What both HTTP applications do alike: ask for the token, bound a body, count answers, and answer when they fail."""
 
 from __future__ import annotations
 
 import hmac
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
 
 from fastapi import Request
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cxrgaze_ray.errors import place_of
+
+RETRY_AFTER_S = 2
+"""When a client that got a 503 may try again, in seconds."""
+
+ROUTES = ("/v1/predict", "/v1/model", "/healthz")
+
+_REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+_LOG = logging.getLogger("ray.serve")
 
 
 def authorised(request: Request, token: str) -> bool:
@@ -21,9 +40,64 @@ async def read_body(request: Request, limit: int) -> bytes | None:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         return None
-    body = bytearray()
+    parts, size = [], 0
     async for part in request.stream():
-        body += part
-        if len(body) > limit:
+        parts.append(part)
+        size += len(part)
+        if size > limit:
             return None
-    return bytes(body)
+    return b"".join(parts)
+
+
+def route_of(path: str) -> str:
+    """Return the route that a path ends with, or other: a metric's label is never what a client thought of."""
+    return next((route for route in ROUTES if path.endswith(route)), "other")
+
+
+class Answered:
+    """Around an application: every answer is counted, and a failure of ours is one, as JSON with the request's id.
+
+    Parameters
+    ----------
+    app
+        The application.
+    count
+        Called with path, status code and seconds; not for a client that hung up, which got no answer.
+    """
+
+    def __init__(self, app: ASGIApp, count: Callable[[str, int, float], None]) -> None:
+        self._app, self._count = app, count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, code = time.perf_counter(), 0
+
+        async def noted(message: Message) -> None:
+            nonlocal code
+            code = message.get("status", code)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            failed = _failed(scope, error)
+            if code:  # too late for another answer
+                raise
+            await failed(scope, receive, noted)
+        finally:
+            if code:
+                self._count(scope["path"], code, time.perf_counter() - began)
+
+
+def _failed(scope: Scope, error: Exception) -> JSONResponse:
+    """Log a failure by its place, never by its message, which may quote a file; return what the client is told."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    _LOG.error("request %s failed with %s", request_id, place_of(error))
+    told = {"error": "This is a fault of the service; its log has the request's id.", "reason": "bug"}
+    return JSONResponse({**told, "request_id": request_id}, 500)

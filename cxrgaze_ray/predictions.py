@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+EngineKind = Literal["auto", "float32", "fast"]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,9 @@ from torch.nn import functional
 from cxrgaze_ray.bundle import Bundle, BundleInfo, golden_image
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.models.gazenet import GazeNet
-from cxrgaze_ray.predictions import Predictions
+from cxrgaze_ray.predictions import DeviceName, EngineKind, Predictions
 from cxrgaze_ray.preprocess import to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-EngineKind = Literal["auto", "float32", "fast"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SMALL_INPUT = 160 * 128

@@ -30,7 +30,7 @@ from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.serving.model import ComputeSettings, Model
+from cxrgaze_ray.serving import ComputeSettings, Model
 
 DECODE, PREDICT = "bare decode", "bare model"
 DIRECT, SCORING = "direct actors", "our scoring"

@@ -9,16 +9,14 @@ import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
 
 from cxrgaze_ray.decoding.protocol import receive, send
-from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.errors import RadiographError, place_of
 from cxrgaze_ray.preprocess import ModelImage, draw_picture, prepare
 from cxrgaze_ray.radiograph import Radiograph, Reading, read_radiograph
 from cxrgaze_ray.schemas import Reason
@@ -63,9 +61,7 @@ def _answer(decode: Decode, data: bytes, options: dict[str, Any]) -> tuple[dict[
     except Exception as error:
         if isinstance(error, cv2.error) and error.code == _CV_NO_MEMORY:
             return _TOO_LARGE, b""
-        # A bug of ours: where, but never the message, which may quote the file.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"bug": f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"}, b""
+        return {"bug": place_of(error)}, b""
     return _header(radiograph, image), image.pixels.astype("<u2").tobytes()
 
 

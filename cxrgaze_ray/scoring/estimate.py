@@ -17,7 +17,8 @@ from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import Manifest, fetch_listed
-from cxrgaze_ray.predictor import EngineKind, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.predictions import EngineKind
+from cxrgaze_ray.predictor import Predictor, limit_threads, plan_engine
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import Request, make_plan

@@ -1,8 +1,9 @@
 """The Serve application: an HTTP ingress that decodes, and a model deployment that sees ready images only."""
 
-from cxrgaze_ray.serving.app import ServeFile, ServingSettings, build_app, start_http, wait_ready
-from cxrgaze_ray.serving.batch import APPLICATION, BatchModel, ModelSettings, batch_model
-from cxrgaze_ray.serving.model import ComputeSettings, Model
+from cxrgaze_ray.serve_file import APPLICATION, ComputeSettings, ServeFile, ServingSettings
+from cxrgaze_ray.serving.app import build_app, start_http, stop_http, wait_ready
+from cxrgaze_ray.serving.batch import BatchModel, ModelSettings, batch_model
+from cxrgaze_ray.serving.model import Model
 
 __all__ = [
     "APPLICATION",
@@ -15,5 +16,6 @@ __all__ = [
     "batch_model",
     "build_app",
     "start_http",
+    "stop_http",
     "wait_ready",
 ]

@@ -16,11 +16,11 @@ from ray._private import state
 from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray.cluster import lost_replica, translated
-from cxrgaze_ray.predictor import EngineKind
+from cxrgaze_ray.predictions import EngineKind
 from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, ComputeSettings, Model
+from cxrgaze_ray.serve_file import APPLICATION, ComputeSettings
+from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, Model
 
-APPLICATION = "cxrgaze"
 BATCH_PREFIX = "cxrgaze-batch-"
 CALLS_A_REPLICA = 2
 """Chunks a batch job keeps in flight for every replica: one is computed while the next one travels."""

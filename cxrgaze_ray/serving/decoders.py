@@ -40,15 +40,22 @@ class Decoders:
     async def decode(self, body: bytes) -> Decoded:
         """Decode a body, see `Decoder.decode`; call it within `held`."""
         decoder = await self._free.get()
+        work = asyncio.ensure_future(asyncio.to_thread(decoder.decode, body))
+        work.add_done_callback(lambda _: self._idle(decoder))  # a client that hangs up leaves it busy
         try:
-            return await asyncio.to_thread(decoder.decode, body)
+            return await asyncio.shield(work)
         finally:
-            self._free.put_nowait(decoder)
+            del work  # with the error it holds, and this frame in that error's trace, the body would outlive its answer
 
     async def retire(self) -> None:
         """End the processes once nobody holds them."""
         self._retired = True
         await self._close_unused()
+
+    def _idle(self, decoder: Decoder) -> None:
+        self._free.put_nowait(decoder)
+        if self._retired and not self._users:
+            self._closing = asyncio.ensure_future(self._close_unused())
 
     async def _close_unused(self) -> None:
         if self._retired and not self._users:

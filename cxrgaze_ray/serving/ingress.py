@@ -5,73 +5,42 @@
 import asyncio
 import logging
 import os
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import Field
 from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray import saliency, telemetry
+from cxrgaze_ray.allocator import return_freed_memory
 from cxrgaze_ray.bundle import read_bundle
 from cxrgaze_ray.cluster import find_cause, lost_replica
-from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.decoding import Decoded, Decoder
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
-from cxrgaze_ray.http import authorised, read_body
+from cxrgaze_ray.http import RETRY_AFTER_S, Answered, authorised, read_body, route_of
 from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.predictor import EngineKind
 from cxrgaze_ray.radiograph import Reading
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.schemas import Reason
+from cxrgaze_ray.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.serving.decoders import Decoders
-from cxrgaze_ray.serving.replies import RETRY_AFTER_S, Serving, answer, describe, refuse, status_code
+from cxrgaze_ray.serving.model import MAX_ONGOING
+from cxrgaze_ray.serving.multipart import file_of
+from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse, status_code
 from cxrgaze_ray.storage import open_store
 
-TOKEN_VARIABLE = "CXRGAZE_TOKEN"
-"""Environment variable that holds the bearer token of the HTTP interface."""
-
 _LOG = logging.getLogger("ray.serve")
-_ROUTES = ("/v1/predict", "/v1/model", "/healthz")
 
+MAX_INSIDE = 1024
+"""Requests an ingress replica takes on at once: more than `http_proxy.Limits.requests`, so that the line is in here,
+where who came first is next. In Serve's own router those who wait ask again after pauses of up to half a second."""
 
-class IngressSettings(Settings):
-    """What the ingress serves, and how much it accepts."""
-
-    registry: Uri = "./registry"
-    """Store of the model registry."""
-
-    model: Uri = "cxrgaze@champion"
-    """Model to serve: name@alias, name@v3, or a bundle's URI. An alias is followed when it moves."""
-
-    engine: EngineKind = "auto"
-    """float32, fast, or auto: fast where the hardware has reduced precision, else float32."""
-
-    view: Literal["frontal", "all"] = "frontal"
-    """frontal refuses laterals; all scores every view."""
-
-    max_body_mib: int = Field(64, ge=1, le=4096)
-    """Largest request body, in MiB."""
-
-    decode_timeout_s: float = Field(30.0, gt=0, le=3600)
-    """Longest time that decoding one image may take, in seconds."""
-
-    decoders: int = Field(2, ge=1, le=1024)
-    """Decoding processes of an ingress replica: so many bodies are decoded at once."""
-
-    model_timeout_s: float = Field(60.0, gt=0, le=3600)
-    """Longest time that a request waits for the model, in seconds; then it is answered 503."""
-
-    follow_every_s: float = Field(10.0, gt=0, le=86_400)
-    """How often the registry is asked whether the alias moved, in seconds."""
-
-    require_token: bool = False
-    """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Turn it on wherever others can reach the port."""
+_ASKED = MAX_ONGOING // 2
+"""Requests that an ingress replica has at the model at once, for the same reason."""
 
 
 def _passes(error: Exception) -> bool:
@@ -79,12 +48,19 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or lost_replica(error) or isinstance(find_cause(error), CxrgazeError)
 
 
+def _count(path: str, code: int, seconds: float) -> None:
+    route = route_of(path)
+    telemetry.record(telemetry.REQUESTS, route=route, code=str(code))
+    telemetry.record(telemetry.REQUEST_SECONDS, seconds, route=route)
+
+
 api = FastAPI(title="cxrgaze", docs_url=None, redoc_url=None, openapi_url=None)
+api.add_middleware(Answered, count=_count)
 
 
 @serve.deployment(
     name="Ingress",
-    max_ongoing_requests=32,
+    max_ongoing_requests=MAX_INSIDE,
     max_queued_requests=128,
     backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
 )
@@ -93,6 +69,7 @@ class Ingress:
     """Checks and decodes bodies in a process that may crash, and asks the model deployment."""
 
     def __init__(self, settings: IngressSettings, model: DeploymentHandle[Any]) -> None:
+        return_freed_memory()
         self._settings = settings
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         if settings.require_token and not self._token:
@@ -103,6 +80,7 @@ class Ingress:
         self._model = model
         self._serving: Serving | None = None
         self._decoders: Decoders | None = None
+        self._asked = asyncio.Semaphore(_ASKED)
         self._following = asyncio.get_event_loop().create_task(self._follow())
 
     @cached_property
@@ -139,16 +117,6 @@ class Ingress:
         reading = Reading(frontal_only=self._settings.view == "frontal")
         return partial(Decoder, profile, reading=reading, timeout_s=self._settings.decode_timeout_s)
 
-    @staticmethod
-    @api.middleware("http")
-    async def _measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        start = time.perf_counter()
-        response = await call_next(request)
-        route = request.url.path if request.url.path in _ROUTES else "other"
-        telemetry.record(telemetry.REQUESTS, route=route, code=str(response.status_code))
-        telemetry.record(telemetry.REQUEST_SECONDS, time.perf_counter() - start, route=route)
-        return response
-
     @api.get("/healthz")
     async def healthz(self) -> Response:
         """200 once a model is loaded and warm."""
@@ -165,7 +133,7 @@ class Ingress:
 
     @api.post("/v1/predict")
     async def predict(self, request: Request) -> Response:
-        """Score the DICOM, JPEG or PNG in the body."""
+        """Score the DICOM, JPEG or PNG in the body, or in the one file of a form."""
         if refused := self._authorise(request) or self._not_ready():
             return refused
         serving, decoders = self._ready(), self._decoders
@@ -189,8 +157,9 @@ class Ingress:
         return JSONResponse(answer(serving, decoded, result, png, peak))
 
     async def _ask(self, decoded: Decoded, serving: Serving) -> Predictions:
-        asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True)
-        result: Predictions = await asked
+        async with self._asked:
+            asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True)
+            result: Predictions = await asked
         return result
 
     def _ready(self) -> Serving:
@@ -210,4 +179,4 @@ class Ingress:
         body = await read_body(request, self._settings.max_body_mib * 2**20)
         if body is None:
             raise RadiographError(Reason.TOO_LARGE, f"The body is over {self._settings.max_body_mib} MiB.")
-        return body
+        return file_of(body, request.headers.get("content-type", ""))

@@ -7,23 +7,23 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from ray import serve
 
 from cxrgaze_ray import saliency, telemetry
 from cxrgaze_ray.bundle import read_bundle
-from cxrgaze_ray.config import Record, Settings
+from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, CxrgazeError
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.predictor import Engine, EngineKind, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.predictions import EngineKind, Predictions
+from cxrgaze_ray.predictor import Engine, Predictor, limit_threads, plan_engine
 from cxrgaze_ray.registry import pin_model
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
+from cxrgaze_ray.serve_file import ComputeSettings, Served
 from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
 
@@ -37,25 +37,6 @@ MAX_ONGOING = 32
 
 BEGIN_WITHIN_S = 60.0
 """Longest time that a starting replica waits for the registry, and then for the bundle, in seconds."""
-
-
-class ComputeSettings(Settings):
-    """How a replica computes."""
-
-    threads: int | None = Field(None, ge=1, le=4096)
-    """CPU threads of a forward pass; None takes every core. Set it where several replicas share a node's cores."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where a replica computes; auto takes the GPU that Ray gave it, if it gave one that is really there."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the application serves: a replica that starts later loads it before it counts as ready."""
-
-    registry: str
-    model: str
-    engine: EngineKind
 
 
 class Brief(Record):

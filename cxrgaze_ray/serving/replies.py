@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 
 from cxrgaze_ray.decoding import Decoded
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.http import RETRY_AFTER_S
 from cxrgaze_ray.predictions import Predictions
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason, split_oddities
@@ -24,10 +25,6 @@ _STATUS = {
     Reason.UNSUPPORTED_TRANSFER_SYNTAX: 415,
     Reason.EMPTY_FILE: 400,
 }
-
-
-RETRY_AFTER_S = 2
-"""When a client that got a 503 may try again, in seconds."""
 
 
 @dataclass(frozen=True)

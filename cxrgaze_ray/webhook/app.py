@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 from urllib.request import urlopen
@@ -13,7 +14,8 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.errors import ConfigError, ServingUnavailable
+from cxrgaze_ray.errors import ConfigError, ServingUnavailable, place_of
+from cxrgaze_ray.ports import start_proxy
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.webhook.groups import Triggers
 from cxrgaze_ray.webhook.jobs import STATES, RayJobs
@@ -23,8 +25,7 @@ from cxrgaze_ray.webhook.settings import TOKEN_VARIABLES, WebhookSettings, read_
 
 APPLICATION = "cxrgaze-webhook"
 
-_LOOK_EVERY_S = 20.0
-"""How often the gauges of the last retraining are brought up to date."""
+_LOG = logging.getLogger("ray.serve")
 
 
 @serve.deployment(
@@ -44,20 +45,26 @@ class Webhook:
         jobs = RayJobs(settings.jobs_address or ray.get_runtime_context().gcs_address)
         # Alertmanager asks again, so the store is asked once
         self._service = Service(settings, Triggers(open_store(settings.registry).once(), settings.name), jobs)
-        self._watching = asyncio.get_event_loop().create_task(self._watch())
+        self._watching = asyncio.get_event_loop().create_task(watch(self._service))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return make_api(self._service, self._token, self._settings.max_body_kib * 1024)
 
-    async def _watch(self) -> None:
-        while True:
-            found = await asyncio.to_thread(self._service.latest)
-            if found is not None:
-                trigger, state = found
-                telemetry.record(telemetry.WEBHOOK_TRIGGER, trigger.at.timestamp())
-                for one in STATES:
-                    telemetry.record(telemetry.WEBHOOK_RETRAINING, float(one == state), state=one)
-            await asyncio.sleep(_LOOK_EVERY_S)
+
+async def watch(service: Service, every_s: float = 20.0) -> None:
+    """Keep the gauges of the last retraining up to date, whatever goes wrong with one look."""
+    while True:
+        try:
+            found = await asyncio.to_thread(service.latest)
+        except Exception as error:
+            _LOG.error("the last retraining's state is not known: %s; it is asked for again", place_of(error))
+            found = None
+        if found is not None:
+            trigger, state = found
+            telemetry.record(telemetry.WEBHOOK_TRIGGER, trigger.at.timestamp())
+            for one in STATES:
+                telemetry.record(telemetry.WEBHOOK_RETRAINING, float(one == state), state=one)
+        await asyncio.sleep(every_s)
 
 
 def build_app(args: WebhookSettings | dict[str, Any]) -> serve.Application:
@@ -72,12 +79,12 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
     Raises
     ------
     ConfigError
-        If no bearer token is set, or another application has its route.
+        If no bearer token is set, another application has its route, or nothing can listen on its port.
     ServingUnavailable
         If it does not come up.
     """
     read_token()
-    serve.start(http_options={"host": settings.host, "port": settings.port})
+    start_proxy(settings.host, settings.port)
     try:
         serve.run(build_app(settings), name=APPLICATION, route_prefix=settings.route_prefix)
     except RayServeException as error:
@@ -100,3 +107,8 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
     raise ServingUnavailable(
         f"Nothing answers on {settings.url}.", "Where Ray Serve runs already it keeps its port: give that one."
     )
+
+
+def stop_webhook() -> None:
+    """Take the application from the cluster, once the requests that it is answering are answered."""
+    serve.delete(APPLICATION)

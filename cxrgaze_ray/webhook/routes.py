@@ -3,30 +3,20 @@
 # no `from __future__ import annotations` here: FastAPI must see the routes' annotations as types, not as strings
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.http import authorised, read_body
+from cxrgaze_ray.http import Answered, authorised, read_body
 from cxrgaze_ray.webhook.service import Reply, Service, refuse
 
 
 def make_api(service: Service, token: str, max_body_bytes: int) -> FastAPI:
     """Put the routes around a service; without the token nothing is answered but the health check."""
     api = FastAPI(title="cxrgaze webhook", docs_url=None, redoc_url=None, openapi_url=None)
+    api.add_middleware(Answered, count=_count)
     one_at_a_time = asyncio.Lock()
-
-    @api.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        code = 500
-        try:
-            response = await call_next(request)
-            code = response.status_code
-            return response
-        finally:
-            telemetry.record(telemetry.WEBHOOK_REQUESTS, code=str(code))
 
     @api.get("/healthz")
     async def healthz() -> Response:
@@ -49,6 +39,10 @@ def make_api(service: Service, token: str, max_body_bytes: int) -> FastAPI:
         return _send(await asyncio.to_thread(service.state, submission_id))
 
     return api
+
+
+def _count(_path: str, code: int, _seconds: float) -> None:
+    telemetry.record(telemetry.WEBHOOK_REQUESTS, code=str(code))
 
 
 def _send(reply: Reply) -> Response:

@@ -13,7 +13,14 @@ import pytest
 from ray import serve
 
 from cxrgaze_ray.bundle import make_bundle
-from cxrgaze_ray.cluster import Cluster, ClusterSettings, connect, set_ray_environment
+from cxrgaze_ray.cluster import (
+    PROXY_MIDDLEWARES,
+    PROXY_VARIABLE,
+    Cluster,
+    ClusterSettings,
+    connect,
+    set_ray_environment,
+)
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport, make_archive
@@ -71,6 +78,7 @@ def cluster(s3_server: S3Server, weather: FaultProxy) -> Iterator[Cluster]:
         patch.setenv("CXRGAZE_S3_READ_TIMEOUT_S", str(WORKERS_READ_S))
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("CXRGAZE_WEBHOOK_TOKEN", WEBHOOK_TOKEN)
+        patch.setenv(PROXY_VARIABLE, PROXY_MIDDLEWARES)  # Ray was imported before it could be told
         patch.setenv("PYTHONPATH", os.pathsep.join([BREAKING, *filter(None, [os.environ.get("PYTHONPATH")])]))
         with connect(ClusterSettings(num_cpus=5), quiet=False) as cluster:
             yield cluster

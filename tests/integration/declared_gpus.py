@@ -18,7 +18,7 @@ from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.serving import BatchModel, ModelSettings, batch_model
 from cxrgaze_ray.storage import LocalStore
-from tests.integration.serving_load import held, model_processes, wait_until
+from tests.integration.serving_load import held, processes, wait_until
 
 MOST = 3
 IMAGES = np.zeros((16, 640, 512), np.uint16)
@@ -32,9 +32,9 @@ def main(folder: str) -> None:
     with batch_model(settings, 2) as model:
         engine = model.plan_engine("float32")
         assert engine == "reference-float32-cpu", "a declared GPU is no device"
-        (process,) = model_processes(model.application)
+        (process,) = processes(model.application)
         model.warm(pin, engine)
-        assert model_processes(model.application) == {process}, "warming must not restart a replica"
+        assert processes(model.application) == {process}, "warming must not restart a replica"
         assert held(model.application) == [[(pin.weights_sha256, engine)]]
         follow_load(model, pin, engine)
         replace(model, pin, engine)
@@ -53,21 +53,21 @@ def follow_load(model: BatchModel, pin: ModelPin, engine: str) -> None:
     with ThreadPoolExecutor(2 * MOST) as pool:
         sent = [pool.submit(send) for _ in range(2 * MOST)]
         try:
-            wait_until(lambda: len(model_processes(model.application)) == MOST, "the load added no replicas")
+            wait_until(lambda: len(processes(model.application)) == MOST, "the load added no replicas")
             assert ray.available_resources().get("GPU") == 2 - MOST * 0.5  # type: ignore[no-untyped-call]
         finally:
             done = True
         for one in sent:
             one.result()
-    wait_until(lambda: len(model_processes(model.application)) == 1, "idle replicas were kept")
+    wait_until(lambda: len(processes(model.application)) == 1, "idle replicas were kept")
 
 
 def replace(model: BatchModel, pin: ModelPin, engine: str) -> None:
     """Kill the replica: the next one holds the bundle before anything was asked of it."""
-    before = model_processes(model.application)
+    before = processes(model.application)
     for process in before:
         os.kill(process, signal.SIGKILL)
-    wait_until(lambda: bool(model_processes(model.application) - before), "no replica took its place")
+    wait_until(lambda: bool(processes(model.application) - before), "no replica took its place")
     assert held(model.application) == [[(pin.weights_sha256, engine)]]
 
 

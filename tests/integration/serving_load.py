@@ -51,10 +51,10 @@ def hammered(url: str, body: bytes, clients: int = 3) -> Iterator[list[Answer]]:
             one.result()
 
 
-def model_processes(application: str) -> set[int]:
-    """Return the process ids of the model replicas that run."""
+def processes(application: str, deployment: str = "Model") -> set[int]:
+    """Return the process ids of the replicas of a deployment that run."""
     details: Any = _get_global_client().get_serve_details()["applications"].get(application)  # type: ignore[union-attr]
-    replicas = details["deployments"]["Model"]["replicas"] if details else []
+    replicas = details["deployments"][deployment]["replicas"] if details else []
     return {replica["pid"] for replica in replicas if replica["state"] == "RUNNING"}
 
 

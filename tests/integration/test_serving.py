@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -75,6 +77,31 @@ def test_the_map_alone_comes_as_an_image(client: httpx.Client) -> None:
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as saliency:
         assert np.asarray(saliency).max() == 255
+
+
+def test_a_form_s_file_is_scored_and_another_form_is_told_what_to_send(client: httpx.Client) -> None:
+    body = make_dicom(gradient())
+    alone = client.post("/v1/predict", content=body).json()["probabilities"]
+    assert client.post("/v1/predict", files={"file": ("x.dcm", body)}).json()["probabilities"] == alone
+    refused = client.post("/v1/predict", data={"file": "x"}, files={"a": ("", b"")}).json()
+    assert "curl -F" in refused["error"]
+
+
+def test_slow_uploads_take_nothing_from_others(client: httpx.Client, application: ServeFile) -> None:
+    """More of them than requests were taken on before: each holds a few bytes, and its place in the line of bodies."""
+    body = make_dicom(gradient())
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\nx"
+    with ExitStack() as stack:
+        address = ("127.0.0.1", application.http_options.port)
+        slow = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(60)]
+        for one in slow:
+            one.sendall(head)
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/v1/predict", content=body).status_code == 200
+        answer = slow[0].makefile("rb")
+        assert answer.readline().split()[1] == b"408"
+        assert b'"too_slow"' in answer.read()
+    assert client.post("/v1/predict", content=body).status_code == 200
 
 
 def test_model_and_health_are_told(client: httpx.Client) -> None:

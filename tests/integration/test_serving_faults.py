@@ -29,13 +29,14 @@ from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin, Request, Run, verify_run
 from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
 from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.serve_file import IngressSettings
 from cxrgaze_ray.serving import APPLICATION, ServeFile
-from cxrgaze_ray.serving.ingress import Ingress, IngressSettings
+from cxrgaze_ray.serving.ingress import Ingress
 from cxrgaze_ray.storage import open_store
 from tests.dicom_files import gradient, make_dicom
 from tests.integration.conftest import LARGE, same_cluster
 from tests.integration.scored import rows, score
-from tests.integration.serving_load import Answer, hammered, held, model_processes, wait_until
+from tests.integration.serving_load import Answer, hammered, held, processes, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +86,7 @@ def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
 ) -> None:
     request = Request(archive=phantoms[0], model="cxrgaze@champion", engine="float32")
     settings = ScoreSettings(decoders=2)
-    (process,) = model_processes(APPLICATION)
+    (process,) = processes(APPLICATION)
     killed: list[int] = []
 
     def kill(progress: Progress) -> None:
@@ -99,7 +100,7 @@ def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
         served = len(answers)
         wait_until(lambda: any(answer.code == 200 for answer in answers[served:]), "no request is answered any more")
     assert killed
-    assert model_processes(APPLICATION) != {process}
+    assert processes(APPLICATION) != {process}
     assert rows(outcome.run).equals(rows(calm.run))
     assert {answer.code for answer in answers} <= {200, 503}
     for answer in answers:
@@ -107,6 +108,22 @@ def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
             assert answer.body["reason"] == "model_unavailable"
             assert answer.retry_after is not None
             assert int(answer.retry_after) > 0
+
+
+@pytest.mark.long
+def test_a_killed_ingress_costs_a_client_a_503_at_most(application: ServeFile) -> None:
+    (process,) = processes(APPLICATION, "Ingress")
+    with hammered(application.url, make_dicom(gradient()), clients=4) as answers:
+        wait_until(lambda: len(answers) > 8, "no request is answered")
+        os.kill(process, signal.SIGKILL)
+        wait_until(lambda: processes(APPLICATION, "Ingress") not in (set(), {process}), "no ingress takes its place")
+        served = len(answers)
+        wait_until(lambda: any(answer.code == 200 for answer in answers[served:]), "no request is answered any more")
+    assert {answer.code for answer in answers} <= {200, 503}
+    for answer in answers:
+        if answer.code == 503:
+            assert answer.body["reason"] in ("unavailable", "not_ready")
+            assert int(answer.retry_after or 0) > 0
 
 
 @pytest.mark.long
@@ -147,10 +164,10 @@ def test_a_replica_that_starts_later_holds_the_model_before_its_first_request(
     application: ServeFile, published: str
 ) -> None:
     pin = Registry(open_store(published)).resolve("cxrgaze@champion")
-    before = model_processes(APPLICATION)
+    before = processes(APPLICATION)
     for process in before:
         os.kill(process, signal.SIGKILL)
-    wait_until(lambda: bool(model_processes(APPLICATION) - before), "no replica took its place")
+    wait_until(lambda: bool(processes(APPLICATION) - before), "no replica took its place")
     assert held(APPLICATION) == [[(pin.weights_sha256, "reference-float32-cpu")]]
 
 
@@ -167,7 +184,10 @@ def test_an_overloaded_ingress_says_when_to_come_back(application: ServeFile, pu
         with ThreadPoolExecutor(20) as pool:
             posted = list(pool.map(lambda _: httpx.post(f"{url}/v1/predict", content=body, timeout=120), range(40)))
         assert {answer.status_code for answer in posted} == {200, 503}
-        assert all(int(answer.headers["retry-after"]) > 0 for answer in posted if answer.status_code == 503)
+        shed = [answer for answer in posted if answer.status_code == 503]
+        assert all(
+            int(answer.headers["retry-after"]) > 0 and answer.json()["reason"] == "unavailable" for answer in shed
+        )
     finally:
         serve.delete("narrow")
 

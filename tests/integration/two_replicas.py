@@ -15,7 +15,7 @@ from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.serving import ModelSettings
 from cxrgaze_ray.serving.batch import BATCH_PREFIX
 from tests.integration.conftest import same_cluster
-from tests.integration.serving_load import model_processes
+from tests.integration.serving_load import processes
 
 
 def main(archive: str, registry: str, out: str) -> None:
@@ -29,7 +29,7 @@ def main(archive: str, registry: str, out: str) -> None:
         found = before if not progress.received else after if progress.done == progress.total else None
         if found is not None:
             (name,) = [one for one in serve.status().applications if one.startswith(BATCH_PREFIX)]
-            found.update({process: _seconds(process) for process in model_processes(name)})
+            found.update({process: _seconds(process) for process in processes(name)})
 
     request = Request(archive=archive, model="cxrgaze@champion", engine="float32")
     outcome = score_archive(request, out, registry, same_cluster, settings=settings, on_progress=look)

@@ -83,6 +83,7 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
         "RAY_AUTH_TOKEN": "mine",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "7",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mine:middlewares",
     }
     assert ray_environment(tmp_path, **given) == given
 
@@ -190,21 +191,21 @@ def test_settings_size_a_private_cluster(ray: FakeRay) -> None:
 def test_a_private_cluster_that_takes_jobs_is_a_process_of_its_own(
     ray: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    heads: list[tuple[int, int, int]] = []
+    heads: list[tuple[int, int, int | None, int]] = []
 
     @contextmanager
-    def head_node(log_file: Path, cpus: int, store_bytes: int) -> Iterator[str]:
-        heads.append((cpus, store_bytes, ray.stops))
+    def head_node(log_file: Path, cpus: int, store_bytes: int, metrics_port: int | None) -> Iterator[str]:
+        heads.append((cpus, store_bytes, metrics_port, ray.stops))
         yield "127.0.0.1:7777"
-        heads.append((cpus, store_bytes, ray.stops))
+        heads.append((cpus, store_bytes, metrics_port, ray.stops))
 
     monkeypatch.setattr("cxrgaze_ray.cluster.head_node", head_node)
-    with connect(ClusterSettings(jobs=True, num_cpus=5, object_store_mib=100)) as cluster:
+    with connect(ClusterSettings(jobs=True, num_cpus=5, object_store_mib=100, metrics_port=9)) as cluster:
         assert cluster.private
         assert len(heads) == 1
     (options,) = ray.started
     assert (options["address"], "_temp_dir" in options) == ("127.0.0.1:7777", False)
-    assert heads == [(5, 100 * 2**20, 0), (5, 100 * 2**20, 1)]  # this process leaves before its head ends
+    assert heads == [(5, 100 * 2**20, 9, 0), (5, 100 * 2**20, 9, 1)]  # this process leaves before its head ends
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,9 +11,11 @@ from ray.serve.schema import ServeDeploySchema
 
 from cxrgaze_ray.cli.score import _replicas
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.http_proxy import Limits
 from cxrgaze_ray.scoring.driver import ScoreSettings
 from cxrgaze_ray.serving import ModelSettings, ServeFile
 from cxrgaze_ray.serving.batch import CALLS_A_REPLICA, _deployment, _remove_abandoned
+from cxrgaze_ray.serving.ingress import MAX_INSIDE
 
 FILES = sorted((Path(__file__).parents[2] / "serve_configs").glob("*.yaml"))
 
@@ -34,6 +36,14 @@ def same(theirs: Any, ours: Any) -> bool:
         return bool(theirs == ours)
     found = theirs if isinstance(theirs, dict) else theirs.model_dump()
     return all(found[name] == value for name, value in ours.items())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_an_ingress_takes_on_more_than_its_proxy_lets_in(path: Path) -> None:
+    (ingress,) = [
+        one for one in ServeFile.from_yaml(path.read_text()).applications[0].deployments if one.name == "Ingress"
+    ]
+    assert (ingress.max_ongoing_requests or MAX_INSIDE) > Limits().requests
 
 
 def test_the_cluster_s_file_asks_for_a_token_and_several_replicas_on_gpus() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from fastapi import FastAPI
 
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.webhook.app import watch
 from cxrgaze_ray.webhook.groups import Triggers
 from cxrgaze_ray.webhook.routes import make_api
 from cxrgaze_ray.webhook.service import Service
@@ -109,6 +112,43 @@ def test_a_body_over_the_limit_is_refused(client: Client, jobs: FakeJobs, declar
 
     refused = client.post("/v1/retrain", content=whole if declared else parts(), headers=AUTHORISED)
     assert (refused.status_code, refused.json()["reason"], jobs.jobs) == (413, "too_large", {})
+
+
+def test_a_failure_of_ours_is_answered_and_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr("cxrgaze_ray.telemetry.record", lambda metric, code: counted.append(f"{metric.name} {code}"))
+    monkeypatch.setattr(Service, "receive", lambda service, body: 1 / 0)
+    failed = client.post("/v1/retrain", content=notification(), headers=AUTHORISED)
+    assert (failed.status_code, failed.json()["reason"]) == (500, "bug")
+    assert "division" not in failed.text
+    assert counted == ["cxrgaze_webhook_requests 500"]
+
+
+def test_the_gauges_go_on_whatever_goes_wrong_with_a_look(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = iter([ValueError("s3://secret"), OSError(), None])
+    after = threading.Event()
+
+    class Watched:
+        def latest(self) -> None:
+            found = next(looks, None)
+            if found is not None:
+                raise found
+            after.set()
+
+    async def run() -> None:
+        watching = asyncio.create_task(watch(Watched(), every_s=0))  # type: ignore[arg-type]
+        assert await asyncio.to_thread(after.wait, 30)
+        assert not watching.done()
+        watching.cancel()
+
+    with caplog.at_level(logging.ERROR, "ray.serve"):
+        asyncio.run(run())
+    assert [text.count("Error at test_webhook_http.py") for text in caplog.messages] == [1, 1]
+    assert "secret" not in caplog.text
 
 
 def test_no_token_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,79 @@
+"""How much of all request bodies may be held at once: who comes when there is no more has to wait with sending."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+
+_READ = 2**18
+"""Bytes that are set aside for one read: what the server hands on at a time is no larger, or hardly."""
+
+
+class Share:
+    """What one request holds."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.turn: asyncio.Future[None] | None = None
+
+
+class Room:
+    """A bound on the bytes of all bodies together. The oldest request may always go on, so that one can end.
+
+    Parameters
+    ----------
+    limit
+        Bytes; it is passed by no more than the oldest request's body.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._shares: dict[Share, None] = {}  # in the order they came
+        self._waiting: dict[Share, None] = {}
+        self.held = 0
+
+    def enter(self) -> Share:
+        """Take a share, empty at first."""
+        share = Share()
+        self._shares[share] = None
+        return share
+
+    def leave(self, share: Share) -> None:
+        """Give back all that a share holds, and let others go on."""
+        self._shares.pop(share, None)
+        self.held -= share.held
+        self._wake()
+
+    async def before_read(self, share: Share) -> None:
+        """Wait until there is room for one more read, and set it aside."""
+        while not self._may(share):
+            share.turn = asyncio.get_running_loop().create_future()
+            self._waiting[share] = None
+            try:
+                await share.turn
+            finally:
+                self._waiting.pop(share, None)
+        self._hold(share, _READ)
+
+    def after_read(self, share: Share, size: int) -> None:
+        """Hold what was read instead of what was set aside for it."""
+        self._hold(share, size - _READ)
+        self._wake()
+
+    def _hold(self, share: Share, more: int) -> None:
+        share.held += more
+        self.held += more
+
+    def _may(self, share: Share) -> bool:
+        return self.held + _READ <= self._limit or share is self._oldest
+
+    @property
+    def _oldest(self) -> Share | None:
+        return next(iter(self._shares), None)
+
+    def _wake(self) -> None:
+        """Let as many go on as there is room for, and the oldest."""
+        room = max(0, (self._limit - self.held) // _READ)
+        for share in [*islice(self._waiting, room), self._oldest]:
+            if share is not None and share.turn is not None and not share.turn.done():
+                share.turn.set_result(None)

@@ -1,0 +1,68 @@
+"""A port for a service of this machine: refused before anything is started if another program has it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cxrgaze_ray.errors import ConfigError
+
+
+@contextmanager
+def claimed(host: str, port: int, option: str = "--port") -> Iterator[None]:
+    """Keep a port for what is started within the block.
+
+    Ray Serve listens with SO_REUSEPORT: two services would share a port without a word. So a name that the kernel gives
+    to one process only, and takes back when it ends, stands for the port meanwhile.
+
+    Raises
+    ------
+    ConfigError
+        If another program listens there, another service of ours starts there, or the host is not this machine's.
+    """
+    with socket.socket(socket.AF_UNIX) as name:
+        try:
+            name.bind(f"\0cxrgaze-port-{port}")
+        except OSError as error:
+            raise taken(host, port, "another cxrgaze service has that port", option) from error
+        _check(host, port, option)
+        yield
+
+
+def taken(host: str, port: int, why: str, option: str = "--port") -> ConfigError:
+    """Return the error of a port that is not to be had."""
+    return ConfigError(f"Nothing can listen on {host}:{port}: {why}.", f"Use another {option}, or end what has it.")
+
+
+def _check(host: str, port: int, option: str) -> None:
+    """Ask who listens there, then bind as Ray does: connections that have just ended hold nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as asking, socket.socket(family) as binding:
+        asking.settimeout(1.0)
+        binding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        binding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            if asking.connect_ex((host, port)) == 0:
+                raise taken(host, port, "another program has that port", option)
+            binding.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise taken(host, port, getattr(error, "strerror", None) or "no such port", option) from error
+
+
+def start_proxy(host: str, port: int, location: str = "HeadOnly") -> None:
+    """Start Ray Serve with HTTP on the cluster that this process is connected to; where it runs already, it stays.
+
+    Raises
+    ------
+    ConfigError
+        If its proxy can't listen: another program took the port meanwhile, or has it on the cluster's head.
+    """
+    from ray import serve
+
+    try:
+        serve.start(proxy_location=location, http_options={"host": host, "port": port})
+    except Exception as error:
+        if "Failed to bind" not in str(error):
+            raise
+        raise taken(host, port, "another program has that port") from error
