@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
+from cxrgaze_ray.cluster import Connect
 from cxrgaze_ray.evaluation import evaluate_bundle
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin
@@ -23,6 +25,7 @@ def train_and_publish(
     workers: int = 1,
     promote: bool = False,
     reason: str = "",
+    connect: Connect = nullcontext,
     say: Callable[[str], None] = lambda _: None,
 ) -> ModelPin:
     """Train every stage and publish the bundle with its metrics on the store's test split.
@@ -48,6 +51,7 @@ def train_and_publish(
         parent=parent,
         backbone_weights=backbone_weights,
         workers=workers,
+        connect=connect,
         say=say,
     )
     if store.rows("test"):

@@ -34,9 +34,9 @@ def work(job: IngestJob) -> dict[str, Any]:
         "identities": chosen,
         "follow_links": job.follow_links,
         "workers": job.workers,
+        "connect": partial(connect, job.cluster, quiet=False),
     }
-    with connect(job.cluster, quiet=False):
-        store = ingest(job.archive, job.gaze, job.out, **how)
+    store = ingest(job.archive, job.gaze, job.out, **how)
     return {"store": job.out, "sha256": store.info.sha256(), "split_by": store.info.split_by, **store.info.counts}
 
 

@@ -1,5 +1,6 @@
 """Ray job: train the phases and publish the bundle.  python jobs/train.py --config jobs/train.yaml"""
 
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -32,8 +33,8 @@ class TrainJob(Settings):
 def work(job: TrainJob) -> dict[str, Any]:
     settings, registry = TrainSettings.for_preset(job.preset, **job.settings), Registry(open_store(job.registry))
     store, how = ShardStore.open(job.store), job.model_dump(include={"name", "workers", "promote", "reason"})
-    with connect(job.cluster, quiet=False):
-        return train_and_publish(store, settings, registry, say=say, **how).model_dump()
+    joined = partial(connect, job.cluster, quiet=False)
+    return train_and_publish(store, settings, registry, connect=joined, say=say, **how).model_dump()
 
 
 if __name__ == "__main__":

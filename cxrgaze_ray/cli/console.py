@@ -115,6 +115,8 @@ class _Silent(Bar):
 
 _STOPPING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
 
+STOP_SERVING = "Stopping: requests that are being answered are answered first. Ctrl-C again stops at once."
+
 
 @contextmanager
 def stop_on_interrupt(sentence: str = _STOPPING) -> Iterator[threading.Event]:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import bar, print_table, say, show, stop_on_interrupt
-from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Address, Json, RegistryUri
+from cxrgaze_ray.cli.console import STOP_SERVING, bar, print_table, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.options import (
+    DEFAULT_REGISTRY,
+    SEED_MAX,
+    SERVE_METRICS_PORT,
+    Address,
+    Json,
+    MetricsPort,
+    RegistryUri,
+    private_service,
+)
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.cluster import ClusterSettings
+    from cxrgaze_ray.serve_file import ServeFile
 
 _LOCAL = "serve_configs/local.yaml"
 
@@ -55,26 +68,43 @@ def serve(
         str | None, typer.Option(help="Ray Serve config; by default serve_configs/local.yaml, where there is one.")
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Overrides the config's port.")] = None,
+    metrics_port: MetricsPort = SERVE_METRICS_PORT,
     address: Address = None,
 ) -> None:
     """Host the model over HTTP until Ctrl-C.
 
     Example: cxrgaze serve --model cxrgaze@champion --registry ./registry
     """
-    from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
+    from cxrgaze_ray.registry import pin_model
+    from cxrgaze_ray.serve_file import ServeFile
     from cxrgaze_ray.storage import read_settings
 
     if config is None and Path(_LOCAL).exists():
         config = _LOCAL
     file = ServeFile() if config is None else read_settings(ServeFile, config)
     file = file.with_arguments(port=port, model=model, registry=registry)
-    with connect(ClusterSettings(address=address)) as cluster, stop_on_interrupt() as stop:
+    file.check_exposure()
+    with private_service(file.http_options.host, file.http_options.port, metrics_port, address) as where:
+        pin_model(file.ingress.registry, file.ingress.model)
+        _host(file, where)
+
+
+def _host(file: ServeFile, where: ClusterSettings) -> None:
+    from cxrgaze_ray.cluster import PROXY_VARIABLE, connect
+    from cxrgaze_ray.serving import start_http, stop_http, wait_ready
+
+    with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         start_http(file)
-        wait_ready(file)
-        say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends it.")
-        say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
-        stop.wait()
+        try:
+            if not wait_ready(file):
+                say(f"Warning: nothing bounds bodies on this cluster: set {PROXY_VARIABLE} on its nodes (README).")
+            say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends it.")
+            say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
+            if where.metrics_port:
+                say(f"Prometheus finds its metrics on port {where.metrics_port}.")
+            stop.wait()
+        finally:
+            stop_http()
 
 
 def doctor(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from cxrgaze_ray.cluster import ClusterSettings
     from cxrgaze_ray.identities import Identities
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
@@ -25,6 +27,9 @@ PromotionReason = Annotated[
         "--reason",
         help="Why it is promoted; a must where the gate did not accept it, or less is known of it than of what stands.",
     ),
+]
+MetricsPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Where Prometheus finds this service's metrics; 0 takes a free port.")
 ]
 IdentitiesOption = Annotated[
     Literal["keyed", "keep"],
@@ -52,6 +57,8 @@ Pseudonymise = Annotated[
 SEED_MAX = 2**32 - 1
 DEFAULT_REGISTRY = "./registry"
 DEFAULT_MODEL = "cxrgaze@champion"
+SERVE_METRICS_PORT = 9465
+WEBHOOK_METRICS_PORT = 9466
 
 
 def archive_uri(typed: str) -> str:
@@ -70,3 +77,20 @@ def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -
     from cxrgaze_ray.identities import Identities, open_key
 
     return Identities if identities == "keep" else lambda: open_key(key_file)
+
+
+@contextmanager
+def private_service(host: str, port: int, metrics_port: int, address: str | None) -> Iterator[ClusterSettings]:
+    """Claim the ports of a service that starts its own cluster, and give the settings of where it runs.
+
+    A service on a running cluster listens on that cluster's head: its ports are not this machine's to look at.
+    """
+    from cxrgaze_ray.cluster import ClusterSettings
+    from cxrgaze_ray.ports import claimed
+
+    if address is not None:
+        yield ClusterSettings(address=address)
+        return
+    metrics = claimed("0.0.0.0", metrics_port, "--metrics-port") if metrics_port else nullcontext()
+    with claimed(host, port), metrics:
+        yield ClusterSettings(metrics_port=metrics_port or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -78,7 +79,7 @@ def ingest(
     shares = SplitSettings.of_shares(split_shares, split_salt)
     settings = IngestSettings.build(keep=keep, labels=labels, split_by=split, split=shares, profile=profile)
     check_writable(open_store(out))
-    with bar("Ingesting", quiet=as_json) as progress, connect(ClusterSettings(address=address)):
+    with bar("Ingesting", quiet=as_json) as progress:
         store = run_ingest(
             archive,
             gaze,
@@ -87,6 +88,7 @@ def ingest(
             identities=identities_of(identities, pseudonymise),
             follow_links=follow_links,
             workers=workers,
+            connect=partial(connect, ClusterSettings(address=address)),
             on_listed=Gaps().tell,
             on_progress=lambda state: progress.update(state.done, state.total),
         )
@@ -162,22 +164,21 @@ def train(
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
         return
-    ledger = Registry(open_store(registry))
+    opened, ledger = ShardStore.open(store), Registry(open_store(registry))
     check_writable(ledger.store)
-    opened = ShardStore.open(store)
-    with connect(ClusterSettings(address=address)):
-        pin = train_and_publish(
-            opened,
-            settings,
-            ledger,
-            name=name,
-            parent=parent,
-            backbone_weights=backbone_weights,
-            workers=workers,
-            promote=promote,
-            reason=reason,
-            say=(lambda _: None) if as_json else say,
-        )
+    pin = train_and_publish(
+        opened,
+        settings,
+        ledger,
+        name=name,
+        parent=parent,
+        backbone_weights=backbone_weights,
+        workers=workers,
+        promote=promote,
+        reason=reason,
+        connect=partial(connect, ClusterSettings(address=address)),
+        say=(lambda _: None) if as_json else say,
+    )
     show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published in {registry}."])
 
 

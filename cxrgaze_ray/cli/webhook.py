@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import say, stop_on_interrupt
-from cxrgaze_ray.cli.options import Address
+from cxrgaze_ray.cli.console import STOP_SERVING, say, stop_on_interrupt
+from cxrgaze_ray.cli.options import WEBHOOK_METRICS_PORT, Address, MetricsPort, private_service
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.cluster import ClusterSettings
+    from cxrgaze_ray.webhook.settings import WebhookSettings
 
 
 def webhook(
     config: Annotated[str, typer.Option(help="YAML file or s3:// object; jobs/webhook.yaml is an example.")],
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Overrides the config's port.")] = None,
     registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
+    metrics_port: MetricsPort = WEBHOOK_METRICS_PORT,
     address: Address = None,
 ) -> None:
     """Take Alertmanager's notifications and retrain on them, until Ctrl-C; $CXRGAZE_WEBHOOK_TOKEN says who may ask.
 
     Example: cxrgaze webhook --config jobs/webhook.yaml --port 8001
     """
-    from cxrgaze_ray.cluster import ClusterSettings, connect
     from cxrgaze_ray.storage import read_settings
-    from cxrgaze_ray.webhook import WebhookSettings, read_token, start_webhook
+    from cxrgaze_ray.webhook.settings import WebhookSettings, read_token
 
     settings = read_settings(WebhookSettings, config, port=port, registry=registry)
     read_token()
-    with connect(ClusterSettings(address=address, jobs=address is None)) as cluster, stop_on_interrupt() as stop:
+    with private_service(settings.host, settings.port, metrics_port, address) as where:
+        _check(settings, config_is_here=address is None)
+        _host(settings, where.model_copy(update={"jobs": address is None}))
+
+
+def _check(settings: WebhookSettings, *, config_is_here: bool) -> None:
+    """Look for what a retraining will need; on a running cluster, its settings may lie on the nodes only."""
+    from cxrgaze_ray.registry import CHAMPION, Registry
+    from cxrgaze_ray.retraining.settings import read_retraining
+    from cxrgaze_ray.storage import open_store
+
+    Registry(open_store(settings.registry)).resolve(f"{settings.name}@{CHAMPION}")
+    if config_is_here:
+        read_retraining(settings.config)
+
+
+def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
+    from cxrgaze_ray.cluster import connect
+    from cxrgaze_ray.webhook import start_webhook, stop_webhook
+
+    with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         start_webhook(settings)
         say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends it.")
         say(f"Its jobs run on {cluster.address}; Ray's log is {cluster.log_file}.")
         stop.wait()
+        stop_webhook()

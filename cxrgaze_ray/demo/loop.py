@@ -22,6 +22,7 @@ from cxrgaze_ray.gate import GateSettings, Outcome
 from cxrgaze_ray.monitoring import MonitorReport, monitor
 from cxrgaze_ray.pages import render
 from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift
+from cxrgaze_ray.ports import claimed
 from cxrgaze_ray.registry import CHAMPION, Registry
 from cxrgaze_ray.registry_audit import verify_registry
 from cxrgaze_ray.retraining import (
@@ -121,10 +122,10 @@ def run_loop_demo(directory: str, *, images: int, unseen: int, seed: int, port: 
     Raises
     ------
     UserError
-        If the folder holds something else.
+        If the folder holds something else, or another program has the port.
     """
     root = clear(directory, _PARTS)
-    with connect():
+    with claimed("127.0.0.1", port), connect():
         return _Loop(root, images, unseen, seed, port, hooks).close()
 
 

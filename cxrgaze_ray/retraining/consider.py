@@ -14,8 +14,9 @@ from cxrgaze_ray.retraining.policy import Policy, read_policy
 from cxrgaze_ray.retraining.settings import RetrainSettings
 from cxrgaze_ray.retraining.workspace import FOLDER, last_at
 from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.shards.union import ShardUnion, label_counts
-from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.run import check_store
 from cxrgaze_ray.training.settings import Preset, TrainSettings
 
@@ -52,6 +53,26 @@ def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]
         plan |= considered.situation.model_dump(exclude={"reason", "now"})
         plan |= {"decision": str(considered.decision.action), "reasons": list(considered.decision.reasons)}
     return plan
+
+
+def check_named(settings: RetrainSettings) -> None:
+    """Look for everything that the settings name, as far as it is there before new stores are made.
+
+    Raises
+    ------
+    RegistryError
+        If the model has no champion.
+    UserError
+        If a store, a report, the policy or a training setting is not there or wrong.
+    """
+    champion = Registry(open_store(settings.registry)).resolve(f"{settings.name}@{CHAMPION}")
+    read_policy(settings.policy)
+    read_reports(settings.reports)
+    training_settings(settings, read_info(open_store(champion.uri)))
+    for uri in settings.stores:
+        ShardStore.open(uri)
+    if settings.page:
+        open_parent(settings.page)
 
 
 def consider(settings: RetrainSettings, reason: Reason) -> Considered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cxrgaze_ray.bundle import BundleInfo
+from cxrgaze_ray.cluster import Connect
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.manifest import CLOSED, closed_sentence
@@ -32,9 +33,10 @@ def ingest_new(
     missing: Sequence[NewData],
     say: Callable[[str], None],
     on_progress: Callable[[str, int, int], None],
+    connect: Connect,
     identities: Callable[[], Identities] = open_key,
 ) -> None:
-    """Make shard stores of newly labelled data, on the cluster that this process is connected to."""
+    """Make shard stores of newly labelled data, on the cluster that `connect` joins."""
     for new in missing:
         say(f"Ingesting newly labelled radiographs into {new.out}.")
         made = ingest(
@@ -45,6 +47,7 @@ def ingest_new(
             identities=identities,
             follow_links=new.follow_links,
             workers=2,
+            connect=connect,
             on_progress=lambda state: on_progress("ingesting", state.done, state.total),
         )
         if closed := made.info.counts.get(CLOSED, 0):

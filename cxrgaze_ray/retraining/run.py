@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from cxrgaze_ray.answers import Answers
 from cxrgaze_ray.bundle import Bundle, read_bundle, read_info
+from cxrgaze_ray.cluster import Connect
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
 from cxrgaze_ray.evaluation import answer_bundle, evaluate
 from cxrgaze_ray.gate import GateReport, Outcome, judge, spent
 from cxrgaze_ray.ledger import signature
 from cxrgaze_ray.registry import CHAMPION, Registry
-from cxrgaze_ray.retraining.consider import Considered, consider, now, training_settings
+from cxrgaze_ray.retraining.consider import Considered, check_named, consider, now, training_settings
 from cxrgaze_ray.retraining.data import check_outputs, ingest_new, missing_stores
 from cxrgaze_ray.retraining.decide import Action, Decision, Reason
 from cxrgaze_ray.retraining.evidence import gather_facts
@@ -77,7 +78,7 @@ class Result:
 def run_retraining(
     settings: RetrainSettings,
     reason: Reason,
-    connect: Callable[[], AbstractContextManager[Any]],
+    connect: Connect,
     hooks: Hooks | None = None,
 ) -> Result:
     """Decide, assemble, train, gate, publish, and promote if that is allowed; one retraining of a model at a time.
@@ -105,7 +106,7 @@ def run_retraining(
     """
     hooks = hooks or Hooks()
     registry = Registry(open_store(settings.registry))
-    registry.resolve(f"{settings.name}@{CHAMPION}")  # before a lease is taken in the name of nothing
+    check_named(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
     check_outputs(settings)
     root = registry.store.child(f"{settings.name}/{FOLDER}")
     with (
@@ -115,8 +116,7 @@ def run_retraining(
         hooks.on_begin()
         joined = _Once(lambda: cluster.enter_context(connect()))
         if missing := missing_stores(settings):
-            joined()
-            ingest_new(missing, hooks.say, hooks.on_progress)
+            ingest_new(missing, hooks.say, hooks.on_progress, joined)
         work = unfinished(root, settings.sha256())
         considered = consider(settings, reason)
         if work is None or work.spec.stores != considered.stores.parts:
@@ -132,15 +132,16 @@ def run_retraining(
 
 @dataclass
 class _Once:
-    """Does something the first time it is called."""
+    """Does something the first time it is called, and stays so: what it gives does nothing at its end."""
 
     do: Callable[[], object]
     done: bool = field(default=False)
 
-    def __call__(self) -> None:
+    def __call__(self) -> AbstractContextManager[None]:
         if not self.done:
             self.do()
         self.done = True
+        return nullcontext()
 
 
 def _begin(settings: RetrainSettings, reason: Reason, considered: Considered) -> Workspace:
@@ -170,7 +171,7 @@ class _Retraining:
         stores: ShardUnion,
         work: Workspace,
         lease: Lease,
-        join: Callable[[], None],
+        join: Connect,
         hooks: Hooks,
     ) -> None:
         self._settings, self._registry, self._stores, self._work = settings, registry, stores, work
@@ -203,7 +204,6 @@ class _Retraining:
         return Result(self._spec.decision, conclusion, report, page)
 
     def _train(self) -> Bundle:
-        self._join()
         parent = f"{self._spec.name}@{self._spec.champion.version}"
         info = read_info(open_store(self._spec.champion.uri))
         bundle = run_stages(
@@ -213,6 +213,7 @@ class _Retraining:
             name=self._spec.name,
             parent=parent,
             workers=self._settings.workers,
+            connect=self._join,
             say=self._hooks.say,
         )
         self._work.keep_candidate(bundle)

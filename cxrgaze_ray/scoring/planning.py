@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.bundle import read_info
+from cxrgaze_ray.bundle import BundleInfo, read_info
 from cxrgaze_ray.errors import NothingNew, RunConflict, UserError
 from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.manifest import CLOSED, Manifest, list_archive
@@ -70,10 +70,10 @@ def find_planned(
             f"There is no run of this command under {out}, and so no failed row.",
             f"See `cxrgaze runs list {out}`: archive, model and options must be those that the run was begun with.",
         )
+    pin, _ = _model_of(request, registry)  # an archive takes minutes to list: what is wrong with the model is said now
     if not same:
         check_writable(open_store(out))  # before an archive is listed for an hour; a finished run needs no writing
     manifest = list_wanted(request, out, identities, on_listed)
-    pin = pin_model(registry, request.model)
     for run in same:
         if (run.spec.manifest_sha256, run.spec.model.weights_sha256) == (manifest.sha256(), pin.weights_sha256):
             return Planned(run, continued=False, complete=True)
@@ -121,10 +121,7 @@ def list_wanted(
 
 def make_planned(request: Request, out: str, registry: str, manifest: Manifest, engine: str, *, new: bool) -> Planned:
     """Plan a new run; if the same run is there after all, return it."""
-    pin = pin_model(registry, request.model)
-    info = read_info(open_store(pin.uri))
-    if request.options.decode == "reduced":
-        check_reducible(info.profile)
+    pin, info = _model_of(request, registry)
     run_id = make_run_id(
         manifest.sha256(), pin, profile_sha256(info.profile), engine, request.options, manifest.identities
     )
@@ -151,3 +148,12 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
     )
     run = Run.create(open_store(out).child(run_id), spec, plan)
     return Planned(run, continued=False, complete=run.success() is not None)
+
+
+def _model_of(request: Request, registry: str) -> tuple[ModelPin, BundleInfo]:
+    """Pin the model of a request, and check that it can do what is asked."""
+    pin = pin_model(registry, request.model)
+    info = read_info(open_store(pin.uri))
+    if request.options.decode == "reduced":
+        check_reducible(info.profile)
+    return pin, info

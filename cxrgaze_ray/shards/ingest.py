@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import ray.data
 
-from cxrgaze_ray.cluster import translated
+from cxrgaze_ray.cluster import Connect, translated
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.sources import GazeSources, find_gaze
 from cxrgaze_ray.identities import Identities, identities_named, open_key
@@ -48,6 +49,7 @@ def ingest(
     identities: Callable[[], Identities] = open_key,
     follow_links: bool = False,
     workers: int = 1,
+    connect: Connect = nullcontext,
     on_listed: Callable[[Manifest], None] = lambda _: None,
     on_progress: Callable[[IngestProgress], None] = lambda _: None,
 ) -> ShardStore:
@@ -69,6 +71,8 @@ def ingest(
         Follow links that lead out of the archive.
     workers
         Decoding actors.
+    connect
+        Returns a context manager that joins a Ray cluster; only entered if there is work.
     on_listed, on_progress
         Called with the archive as it was listed, and with the standing after every shard.
 
@@ -81,6 +85,7 @@ def ingest(
         If a store can't be reached; what was written is used again.
     """
     settings = settings or IngestSettings()
+    profile = profile_sha256(settings.profile)
     sources = find_gaze([gaze] if isinstance(gaze, str) else gaze or [])
     store = open_store(out)
     manifest = list_archive(archive, identities, follow_links=follow_links)
@@ -93,14 +98,15 @@ def ingest(
     plan = _planned(store, manifest, sources, settings, named)
     del manifest  # the plan is written: the driver needs no row of it any more
     shards, counts, names = [], Counter(plan.info.counts), Names()
-    for built in _run(plan, store, sources, settings, named, workers, on_progress):
-        shards.append(ShardInfo.model_validate_json(built["shard"]))
-        counts.update(json.loads(built["tally"]))
-        names.add(Names.of_json(built["names"]))
+    with connect():
+        for built in _run(plan, store, sources, settings, named, workers, on_progress):
+            shards.append(ShardInfo.model_validate_json(built["shard"]))
+            counts.update(json.loads(built["tally"]))
+            names.add(Names.of_json(built["names"]))
     names.check()
     info = StoreInfo(
         profile=settings.profile,
-        profile_sha256=profile_sha256(settings.profile),
+        profile_sha256=profile,
         manifest_sha256=manifest_sha256,
         split=settings.split,
         split_by=settings.split_by,

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from safetensors.torch import load
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_info
-from cxrgaze_ray.cluster import find_cause
+from cxrgaze_ray.cluster import Connect, find_cause
 from cxrgaze_ray.errors import ConfigError, UserError
+from cxrgaze_ray.ledger.rules import checked_name
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.preprocess import profile_names, profile_sha256
@@ -54,6 +56,7 @@ def run_stages(
     parent: str | None = None,
     backbone_weights: str | None = None,
     workers: int = 1,
+    connect: Connect = nullcontext,
     say: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Train every stage and return the bundle; the same call goes on with a killed training, or returns a finished one.
@@ -77,6 +80,8 @@ def run_stages(
         DenseNet's first weights; not with a parent, which has its own.
     workers
         Ray Train workers, a GPU each where the cluster has GPUs.
+    connect
+        Returns a context manager that joins a Ray cluster; entered once everything is found that the training needs.
     say
         Called with a line an epoch, and with warnings.
 
@@ -85,9 +90,12 @@ def run_stages(
     UserError
         See `check_store`; also if the training can't be, with the parent and the backbone both given or no image to
         learn from.
+    RegistryError
+        If the name can't be published, or the parent is not there.
     TrainingDiverged
         If a loss, gradient or weight was not finite.
     """
+    checked_name(name)
     if parent and backbone_weights:
         raise ConfigError("A parent and backbone weights are two beginnings of one training.", "Give one of them.")
     pin = registry.resolve(parent) if parent else None
@@ -111,7 +119,7 @@ def run_stages(
     for note in settings.notes(workers):
         say(note)
     config = {"settings": settings.model_dump(), "initial": work.locate(INITIAL)}
-    with _progress(say):
+    with connect(), _progress(say):
         result = _fit(_trainer(store, config, work, run_name, workers))
     assert result.checkpoint is not None
     with result.checkpoint.as_directory() as folder:

@@ -15,6 +15,8 @@ import typer
 import yaml
 
 from cxrgaze_ray.cli import app
+from cxrgaze_ray.http_proxy import Limits
+from cxrgaze_ray.serve_file import ServeFile
 from cxrgaze_ray.telemetry import TABLE
 from cxrgaze_ray.webhook.settings import WebhookSettings
 from tests.validators import run_tool
@@ -22,6 +24,7 @@ from tests.validators import run_tool
 INFRA = Path(__file__).parents[2] / "infra"
 PROMETHEUS = INFRA / "prometheus"
 RULE_TESTS = sorted(PROMETHEUS.glob("rules*_test.yml"))
+SERVICES = ("serve", "webhook")
 MANIFESTS = sorted((INFRA / "kuberay").glob("*.yaml"))
 RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
@@ -46,6 +49,17 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
 def test_the_example_configs_are_ones_that_are_read(tmp_path: Path) -> None:
     run_tool("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
     run_tool("amtool", "check-config", PROMETHEUS / "alertmanager.yml")
+
+
+def test_services_of_their_own_show_their_metrics_where_prometheus_looks() -> None:
+    jobs = {
+        one["job_name"]: one for one in yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    }
+    (there,) = jobs["cxrgaze-service"]["static_configs"]
+    commands = vars(typer.main.get_command(app))["commands"]
+    ports = [next(one.default for one in commands[name].params if one.name == "metrics_port") for name in SERVICES]
+    assert there["targets"] == [f"127.0.0.1:{port}" for port in ports]
+    assert jobs["cxrgaze-service"]["honor_labels"] is jobs["ray"]["honor_labels"] is True
 
 
 def test_every_alert_has_its_entry_in_the_runbook() -> None:
@@ -73,6 +87,18 @@ def test_the_alerts_that_retrain_are_those_that_reach_the_webhook() -> None:
     assert matcher
     names = set(matcher[1].split("|"))
     assert names == set(WebhookSettings(config="c").alerts) <= set(ALERTS)
+
+
+def test_the_reverse_proxy_lets_through_what_the_service_takes_and_hides_the_rest() -> None:
+    text = re.sub(r"#.*", "", (INFRA / "nginx" / "cxrgaze.conf").read_text())
+    assert text.count("{") == text.count("}")
+    file = ServeFile()
+    (upstream,) = re.findall(r"server ([\d.]+:\d+);", text)
+    assert upstream == f"{file.http_options.host}:{file.http_options.port}"
+    assert f"client_max_body_size {file.ingress.max_body_mib}m;" in text
+    buffers, size = map(int, re.findall(r"large_client_header_buffers (\d+) (\d+)k", text)[0])
+    assert buffers * size * 1024 <= Limits().header_bytes
+    assert re.findall(r"location (.*) \{", text) == ["/v1/", "= /healthz", "/"]
 
 
 def cron_lines() -> Iterator[tuple[list[str], str]]:
