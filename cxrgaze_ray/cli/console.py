@@ -115,7 +115,7 @@ class _Silent(Bar):
 
 _STOPPING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
 
-STOP_SERVING = "Stopping: requests that are being answered are answered first. Ctrl-C again stops at once."
+STOP_SERVING = "Stopping: requests that are being answered have some seconds to end. Ctrl-C again stops at once."
 
 
 @contextmanager

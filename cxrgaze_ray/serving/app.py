@@ -41,7 +41,7 @@ def start_http(file: ServeFile) -> None:
 
 
 def stop_http() -> None:
-    """Take the application from the cluster, once the requests that it is answering are answered."""
+    """Take the application from the cluster, giving requests that are being answered some seconds to end."""
     serve.delete(APPLICATION)
 
 

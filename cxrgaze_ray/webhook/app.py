@@ -110,5 +110,5 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
 
 
 def stop_webhook() -> None:
-    """Take the application from the cluster, once the requests that it is answering are answered."""
+    """Take the application from the cluster, giving requests that are being answered some seconds to end."""
     serve.delete(APPLICATION)
