@@ -169,9 +169,13 @@ def _read(header: dict[str, Any], body: bytes) -> Decoded:
 def _refuse(header: dict[str, Any]) -> None:
     """Raise what an answer says, if that is no image."""
     if "reason" in header:
-        refused = RadiographError(Reason(header["reason"]), header["detail"])
-        refused.facts = header.get("facts", {})
-        refused.patient, refused.study = header.get("patient"), header.get("study")
-        raise refused
+        raise _refusal(header)  # made elsewhere: a frame of its trace that names it would keep the file in memory
     if "bug" in header:
         raise RuntimeError(f"decoding failed with {header['bug']}")
+
+
+def _refusal(header: dict[str, Any]) -> RadiographError:
+    refused = RadiographError(Reason(header["reason"]), header["detail"])
+    refused.facts = header.get("facts", {})
+    refused.patient, refused.study = header.get("patient"), header.get("study")
+    return refused

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -114,6 +116,25 @@ def test_pixels_are_those_of_decoding_in_this_process() -> None:
     assert decoded.affine == image.affine
     assert decoded.facts["photometric"] == radiograph.facts.photometric == "MONOCHROME1"
     assert decoded.facts["intensity_p50"] == image.intensity_p50
+
+
+def test_a_refused_file_is_gone_with_its_answer() -> None:
+    """Not at some later garbage collection: thirty large ones would be gigabytes by then."""
+
+    class File(bytearray):
+        """Bytes that can be watched."""
+
+    gc.disable()
+    try:
+        with Decoder() as decoder:
+            file: Any = File(b"no radiograph" * 99)
+            seen = weakref.ref(file)
+            with suppress(RadiographError):
+                decoder.decode(file)
+            del file
+            assert seen() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("end", [b"abort", b"segfault", b"killed", b"exits", b"native memory"])
