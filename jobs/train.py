@@ -31,10 +31,9 @@ class TrainJob(Settings):
 
 
 def work(job: TrainJob) -> dict[str, Any]:
-    settings, registry = TrainSettings.for_preset(job.preset, **job.settings), Registry(open_store(job.registry))
-    store, how = ShardStore.open(job.store), job.model_dump(include={"name", "workers", "promote", "reason"})
-    joined = partial(connect, job.cluster, quiet=False)
-    return train_and_publish(store, settings, registry, connect=joined, say=say, **how).model_dump()
+    settings, join = TrainSettings.for_preset(job.preset, **job.settings), partial(connect, job.cluster, quiet=False)
+    registry, how = Registry(open_store(job.registry)), job.model_dump(include={"name", "workers", "promote", "reason"})
+    return train_and_publish(ShardStore.open(job.store), settings, registry, connect=join, say=say, **how).model_dump()
 
 
 if __name__ == "__main__":
