@@ -29,14 +29,8 @@ class IngestJob(Settings):
 
 def work(job: IngestJob) -> dict[str, Any]:
     chosen = Identities if job.identities == "keep" else partial(open_key, job.pseudonyms)
-    how: dict[str, Any] = {
-        "settings": job.settings,
-        "identities": chosen,
-        "follow_links": job.follow_links,
-        "workers": job.workers,
-        "connect": partial(connect, job.cluster, quiet=False),
-    }
-    store = ingest(job.archive, job.gaze, job.out, **how)
+    how = job.model_dump(include={"follow_links", "workers"}) | {"settings": job.settings, "identities": chosen}
+    store = ingest(job.archive, job.gaze, job.out, connect=partial(connect, job.cluster, quiet=False), **how)
     return {"store": job.out, "sha256": store.info.sha256(), "split_by": store.info.split_by, **store.info.counts}
 
 
