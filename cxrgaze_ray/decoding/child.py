@@ -25,6 +25,9 @@ _DYING_S = 10.0
 _PIPE_BYTES = 2**20
 """Linux's own limit for pipes of unprivileged users."""
 
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "LD_PRELOAD")
+"""What a decoding process inherits, beside PYTHON's own: it handles hostile bytes, so it must not hold credentials."""
+
 # A thread pool's buffers count as address space, on many cores more than the limit.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -71,7 +74,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | _ONE_THREAD | {"PYTHONPATH": _module_path()},
+                env=_environment(),
             )
         except OSError as error:
             raise _not_started(type(error).__name__) from None
@@ -164,6 +167,11 @@ def _widen(pipe: IO[bytes]) -> None:
     """Let an image through in one go: at 64 KiB a time the two processes wait for each other all the while."""
     with suppress(AttributeError, OSError):  # not Linux, or the user's pipes have no more memory
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("PYTHON")}
+    return kept | _ONE_THREAD | {"PYTHONPATH": _module_path()}
 
 
 def _module_path() -> str:

@@ -84,7 +84,8 @@ def _header(radiograph: Radiograph, image: ModelImage) -> dict[str, Any]:
 def main(decode: Decode = decode_image) -> None:
     """Take over stdin and stdout for the protocol; whatever native code prints goes nowhere."""
     memory_bytes = int(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which drains
+    for asks_to_stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # that is for the driver, which drains
+        signal.signal(asks_to_stop, signal.SIG_IGN)  # an image must not fail because a whole group got the signal
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     cv2.setNumThreads(1)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.decoding import Decoder, child
+from cxrgaze_ray.decoding.child import _INHERITED
 from cxrgaze_ray.decoding.client import MEMORY_BYTES
 from cxrgaze_ray.decoding.protocol import ProtocolError, receive, send
 from cxrgaze_ray.decoding.worker import decode_image
@@ -347,3 +348,25 @@ def test_messages_are_read_as_they_were_written() -> None:
     for cut in (0, 5, 14, len(whole) // 2):
         with pytest.raises(EOFError):
             receive(io.BytesIO(whole[:cut]))
+
+
+def test_the_process_that_reads_hostile_bytes_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "CXRGAZE_TOKEN", "RAY_AUTH_TOKEN", "A_PASSWORD_OF_OTHERS")
+    for name in secrets:
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("TZ", "UTC")
+    with Decoder(command=COMMAND) as decoder:
+        environment = Path(f"/proc/{worker_pid(decoder)}/environ").read_bytes().split(b"\0")
+    names = {entry.partition(b"=")[0].decode() for entry in environment if entry}
+    assert not names & set(secrets)
+    assert {"PATH", "TZ", "PYTHONPATH", "OMP_NUM_THREADS"} <= names
+    assert all(name in _INHERITED or name.startswith(("PYTHON", "O")) for name in names), names
+
+
+def test_an_image_does_not_fail_because_a_whole_group_is_told_to_stop() -> None:
+    with Decoder(command=COMMAND) as decoder:
+        pid = worker_pid(decoder)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+        assert decoder.decode(SOUND).affine.rows == 60
+        assert worker_pid(decoder) == pid
