@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cxrgaze_ray.config import Record
-from cxrgaze_ray.errors import StoreUnavailable, UserError
+from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
 from cxrgaze_ray.gaze.ids import folded
 from cxrgaze_ray.gaze.reflacx import READING
 from cxrgaze_ray.gaze.sources import GazeTables
@@ -67,17 +67,14 @@ class Plan:
     def __init__(self, store: Store) -> None:
         self.info = PlanInfo.model_validate_json(store.get("plan.json"))
         self._store = store
-        self._part: tuple[int, pq.ParquetFile] | None = None
         self.mixed = 0 < self.info.counts.get("files_without_patient", 1) < self.info.rows
 
     def read(self, shard: int) -> pa.Table:
         """Return one shard's rows (`INGEST_PLAN`)."""
         part, group = divmod(shard, _PART_SHARDS)
-        with _reading(self._store):
-            if self._part is None or self._part[0] != part:
-                filesystem, root = self._store.filesystem()
-                self._part = part, pq.ParquetFile(f"{root}/{_part_name(part)}", filesystem=filesystem)
-            return self._part[1].read_row_group(group, use_threads=False)
+        # opened anew for every shard: one that stays open would outlive temporary credentials
+        with _reading(self._store), self._store.open_input(_part_name(part)) as file:
+            return pq.ParquetFile(file).read_row_group(group, use_threads=False)
 
 
 def _part_name(part: int) -> str:
@@ -88,7 +85,7 @@ def _part_name(part: int) -> str:
 def _reading(store: Store) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, StoreNotFound) as error:
         raise StoreUnavailable(
             f"The plan in {store.uri} can't be read.", "Check the store, then run the same command again."
         ) from error

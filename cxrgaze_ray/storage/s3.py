@@ -13,7 +13,8 @@ from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
 from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, checked
 from cxrgaze_ray.storage.ranges import RangeReader
 from cxrgaze_ray.storage.retry import Transient, retry
-from cxrgaze_ray.storage.s3_client import LEAST_CHECKSUMS, arrow_filesystem, checksums, client
+from cxrgaze_ray.storage.s3_arrow import refreshing_filesystem
+from cxrgaze_ray.storage.s3_client import LEAST_CHECKSUMS, checksums, client
 from cxrgaze_ray.storage.s3_errors import code, s3_errors, told
 from cxrgaze_ray.storage.s3_settings import s3_settings
 
@@ -208,7 +209,7 @@ class S3Store(Store):
         return tuple(sorted(prefix.removeprefix(self._lead).rstrip("/") for prefix in found))
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        return arrow_filesystem(), f"{self.bucket}/{self.prefix}".rstrip("/")
+        return refreshing_filesystem(), f"{self.bucket}/{self.prefix}".rstrip("/")
 
     def _object(self, key: str) -> dict[str, Any]:
         return {"Bucket": self.bucket, "Key": self._lead + key, **_payer()}

@@ -15,6 +15,7 @@ from cxrgaze_ray.storage.s3_settings import s3_settings
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.credentials import ReadOnlyCredentials
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_S = 5.0
@@ -103,14 +104,21 @@ def s3_summary() -> str:
     )
 
 
-def arrow_filesystem() -> pafs.FileSystem:
+def frozen_credentials() -> ReadOnlyCredentials | None:
+    """Return the credentials in force, renewed if they are about to expire, or None where there are none."""
+    with s3_errors("s3://"):
+        credentials = session().get_credentials()
+        return None if credentials is None else credentials.get_frozen_credentials()
+
+
+def arrow_filesystem(credentials: ReadOnlyCredentials | None) -> pafs.FileSystem:
     """Build Arrow's S3 filesystem from the same configuration as boto3, which reads more variables.
 
     Its own retries wait up to 20 s, about as long as our budget in all. It can't accept the costs of a requester-pays
     bucket: archives, which may lie in one, are read through boto3, and results belong in a bucket of one's own.
     """
     with s3_errors("s3://"):
-        endpoint, credentials = client().meta.endpoint_url, session().get_credentials()
+        endpoint = client().meta.endpoint_url
     scheme, _, host = endpoint.partition("://")
     style, bundle = addressing(), ca_bundle()
     options: dict[str, Any] = {"region": session().region_name or "us-east-1"}
@@ -121,28 +129,14 @@ def arrow_filesystem() -> pafs.FileSystem:
     if bundle is not None:
         options["tls_ca_file_path"] = bundle
     if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        options |= {"access_key": frozen.access_key, "secret_key": frozen.secret_key}
-        if frozen.token:
-            options["session_token"] = frozen.token
-    return _ArrowS3(options, _arrow_attempts(s3_settings().retry_s), checksums())
-
-
-class _ArrowS3(pafs.S3FileSystem):  # type: ignore[misc]
-    """Arrow's filesystem, which Ray may carry to a worker: Arrow's own forgets its retries there.
-
-    Its SDK has no option for checksums and reads the environment, where our default is therefore put. It would send
-    trailers over plain HTTP, too.
-    """
-
-    def __init__(self, options: dict[str, Any], attempts: int, checksums: dict[str, str]) -> None:
-        self._made_of = options, attempts, checksums
-        for name, value in checksums.items():
-            os.environ.setdefault(f"AWS_{name.upper()}", value)
-        super().__init__(**options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _ArrowS3, self._made_of
+        options |= {"access_key": credentials.access_key, "secret_key": credentials.secret_key}
+        if credentials.token:
+            options["session_token"] = credentials.token
+    # Arrow's SDK has no option for checksums and reads the environment; it would send trailers over plain HTTP, too
+    for name, value in checksums().items():
+        os.environ.setdefault(f"AWS_{name.upper()}", value)
+    options["retry_strategy"] = pafs.AwsStandardS3RetryStrategy(max_attempts=_arrow_attempts(s3_settings().retry_s))
+    return pafs.S3FileSystem(**options)
 
 
 def _arrow_attempts(budget_s: float) -> int:
