@@ -10,7 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+import ray
+
+from cxrgaze_ray.ray_internals import store_stats
 
 DRIVER, DECODING, DECODER, SCORER, MODEL, SERVE, RAY = ROLES = (
     "driver",
@@ -126,19 +130,6 @@ class MemoryWatch:
     def _look(self) -> None:
         for process in own_processes():
             self.peaks[process.role] = max(self.peaks[process.role], process.private_bytes)
-        stats = store_stats()
+        stats = store_stats(ray.get_runtime_context().gcs_address)
         self.store_peak = max(self.store_peak, stats.object_store_bytes_used)
         self.spilled = stats.spilled_bytes_total
-
-
-def store_stats() -> Any:
-    """Return the object stores' own statistics, of the whole cluster.
-
-    Ray shows them through its dashboard and metrics agent, which a private cluster does without; so they are asked
-    for where `ray memory` asks.
-    """
-    import ray
-    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
-
-    state = get_state_from_address(ray.get_runtime_context().gcs_address)  # type: ignore[no-untyped-call]
-    return get_memory_info_reply(state).store_stats  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ chunk numbers --DecodeChunk--> (plan rows, model images) --ScoreChunk--> result 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
-from ray.data._internal.block_batching.iter_batches import BatchIterator
 
 from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.ray_internals import leave_out_statistics
 from cxrgaze_ray.runs import Run
 from cxrgaze_ray.schemas import HEIGHT, RESULT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
@@ -94,8 +93,7 @@ def result_blocks(
                 ),
             )
         )
-    # Every 5 s Ray Data would pickle the statistics of all chunks so far: for more than a second after 20,000 of them.
-    BatchIterator.UPDATE_METRICS_INTERVAL_S = math.inf
+    leave_out_statistics()
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         assert isinstance(batch, pa.Table)
         yield batch if batch.schema.equals(RESULT) else batch.cast(RESULT)

@@ -12,11 +12,11 @@ from typing import Any, Self
 import ray
 from pydantic import Field, model_validator
 from ray import serve
-from ray._private import state
 from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray.cluster import lost_replica, translated
 from cxrgaze_ray.predictions import EngineKind
+from cxrgaze_ray.ray_internals import dead_jobs, same_version
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.serve_file import APPLICATION, ComputeSettings
 from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, Model
@@ -125,8 +125,7 @@ def batch_model(settings: ModelSettings | None = None, gpus_in_cluster: float = 
 
 def _deploy(name: str, deployment: serve.Deployment, settings: ModelSettings, brief: dict[str, Any] | None) -> None:
     """Deploy, or hand out a brief: the same version with another `user_config` leaves the replicas running."""
-    briefed = deployment.options(user_config=brief, version=name, _internal=True)  # `version` is else drawn afresh
-    serve.run(briefed.bind(settings), name=name, route_prefix=None)
+    serve.run(same_version(deployment, name, brief).bind(settings), name=name, route_prefix=None)
 
 
 def _deployment(settings: ModelSettings, gpus_in_cluster: float) -> serve.Deployment:
@@ -155,7 +154,7 @@ def _replicas(settings: ModelSettings) -> dict[str, Any]:
 
 def _remove_abandoned(applications: list[str]) -> None:
     """Remove what killed jobs left behind: their replicas would hold their GPUs for ever."""
-    abandoned = {job["JobID"] for job in state.jobs() if job["IsDead"]}  # type: ignore[no-untyped-call]
+    abandoned = dead_jobs()
     for name in applications:
         if name.startswith(BATCH_PREFIX) and name.removeprefix(BATCH_PREFIX).partition("-")[0] in abandoned:
             serve.delete(name)

@@ -30,6 +30,7 @@ from cxrgaze_ray.ledger.rules import checked_name
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.predictor import Predictor
 from cxrgaze_ray.preprocess import profile_names, profile_sha256
+from cxrgaze_ray.ray_internals import keeping_ctrl_c
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
@@ -149,7 +150,8 @@ def check_store(info: StoreInfo, parent: BundleInfo | None = None) -> None:
 def _fit(trainer: TorchTrainer) -> ray.train.Result:
     """Train; what a worker raised, or returned as the user's error, is raised here as what it is."""
     try:
-        result = trainer.fit()
+        with keeping_ctrl_c():
+            result = trainer.fit()
     except WorkerGroupError as error:
         for failure in error.worker_failures.values():
             if cause := find_cause(failure):

@@ -1,0 +1,85 @@
+"""The folder of a private cluster, which nobody else on the machine may enter, and which takes all that is left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrgaze_ray.errors import EnvironmentFault
+
+_PREFIX = "cxrgaze-"
+_RAY, _SCRATCH, _LOG = "ray", "tmp", "cxrgaze.log"
+
+_SOCKET_BYTES = 107
+"""Longest path of a socket, in bytes: Linux's limit."""
+
+_LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""What Ray puts after its folder."""
+
+_OURS_BYTES = len(f"/{_PREFIX}12345678/{_RAY}")
+LONGEST_PARENT = _SOCKET_BYTES - len(_LONGEST_SOCKET) - _OURS_BYTES
+"""Longest path that our folder may lie in, in bytes."""
+
+_SHORT = ("/tmp", "/var/tmp")
+
+
+@dataclass(frozen=True)
+class SessionFolder:
+    """A folder of our own, mode 0700, and what lies in it.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    """
+
+    root: Path
+
+    @property
+    def ray(self) -> Path:
+        """Ray's folder: it opens it, and all below, to everybody (0777), so it must not be the root."""
+        return self.root / _RAY
+
+    @property
+    def log_file(self) -> Path:
+        """What this process's and a head's output goes to."""
+        return self.root / _LOG
+
+    @contextmanager
+    def takes_scratch(self) -> Iterator[None]:
+        """Have processes that are started in the block put their temporary files here: a killed one leaves them."""
+        scratch, before = self.root / _SCRATCH, os.environ.get("TMPDIR")
+        scratch.mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = str(scratch)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+
+
+def make_session_folder() -> SessionFolder:
+    """Make the folder where temporary files go, or where that is too long for Ray's sockets, in a shorter place.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is no place.
+    """
+    usual = tempfile.gettempdir()
+    for parent in (usual, *_SHORT):
+        if len(os.fsencode(parent)) <= LONGEST_PARENT:
+            try:
+                return SessionFolder(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
+            except OSError:
+                continue  # read-only, full, not there
+    raise EnvironmentFault(
+        f"Ray's sockets have no place: {usual} and {' and '.join(_SHORT)} have too long a path or can't be written.",
+        f"Set TMPDIR to a folder that you can write, of at most {LONGEST_PARENT} characters.",
+    )
