@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,9 +15,13 @@ from typing import Any, TextIO
 
 from pydantic import Field
 
+from cxrgaze_ray.address_space import check_address_space
 from cxrgaze_ray.cluster_head import head_node
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
+from cxrgaze_ray.interrupts import held
+from cxrgaze_ray.ray_internals import keeping_sigterm, on_loopback
+from cxrgaze_ray.session_folder import SessionFolder, make_session_folder
 
 Connect = Callable[[], AbstractContextManager[Any]]
 """Joins a cluster while a block runs. Who needs one takes this, and enters it once everything else is checked."""
@@ -101,8 +104,8 @@ def _resources() -> dict[str, float]:
 def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> Iterator[Cluster]:
     """Join the cluster this process is on already, or the one at the address, or start a private one.
 
-    With `quiet`, this process's stdout and stderr go to the log file meanwhile. A private cluster listens with a fresh
-    token, and stops at the end. Logs are removed, unless the environment or a bug ended
+    With `quiet`, this process's stdout and stderr go to the log file meanwhile. A private cluster listens on this
+    machine only, with a fresh token, and stops at the end. Logs are removed, unless the environment or a bug ended
     the work: then the error names them.
 
     Raises
@@ -112,62 +115,73 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     """
     settings = settings or ClusterSettings()
     address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address is not None and settings.num_cpus is not None:
+        raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
+    check_address_space()
     set_ray_environment()
     import ray
 
     if ray.is_initialized():
         yield Cluster(ray.get_runtime_context().gcs_address, private=False, log_file=None)
         return
-    folder = Path(tempfile.mkdtemp(prefix="cxrgaze-"))
-    log_file, keep = folder / "cxrgaze.log", True
+    folder = make_session_folder()
+    keep: list[str] = []
     with ExitStack() as stack:
-        stack.enter_context(_quiet(log_file) if quiet else nullcontext())
-        stack.callback(lambda: None if keep else shutil.rmtree(folder, ignore_errors=True))
-        _init(settings, address, folder, log_file, stack)
-        keep = False
+        stack.callback(lambda: None if keep else shutil.rmtree(folder.root, ignore_errors=True))
+        stack.enter_context(_quiet(folder.log_file) if quiet else nullcontext())
         try:
-            yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=log_file)
+            _start(settings, address, folder, stack)
+            yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=folder.log_file)
         except (UserError, Interrupted):
             raise
         except Exception as error:
-            keep = True
-            error.add_note(f"Ray's log is {log_file}" if quiet else f"Ray's logs are in {folder}")
+            keep.append(f"Ray's log is {folder.log_file}" if quiet else f"Ray's logs are in {folder.root}")
+            error.add_note(keep[0])
             raise
         finally:
             ray.shutdown()
 
 
-def _init(settings: ClusterSettings, address: str | None, folder: Path, log_file: Path, stack: ExitStack) -> None:
+def is_loopback(address: str) -> bool:
+    """Say whether an address, with or without a port, is this machine's own that nobody else reaches."""
+    host = address.rpartition("://")[2].rpartition(":")[0] or address
+    return host == "localhost" or host.strip("[]") == "::1" or host.startswith("127.")
+
+
+def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder, stack: ExitStack) -> None:
+    """Start a private cluster, or join the one at the address."""
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
     cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
-    if address is not None and settings.num_cpus is not None:
-        raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
     asked = address
     try:
-        if address is None and settings.jobs:
-            address = stack.enter_context(head_node(log_file, cpus, store_bytes, settings.metrics_port))
-        elif address is None:
-            options |= {
-                "num_cpus": cpus,
-                "include_dashboard": False,
-                "object_store_memory": store_bytes,
-                "_temp_dir": str(folder),
-                "_metrics_export_port": settings.metrics_port,
-            }
-        ray.init(address=address, **options)
+        own = address is None or is_loopback(address)
+        with folder.takes_scratch(), on_loopback() if own else nullcontext():
+            if address is None and settings.jobs:
+                head = head_node(folder, cpus, store_bytes, settings.metrics_port)
+                address = stack.enter_context(head)
+            elif address is None:
+                options |= {
+                    "num_cpus": cpus,
+                    "include_dashboard": False,
+                    "object_store_memory": store_bytes,
+                    "_temp_dir": str(folder.ray),
+                    "_metrics_export_port": settings.metrics_port,
+                }
+            with held(), keeping_sigterm():  # half a cluster can't be stopped
+                ray.init(address=address, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise _no_cluster(asked, log_file, error) from error
+        raise _no_cluster(asked, error) from error
 
 
-def _no_cluster(address: str | None, log_file: Path, error: Exception) -> EnvironmentFault:
+def _no_cluster(address: str | None, error: Exception) -> EnvironmentFault:
     if address is None:
         what, hint = "No Ray cluster starts on this machine", "Look at the log, the memory and /dev/shm."
     else:
         what = f"No Ray cluster answers at {address}"
         hint = "Check address and token, or leave out --address and RAY_ADDRESS to start a private one."
-    return EnvironmentFault(f"{what} ({type(error).__name__}); its log is {log_file}.", hint)
+    return EnvironmentFault(f"{what} ({type(error).__name__}).", hint)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cxrgaze_ray.session_folder import SessionFolder
+
 _START_S = 240.0
 """Longest wait for a head node with its dashboard, in seconds: a dozen processes of Python."""
 
@@ -20,7 +22,7 @@ _ADDRESS_FILE = "ray_current_cluster"
 
 
 @contextmanager
-def head_node(log_file: Path, cpus: int, store_bytes: int, metrics_port: int | None = None) -> Iterator[str]:
+def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: int | None = None) -> Iterator[str]:
     """Start a head node with a job server on free ports, and give its address; it ends with the block or this process.
 
     `ray.init` would do, but for one port: there the job agent listens on 52365 only, and where another cluster of
@@ -29,20 +31,19 @@ def head_node(log_file: Path, cpus: int, store_bytes: int, metrics_port: int | N
     Raises
     ------
     ConnectionError
-        If it does not start; what it said is in the log file. The file's folder is Ray's temporary one.
+        If it does not start; what it said is in the folder's log file.
     """
-    folder = log_file.parent
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--port=0", "--dashboard-port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=true"]
-    command += [f"--temp-dir={folder}", f"--num-cpus={cpus}", f"--object-store-memory={store_bytes}"]
+    command += [f"--temp-dir={folder.ray}", f"--num-cpus={cpus}", f"--object-store-memory={store_bytes}"]
     command += [] if metrics_port is None else [f"--metrics-export-port={metrics_port}"]
-    with log_file.open("ab") as log:
+    with folder.log_file.open("ab") as log:
         # in a session of its own, so that Ctrl-C reaches this process only
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us
         )
     try:
-        yield _address(process, folder / _ADDRESS_FILE)
+        yield _address(process, folder.ray / _ADDRESS_FILE)
     finally:
         process.terminate()
         try:

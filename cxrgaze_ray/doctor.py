@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.ray_internals import STAYS_LOCAL
 from cxrgaze_ray.storage import open_store, probe, s3_summary
 
 
@@ -57,7 +58,9 @@ def _ray() -> Finding:
     import ray
 
     mode = os.environ.get("RAY_AUTH_MODE", "Ray's default")
-    return Finding("ray", True, f"{ray.__version__}, authentication: {mode}")
+    where = f"as {STAYS_LOCAL} says" if STAYS_LOCAL in os.environ else "on 127.0.0.1"
+    listens = f"a private cluster listens {where}, and Serve's replicas on all interfaces, with the token"
+    return Finding("ray", True, f"{ray.__version__}, authentication: {mode}; {listens}")
 
 
 def _weights() -> Finding:

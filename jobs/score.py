@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cxrgaze_ray.cli.console import stop_on_interrupt
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Uri
@@ -26,12 +27,10 @@ class ScoreJob(Settings):
 
 def work(job: ScoreJob) -> dict[str, Any]:
     connected = partial(connect, job.cluster, quiet=False)
-    how: dict[str, Any] = {
-        "settings": job.settings,
-        "identities": partial(open_key, job.pseudonyms),
-        "retry_failed": job.retry_failed,
-    }
-    outcome = score_archive(job.request, job.out, job.registry, connected, **how)
+    how: dict[str, Any] = {"settings": job.settings, "retry_failed": job.retry_failed}
+    how |= {"identities": partial(open_key, job.pseudonyms)}
+    with stop_on_interrupt() as stop:
+        outcome = score_archive(job.request, job.out, job.registry, connected, stop=stop, **how)
     counts = outcome.success.model_dump(exclude={"shards"})
     return {"run": outcome.run.store.uri, "closed_folders": outcome.closed_folders, **counts}
 

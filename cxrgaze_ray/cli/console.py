@@ -13,10 +13,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from cxrgaze_ray.errors import CxrgazeError, Interrupted
 from cxrgaze_ray.printable import printable
 
 _WIDE = 240
@@ -38,7 +39,13 @@ def terminal() -> Console:
 
 def say(sentence: str) -> None:
     """Tell the user something; not part of the result."""
-    terminal().print(_text(sentence))
+    with suppress(OSError):  # a terminal that is gone, or a pipe that nobody reads, is no reason to stop
+        terminal().print(_text(sentence))
+
+
+def error_line(error: CxrgazeError) -> str:
+    """Return an error with its hint and its notes, in one line."""
+    return " ".join([str(error), *(f"{note}." for note in getattr(error, "__notes__", []))])
 
 
 def show(result: dict[str, Any], *, as_json: bool, lines: list[str] | None = None) -> None:
@@ -120,7 +127,10 @@ STOP_SERVING = "Stopping: requests that are being answered have some seconds to 
 
 @contextmanager
 def stop_on_interrupt(sentence: str = _STOPPING) -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C sets, saying a sentence; the second one stops at once."""
+    """Give an event that the first Ctrl-C sets, saying a sentence; the second one stops at once.
+
+    SIGTERM and SIGHUP do the same: see `interrupts.answer_as_ctrl_c`.
+    """
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:
@@ -134,6 +144,12 @@ def stop_on_interrupt(sentence: str = _STOPPING) -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def stay(stop: threading.Event) -> NoReturn:
+    """Wait until somebody asks to stop, then end with the code of that: nothing else ends a service."""
+    stop.wait()
+    raise Interrupted("Stopped, as asked.")
 
 
 def human_bytes(count: float) -> str:

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from cxrgaze_ray.cli.console import tell_bug
+from cxrgaze_ray.address_space import SHORTAGES, address_space_fault
+from cxrgaze_ray.cli.console import error_line, tell_bug
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import CxrgazeError
+from cxrgaze_ray.errors import CxrgazeError, Interrupted
+from cxrgaze_ray.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.storage import read_settings
 
 Job = TypeVar("Job", bound=Settings)
@@ -23,11 +25,22 @@ def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoRet
     parser.add_argument("--config", required=True, help="YAML file or s3:// object")
     set_ray_environment()
     sys.excepthook = tell_bug
+    answer_as_ctrl_c()
     try:
         result = work(read_settings(settings, parser.parse_args().config))
     except CxrgazeError as error:
-        kind = "error" if error.exit_code else "outcome"
-        print(json.dumps({kind: type(error).__name__, "message": str(error)}), flush=True)
-        sys.exit(error.exit_code)
+        _end(error)
+    except KeyboardInterrupt:
+        _end(Interrupted("Stopped.", "What was committed stays; the same command goes on from there."))
+    except SHORTAGES:
+        if fault := address_space_fault():
+            _end(fault)
+        raise
     print(json.dumps(result, default=str), flush=True)
     sys.exit(result.get("exit_code", 0))
+
+
+def _end(error: CxrgazeError) -> NoReturn:
+    kind = "error" if error.exit_code else "outcome"
+    print(json.dumps({kind: type(error).__name__, "message": error_line(error)}), flush=True)
+    sys.exit(error.exit_code)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from cxrgaze_ray import __version__
+from cxrgaze_ray.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cli import (
     archive,
     bench,
@@ -23,9 +25,10 @@ from cxrgaze_ray.cli import (
     train,
     webhook,
 )
-from cxrgaze_ray.cli.console import say, tell_bug, terminal
+from cxrgaze_ray.cli.console import error_line, say, tell_bug, terminal
 from cxrgaze_ray.cluster import set_ray_environment
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
+from cxrgaze_ray.interrupts import answer_as_ctrl_c
 
 app = typer.Typer(
     name="cxrgaze",
@@ -93,16 +96,22 @@ def _root(version: bool = typer.Option(False, "--version", callback=_version, is
 def main() -> None:
     """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
     set_ray_environment()
-    terminal()  # taken now, before Ray's noise is diverted from it
+    answer_as_ctrl_c(terminal().file)  # taken now, before Ray's noise is diverted from it
     try:
         app()
     except CxrgazeError as error:
-        say(" ".join([f"cxrgaze: {error}", *(f"{note}." for note in getattr(error, "__notes__", []))]))
-        sys.exit(error.exit_code)
+        _end(error)
     except SystemExit as leaving:
         if leaving.code == EXIT_INTERRUPTED:
             say("cxrgaze: stopped. What was committed stays; the same command goes on from there.")
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, SHORTAGES) and (fault := address_space_fault()):
+            _end(fault)
         sys.excepthook = tell_bug  # not earlier: Typer puts its own in place
         raise
+
+
+def _end(error: CxrgazeError) -> NoReturn:
+    say(f"cxrgaze: {error_line(error)}")
+    sys.exit(error.exit_code)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from cxrgaze_ray.cli.console import say, show, stop_on_interrupt
+from cxrgaze_ray.cli.console import say, show, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import Json
 from cxrgaze_ray.errors import EXIT_STRICT
 
@@ -38,7 +38,7 @@ def monitor(
     host: Annotated[str, typer.Option(help="Address for --serve-metrics; others than this machine's are open.")] = (
         "127.0.0.1"
     ),
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on an alert.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on an alert, unless it stays.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare runs with earlier ones: files, brightness, scores, maps, refusals; with labels, how good answers are.
@@ -56,15 +56,13 @@ def monitor(
     outputs.write(report)
     show(report.summary(), as_json=as_json, lines=list(sentences(report)))
     if serve_metrics is not None:
-        report = _serve(watch, outputs, report, serve_metrics, host, every)
+        _serve(watch, outputs, report, serve_metrics, host, every)
     if strict and report.alerts:
         raise typer.Exit(EXIT_STRICT)
 
 
-def _serve(
-    watch: Watch, outputs: Outputs, report: MonitorReport, port: int, host: str, every_s: float
-) -> MonitorReport:
-    """Show gauges until Ctrl-C, and return the last report."""
+def _serve(watch: Watch, outputs: Outputs, report: MonitorReport, port: int, host: str, every_s: float) -> NoReturn:
+    """Show gauges until somebody asks to stop."""
     from cxrgaze_ray.monitoring import LOOPBACK, ReportGauges, sentences, serve_gauges
 
     last, gauges = report, ReportGauges(report)
@@ -81,4 +79,4 @@ def _serve(
     with serve_gauges(gauges, port, host) as bound, stop_on_interrupt(_STOPPING) as stop:
         say(f"Gauges are on http://{host}:{bound}/metrics, compared again every {every_s:.0f} s. Ctrl-C ends it.")
         watch.keep_looking(every_s, stop, renew, say)
-    return last
+        stay(stop)

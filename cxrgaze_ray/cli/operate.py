@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import STOP_SERVING, bar, print_table, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.console import STOP_SERVING, bar, print_table, say, show, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import (
     DEFAULT_REGISTRY,
     SEED_MAX,
@@ -102,7 +102,7 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
             say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
             if where.metrics_port:
                 say(f"Prometheus finds its metrics on port {where.metrics_port}.")
-            stop.wait()
+            stay(stop)
         finally:
             stop_http()
 

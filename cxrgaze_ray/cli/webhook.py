@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import STOP_SERVING, say, stop_on_interrupt
+from cxrgaze_ray.cli.console import STOP_SERVING, say, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import WEBHOOK_METRICS_PORT, Address, MetricsPort, private_service
 
 if TYPE_CHECKING:
@@ -54,5 +54,7 @@ def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
         start_webhook(settings)
         say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends it.")
         say(f"Its jobs run on {cluster.address}; Ray's log is {cluster.log_file}.")
-        stop.wait()
-        stop_webhook()
+        try:
+            stay(stop)
+        finally:
+            stop_webhook()

@@ -112,9 +112,13 @@ def make_archive(
     slots = list(_slots(seed, images, drift))
     drawn = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, one in enumerate(pool.map(lambda slot: _draw(store, slot, seed, drift, height), slots), 1):
-            drawn.append(one)
-            on_progress(done, images)
+        try:
+            for done, one in enumerate(pool.map(lambda slot: _draw(store, slot, seed, drift, height), slots), 1):
+                drawn.append(one)
+                on_progress(done, images)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # who asks to stop does not wait for all that is queued
+            raise
     planted = _plant(store, seed, faults)
     _write_tables(store, drawn)
     paths = [(slot.identity, one.path) for slot, one in zip(slots, drawn, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.cluster import ClusterSettings, _quiet, connect
+from cxrgaze_ray.cluster import ClusterSettings, _quiet, connect, is_loopback
 from cxrgaze_ray.errors import ConfigError, EnvironmentFault, UserError
+from cxrgaze_ray.ray_internals import STAYS_LOCAL
+from cxrgaze_ray.session_folder import SessionFolder
 
 PRINT_ENVIRONMENT = """
 import json, os, sys
@@ -131,13 +134,18 @@ class FakeRay:
     """Stands for the ray module: notes how it was started and stopped."""
 
     initialized: bool = False
+    constants: ModuleType = field(default_factory=lambda: ModuleType("ray_constants"))
     fails: Exception | None = None
     started: list[dict[str, Any]] = field(default_factory=list)
     stops: int = 0
+    loopback: list[tuple[bool, str | None]] = field(default_factory=list)
+    scratch: list[str] = field(default_factory=list)
 
     def init(self, **options: Any) -> None:
         os.write(1, b"ray's noise")
         self.started.append(options)
+        self.loopback.append((self.constants.ENABLE_RAY_CLUSTER, os.environ.get(STAYS_LOCAL)))
+        self.scratch.append(os.environ["TMPDIR"])
         if self.fails is not None:
             raise self.fails
 
@@ -157,12 +165,23 @@ class FakeRay:
             setattr(module, name, member)
         return module
 
+    def private(self) -> ModuleType:
+        """Return what stands for `ray._private`."""
+        module, utils = ModuleType("ray._private"), ModuleType("utils")
+        vars(self.constants)["ENABLE_RAY_CLUSTER"] = True
+        vars(utils)["set_sigterm_handler"] = lambda handler: signal.signal(signal.SIGTERM, handler)
+        vars(module).update(ray_constants=self.constants, utils=utils)
+        return module
+
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", fake.module())
+    monkeypatch.setitem(sys.modules, "ray._private", fake.private())
+    monkeypatch.delenv(STAYS_LOCAL, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("cxrgaze_ray.session_folder.LONGEST_PARENT", 1000)
     return fake
 
 
@@ -177,7 +196,10 @@ def test_a_private_cluster_stops_and_leaves_nothing(ray: FakeRay, tmp_path: Path
     assert (options["address"], options["include_dashboard"]) == (None, False)
     assert options["num_cpus"] >= 4
     assert options["object_store_memory"] == 600 * 2**20
-    assert options["_temp_dir"] == str(cluster.log_file.parent)
+    assert options["_temp_dir"] == str(cluster.log_file.parent / "ray")
+    assert ray.scratch == [str(cluster.log_file.parent / "tmp")]  # what a killed worker leaves goes with the folder
+    assert ray.loopback == [(False, "0")]
+    assert (ray.constants.ENABLE_RAY_CLUSTER, STAYS_LOCAL in os.environ) == (True, False)
     assert ray.stops == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -194,7 +216,7 @@ def test_a_private_cluster_that_takes_jobs_is_a_process_of_its_own(
     heads: list[tuple[int, int, int | None, int]] = []
 
     @contextmanager
-    def head_node(log_file: Path, cpus: int, store_bytes: int, metrics_port: int | None) -> Iterator[str]:
+    def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: int | None) -> Iterator[str]:
         heads.append((cpus, store_bytes, metrics_port, ray.stops))
         yield "127.0.0.1:7777"
         heads.append((cpus, store_bytes, metrics_port, ray.stops))
@@ -220,7 +242,7 @@ def test_a_head_that_does_not_start_is_the_environments_fault(ray: FakeRay, monk
     with pytest.raises(EnvironmentFault, match="on this machine") as error:
         connect(ClusterSettings(jobs=True)).__enter__()
     assert "--address" not in error.value.hint
-    assert Path(error.value.message.rpartition(" ")[2].rstrip(".")).exists()
+    assert Path(error.value.__notes__[0].rpartition(" ")[2]).exists()
     assert ray.started == []
 
 
@@ -281,8 +303,50 @@ def test_a_cluster_that_does_not_answer_is_the_environments_fault(
     with pytest.raises(EnvironmentFault, match=f"{where} .{type(fault).__name__}.") as error:
         connect(ClusterSettings(address=address)).__enter__()
     assert error.value.hint
-    log = Path(error.value.message.rpartition(" ")[2].rstrip("."))
+    log = Path(error.value.__notes__[0].rpartition(" ")[2])
     assert log.read_text() == "ray's noise"
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [
+        ("127.0.0.1:6379", True),
+        ("localhost:6379", True),
+        ("127.0.0.1", True),
+        ("[::1]:6379", True),
+        ("10.0.0.1:6379", False),
+        ("head:6379", False),
+        ("auto", False),
+    ],
+)
+def test_an_address_of_this_machine_is_taken_as_it_stands(ray: FakeRay, address: str, own: bool) -> None:
+    assert is_loopback(address) == own
+    with connect(ClusterSettings(address=address)):
+        pass
+    assert ray.loopback == [(False, "0") if own else (True, None)]
+
+
+def test_who_set_ray_s_switch_for_loopback_decides(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STAYS_LOCAL, "1")
+    with connect():
+        pass
+    assert ray.loopback == [(True, "1")]
+
+
+def test_a_stop_while_ray_starts_waits_for_it_and_leaves_nothing(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[bool] = []
+
+    def init(**options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        started.append(True)
+
+    monkeypatch.setattr(sys.modules["ray"], "init", init)
+    with pytest.raises(KeyboardInterrupt), connect():
+        pytest.fail("it went on")
+    assert (started, ray.stops) == ([True], 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_cluster_settings_are_named() -> None:
