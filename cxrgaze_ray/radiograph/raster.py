@@ -108,6 +108,8 @@ def _picture(image: Image.Image, data: bytes) -> _Picture:
         return _Picture(values.astype(np.uint16), _opaque(values, image.info.get("transparency")), 16, set())
     if image.mode in ("L", "1") and "transparency" not in image.info:
         return _Picture(_converted(image, "L"), None, 8, set())
+    if image.mode == "P" and image.palette is None:  # with transparency, Pillow would make black of it
+        raise RadiographError(Reason.CORRUPT, "The picture's palette is missing.")
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         return _of_channels(_converted(image, "RGBA"))
     return _of_channels(_converted(image, "RGB"))

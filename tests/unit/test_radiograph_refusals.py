@@ -207,6 +207,8 @@ def test_every_reason_that_reading_can_give_is_given() -> None:
         "changed",
         "no_gaze_in_image",
         "invalid_uri",
+        "unreadable",
+        "link_outside",
     }
     assert {reason for reason, _ in CASES.values()} == set(Reason) - {Reason(name) for name in elsewhere}
 

@@ -45,6 +45,12 @@ def settings(*phases: StageName, **stage: Any) -> TrainSettings:
     return TrainSettings.for_preset("tiny", list(phases), backbone="fresh", stages=dict.fromkeys(phases, values))
 
 
+def at_rate(chosen: TrainSettings, name: StageName, lr: float) -> TrainSettings:
+    """Return settings with a learning rate that no file may ask for."""
+    stage = chosen.stages[name].model_copy(update={"lr": lr})
+    return chosen.model_copy(update={"stages": {**chosen.stages, name: stage}})
+
+
 def feeds() -> tuple[Feed, Feed]:
     return Feed(TRAIN), Feed(VALIDATION)
 

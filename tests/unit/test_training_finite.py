@@ -20,7 +20,7 @@ from cxrgaze_ray.training import loop
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Batch, Feed
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName
-from tests.unit.test_training import settings, train
+from tests.unit.test_training import at_rate, settings, train
 
 Deal = Callable[..., Iterator[Batch]]
 
@@ -64,7 +64,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, deal: str, *, call: int, step: int) 
 def test_a_rate_that_blows_up_stops_at_the_step_where_it_does_and_names_itself(name: StageName, tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     with pytest.raises(TrainingDiverged, match=rf"phase {name}, epoch 1, step 2: the .* not finite") as told:
-        train(settings(name, batch=6, epochs=5, lr=1e30), report=kept)
+        train(at_rate(settings(name, batch=6, epochs=5), name, 1e30), report=kept)
     assert f"Lower stages.{name}.lr, which is 1e+30," in told.value.hint
     assert told.value.exit_code == EXIT_USER
     assert kept.epochs == 0

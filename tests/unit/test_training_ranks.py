@@ -24,6 +24,7 @@ from cxrgaze_ray.training.loop import Hooks, run_loop
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule
 from tests.rows import make_rows
+from tests.unit.test_training import at_rate
 
 MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
 BATCH = 4
@@ -59,8 +60,8 @@ def _stay(module: nn.Module, _mode: bool = True) -> nn.Module:
 
 
 def settings(name: StageName, mining: TripletMining = "batch_all", lr: float = 0.0) -> TrainSettings:
-    stages = {name: {"epochs": 1, "batch": BATCH, "lr": lr}}
-    return TrainSettings.for_preset("tiny", [name], backbone="fresh", triplet=mining, stages=stages)
+    stages = {name: {"epochs": 1, "batch": BATCH}}
+    return at_rate(TrainSettings.for_preset("tiny", [name], backbone="fresh", triplet=mining, stages=stages), name, lr)
 
 
 def figures(place: Place, name: StageName, mining: TripletMining) -> dict[str, float]:
