@@ -55,7 +55,8 @@ def test_it_ends_with_what_was_done(demo: Demo) -> None:
     found = re.fullmatch(r"On its phantoms: macro AUC (\d\.\d+), saliency CC (\d\.\d+)\.", quality)
     assert found, quality
     assert float(found[1]) > 0.5, "the network learned nothing of the diagnosis"
-    assert float(found[2]) > 0.5, "the network learned nothing of where readers look"
+    # fresh weights reach -0.08; so few phantoms teach 0.44 or more, on one processor more than on another
+    assert float(found[2]) > 0.3, "the network learned nothing of where readers look"
     assert str(demo.folder / "report.html") in report
 
 

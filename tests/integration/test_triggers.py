@@ -23,6 +23,7 @@ import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.errors import EXIT_INTERRUPTED
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry import Registry
@@ -80,14 +81,17 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = 200) -> Any:
 
 
 @contextmanager
-def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program until the end of the block; what it says goes to a file, and to the test's output if it fails."""
+def running(command: list[str], log: Path, code: int = 0, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until the end of the block, and hold it to how it ends on Ctrl-C.
+
+    What it says goes to a file, and to the test's output if it fails.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | environment, cwd=log.parent)
     try:
         yield process
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0, "it did not end well"
+        assert process.wait(120) == code, "it did not end well"
     except BaseException:
         print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
         raise
@@ -143,7 +147,7 @@ def hosted(settings: dict[str, Any], folder: Path) -> Iterator[Webhook]:
     config.write_text(yaml.safe_dump(settings | {"port": free_port()}))
     command = [sys.executable, "-m", "cxrgaze_ray", "webhook", "--config", str(config)]
     environment = {"CXRGAZE_WEBHOOK_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "RAY_metrics_report_interval_ms": "1000"}
-    with running(command, log, **environment) as process:
+    with running(command, log, EXIT_INTERRUPTED, **environment) as process:
         said = r"may post to (\S+)/v1/retrain[\s\S]*Ray's log is (\S+)/cxrgaze\.log"
         found = wait_until(
             lambda: process.poll() is not None or re.search(said, log.read_text()), "it did not start", 400
