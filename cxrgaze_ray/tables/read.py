@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from cxrgaze_ray.tables.header import called, choose, no_rows, read_header
 from cxrgaze_ray.tables.numbers import NoNumber, as_numbers
 from cxrgaze_ray.tables.parquet import read_parquet
 from cxrgaze_ray.tables.places import line_of, unreadable
+from cxrgaze_ray.tables.ragged import RaggedRows
 from cxrgaze_ray.tables.text import Limits, Text
 
 _TOO_LONG = f"Close its quotes, or shorten the entry that has more than {STREAM_BYTES // 2**20} MiB."
@@ -164,31 +166,36 @@ class _Reader:
             yield from self._parsed(path, chosen)
 
     def _parsed(self, path: str, chosen: dict[str, str]) -> Iterator[pa.RecordBatch]:
+        handler = RaggedRows()
+        handler.lend()
         try:
-            with self._open_csv(path, list(chosen)) as reader:
-                names = [chosen[column] for column in reader.schema.names]
-                for batch in reader:
-                    yield batch.rename_columns(names)
+            yield from self._batches(path, chosen, handler if self._ragged == "skip" else None)
         except (pa.ArrowException, OSError, ValueError) as error:
+            clear_frames(error.__traceback__)  # they hold the reader, and so the handler
             if "straddl" in str(error):  # Arrow's word for what is longer than its block
                 raise UserError(f"{self._name} is no sound CSV.", _TOO_LONG) from None
             raise unreadable(self._store, self._name, self._wanted, self._limits) from None
+        finally:
+            self._malformed += handler.count
+            handler.wait()
 
-    def _open_csv(self, path: str, columns: list[str]) -> Any:
+    def _batches(self, path: str, chosen: dict[str, str], handler: RaggedRows | None) -> Iterator[pa.RecordBatch]:
+        with self._open_csv(path, list(chosen), handler) as reader:
+            names = [chosen[column] for column in reader.schema.names]
+            for batch in reader:
+                yield batch.rename_columns(names)
+
+    def _open_csv(self, path: str, columns: list[str], handler: RaggedRows | None) -> Any:
         return pacsv.open_csv(
             path,
             read_options=pacsv.ReadOptions(block_size=STREAM_BYTES),
             parse_options=pacsv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=self._ragged_row
+                delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=handler
             ),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
             ),
         )
-
-    def _ragged_row(self, _row: Any) -> str:
-        self._malformed += 1
-        return self._ragged
 
 
 def _cleaned(table: pa.Table, name: str) -> Any:

@@ -81,6 +81,6 @@ def test_the_whole_line_runs_on_a_bucket(
     cxrgaze("runs", "export", run["run"], "--to", "csv", "--out", f"{s3}/export")
     assert any(info.key.endswith(".csv") for info in open_store(f"{s3}/export").list())
     night = cxrgaze("score", f"{s3}/manifest.parquet", "--out", f"{s3}/runs", "--not-in", f"{s3}/runs")
-    assert night == {"run": None, "rows": 0}
+    assert night == {"run": None, "rows": 0, "closed_folders": 0}
     assert not verify_run(Run.open(open_store(run["run"])))
     assert not list(empty.iterdir()), "something was written to the local folder"
