@@ -80,7 +80,7 @@ REASON_HELP: dict[Reason, str] = {
     Reason.UNSUPPORTED_BITS: "A pixel of fewer bits than 8 or more than 16, as no radiograph has. Convert it.",
     Reason.MULTI_FRAME: "More than one frame. Export the radiograph on its own.",
     Reason.NOT_GREYSCALE: "The picture is coloured. Export it in grey, without annotations.",
-    Reason.CONSTANT_IMAGE: "Every pixel has the same value. Look at the image at its source.",
+    Reason.CONSTANT_IMAGE: "Nearly every pixel has one value, or is padding. Look at the image at its source.",
     Reason.TOO_LARGE: "More pixels or bytes than a radiograph has. Look at the file before you open it elsewhere.",
     Reason.DECODER_CRASH: "Decoding it ended the decoder's process. Look at the file before you open it elsewhere.",
     Reason.DECODE_TIMEOUT: "Decoding it took longer than a radiograph can. --retry-failed if the machine was slow.",

@@ -23,6 +23,13 @@ one: 0.87 to 0.96 in noisy pictures of 16 bits, half in noise that is no picture
 _DROPPED = 0.95
 """The same before bits are dropped for being stray."""
 
+_NEAR = 16
+"""Neighbours go on smoothly if they differ by less than this part of the range: white letters on a dark picture do not,
+whichever way their bits are read."""
+
+_SPARSE = 0.01
+"""Share of the samples that may be markers brighter than BitsStored allows."""
+
 _SAME, _TOLD, _OTHER, _UNCLEAR = "same", "told", "other", "unclear"
 
 _OTHER_BITS = (1, 24, 32, 64)
@@ -82,8 +89,8 @@ def settle(
 
     Where the tags' reading and the other one are different pictures, the picture is the one that goes on smoothly
     where they part: a wrong sign or a lost high bit jumps there by half the range or more, a stray bit by all of it. If
-    that does not tell, the compressed image is believed on its bits, as pydicom does; on the sign, and without a
-    header, nobody is.
+    that does not tell, the compressed image is believed on its bits, as pydicom does, and so are a few values above
+    BitsStored, which are markers; on the sign nobody is.
 
     Parameters
     ----------
@@ -119,8 +126,8 @@ def settle(
     unclear = False
     for other in others:
         found = mask(decoded, other, shifted=shifted)
-        dropped = other.stored > layout.stored
-        verdict = _compare(found, told, 2 ** min(layout.stored, other.stored), _DROPPED if dropped else _CLEARLY)
+        period = 2 ** min(layout.stored, other.stored)
+        verdict = _compare(found, told, period, dropped=other.stored > layout.stored)
         if verdict != _SAME:
             oddities = oddities or {Oddity.BITS}
         if verdict == _OTHER:
@@ -128,9 +135,10 @@ def settle(
         unclear = unclear or verdict == _UNCLEAR
     if not unclear:
         return told, layout, oddities
-    if header is None and _is_sign(decoded, layout):
-        return told, layout, set()
-    if header is None or Oddity.SIGN in oddities:
+    if (header is None or header.signed is None) and _is_sign(decoded, layout):
+        return told, layout, _oddities(layout, others, header)
+    sparse = header is None and _spilt(decoded, layout) <= _SPARSE * decoded.size
+    if (header is None and not sparse) or Oddity.SIGN in oddities:
         raise RadiographError(Reason.CORRUPT, "The tags contradict the pixel values on their bits or their sign.")
     return mask(decoded, others[0], shifted=shifted), others[0], oddities
 
@@ -201,6 +209,11 @@ def _spills(decoded: NDArray[np.integer], layout: Layout) -> bool:
     return bool(decoded.view(f"u{decoded.itemsize}").max(initial=0) >> (layout.high_bit + 1))
 
 
+def _spilt(decoded: NDArray[np.integer], layout: Layout) -> int:
+    """Count the samples that have bits above those stored."""
+    return int(np.count_nonzero(decoded.view(f"u{decoded.itemsize}") >> (layout.high_bit + 1)))
+
+
 def _is_sign(decoded: NDArray[np.integer], layout: Layout) -> bool:
     """Say whether the bits above those stored hold nothing but a sign, or zeros where a writer cut it off."""
     if not layout.signed:
@@ -209,27 +222,33 @@ def _is_sign(decoded: NDArray[np.integer], layout: Layout) -> bool:
     return bool(((above == 0) | (above == above.max(initial=0))).all())
 
 
-def _compare(found: NDArray[np.integer], told: NDArray[np.integer], period: int, needed: float) -> str:
+def _compare(found: NDArray[np.integer], told: NDArray[np.integer], period: int, *, dropped: bool) -> str:
     """Say which of two readings is a picture, by the neighbours between which they part.
 
-    A reading goes on smoothly there if these differ by less than half of the period; `needed` is the share of them that
-    speaks for the tags' reading.
+    Parameters
+    ----------
+    found, told
+        The reading without the tags, and theirs.
+    period
+        By which a reading jumps that is not the right one, or half of it.
+    dropped
+        Whether the tags' reading drops bits. Then the other one has a wider range, in which noise goes further.
     """
-    parted = kept = kept_told = 0
-    step = max(1, found.size // _MOST_PAIRS)
+    step, parted = max(1, found.size // _MOST_PAIRS), 0
+    near, within = np.zeros(2, np.int64), np.zeros(2, np.int64)
     for axis, lines in ((1, np.s_[::step]), (0, np.s_[:, ::step])):
-        ours = np.abs(np.diff(found[lines].astype(np.int32), axis=axis))
-        theirs = np.abs(np.diff(told[lines].astype(np.int32), axis=axis))
-        parts = ours != theirs
+        jumps = [np.abs(np.diff(one[lines].astype(np.int32), axis=axis)) for one in (found, told)]
+        parts = jumps[0] != jumps[1]
         parted += int(parts.sum())
-        kept += int((ours[parts] < period // 2).sum())
-        kept_told += int((theirs[parts] < period // 2).sum())
+        near += [int((jump[parts] < period // _NEAR).sum()) for jump in jumps]
+        within += [int((jump[parts] < period // 2).sum()) for jump in jumps]
     if not parted:  # one picture, but for a constant
         return _SAME
-    if kept >= _CLEARLY * parted and kept_told <= (1 - _CLEARLY) * parted:
+    smooth = within[0] if dropped else near[0]
+    if smooth >= _CLEARLY * parted and within[1] <= (1 - _CLEARLY) * parted:
         return _OTHER
-    told_is = kept_told >= needed * parted and kept <= (1 - needed) * parted
-    return _TOLD if told_is else _UNCLEAR
+    needed = _DROPPED if dropped else _CLEARLY
+    return _TOLD if near[1] >= needed * parted and within[0] <= (1 - needed) * parted else _UNCLEAR
 
 
 def _overlays(dataset: Dataset) -> int:

@@ -102,10 +102,18 @@ def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
 
 
 def wavelet_codestream(frame: bytes) -> bytes:
-    """Return the JPEG 2000 codestream of a frame, out of its JP2 boxes if it has any."""
+    """Return the JPEG 2000 codestream of a frame, out of its JP2 boxes if it has any.
+
+    Raises
+    ------
+    RadiographError
+        CORRUPT if its samples are indices: DICOM knows no such boxes (PS3.5 8.2.4), and they would be read as grey.
+    """
     place = 0
     while frame.startswith(_JP2) and place + 8 <= len(frame):
         length, kind = struct.unpack_from(">I4s", frame, place)
+        if kind == b"jp2h" and b"pclr" in frame[place : place + length]:
+            raise RadiographError(Reason.CORRUPT, "The compressed image has a palette of its own.")
         if kind == b"jp2c":
             return frame[place + (16 if length == 1 else 8) :]
         if length < 8:

@@ -20,6 +20,7 @@ _DRAWN = 1e-4
 """Share of such pixels that is a drawing: an arrow of 100 x 8 on a picture of 8 megapixels."""
 
 _FEWEST = 16
+_STRIDE, _HOT = 4, 99.9
 _TINTED = 24
 """Mean difference of 255 above which the whole picture is coloured: a photograph of a film."""
 
@@ -63,8 +64,11 @@ def grey_of(rgb_HW3: NDArray[np.integer]) -> tuple[NDArray[Any], set[Oddity]]:
 
 
 def _full(rgb_HW3: NDArray[np.integer]) -> int:
-    """Return what white is: 255 of 8 bits, else the highest value of the bits in use."""
-    return 255 if rgb_HW3.itemsize == 1 else max(255, 2 ** int(rgb_HW3.max()).bit_length() - 1)
+    """Return what white is: 255 of 8 bits, else the highest value of the bits in use but for a few hot pixels."""
+    if rgb_HW3.itemsize == 1:
+        return 255
+    highest = int(np.percentile(rgb_HW3[::_STRIDE, ::_STRIDE], _HOT))
+    return max(255, (1 << highest.bit_length()) - 1)
 
 
 def _luma(red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any]) -> NDArray[Any]:

@@ -102,10 +102,32 @@ def decode_pixels(dataset: Dataset, syntax: str, *, reduced: bool = False, aspec
             check_header(header, layout.rows, layout.columns)
             by = _reduction(dataset, codec, header, layout, aspect) if reduced else 1
         decoded = decode_frame(frame, codec, layout, by, raw_rgb=_photometric(dataset) == "RGB")
+    decoded, padding = _without_padding(decoded, dataset, layout)
     settled, layout, oddities = settle(decoded, layout, header, shifted=codec.family in ("native", "rle"))
     if header is not None and header.components != layout.samples:
         oddities = oddities | {Oddity.COMPONENTS}
-    return _values(settled, dataset, codec, layout, by, oddities)
+    values = _values(settled, dataset, codec, layout, by, oddities)
+    if padding is None:
+        return values
+    valid = ~padding if values.valid is None else values.valid & ~padding
+    return values._replace(valid=valid, oddities=values.oddities - {Oddity.PADDING_OUT_OF_RANGE})
+
+
+def _without_padding(
+    decoded: NDArray[np.integer], dataset: Dataset, layout: Layout
+) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
+    """Take out the padding that was stored with bits above those of a pixel; None if there is none.
+
+    Masked to BitsStored it would be some grey; and it would be taken for a sign that BitsStored is wrong.
+    """
+    value = integer(dataset, "PixelPaddingValue")
+    if value is None or decoded.ndim == 3 or _as_stored(value, layout) is not None:
+        return decoded, None
+    bits = decoded.view(f"u{decoded.itemsize}")
+    padding = bits == (value & (2 ** (8 * decoded.itemsize) - 1))
+    if not padding.any() or padding.all():
+        return decoded, None
+    return np.where(padding, bits[~padding].min(), bits).view(decoded.dtype), padding
 
 
 def _values(
@@ -221,6 +243,8 @@ def _check_native(dataset: Dataset, layout: Layout) -> None:
         raise RadiographError(Reason.CORRUPT, "The pixels are of a colour space that only compressed images have.")
     if len(data) < needed:
         raise RadiographError(Reason.TRUNCATED, "The pixel data is shorter than rows x columns.")
+    if len(data) >= 2 * needed:  # another frame, or wider or more samples than the tags say
+        raise RadiographError(Reason.CORRUPT, "The pixel data is at least twice as long as the tags say.")
 
 
 def _fill_in(dataset: Dataset, layout: Layout) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from cxrgaze_ray.radiograph.quiet import quiet
 from cxrgaze_ray.radiograph.views import is_frontal, read_view
 from cxrgaze_ray.schemas import Oddity, Reason, join_oddities
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH_AND_COLOUR = slice(24, 26)
 _WIDE_CHANNELS = frozenset({bytes((16, 2)), bytes((16, 4)), bytes((16, 6))})
 """Bit depth and colour type of PNGs that Pillow cuts to 8 bits: RGB, grey with alpha, RGB with alpha (PNG 11.2.2)."""
@@ -52,6 +55,8 @@ def read_raster(data: bytes, reading: Reading) -> Radiograph:
             raise RadiographError(Reason.LATERAL_VIEW, "The view is not frontal.")
         with quiet(), decoder_errors(), Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             facts = replace(facts, rows=image.height, columns=image.width)
+            check_size(image.height, image.width)
+            _check_whole(data)
             by = _load(image, reduced=reading.reduced)
             orientation = _orientation(image)
         picture = _picture(image, data)
@@ -67,10 +72,30 @@ def read_raster(data: bytes, reading: Reading) -> Radiograph:
     return Radiograph(upright, upright, valid, False, facts, orientation=orientation)
 
 
+def _check_whole(data: bytes) -> None:
+    """Refuse a PNG whose rest is zeros, as a copy that was broken off leaves it: to Pillow these are pixels.
+
+    It stops at the last row, before the sum of the last block of pixels (PNG 5.3, 11.2.3).
+    """
+    if not data.startswith(_PNG):
+        return
+    place = len(_PNG)
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        if kind == b"IEND":
+            return
+        if kind == b"IDAT" and end <= len(data):
+            told = int.from_bytes(data[end - 4 : end], "big")
+            if zlib.crc32(memoryview(data)[place + 4 : end - 4]) != told:
+                raise RadiographError(Reason.CORRUPT, "The picture's data does not have the sum that it says.")
+        place = end
+    raise RadiographError(Reason.TRUNCATED, "The picture ends before its data does.")
+
+
 def _load(image: Image.Image, *, reduced: bool) -> int:
-    """Decode one frame whose size is checked first, and return what its sides were divided by."""
+    """Decode one frame whose size was checked, and return what its sides were divided by."""
     columns, rows = image.size
-    check_size(rows, columns)
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise RadiographError(Reason.MULTI_FRAME, "The file holds more than one frame.")
     by = reduction(rows, columns) if reduced and image.format in ("JPEG", "MPO") else 1

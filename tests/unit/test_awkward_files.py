@@ -383,3 +383,68 @@ def test_a_maze_of_unknown_elements_takes_no_time() -> None:
     )
     with pytest.raises(RadiographError):
         read_radiograph(with_element(start[: start.index(b"\xe0\x7f\x10\x00")], maze))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_picture_whose_rest_is_zeros_was_not_copied_whole(bits: int, share: float) -> None:
+    whole = picture(control() if bits == 16 else eight(control()), "PNG")
+    kept = int(share * len(whole))
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(whole[:kept] + bytes(len(whole) - kept))
+    assert caught.value.reason in (Reason.TRUNCATED, Reason.CORRUPT)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_pixel_data_of_more_samples_than_the_tags_say_is_no_picture(times: int) -> None:
+    grey = eight(control())
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(make_dicom(grey, PixelData=np.repeat(grey, times, axis=1).tobytes()))
+    assert caught.value.reason == Reason.CORRUPT
+
+
+@pytest.mark.parametrize("value", [63536, 65535, 36863, 4096])
+def test_padding_that_is_stored_above_the_bits_is_padding(value: int) -> None:
+    pixels = control()
+    border = np.ones(pixels.shape, bool)
+    border[60:-60, 60:-60] = False
+    pixels[border] = value
+    radiograph = read_radiograph(make_dicom(pixels, BitsStored=12, PixelPaddingValue=value))
+    assert radiograph.valid is not None
+    np.testing.assert_array_equal(~radiograph.valid, border)
+    np.testing.assert_array_equal(radiograph.stored[~border], control()[~border])
+    assert radiograph.facts.oddities is None
+
+
+@pytest.mark.parametrize("white", [4096, 4200, 5000, 8191, 65535])
+def test_a_marker_above_the_bits_stays_brighter_than_all(white: int) -> None:
+    pixels = control()
+    letter = pixels == 4095
+    pixels[letter] = white
+    radiograph = read_radiograph(make_dicom(pixels, BitsStored=12))
+    assert (radiograph.stored[letter] == white).all()
+    np.testing.assert_array_equal(radiograph.stored[~letter], control()[~letter])
+    assert radiograph.facts.oddities == "bits"
+
+
+def test_one_hot_pixel_makes_no_grey_of_colour() -> None:
+    rgb = np.stack([control()] * 3, axis=2)
+    rgb[300:308, 100:300] = (4095, 0, 0)
+    rgb[0, 0] = 65535
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(png(rgb))
+    assert caught.value.reason == Reason.NOT_GREYSCALE
+
+
+def test_an_image_with_a_palette_in_its_boxes_is_not_read_as_grey() -> None:
+    file = io.BytesIO()
+    Image.fromarray(eight(control())).save(file, "JPEG2000", no_jp2=False)
+    boxed = file.getvalue()
+    header = boxed.index(b"jp2h") - 4
+    length = int.from_bytes(boxed[header : header + 4], "big")
+    palette = (14).to_bytes(4, "big") + b"pclr" + bytes(6)
+    grown = (length + len(palette)).to_bytes(4, "big") + boxed[header + 4 : header + length] + palette
+    data = framed(boxed[:header] + grown + boxed[header + length :], JPEG2000Lossless, BitsAllocated=8, BitsStored=8)
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(data)
+    assert caught.value.reason == Reason.CORRUPT
