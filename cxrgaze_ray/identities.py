@@ -22,6 +22,9 @@ from cxrgaze_ray.errors import UserError
 KEY_VARIABLE = "CXRGAZE_PSEUDONYMS"
 """Environment variable that names the key file where no option does."""
 
+KEPT = "keep"
+"""`Identities.name` of identifiers that stay as they are."""
+
 _BYTES = 32
 _HEX = 32
 
@@ -44,7 +47,7 @@ class Identities:
     def name(self) -> str:
         """``keep``, or ``keyed-`` and eight digits that tell keys apart without telling the key."""
         if self.key is None:
-            return "keep"
+            return KEPT
         return f"keyed-{hashlib.sha256(b'cxrgaze key:' + self.key).hexdigest()[:8]}"
 
     def of(self, kind: Kind, raw: str | None) -> str | None:

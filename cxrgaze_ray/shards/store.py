@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
@@ -119,6 +120,15 @@ class ShardStore:
                 f"There is no finished shard store at {store.uri}.",
                 "Make one: cxrgaze ingest ARCHIVE --gaze URI --out STORE.",
             ) from error
+
+    @property
+    def identities(self) -> str | None:
+        """What became of identifiers: `Identities.name`; None if it was not written down."""
+        try:
+            name = json.loads(self.store.get("ingest.json")).get("identities")
+        except (StoreNotFound, ValueError, AttributeError):
+            return None
+        return name if isinstance(name, str) else None
 
     @property
     def parts(self) -> tuple[str, ...]:

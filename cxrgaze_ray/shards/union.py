@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.identities import KEPT
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, ShardInfo, ShardStore, StoreInfo
 
@@ -55,7 +56,7 @@ class ShardUnion:
     Raises
     ------
     UserError
-        If profiles differ, an image is of one patient here and of another there, or a patient or an image lies in
+        If profiles or keys differ, an image is of one patient here and of another there, or a patient or an image lies in
         several splits.
 
     Attributes
@@ -70,6 +71,7 @@ class ShardUnion:
         if not stores:
             raise UserError("No shard store is named.", "Name one or more, the oldest first.")
         _check_profiles(stores)
+        _check_keys(stores)
         self.stores = tuple(stores)
         index = pa.concat_tables([_read_index(number, store) for number, store in enumerate(stores)])
         _check_patients(index)
@@ -197,6 +199,16 @@ def _check_profiles(stores: Sequence[ShardStore]) -> None:
                 f"The images of {store.store.uri} are of another profile than those of {stores[0].store.uri}.",
                 f"Ingest it again with --profile {first.profile}, by this version.",
             )
+
+
+def _check_keys(stores: Sequence[ShardStore]) -> None:
+    """Refuse hashes of several keys: one patient has several then, which may lie in several splits."""
+    names = {name for store in stores if (name := store.identities) is not None and name != KEPT}
+    if len(names) > 1:
+        raise UserError(
+            f"The patients of these stores are hashed with {len(names)} keys: nobody can tell who is in both.",
+            "Ingest them again with one key: --pseudonymise KEYFILE.",
+        )
 
 
 def _check_patients(index: pa.Table) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,22 @@ def test_pixels_are_read_a_shard_at_a_time_and_never_for_the_index(
     assert len(read) == 1
     list(tables)
     assert len(read) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (("keyed-00000001", "keyed-00000002"), True),
+        (("keyed-00000001",) * 2, False),
+        (("keep", "keyed-00000001"), False),
+    ],
+)
+def test_patients_hashed_with_two_keys_are_refused(tmp_path: Path, names: tuple[str, str], refused: bool) -> None:
+    stores = [make(tmp_path / one, [(one, f"p{one}", "train", 0)]) for one in ("a", "b")]
+    for store, name in zip(stores, names, strict=True):
+        store.store.put("ingest.json", json.dumps({"identities": name}).encode())
+    if not refused:
+        assert ShardUnion(stores).rows("train") == 2
+        return
+    with pytest.raises(UserError, match=r"hashed with 2 keys.*--pseudonymise"):
+        ShardUnion(stores)
