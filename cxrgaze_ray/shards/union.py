@@ -56,8 +56,8 @@ class ShardUnion:
     Raises
     ------
     UserError
-        If profiles or keys differ, an image is of one patient here and of another there, or a patient or an image lies in
-        several splits.
+        If profiles or keys differ, an image is of one patient here and of another there, or a patient or an image lies
+        in several splits.
 
     Attributes
     ----------

@@ -87,7 +87,7 @@ class Walk:
         key = folder.lead + entry.name
         try:
             if entry.is_symlink() and not self._follows(entry.path, folder):
-                return Entry(key, None, Reason.LINK_OUTSIDE)
+                return Entry(key, None, Reason.LINK_OUTSIDE if _leads_anywhere(entry.path) else Reason.MISSING)
             if entry.is_dir():
                 return self._enter(entry, folder)
             stat = entry.stat()
@@ -163,3 +163,14 @@ def way_is_shut(path: str) -> bool:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _leads_anywhere(link: str) -> bool:
+    """Say whether there is something behind a link, or may be."""
+    try:
+        os.stat(link)  # noqa: PTH116
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True

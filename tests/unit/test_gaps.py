@@ -59,10 +59,11 @@ def test_a_link_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
     link(tmp_path / "gone.dcm", "not/there.dcm")
     link(tmp_path / "itself", "itself")
     link(tmp_path / "below.dcm", "here.dcm/below")
+    link(tmp_path / "absolute.dcm", "/there/is/no/such/place.dcm")
     manifest = list_archive(str(tmp_path))
-    nowhere = dict.fromkeys(("gone.dcm", "itself", "below.dcm"), Reason.MISSING)
+    nowhere = dict.fromkeys(("gone.dcm", "itself", "below.dcm", "absolute.dcm"), Reason.MISSING)
     assert outcomes(manifest, tmp_path) == {"here.dcm": True, **nowhere}
-    assert nonzero(manifest, *GAPS) == {"missing": 3}
+    assert nonzero(manifest, *GAPS) == {"missing": 4}
     assert {row["format"] for row in manifest.table.to_pylist() if row["uri"].endswith("gone.dcm")} == {"dicom"}
 
 
@@ -92,9 +93,9 @@ def test_a_link_that_leads_out_is_a_row_and_is_not_followed(tmp_path: Path) -> N
     link(root / "a/here.dcm", "../a/x.dcm")
     manifest = list_archive(str(root))
     inside = dict.fromkeys(("a/x.dcm", "a/here.dcm", "inside/x.dcm", "inside/here.dcm"), True)
-    outside = dict.fromkeys(("b/file.dcm", "b/folder", "b/nowhere", "b/up"), str(Reason.LINK_OUTSIDE))
-    assert outcomes(manifest, root) == inside | outside
-    assert nonzero(manifest, *GAPS) == {"links_outside": 4}
+    outside = dict.fromkeys(("b/file.dcm", "b/folder", "b/up"), str(Reason.LINK_OUTSIDE))
+    assert outcomes(manifest, root) == inside | outside | {"b/nowhere": str(Reason.MISSING)}
+    assert nonzero(manifest, *GAPS) == {"links_outside": 3, "missing": 1}
     (root / "b/up").unlink()
     followed = list_archive(str(root), follow_links=True)
     there = {"b/file.dcm": True, "b/folder/y.dcm": True, "b/nowhere": str(Reason.MISSING)}
