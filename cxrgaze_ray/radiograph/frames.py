@@ -21,6 +21,7 @@ from cxrgaze_ray.radiograph.codestream import (
     wavelet_codestream,
     whole_jpeg,
 )
+from cxrgaze_ray.radiograph.scan import check_scan
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Reason
 
 _END_OF_IMAGE = b"\xff\xd9"
@@ -132,6 +133,7 @@ def _ends(frame: bytes, codec: Codec) -> bool:
 
 
 def _decode_baseline(frame: bytes, by: int, raw_rgb: bool) -> NDArray[np.uint8]:
+    check_scan(frame)
     with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
         as_stored = raw_rgb and not {"adobe_transform", "jfif"} & image.info.keys()
         if by > 1 or as_stored:

@@ -19,6 +19,7 @@ from cxrgaze_ray.radiograph.colour import grey_of
 from cxrgaze_ray.radiograph.facts import DECODES, Facts, Radiograph, Reading
 from cxrgaze_ray.radiograph.frames import reduction
 from cxrgaze_ray.radiograph.quiet import quiet
+from cxrgaze_ray.radiograph.scan import check_scan
 from cxrgaze_ray.radiograph.views import is_frontal, read_view
 from cxrgaze_ray.schemas import Oddity, Reason, join_oddities
 
@@ -73,11 +74,12 @@ def read_raster(data: bytes, reading: Reading) -> Radiograph:
 
 
 def _check_whole(data: bytes) -> None:
-    """Refuse a PNG whose rest is zeros, as a copy that was broken off leaves it: to Pillow these are pixels.
+    """Refuse a picture whose rest is zeros, as a copy that was broken off leaves it: to Pillow these are pixels.
 
-    It stops at the last row, before the sum of the last block of pixels (PNG 5.3, 11.2.3).
+    In a PNG it stops at the last row, before the sum of the last block of pixels (PNG 5.3, 11.2.3).
     """
     if not data.startswith(_PNG):
+        check_scan(data)
         return
     place = len(_PNG)
     while place + 12 <= len(data):

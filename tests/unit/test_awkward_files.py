@@ -448,3 +448,25 @@ def test_an_image_with_a_palette_in_its_boxes_is_not_read_as_grey() -> None:
     with pytest.raises(RadiographError) as caught:
         read_radiograph(data)
     assert caught.value.reason == Reason.CORRUPT
+
+
+def _spoiled(jpeg: bytes) -> dict[str, bytes]:
+    half = len(jpeg) // 2
+    return {
+        "cut, and an end marker": jpeg[:half] + b"\xff\xd9",
+        "zeros": jpeg[:half] + bytes(len(jpeg) - half),
+        "zeros, and an end marker": jpeg[:half] + bytes(len(jpeg) - half - 2) + b"\xff\xd9",
+        "a hole": jpeg[:half] + bytes(4096) + jpeg[half + 4096 :],
+    }
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("how", _spoiled(bytes(10_000)))
+def test_a_jpeg_that_is_not_whole_is_no_picture(how: str, progressive: bool) -> None:
+    jpeg = picture(eight(control()), "JPEG", quality=95, progressive=progressive)
+    spoiled = _spoiled(jpeg)[how]
+    assert read_radiograph(jpeg).facts.oddities is None
+    for data in (spoiled, framed(spoiled, JPEGBaseline8Bit, BitsAllocated=8, BitsStored=8, HighBit=7)):
+        with pytest.raises(RadiographError) as caught:
+            read_radiograph(data)
+        assert caught.value.reason in (Reason.TRUNCATED, Reason.CORRUPT)
