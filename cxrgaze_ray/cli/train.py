@@ -164,8 +164,9 @@ def train(
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
         return
-    opened, ledger = ShardStore.open(store), Registry(open_store(registry))
+    ledger = Registry(open_store(registry))
     check_writable(ledger.store)
+    opened = ShardStore.open(store)
     pin = train_and_publish(
         opened,
         settings,

@@ -47,7 +47,7 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def start(*_: object, **__: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("cxrgaze_ray.cluster._init", start)
+    monkeypatch.setattr("cxrgaze_ray.cluster._start", start)
     monkeypatch.setattr("ray.init", start)
     monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "x")
     monkeypatch.delenv("CXRGAZE_TOKEN", raising=False)

@@ -118,7 +118,7 @@ with stop_on_interrupt() as stop:
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", code])
     said = b""
-    while b"ready" not in said:
+    while b"ready\r\n" not in said:  # the whole line: a terminal that goes while it is written is another matter
         said += os.read(terminal, 1000)
     os.close(terminal)  # the kernel sends SIGHUP
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130

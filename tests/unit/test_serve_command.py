@@ -15,6 +15,7 @@ import pytest
 
 from cxrgaze_ray.cli import main
 from cxrgaze_ray.cluster import Cluster, ClusterSettings
+from cxrgaze_ray.errors import EXIT_INTERRUPTED
 from cxrgaze_ray.serve_file import ServeFile
 
 
@@ -29,8 +30,10 @@ class Service:
     def connect(self, where: ClusterSettings) -> Iterator[Cluster]:
         self.where = where
         self.asked.append("connect")
-        yield Cluster("head:1", private=where.address is None, log_file=None)
-        self.asked.append("disconnect")
+        try:
+            yield Cluster("head:1", private=where.address is None, log_file=None)
+        finally:
+            self.asked.append("disconnect")
 
     def start(self, file: ServeFile) -> None:
         self.asked.append(f"start {file.ingress.model}")
@@ -63,7 +66,7 @@ def serve(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         monkeypatch.setattr(sys, "argv", ["cxrgaze", "serve", *arguments])
         with pytest.raises(SystemExit) as left:
             main()
-        assert not left.value.code
+        assert left.value.code == EXIT_INTERRUPTED
         return capsys.readouterr().out
 
     return run
