@@ -117,7 +117,7 @@ class Oddity(StrEnum):
 
 
 ODDITY_HELP: dict[Oddity, str] = {
-    Oddity.BITS: "BitsStored is not what the compressed image or the values have. What they have was taken.",
+    Oddity.BITS: "BitsStored contradicts the compressed image or the values. The reading that is a picture was taken.",
     Oddity.SIGN: "PixelRepresentation is not the compressed image's. The reading that is a picture was taken.",
     Oddity.COMPONENTS: "SamplesPerPixel is not what the compressed image has. What it has was taken.",
     Oddity.PADDING_OUT_OF_RANGE: "A padding value that no stored pixel can have. It was left out.",
