@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -61,7 +62,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, list[
         registry.promote("m", pin.version, reason="test")
     make_scored(root, {"a.dcm": make_dicom(gradient())})
     ended = subprocess.run(
-        [sys.executable, "-c", CODE], input=json.dumps(COMMANDS), cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", CODE],
+        input=json.dumps(COMMANDS),
+        cwd=root,
+        env={name: value for name, value in os.environ.items() if not name.startswith("CXRGAZE_")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     found: dict[str, tuple[int, list[str]]] = json.loads((root / "told.json").read_text())
