@@ -137,7 +137,9 @@ def stop_on_interrupt(sentence: str = _STOPPING) -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say(sentence)
+        # from another thread: the signal may have come while a sentence was being written, and a stream refuses to be
+        # written to from within its own writing
+        threading.Thread(target=say, args=(sentence,)).start()
 
     before = signal.signal(signal.SIGINT, handle)
     try:

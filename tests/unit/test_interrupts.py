@@ -124,6 +124,24 @@ with stop_on_interrupt() as stop:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
 
 
+def test_a_request_that_comes_while_a_sentence_is_written_is_answered() -> None:
+    code = """
+from cxrgaze_ray.cli.console import say, stop_on_interrupt
+
+with stop_on_interrupt("stopping") as stop:
+    say("long " * 100_000)  # more than a pipe takes: it is being written until somebody reads
+    say("stop is set" if stop.wait(30) else "nothing came")
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.read(5) == "long "
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said[-500:]
+    assert sorted(said.splitlines()[-2:]) == ["stop is set", "stopping"]
+
+
 def test_a_command_that_is_told_to_stop_says_so_and_ends_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cxrgaze_ray", "archive", "make", str(tmp_path), "--images", "100000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
