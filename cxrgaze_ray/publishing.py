@@ -10,6 +10,7 @@ from cxrgaze_ray.evaluation import evaluate_bundle
 from cxrgaze_ray.registry import Registry
 from cxrgaze_ray.runs import ModelPin
 from cxrgaze_ray.shards import Trainable
+from cxrgaze_ray.storage import check_writable
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import TrainSettings
 
@@ -39,8 +40,9 @@ def train_and_publish(
 
     Other parameters are those of `training.run.run_stages`.
     """
+    check_writable(registry.store)  # a bundle that cannot be published is found out now, not after hours of training
     if promote:
-        registry.check_successor(name, reason, trained=True)  # told now, not after hours of training
+        registry.check_successor(name, reason, trained=True)  # for the same reason
     if caution := store.info.caution():
         say(f"Warning: {caution}")
     bundle = run_stages(

@@ -74,11 +74,9 @@ def ingest(
     from cxrgaze_ray.cluster import ClusterSettings, connect
     from cxrgaze_ray.shards import IngestSettings, SplitSettings
     from cxrgaze_ray.shards import ingest as run_ingest
-    from cxrgaze_ray.storage import check_writable, open_store
 
     shares = SplitSettings.of_shares(split_shares, split_salt)
     settings = IngestSettings.build(keep=keep, labels=labels, split_by=split, split=shares, profile=profile)
-    check_writable(open_store(out))
     with bar("Ingesting", quiet=as_json) as progress:
         store = run_ingest(
             archive,
@@ -158,19 +156,16 @@ def train(
     from cxrgaze_ray.publishing import train_and_publish
     from cxrgaze_ray.registry import Registry
     from cxrgaze_ray.shards import ShardStore
-    from cxrgaze_ray.storage import check_writable, open_store
+    from cxrgaze_ray.storage import open_store
 
     settings = read_training(preset, config, phases)
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
         return
-    ledger = Registry(open_store(registry))
-    check_writable(ledger.store)
-    opened = ShardStore.open(store)
     pin = train_and_publish(
-        opened,
+        ShardStore.open(store),
         settings,
-        ledger,
+        Registry(open_store(registry)),
         name=name,
         parent=parent,
         backbone_weights=backbone_weights,

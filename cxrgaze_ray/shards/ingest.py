@@ -27,7 +27,7 @@ from cxrgaze_ray.shards.patients import Names
 from cxrgaze_ray.shards.plan import Plan, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import ShardInfo, ShardStore, StoreInfo
-from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.storage import Store, check_writable, open_store
 
 
 @dataclass
@@ -88,6 +88,7 @@ def ingest(
     profile = profile_sha256(settings.profile)
     sources = find_gaze([gaze] if isinstance(gaze, str) else gaze or [])
     store = open_store(out)
+    check_writable(store)  # before an archive is listed for an hour
     manifest = list_archive(archive, identities, follow_links=follow_links)
     on_listed(manifest)
     named = identities_named(manifest.identities, identities)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from functools import partial
+from typing import TextIO
 
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.tables.header import read_header
 from cxrgaze_ray.tables.text import Limits, Text
+
+_LINE_CHARACTERS = 2**24
+"""Of the longest line that is looked at: a file without line ends would be read into memory whole."""
 
 _EVERY_LINE = "Check that every line has the header's columns."
 
@@ -49,16 +54,26 @@ def _rows(store: Store, name: str, wanted: tuple[str, ...], limits: Limits) -> I
     text = Text(store, name, limits)
     header = read_header(text, wanted)
     lines = io.TextIOWrapper(io.BufferedReader(text), "utf-8", "replace", newline="")
-    reader, begins = csv.reader(lines, delimiter=header.delimiter), header.lines_before + 1
+    whole_lines = iter(partial(_line, lines), "")
+    reader, begins = csv.reader(whole_lines, delimiter=header.delimiter), header.lines_before + 1
     for row in reader:
         if row:
             yield begins, row
         begins = reader.line_num + header.lines_before + 1
 
 
+def _line(lines: TextIO) -> str:
+    line = lines.readline(_LINE_CHARACTERS + 1)
+    if len(line) > _LINE_CHARACTERS:
+        raise csv.Error("a line is too long")
+    return line
+
+
 def _not_utf8(store: Store, name: str, limits: Limits) -> int | None:
     lines = io.BufferedReader(Text(store, name, limits))
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(iter(partial(lines.readline, _LINE_CHARACTERS), b""), 1):
+        if len(line) == _LINE_CHARACTERS:
+            return None  # what follows is no line of its own; that it is too long is found again
         try:
             line.decode()
         except UnicodeDecodeError:

@@ -110,6 +110,7 @@ SCORE = ("score", "archive", "--out", "out", "--registry", "registry", "--identi
         (["train", "stroe", *TRAIN[2:]], "stroe"),
         ([*TRAIN, "--name", "My Model"], "name"),
         ([*TRAIN, "--from", "cxrgaze@chapmion"], "chapmion"),
+        ([*TRAIN, "--registry", "store/store.json/new"], "store.json is a file"),
         ([*TRAIN, "--backbone-weights", "densenet.safetensor"], "densenet.safetensor"),
         (["evaluate", "store", "--registry", "registry", "--model", "cxrgaze@chapmion"], "chapmion"),
     ],
@@ -199,7 +200,9 @@ def test_http_for_others_without_a_token_is_said_before_ray_starts(cxrgaze: Call
     [
         ("train", {"store": "stroe", "registry": "registry"}, "stroe"),
         ("train", {"store": "store", "registry": "registry", "name": "My Model"}, "name"),
+        ("train", {"store": "store", "registry": "store/store.json/new"}, "store.json is a file"),
         ("ingest", {"archive": "archvie", "out": "new"}, "archvie"),
+        ("ingest", {"archive": "archive", "out": "store/store.json/new"}, "store.json is a file"),
         ("score", SCORING, "chapmion"),
         ("retrain", {"registry": "registry", "policy": "polciy.yaml"}, "polciy.yaml"),
     ],

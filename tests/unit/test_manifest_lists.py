@@ -170,6 +170,16 @@ def test_one_endless_field_is_an_error(tmp_path: Path) -> None:
         list_archive(str(path))
 
 
+def test_a_file_without_line_ends_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv.gz", gzip.compress(b"uri\n" + b"x" * 2**27, compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="no sound CSV"):
+        list_archive(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
 def saved(manifest: Manifest, path: Path) -> str:
     pq.write_table(with_origin(manifest), path)
     return str(path)

@@ -17,7 +17,6 @@ from tests.unit.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
 COMMANDS = {
     "score": ["score", "archive", "--out", "FILE/runs"],
     "ingest": ["ingest", "archive", "--out", "FILE/store"],
-    "train": ["train", "store", "--registry", "FILE/registry"],
     "demo": ["demo", "--dir", "FILE/demo"],
     "demo-loop": ["demo", "--loop", "--dir", "FILE/demo"],
     "archive-make": ["archive", "make", "FILE/phantoms"],
