@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cxrgaze_ray.ray_internals import DRAINS_S
 from cxrgaze_ray.session_folder import SessionFolder
 
 _START_S = 240.0
@@ -37,10 +39,19 @@ def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: 
     command += ["--port=0", "--dashboard-port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=true"]
     command += [f"--temp-dir={folder.ray}", f"--num-cpus={cpus}", f"--object-store-memory={store_bytes}"]
     command += [] if metrics_port is None else [f"--metrics-export-port={metrics_port}"]
+    # when told to end, a head would wait half a minute for its work to move to other nodes: there are none, and whoever
+    # stops us (Kubernetes) may kill us after that time
+    environment = {**os.environ, DRAINS_S: "0"}
     with folder.log_file.open("ab") as log:
         # in a session of its own, so that Ctrl-C reaches this process only
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_end_with_us,
         )
     try:
         yield _address(process, folder.ray / _ADDRESS_FILE)

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+DRAINS_S = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Environment variable: how long `ray start --block` waits for its node's work to move elsewhere before it stops."""
+
 STAYS_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, Ray takes this machine for one that never joins others, as it does on a Mac: all listens on 127.0.0.1."""
 

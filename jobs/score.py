@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cxrgaze_ray.cli.console import stop_on_interrupt
+from cxrgaze_ray.cli.console import STOP_SCORING, stop_on_interrupt
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Uri
@@ -29,7 +29,7 @@ def work(job: ScoreJob) -> dict[str, Any]:
     connected = partial(connect, job.cluster, quiet=False)
     how: dict[str, Any] = {"settings": job.settings, "retry_failed": job.retry_failed}
     how |= {"identities": partial(open_key, job.pseudonyms)}
-    with stop_on_interrupt() as stop:
+    with stop_on_interrupt(STOP_SCORING) as stop:
         outcome = score_archive(job.request, job.out, job.registry, connected, stop=stop, **how)
     counts = outcome.success.model_dump(exclude={"shards"})
     return {"run": outcome.run.store.uri, "closed_folders": outcome.closed_folders, **counts}

@@ -120,13 +120,13 @@ class _Silent(Bar):
         """Show nothing."""
 
 
-_STOPPING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
+STOP_SCORING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
 
 STOP_SERVING = "Stopping: requests that are being answered have some seconds to end. Ctrl-C again stops at once."
 
 
 @contextmanager
-def stop_on_interrupt(sentence: str = _STOPPING) -> Iterator[threading.Event]:
+def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
     """Give an event that the first Ctrl-C sets, saying a sentence; the second one stops at once.
 
     SIGTERM and SIGHUP do the same: see `interrupts.answer_as_ctrl_c`.

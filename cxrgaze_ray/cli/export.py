@@ -18,6 +18,10 @@ from cxrgaze_ray.errors import Interrupted
 if TYPE_CHECKING:
     from cxrgaze_ray.export import Exported
 
+_STOPPING = (
+    "Stopping: images that are being written are completed first. Ctrl-C again stops at once; what is written stays."
+)
+
 _NOTES = {
     "not_dicom": "sources are no DICOM files, and so have no study to go into",
     "no_identity": "sources lack valid UIDs, or are of a class that is no radiograph's",
@@ -53,7 +57,7 @@ def export(
     opened = Run.open(open_store(run))
     if opened.success() is None and not as_json:
         say("The run is not finished: what is committed so far is exported.")
-    with bar("Exporting", quiet=as_json) as progress, stop_on_interrupt() as stop:
+    with bar("Exporting", quiet=as_json) as progress, stop_on_interrupt(_STOPPING) as stop:
         try:
             done = export_run(
                 opened,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cxrgaze_ray.cli.console import bar, human_bytes, human_seconds, say, show, stop_on_interrupt
+from cxrgaze_ray.cli.console import STOP_SCORING, bar, human_bytes, human_seconds, say, show, stop_on_interrupt
 from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
     DEFAULT_MODEL,
@@ -146,7 +146,7 @@ def _run(
     from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 
     settings = ScoreSettings.build(model=replicas)
-    with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt() as stop:
+    with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt(STOP_SCORING) as stop:
 
         def advance(state: Progress) -> None:
             rate = f"{state.images_per_second:.1f} images/s" if state.images_per_second else ""

@@ -39,7 +39,7 @@ def test_work_that_can_not_drain_ends_as_by_ctrl_c(number: signal.Signals) -> No
 def test_the_first_request_drains_and_a_second_one_ends_at_once(
     number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with stop_on_interrupt() as stop:
+    with stop_on_interrupt("stopping") as stop:
         signal.raise_signal(number)
         assert stop.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -47,7 +47,7 @@ def test_the_first_request_drains_and_a_second_one_ends_at_once(
 
 
 def test_a_terminal_that_goes_away_asks_once() -> None:
-    with stop_on_interrupt() as stop:
+    with stop_on_interrupt("stopping") as stop:
         for _ in range(3):
             signal.raise_signal(signal.SIGHUP)
         assert stop.is_set()
@@ -106,7 +106,7 @@ from cxrgaze_ray.errors import Interrupted
 from cxrgaze_ray.interrupts import answer_as_ctrl_c
 
 answer_as_ctrl_c(terminal().file)
-with stop_on_interrupt() as stop:
+with stop_on_interrupt("stopping") as stop:
     say("ready")
     try:
         stay(stop)

@@ -76,6 +76,14 @@ def test_a_node_without_cluster_is_on_loopback(monkeypatch: pytest.MonkeyPatch) 
     assert ray_internals.STAYS_LOCAL not in os.environ
 
 
+def test_how_long_a_head_drains_is_read_from_the_environment() -> None:
+    from ray._private import node, ray_constants
+
+    source = inspect.getsource(node.Node._drain_node_before_shutdown)
+    assert ray_internals.DRAINS_S in source
+    assert hasattr(ray_constants, ray_internals.DRAINS_S)
+
+
 def test_ray_s_own_answer_to_sigterm_is_left_out() -> None:
     from ray._private import utils
 
