@@ -30,6 +30,11 @@ _START_S = 60.0
 _S3_PARTS = ("s3", "master", "volume", "filer", "admin")
 
 
+def pytest_configure() -> None:
+    """Answer SIGHUP as a fresh process does: what `nohup` ignores is ignored by all its children, and tests send it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class S3Server:
     """A SeaweedFS on a folder, with one bucket, ``test``; stopped and started again it has the same ports and data.
 

@@ -129,9 +129,10 @@ def drift() -> Iterator[Drift]:
 
 @dataclass(frozen=True)
 class Webhook:
-    """The webhook as it runs: where it answers, and where its cluster keeps its files."""
+    """The webhook as it runs: where it answers and shows metrics, and where its cluster keeps its files."""
 
     url: str
+    metrics_port: int
     ray_folder: Path
     client: httpx.Client = field(repr=False)
 
@@ -143,9 +144,10 @@ class Webhook:
 @contextmanager
 def hosted(settings: dict[str, Any], folder: Path) -> Iterator[Webhook]:
     """Host it as a user does, on a private cluster that takes jobs."""
-    config, log = folder / "webhook.yaml", folder / "webhook.log"
+    config, log, metrics_port = folder / "webhook.yaml", folder / "webhook.log", free_port()
     config.write_text(yaml.safe_dump(settings | {"port": free_port()}))
     command = [sys.executable, "-m", "cxrgaze_ray", "webhook", "--config", str(config)]
+    command += ["--metrics-port", str(metrics_port)]
     environment = {"CXRGAZE_WEBHOOK_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "RAY_metrics_report_interval_ms": "1000"}
     with running(command, log, EXIT_INTERRUPTED, **environment) as process:
         said = r"may post to (\S+)/v1/retrain[\s\S]*Ray's log is (\S+)/cxrgaze\.log"
@@ -154,7 +156,7 @@ def hosted(settings: dict[str, Any], folder: Path) -> Iterator[Webhook]:
         )
         assert isinstance(found, re.Match)
         with httpx.Client(base_url=found[1], headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
-            yield Webhook(found[1], Path(found[2]), client)
+            yield Webhook(found[1], metrics_port, Path(found[2]), client)
 
 
 @contextmanager
@@ -184,9 +186,10 @@ def prometheus(drift: Drift, webhook: Webhook, alertmanager_port: int, folder: P
     example["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
     example["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_port}"]
     scraped = {one["job_name"]: one for one in example["scrape_configs"]}
-    scraped["ray"]["file_sd_configs"][0]["files"] = [str(webhook.ray_folder / "prom_metrics_service_discovery.json")]
+    scraped["cxrgaze-service"]["static_configs"][0]["targets"] = [f"127.0.0.1:{webhook.metrics_port}"]
     scraped["cxrgaze-monitor"]["static_configs"][0]["targets"] = [f"127.0.0.1:{drift.port}"]
-    config.write_text(yaml.safe_dump(example | {"scrape_configs": [scraped["ray"], scraped["cxrgaze-monitor"]]}))
+    chosen = [scraped["cxrgaze-service"], scraped["cxrgaze-monitor"]]
+    config.write_text(yaml.safe_dump(example | {"scrape_configs": chosen}))
     command = [find_tool("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     with running([*command, f"--web.listen-address=127.0.0.1:{port}"], folder / "prometheus.log"):
         yield f"http://127.0.0.1:{port}"
