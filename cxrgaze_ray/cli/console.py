@@ -131,21 +131,33 @@ def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
 
     SIGTERM and SIGHUP do the same: see `interrupts.answer_as_ctrl_c`.
     """
-    stop = threading.Event()
+    stop, asked = threading.Event(), False
+    reader, writer = os.pipe()
+
+    def answer() -> None:
+        if os.read(reader, 1):
+            stop.set()
+            say(sentence)
 
     def handle(_number: int, _frame: object) -> None:
-        if stop.is_set():
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt
-        stop.set()
-        # from another thread: the signal may have come while a sentence was being written, and a stream refuses to be
-        # written to from within its own writing
-        threading.Thread(target=say, args=(sentence,)).start()
+        asked = True
+        # The signal may have come as this thread waits for the event or writes a sentence, and holds the lock of that:
+        # a thread of its own sets the one and writes the other.
+        os.write(writer, b"!")
 
+    answering = threading.Thread(target=answer, name="stop", daemon=True)
+    answering.start()
     before = signal.signal(signal.SIGINT, handle)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+        os.close(writer)
+        answering.join()
+        os.close(reader)
 
 
 def stay(stop: threading.Event) -> NoReturn:

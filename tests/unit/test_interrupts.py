@@ -41,7 +41,7 @@ def test_the_first_request_drains_and_a_second_one_ends_at_once(
 ) -> None:
     with stop_on_interrupt("stopping") as stop:
         signal.raise_signal(number)
-        assert stop.is_set()
+        assert stop.wait(30)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
 
@@ -50,7 +50,7 @@ def test_a_terminal_that_goes_away_asks_once() -> None:
     with stop_on_interrupt("stopping") as stop:
         for _ in range(3):
             signal.raise_signal(signal.SIGHUP)
-        assert stop.is_set()
+        assert stop.wait(30)
 
 
 def test_what_nohup_has_ignored_stays_ignored() -> None:
@@ -140,6 +140,20 @@ with stop_on_interrupt("stopping") as stop:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said[-500:]
     assert sorted(said.splitlines()[-2:]) == ["stop is set", "stopping"]
+
+
+def test_a_request_that_comes_as_the_wait_begins_is_answered() -> None:
+    code = """
+import signal
+from cxrgaze_ray.cli.console import say, stop_on_interrupt
+
+with stop_on_interrupt("stopping") as stop:
+    with stop._cond:  # as Event.wait() has it, before it waits
+        signal.raise_signal(signal.SIGINT)
+    say("stop is set" if stop.wait(30) else "nothing came")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stderr.splitlines()) == ["stop is set", "stopping"]
 
 
 def test_a_command_that_is_told_to_stop_says_so_and_ends_with_130(tmp_path: Path) -> None:
