@@ -20,6 +20,9 @@ class Share:
 class Room:
     """A bound on the bytes of all bodies together. The oldest request may always go on, so that one can end.
 
+    Whoever came first goes on first: if all went on in turn, many clients would fill the room with beginnings, and
+    those that could be answered would come one at a time.
+
     Parameters
     ----------
     limit
@@ -29,7 +32,7 @@ class Room:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._shares: dict[Share, None] = {}  # in the order they came
-        self._waiting: dict[Share, None] = {}
+        self._waiting: set[Share] = set()
         self.held = 0
 
     def enter(self) -> Share:
@@ -48,11 +51,11 @@ class Room:
         """Wait until there is room for one more read, and set it aside."""
         while not self._may(share):
             share.turn = asyncio.get_running_loop().create_future()
-            self._waiting[share] = None
+            self._waiting.add(share)
             try:
                 await share.turn
             finally:
-                self._waiting.pop(share, None)
+                self._waiting.discard(share)
         self._hold(share, _READ)
 
     def after_read(self, share: Share, size: int) -> None:
@@ -74,6 +77,7 @@ class Room:
     def _wake(self) -> None:
         """Let as many go on as there is room for, and the oldest."""
         room = max(0, (self._limit - self.held) // _READ)
-        for share in [*islice(self._waiting, room), self._oldest]:
+        in_turn = (share for share in self._shares if share in self._waiting)
+        for share in [*islice(in_turn, room), self._oldest]:
             if share is not None and share.turn is not None and not share.turn.done():
                 share.turn.set_result(None)

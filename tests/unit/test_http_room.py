@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cxrgaze_ray.http_room import Room
+from cxrgaze_ray.http_room import Room, Share
 
 READ = 2**18
 
@@ -51,6 +51,31 @@ def test_the_oldest_may_always_go_on_and_its_end_lets_the_next_oldest() -> None:
         room.leave(waiting_share)
         await settle()
         assert waiting[1].done()
+
+    asyncio.run(run())
+
+
+def test_whoever_came_first_goes_on_first() -> None:
+    async def send(room: Room, share: Share, complete: list[Share]) -> None:
+        for _ in range(4):
+            await room.before_read(share)
+            await asyncio.sleep(0)
+            room.after_read(share, READ)
+        complete.append(share)
+
+    async def run() -> None:
+        room, complete = Room(8 * READ), list[Share]()
+        shares = [room.enter() for _ in range(16)]
+        sending = [asyncio.create_task(send(room, share, complete)) for share in shares]
+        for served in range(8):
+            await settle()
+            assert shares[served] in complete
+            assert not any(share.held for share in shares[8:]), "no new body is begun before the older ones are whole"
+            room.leave(shares[served])
+            if served == 4:
+                break
+        for task in sending:
+            task.cancel()
 
     asyncio.run(run())
 
