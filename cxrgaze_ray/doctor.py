@@ -59,7 +59,8 @@ def _ray() -> Finding:
 
     mode = os.environ.get("RAY_AUTH_MODE", "Ray's default")
     where = f"as {STAYS_LOCAL} says" if STAYS_LOCAL in os.environ else "on 127.0.0.1"
-    listens = f"a private cluster listens {where}, and Serve's replicas on all interfaces, with the token"
+    open_ports = "Serve's replicas with the token, PyTorch's process group in training without"
+    listens = f"a private cluster listens {where}; on all interfaces: {open_ports}"
     return Finding("ray", True, f"{ray.__version__}, authentication: {mode}; {listens}")
 
 

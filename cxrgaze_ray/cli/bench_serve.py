@@ -26,6 +26,7 @@ def serve(
     """Measure single HTTP requests alone and while a batch job runs on the same application, and that job's rate.
 
     Example: cxrgaze bench serve --preset tiny --clients 2
+
     Under load: cxrgaze bench serve --load 1,32,128,400
     """
     if load is not None:

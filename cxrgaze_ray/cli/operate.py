@@ -43,6 +43,7 @@ def demo(
     """Run the whole line on phantoms: draw, ingest, train, publish, host, score unseen ones, report.
 
     Example: cxrgaze demo --dir demo-out
+
     The loop: cxrgaze demo --loop
     """
     from cxrgaze_ray.demo import DemoHooks, run_demo, run_loop_demo

@@ -76,6 +76,7 @@ def score(
     """Score an archive: one row for every file, whatever happens. The same command continues a stopped run.
 
     Example: cxrgaze score s3://hospital/cxr --out s3://results/cxr --model cxrgaze@champion
+
     Every night: cxrgaze score s3://hospital/cxr --out s3://results/cxr --not-in s3://results/cxr
     """
     from cxrgaze_ray.runs import Request, ScoreOptions
