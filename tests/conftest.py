@@ -31,8 +31,9 @@ _S3_PARTS = ("s3", "master", "volume", "filer", "admin")
 
 
 def pytest_configure() -> None:
-    """Answer SIGHUP as a fresh process does: what `nohup` ignores is ignored by all its children, and tests send it."""
+    """Answer signals as a fresh process does: tests send what `nohup` or a shell's `&` has all children ignore."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class S3Server:
