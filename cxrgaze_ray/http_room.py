@@ -76,6 +76,8 @@ class Room:
 
     def _wake(self) -> None:
         """Let as many go on as there is room for, and the oldest."""
+        if not self._waiting:
+            return  # as after most reads: nothing to look for among all who are here
         room = max(0, (self._limit - self.held) // _READ)
         in_turn = (share for share in self._shares if share in self._waiting)
         for share in [*islice(in_turn, room), self._oldest]:

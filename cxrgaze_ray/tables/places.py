@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from functools import partial
-from typing import TextIO
+from contextlib import suppress
+from typing import IO, AnyStr
 
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.tables.header import read_header
 from cxrgaze_ray.tables.text import Limits, Text
 
-_LINE_CHARACTERS = 2**24
-"""Of the longest line that is looked at: a file without line ends would be read into memory whole."""
+_LONGEST_LINE = 2**24
+"""Longest line that is looked at, in bytes or characters: a file without line ends would be read into memory whole."""
 
 _EVERY_LINE = "Check that every line has the header's columns."
 
@@ -54,28 +54,26 @@ def _rows(store: Store, name: str, wanted: tuple[str, ...], limits: Limits) -> I
     text = Text(store, name, limits)
     header = read_header(text, wanted)
     lines = io.TextIOWrapper(io.BufferedReader(text), "utf-8", "replace", newline="")
-    whole_lines = iter(partial(_line, lines), "")
-    reader, begins = csv.reader(whole_lines, delimiter=header.delimiter), header.lines_before + 1
+    reader, begins = csv.reader(_bounded(lines), delimiter=header.delimiter), header.lines_before + 1
     for row in reader:
         if row:
             yield begins, row
         begins = reader.line_num + header.lines_before + 1
 
 
-def _line(lines: TextIO) -> str:
-    line = lines.readline(_LINE_CHARACTERS + 1)
-    if len(line) > _LINE_CHARACTERS:
-        raise csv.Error("a line is too long")
-    return line
+def _bounded(lines: IO[AnyStr]) -> Iterator[AnyStr]:
+    while line := lines.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise csv.Error("a line is too long")
+        yield line
 
 
 def _not_utf8(store: Store, name: str, limits: Limits) -> int | None:
     lines = io.BufferedReader(Text(store, name, limits))
-    for number, line in enumerate(iter(partial(lines.readline, _LINE_CHARACTERS), b""), 1):
-        if len(line) == _LINE_CHARACTERS:
-            return None  # what follows is no line of its own; that it is too long is found again
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            return number
+    with suppress(csv.Error):  # a line that is too long is met again, when rows are read
+        for number, line in enumerate(_bounded(lines), 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
     return None
