@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cxrgaze_ray.archive.identities import Identities, open_key
 from cxrgaze_ray.cli.job import run_job
-from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Uri
-from cxrgaze_ray.identities import Identities, open_key
 from cxrgaze_ray.shards import IngestSettings, ingest
 
 

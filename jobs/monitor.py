@@ -6,7 +6,7 @@ from pydantic import Field
 
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.config import Settings, Uri
-from cxrgaze_ray.monitoring import MonitorSettings, Outputs, Watch
+from cxrgaze_ray.lifecycle.monitoring import MonitorSettings, Outputs, Watch
 
 
 class MonitorJob(Settings):

@@ -5,9 +5,9 @@ from typing import Any
 
 from cxrgaze_ray.cli.console import say
 from cxrgaze_ray.cli.job import run_job
-from cxrgaze_ray.cluster import ClusterSettings, connect
-from cxrgaze_ray.retraining import Hooks, RetrainSettings, run_retraining
-from cxrgaze_ray.retraining.decide import Reason
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+from cxrgaze_ray.lifecycle.retraining import Hooks, RetrainSettings, run_retraining
+from cxrgaze_ray.lifecycle.retraining.decide import Reason
 
 
 class RetrainJob(RetrainSettings):

@@ -4,13 +4,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cxrgaze_ray.archive.identities import open_key
 from cxrgaze_ray.cli.console import STOP_SCORING, stop_on_interrupt
 from cxrgaze_ray.cli.job import run_job
-from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Uri
-from cxrgaze_ray.identities import open_key
-from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request
 
 
 class ScoreJob(Settings):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.webhook.jobs import JobState
+from cxrgaze_ray.lifecycle.webhook.jobs import JobState
 
 NOW = datetime(2026, 11, 2, 4, tzinfo=UTC)
 

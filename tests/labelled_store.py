@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxrgaze_ray.preprocess import DEFAULT_PROFILE, fit, profile_sha256
+from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, fit, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, STORE_SHARD, WIDTH
 from cxrgaze_ray.shards import ShardStore, SplitSettings, StoreInfo
 from cxrgaze_ray.shards.store import ShardInfo, pack_gaze

@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.answers import Answers
-from cxrgaze_ray.metrics import diagnosis_metrics
+from cxrgaze_ray.evaluation.answers import Answers
+from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
 from cxrgaze_ray.schemas import CLASSES
 
 SIGNAL = 1.3

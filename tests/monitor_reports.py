@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.monitoring import Finding, MonitorReport, MonitorSettings, Side, Suspicion
+from cxrgaze_ray.lifecycle.monitoring import Finding, MonitorReport, MonitorSettings, Side, Suspicion
 
 
 def side(at: str, patients: int = 300) -> Side:

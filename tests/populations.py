@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.random import Generator
 
-from cxrgaze_ray import saliency
-from cxrgaze_ray.preprocess import fit
-from cxrgaze_ray.runs import SHARD_ROWS, ModelPin, Request, Run, RunSpec, ScoreOptions
-from cxrgaze_ray.runs.contract import make_plan
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.radiograph.preprocess import fit
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, MANIFEST, RESULT, WIDTH, status_of
+from cxrgaze_ray.scoring.runs import SHARD_ROWS, Request, Run, RunSpec, ScoreOptions
+from cxrgaze_ray.scoring.runs.contract import make_plan
 from cxrgaze_ray.storage import LocalStore
 
 DEVICES = (

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from cxrgaze_ray import saliency
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.intake import Intake
+from cxrgaze_ray.archive.manifest import list_archive
 from cxrgaze_ray.benchmark.processes import own_processes
 from cxrgaze_ray.errors import EnvironmentFault
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.intake import Intake
-from cxrgaze_ray.manifest import list_archive
-from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.radiograph.reading import Reading
 
 MODEL_IMAGES = 16
 """Images of a chunk, which the model gets at a time."""
@@ -77,9 +77,9 @@ def bare_decode(archive: str, images: int) -> Bare:
 
 def bare_model(registry: str, images: int, threads: int) -> Bare:
     """Run the forward pass of cxrgaze@champion on so many images, a chunk at a time."""
-    from cxrgaze_ray.bundle import golden_image, read_bundle
-    from cxrgaze_ray.predictor import Predictor, limit_threads
-    from cxrgaze_ray.registry import pin_model
+    from cxrgaze_ray.models.bundle import golden_image, read_bundle
+    from cxrgaze_ray.models.predictor import Predictor, limit_threads
+    from cxrgaze_ray.registry.versions import pin_model
     from cxrgaze_ray.storage import open_store
 
     limit_threads(threads)

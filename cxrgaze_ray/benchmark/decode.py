@@ -16,9 +16,9 @@ from pydicom import dcmread
 
 from cxrgaze_ray.benchmark.samples import Sample
 from cxrgaze_ray.benchmark.timing import Timing, race
-from cxrgaze_ray.decoding import Decoder
-from cxrgaze_ray.preprocess import DEFAULT_PROFILE
-from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE
+from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 
 OURS, REDUCED, BARE, SCRIPT = "ours", "reduced", "bare decoder", "plain script"

@@ -17,16 +17,16 @@ from statistics import median
 
 import numpy as np
 
-from cxrgaze_ray.bundle import make_bundle
-from cxrgaze_ray.cluster import Cluster, connect
+from cxrgaze_ray.cluster.connection import Cluster, connect
 from cxrgaze_ray.errors import ServingUnavailable
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import make_archive
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Request
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import score_archive
 from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
 from cxrgaze_ray.storage import LocalStore
 

@@ -25,7 +25,7 @@ SIZES = (1_000, 10_000, 100_000, 377_110, 1_000_000)
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from cxrgaze_ray.manifest import list_archive
+from cxrgaze_ray.archive.manifest import list_archive
 started = time.perf_counter()
 manifest = list_archive(sys.argv[1])
 digest = manifest.sha256()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrgaze_ray.benchmark.latency import Latency, core_count, host, single_requests
-from cxrgaze_ray.cluster import connect
+from cxrgaze_ray.cluster.connection import connect
 
 CLIENTS = (1, 32, 128, 400)
 """Clients of the usual table; each posts again once it is answered, or when Retry-After says."""

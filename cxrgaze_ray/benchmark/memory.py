@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.benchmark import workload
 from cxrgaze_ray.benchmark.processes import MemoryWatch
-from cxrgaze_ray.cluster import Cluster, ClusterSettings, connect
+from cxrgaze_ray.cluster.connection import Cluster, ClusterSettings, connect
 from cxrgaze_ray.errors import EnvironmentFault
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.runs import Request, ScoreOptions
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.scoring.pipeline import Pools, chunk_bytes
+from cxrgaze_ray.scoring.runs import Request, ScoreOptions
 
 SIZES = (500, 10_000)
 DECODERS = 2

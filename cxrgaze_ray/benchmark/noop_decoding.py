@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cxrgaze_ray.decoding.worker import main
-from cxrgaze_ray.preprocess import ModelImage
-from cxrgaze_ray.radiograph import Facts, Radiograph
+from cxrgaze_ray.radiograph.decoding.worker import main
+from cxrgaze_ray.radiograph.preprocess import ModelImage
+from cxrgaze_ray.radiograph.reading import Facts, Radiograph
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine
 
 

@@ -27,7 +27,7 @@ from cxrgaze_ray.benchmark.bounds import Steady, shared_cores, slower_stage, ste
 from cxrgaze_ray.benchmark.processes import ROLES
 from cxrgaze_ray.benchmark.stand_ins import NETWORK_BATCH, NoopDecode, NoopModel, WaitingModel, score_directly
 from cxrgaze_ray.benchmark.timing import Timing
-from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Uri
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.serving import ComputeSettings, Model

@@ -19,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 from ray import serve
 
+from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.benchmark import workload
 from cxrgaze_ray.benchmark.processes import DECODER, DRIVER, MemoryWatch
 from cxrgaze_ray.benchmark.stand_ins import MaplessModel, SimulatedDecode, score_simulated
-from cxrgaze_ray.cluster import ClusterSettings, connect
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.errors import StoreNotFound
-from cxrgaze_ray.manifest import Manifest
-from cxrgaze_ray.runs import Request, Run, ScoreOptions
 from cxrgaze_ray.schemas import MANIFEST
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.scoring.planning import make_planned
+from cxrgaze_ray.scoring.runs import Request, Run, ScoreOptions
 from cxrgaze_ray.storage import open_store
 
 ROWS = 377_110

@@ -14,7 +14,7 @@ from typing import Self
 
 import ray
 
-from cxrgaze_ray.ray_internals import store_stats
+from cxrgaze_ray.cluster.ray_internals import store_stats
 
 DRIVER, DECODING, DECODER, SCORER, MODEL, SERVE, RAY = ROLES = (
     "driver",
@@ -29,7 +29,7 @@ DRIVER, DECODING, DECODER, SCORER, MODEL, SERVE, RAY = ROLES = (
 
 _MARKS = (
     ("cxrgaze_ray.benchmark.noop_decoding", DECODING),
-    ("cxrgaze_ray.decoding.worker", DECODING),
+    ("cxrgaze_ray.radiograph.decoding.worker", DECODING),
     ("ray::ServeReplica", MODEL),
     ("ray::Serve", SERVE),
     ("ray::Proxy", SERVE),

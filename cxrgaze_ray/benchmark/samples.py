@@ -20,8 +20,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from cxrgaze_ray.archive.manifest import fetch_listed, list_archive
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.manifest import fetch_listed, list_archive
 from cxrgaze_ray.phantoms.anatomy import draw
 from cxrgaze_ray.phantoms.files import PLAIN, Identity, dicom_bytes, dicom_dataset, stored_values
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
-from cxrgaze_ray.decoding import Decoder
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.intake import Intake
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.saliency import shrink
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.intake import Intake
+from cxrgaze_ray.gaze.saliency import shrink
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.radiograph.reading import Reading
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
 from cxrgaze_ray.scoring.score import ScoreChunk
@@ -82,8 +82,8 @@ class DirectModel:
     """Stands for `scoring.model_calls.ModelCalls`: the predictor itself, in the actor that asks it."""
 
     def __init__(self, pin: ModelPin, engine: str, threads: int) -> None:
-        from cxrgaze_ray.bundle import read_bundle  # torch: only where the model is
-        from cxrgaze_ray.predictor import Engine, Predictor, limit_threads
+        from cxrgaze_ray.models.bundle import read_bundle  # torch: only where the model is
+        from cxrgaze_ray.models.predictor import Engine, Predictor, limit_threads
         from cxrgaze_ray.storage import open_store
 
         limit_threads(threads)

@@ -8,22 +8,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.manifest import list_archive
 from cxrgaze_ray.benchmark.bounds import FIRST, LOOK, Mark
 from cxrgaze_ray.benchmark.processes import own_processes
-from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import list_archive
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import make_archive
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Lease, Request, Run
-from cxrgaze_ray.runs.contract import ScoreOptions
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.scoring.planning import make_planned
+from cxrgaze_ray.scoring.runs import Request, Run
+from cxrgaze_ray.scoring.runs.contract import ScoreOptions
 from cxrgaze_ray.storage import LocalStore, open_store
+from cxrgaze_ray.storage.lease import Lease
 
 HOSPITAL_ROWS = (2544, 3056)
 """Least and most rows of a phantom, as most detectors make them."""

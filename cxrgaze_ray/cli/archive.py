@@ -95,8 +95,8 @@ def list_(
 
     Example: cxrgaze archive list s3://hospital/cxr --out manifest.parquet
     """
-    from cxrgaze_ray.manifest import list_archive, with_origin
-    from cxrgaze_ray.runs import table_bytes
+    from cxrgaze_ray.archive.manifest import list_archive, with_origin
+    from cxrgaze_ray.scoring.runs import table_bytes
     from cxrgaze_ray.storage import open_output
 
     written = open_output(out) if out is not None else None

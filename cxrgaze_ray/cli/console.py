@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cxrgaze_ray.errors import CxrgazeError, Interrupted
-from cxrgaze_ray.printable import printable
+from cxrgaze_ray.reports.printable import printable
 
 _WIDE = 240
 """Columns of a table that goes to a file or a pipe."""

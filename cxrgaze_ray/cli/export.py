@@ -51,7 +51,7 @@ def export(
     Example: cxrgaze runs export s3://results/cxr/3f0c5a9d1b2e4f67 --to dicom-sr --out s3://results/reports
     """
     from cxrgaze_ray.export import export_run
-    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.scoring.runs import Run
     from cxrgaze_ray.storage import open_store
 
     opened = Run.open(open_store(run))

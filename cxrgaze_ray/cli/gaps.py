@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cxrgaze_ray.cli.console import say, terminal
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.manifest import Manifest
+    from cxrgaze_ray.archive.manifest import Manifest
 
 _NAMES = 20
 
@@ -29,7 +29,7 @@ class Gaps:
 
         A folder's name may be a patient's: it is shown on a terminal, which is the user's own, and goes into no log.
         """
-        from cxrgaze_ray.manifest import closed_sentence
+        from cxrgaze_ray.archive.manifest import closed_sentence
 
         closed, outside = (manifest.counts.get(name, 0) for name in ("closed_folders", "links_outside"))
         self.closed_folders += closed

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from cxrgaze_ray.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cli.console import error_line, tell_bug
-from cxrgaze_ray.cluster import set_ray_environment
+from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
+from cxrgaze_ray.cluster.connection import set_ray_environment
+from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import CxrgazeError, Interrupted
-from cxrgaze_ray.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.storage import read_settings
 
 Job = TypeVar("Job", bound=Settings)

@@ -46,9 +46,9 @@ def look(
 
     Example: cxrgaze archive look s3://hospital/cxr --sample 48 --out look.png
     """
-    from cxrgaze_ray.contact_sheet import make_sheet
-    from cxrgaze_ray.manifest import list_archive
-    from cxrgaze_ray.radiograph import Reading
+    from cxrgaze_ray.archive.manifest import list_archive
+    from cxrgaze_ray.radiograph.reading import Reading
+    from cxrgaze_ray.reports.contact_sheet import make_sheet
     from cxrgaze_ray.storage import open_output
 
     profiles = _profiles(profile, model, compare, registry)
@@ -66,15 +66,15 @@ def look(
 def _profiles(profile: str | None, model: str | None, compare: bool, registry: str) -> list[str]:
     """Return the profiles that the options ask for; at most one of them may."""
     from cxrgaze_ray.errors import ConfigError
-    from cxrgaze_ray.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
+    from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 
     if sum((profile is not None, model is not None, compare)) > 1:
         raise ConfigError("--profile, --model and --compare exclude each other.", "Give one of them.")
     if compare:
         return list(profile_names())
     if model is not None:
-        from cxrgaze_ray.bundle import read_info
-        from cxrgaze_ray.registry import pin_model
+        from cxrgaze_ray.models.bundle import read_info
+        from cxrgaze_ray.registry.versions import pin_model
         from cxrgaze_ray.storage import open_store
 
         profile = read_info(open_store(pin_model(registry, model).uri)).profile

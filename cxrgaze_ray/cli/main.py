@@ -8,7 +8,6 @@ from typing import NoReturn
 import typer
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cli import (
     archive,
     bench,
@@ -26,9 +25,10 @@ from cxrgaze_ray.cli import (
     webhook,
 )
 from cxrgaze_ray.cli.console import error_line, say, tell_bug, terminal
-from cxrgaze_ray.cluster import set_ray_environment
+from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
+from cxrgaze_ray.cluster.connection import set_ray_environment
+from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
-from cxrgaze_ray.interrupts import answer_as_ctrl_c
 
 app = typer.Typer(
     name="cxrgaze",

@@ -24,8 +24,8 @@ def verify(
 
     Example: cxrgaze models verify cxrgaze --head 3b0f5c1d9e7a2b4c6d8e0f1a3b5c7d9e1f2a4b6c8d0e2f4a6b8c0d2e4f6a8b0c
     """
-    from cxrgaze_ray.registry import Registry
-    from cxrgaze_ray.registry_audit import verify_registry
+    from cxrgaze_ray.registry.audit import verify_registry
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
     opened = Registry(open_store(registry))
@@ -63,8 +63,8 @@ def card(
 
     Example: cxrgaze models card cxrgaze@champion --out card.html
     """
-    from cxrgaze_ray.model_card import card_format, model_card
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.registry.versions import Registry
+    from cxrgaze_ray.reports.model_card import card_format, model_card
     from cxrgaze_ray.storage import open_output, open_store
 
     form = card_format(out)

@@ -11,7 +11,7 @@ from cxrgaze_ray.cli.console import print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, PromotionReason, RegistryUri
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.runs import ModelPin
+    from cxrgaze_ray.registry.pin import ModelPin
 
 Name = Annotated[str, typer.Argument(help="Model name.")]
 Who = Annotated[
@@ -32,10 +32,10 @@ def init(
 
     Example: cxrgaze models init --preset tiny --registry ./registry
     """
-    from cxrgaze_ray.bundle import make_bundle
+    from cxrgaze_ray.models.bundle import make_bundle
     from cxrgaze_ray.models.gazenet import PRESETS
     from cxrgaze_ray.models.zoo import build
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
@@ -54,7 +54,7 @@ def list_(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> No
 
     Example: cxrgaze models list --registry s3://models/registry
     """
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
@@ -73,8 +73,8 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
 
     Example: cxrgaze models show cxrgaze
     """
-    from cxrgaze_ray.bundle import read_info
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.models.bundle import read_info
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
@@ -108,7 +108,7 @@ def promote(
 
     Example: cxrgaze models promote cxrgaze v3 --reason "better on site B"
     """
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
@@ -129,7 +129,7 @@ def rollback(
 
     Example: cxrgaze models rollback cxrgaze --reason "worse on site B"
     """
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))

@@ -11,7 +11,7 @@ from cxrgaze_ray.cli.options import Json
 from cxrgaze_ray.errors import EXIT_STRICT
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.monitoring import MonitorReport, Outputs, Watch
+    from cxrgaze_ray.lifecycle.monitoring import MonitorReport, Outputs, Watch
 
 _STOPPING = "Stopping: the comparison that is being made is finished first. Ctrl-C again stops at once."
 
@@ -45,7 +45,7 @@ def monitor(
 
     Example: cxrgaze monitor --baseline ./results/3f0c5a9d1b2e4f67 --current ./nightly --last 7 --out monitor.html
     """
-    from cxrgaze_ray.monitoring import MonitorSettings, Outputs, Watch, sentences
+    from cxrgaze_ray.lifecycle.monitoring import MonitorSettings, Outputs, Watch, sentences
     from cxrgaze_ray.storage import read_settings
 
     settings = MonitorSettings() if config is None else read_settings(MonitorSettings, config)
@@ -63,7 +63,7 @@ def monitor(
 
 def _serve(watch: Watch, outputs: Outputs, report: MonitorReport, port: int, host: str, every_s: float) -> NoReturn:
     """Show gauges until somebody asks to stop."""
-    from cxrgaze_ray.monitoring import LOOPBACK, ReportGauges, sentences, serve_gauges
+    from cxrgaze_ray.lifecycle.monitoring import LOOPBACK, ReportGauges, sentences, serve_gauges
 
     last, gauges = report, ReportGauges(report)
 

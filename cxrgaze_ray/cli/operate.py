@@ -21,8 +21,8 @@ from cxrgaze_ray.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.cluster import ClusterSettings
-    from cxrgaze_ray.serve_file import ServeFile
+    from cxrgaze_ray.cluster.connection import ClusterSettings
+    from cxrgaze_ray.config.serve_file import ServeFile
 
 _LOCAL = "serve_configs/local.yaml"
 
@@ -76,8 +76,8 @@ def serve(
 
     Example: cxrgaze serve --model cxrgaze@champion --registry ./registry
     """
-    from cxrgaze_ray.registry import pin_model
-    from cxrgaze_ray.serve_file import ServeFile
+    from cxrgaze_ray.config.serve_file import ServeFile
+    from cxrgaze_ray.registry.versions import pin_model
     from cxrgaze_ray.storage import read_settings
 
     if config is None and Path(_LOCAL).exists():
@@ -91,7 +91,7 @@ def serve(
 
 
 def _host(file: ServeFile, where: ClusterSettings) -> None:
-    from cxrgaze_ray.cluster import PROXY_VARIABLE, connect
+    from cxrgaze_ray.cluster.connection import PROXY_VARIABLE, connect
     from cxrgaze_ray.serving import start_http, stop_http, wait_ready
 
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
@@ -119,7 +119,7 @@ def doctor(
 
     Example: cxrgaze doctor --registry s3://models/registry --probe s3://results/cxr
     """
-    from cxrgaze_ray.doctor import examine
+    from cxrgaze_ray.cli.doctor import examine
 
     findings = examine(registry, probes or ())
     if as_json:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.cluster import ClusterSettings
-    from cxrgaze_ray.identities import Identities
+    from cxrgaze_ray.archive.identities import Identities
+    from cxrgaze_ray.cluster.connection import ClusterSettings
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 RegistryUri = Annotated[
@@ -66,7 +66,7 @@ def archive_uri(typed: str) -> str:
     try:
         typed.encode()
     except UnicodeEncodeError:
-        from cxrgaze_ray.manifest.places import place_of_path
+        from cxrgaze_ray.archive.manifest.places import place_of_path
 
         return place_of_path(str(Path(typed).absolute()))
     return typed
@@ -74,7 +74,7 @@ def archive_uri(typed: str) -> str:
 
 def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -> Callable[[], Identities]:
     """Return what opens the key when a layout needs it; nothing is read or made before."""
-    from cxrgaze_ray.identities import Identities, open_key
+    from cxrgaze_ray.archive.identities import Identities, open_key
 
     return Identities if identities == "keep" else lambda: open_key(key_file)
 
@@ -85,8 +85,8 @@ def private_service(host: str, port: int, metrics_port: int, address: str | None
 
     A service on a running cluster listens on that cluster's head: its ports are not this machine's to look at.
     """
-    from cxrgaze_ray.cluster import ClusterSettings
-    from cxrgaze_ray.ports import claimed
+    from cxrgaze_ray.cluster.connection import ClusterSettings
+    from cxrgaze_ray.cluster.ports import claimed
 
     if address is not None:
         yield ClusterSettings(address=address)

@@ -11,7 +11,7 @@ from cxrgaze_ray.cli.console import bar, print_table, say, show
 from cxrgaze_ray.cli.options import Address, Json
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.retraining import Result, RetrainSettings
+    from cxrgaze_ray.lifecycle.retraining import Result, RetrainSettings
 
 
 def retrain(
@@ -36,8 +36,8 @@ def retrain(
 
     Example: cxrgaze retrain --config jobs/retrain.yaml --reason schedule --auto-promote
     """
-    from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+    from cxrgaze_ray.lifecycle.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
 
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page)

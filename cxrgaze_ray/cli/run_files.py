@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cxrgaze_ray.cli.console import say, show
-from cxrgaze_ray.printable import printable
+from cxrgaze_ray.reports.printable import printable
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.scoring.runs import Run
 
 
 def show_files(run: Run, kind: str, limit: int | None, as_json: bool) -> None:
     """List the files whose rows are of a kind, see `runs.files_of`; the path last, so that nothing cuts it."""
-    from cxrgaze_ray.runs import files_of
+    from cxrgaze_ray.scoring.runs import files_of
 
     found = files_of(run, kind)
     rows = found.slice(0, limit).to_pylist()

@@ -12,7 +12,7 @@ from cxrgaze_ray.cli.sources import PATHS_KEPT, PATHS_LEFT_OUT, lost_pictures
 from cxrgaze_ray.errors import EXIT_USER, EnvironmentFault, RadiographError, RunConflict, UserError
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.scoring.runs import Run
 
 RunUri = Annotated[str, typer.Argument(help="URI of a run.")]
 
@@ -25,7 +25,7 @@ def list_(
 
     Example: cxrgaze runs list s3://results/cxr
     """
-    from cxrgaze_ray.runs import find_runs
+    from cxrgaze_ray.scoring.runs import find_runs
 
     rows = []
     for run in find_runs(out):
@@ -65,7 +65,7 @@ def show_(
     """
     from cxrgaze_ray.cli.run_files import show_files
     from cxrgaze_ray.errors import ConfigError
-    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.scoring.runs import Run
     from cxrgaze_ray.storage import open_store
 
     if failed and only is not None:
@@ -118,10 +118,10 @@ def report(
 
     Example: cxrgaze runs report ./results/3f0c5a9d1b2e4f67 --out report.html
     """
-    from cxrgaze_ray.evaluation import evaluate_run
+    from cxrgaze_ray.evaluation.evaluate import evaluate_run
     from cxrgaze_ray.gaze.egd import read_egd
-    from cxrgaze_ray.report import run_report
-    from cxrgaze_ray.runs import Run
+    from cxrgaze_ray.reports.run_report import run_report
+    from cxrgaze_ray.scoring.runs import Run
     from cxrgaze_ray.storage import open_output, open_store
 
     store, key = open_output(out)
@@ -141,7 +141,7 @@ def report(
 
 def _caution(model: str) -> str:
     """Return what a bundle's training can't vouch for; empty where the bundle is out of reach."""
-    from cxrgaze_ray.bundle import read_info
+    from cxrgaze_ray.models.bundle import read_info
     from cxrgaze_ray.storage import open_store
 
     try:
@@ -155,7 +155,7 @@ def verify(run: RunUri, as_json: Json = False) -> None:
 
     Example: cxrgaze runs verify s3://results/cxr/3f0c5a9d1b2e4f67
     """
-    from cxrgaze_ray.runs import Run, mend, verify_run
+    from cxrgaze_ray.scoring.runs import Run, mend, verify_run
     from cxrgaze_ray.storage import open_store
 
     opened = Run.open(open_store(run))

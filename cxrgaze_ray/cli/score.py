@@ -28,9 +28,9 @@ from cxrgaze_ray.cli.options import (
 from cxrgaze_ray.errors import EXIT_STRICT, Interrupted, NothingNew
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.runs import Request
     from cxrgaze_ray.scoring.driver import Outcome
     from cxrgaze_ray.scoring.gather import Progress
+    from cxrgaze_ray.scoring.runs import Request
 
 
 def score(
@@ -79,7 +79,7 @@ def score(
 
     Every night: cxrgaze score s3://hospital/cxr --out s3://results/cxr --not-in s3://results/cxr
     """
-    from cxrgaze_ray.runs import Request, ScoreOptions
+    from cxrgaze_ray.scoring.runs import Request, ScoreOptions
 
     options = ScoreOptions.build(view=view, limit=limit, decode=decode, identities=identities)
     request = Request.build(
@@ -143,7 +143,7 @@ def _run(
     from cxrgaze_ray.scoring.planning import check_out
 
     check_out(out)  # before seconds of imports
-    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
     from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 
     settings = ScoreSettings.build(model=replicas)
@@ -185,7 +185,7 @@ def _estimate(request: Request, out: str, registry: str, gaps: Gaps, as_json: bo
 
 def summary_lines(outcome: Outcome) -> list[str]:
     """Return what a run came to, for people."""
-    from cxrgaze_ray.manifest import closed_sentence
+    from cxrgaze_ray.archive.manifest import closed_sentence
 
     success = outcome.success
     counts = [f"{success.counts.get(status, 0)} {status}" for status in ("scored", "skipped", "failed")]

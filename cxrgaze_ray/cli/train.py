@@ -71,7 +71,7 @@ def ingest(
 
     Example: cxrgaze ingest ./phantoms --gaze ./phantoms/egd-cxr --out ./store
     """
-    from cxrgaze_ray.cluster import ClusterSettings, connect
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
     from cxrgaze_ray.shards import IngestSettings, SplitSettings
     from cxrgaze_ray.shards import ingest as run_ingest
 
@@ -152,11 +152,11 @@ def train(
     Example: cxrgaze train ./store --preset tiny --registry ./registry --promote
     """
     from cxrgaze_ray.cli.training_settings import read_training
-    from cxrgaze_ray.cluster import ClusterSettings, connect
-    from cxrgaze_ray.publishing import train_and_publish
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
+    from cxrgaze_ray.training.publishing import train_and_publish
 
     settings = read_training(preset, config, phases)
     if dry_run:
@@ -189,10 +189,10 @@ def evaluate(
 
     Example: cxrgaze evaluate ./store --model cxrgaze@champion
     """
-    from cxrgaze_ray.bundle import read_bundle
-    from cxrgaze_ray.evaluation import evaluate_bundle
-    from cxrgaze_ray.looks import enter_look
-    from cxrgaze_ray.registry import Registry
+    from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
+    from cxrgaze_ray.models.bundle import read_bundle
+    from cxrgaze_ray.registry.looks import enter_look
+    from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 

@@ -10,8 +10,8 @@ from cxrgaze_ray.cli.console import STOP_SERVING, say, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import WEBHOOK_METRICS_PORT, Address, MetricsPort, private_service
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.cluster import ClusterSettings
-    from cxrgaze_ray.webhook.settings import WebhookSettings
+    from cxrgaze_ray.cluster.connection import ClusterSettings
+    from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
 
 
 def webhook(
@@ -25,8 +25,8 @@ def webhook(
 
     Example: cxrgaze webhook --config jobs/webhook.yaml --port 8001
     """
+    from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings, read_token
     from cxrgaze_ray.storage import read_settings
-    from cxrgaze_ray.webhook.settings import WebhookSettings, read_token
 
     settings = read_settings(WebhookSettings, config, port=port, registry=registry)
     read_token()
@@ -37,8 +37,8 @@ def webhook(
 
 def _check(settings: WebhookSettings, *, config_is_here: bool) -> None:
     """Look for what a retraining will need; on a running cluster, its settings may lie on the nodes only."""
-    from cxrgaze_ray.registry import CHAMPION, Registry
-    from cxrgaze_ray.retraining.settings import read_retraining
+    from cxrgaze_ray.lifecycle.retraining.settings import read_retraining
+    from cxrgaze_ray.registry.versions import CHAMPION, Registry
     from cxrgaze_ray.storage import open_store
 
     Registry(open_store(settings.registry)).resolve(f"{settings.name}@{CHAMPION}")
@@ -47,8 +47,8 @@ def _check(settings: WebhookSettings, *, config_is_here: bool) -> None:
 
 
 def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
-    from cxrgaze_ray.cluster import connect
-    from cxrgaze_ray.webhook import start_webhook, stop_webhook
+    from cxrgaze_ray.cluster.connection import connect
+    from cxrgaze_ray.lifecycle.webhook import start_webhook, stop_webhook
 
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         start_webhook(settings)

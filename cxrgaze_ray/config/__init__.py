@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.config.settings import MODEL_NAME, Name, Record, Seed, Settings, Text, Uri, Uris
+from cxrgaze_ray.config.settings import (
+    MODEL_NAME,
+    DeviceName,
+    EngineKind,
+    Name,
+    Record,
+    Seed,
+    Settings,
+    Text,
+    Uri,
+    Uris,
+)
 
-__all__ = ["MODEL_NAME", "Name", "Record", "Seed", "Settings", "Text", "Uri", "Uris"]
+__all__ = ["MODEL_NAME", "DeviceName", "EngineKind", "Name", "Record", "Seed", "Settings", "Text", "Uri", "Uris"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,6 +25,12 @@ MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=MODEL_NAME)]
 """Name of a model in the registry."""
 
+DeviceName = Literal["auto", "cpu", "cuda"]
+"""Where a network runs; auto takes an accelerator if there is one."""
+
+EngineKind = Literal["auto", "float32", "fast"]
+"""How a network runs; auto is fast where the hardware has reduced precision, else float32."""
+
 
 class Record(BaseModel):
     """Base of what the code writes down and reads again: frozen, and strict about its fields."""
@@ -33,7 +39,7 @@ class Record(BaseModel):
 
 
 class Settings(Record):
-    """Base of what a person may choose. Every field has bounds: `tests/unit/test_bounds.py` walks over all of them."""
+    """Base of what a person may choose. Every field has bounds: `tests/unit/config/test_bounds.py` walks over all."""
 
     @classmethod
     def from_yaml(cls, text: str, place: str = "", /, **overrides: Any) -> Self:

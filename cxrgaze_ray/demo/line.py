@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrgaze_ray.cluster import connect
+from cxrgaze_ray.cluster.connection import connect
 from cxrgaze_ray.demo.steps import MODEL, DemoHooks, clear, draw, ingest_phantoms, score_phantoms, train_first
-from cxrgaze_ray.evaluation import evaluate_run
+from cxrgaze_ray.evaluation.evaluate import evaluate_run
+from cxrgaze_ray.evaluation.metrics import Evaluation
 from cxrgaze_ray.gaze.egd import read_egd
-from cxrgaze_ray.metrics import Evaluation
 from cxrgaze_ray.phantoms import GAZE_FOLDER
-from cxrgaze_ray.report import run_report
+from cxrgaze_ray.reports.run_report import run_report
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 from cxrgaze_ray.scoring.driver import Outcome
 from cxrgaze_ray.storage import open_store

@@ -14,18 +14,14 @@ from pathlib import Path
 
 from ray import serve
 
-from cxrgaze_ray.cluster import connect
+from cxrgaze_ray.cluster.connection import connect
+from cxrgaze_ray.cluster.ports import claimed
 from cxrgaze_ray.demo.load import Load
 from cxrgaze_ray.demo.steps import MODEL, SPLIT, DemoHooks, clear, draw, ingest_phantoms, score_phantoms, train_first
 from cxrgaze_ray.demo.timeline import Timeline
-from cxrgaze_ray.gate import GateSettings, Outcome
-from cxrgaze_ray.monitoring import MonitorReport, monitor
-from cxrgaze_ray.pages import render
-from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift
-from cxrgaze_ray.ports import claimed
-from cxrgaze_ray.registry import CHAMPION, Registry
-from cxrgaze_ray.registry_audit import verify_registry
-from cxrgaze_ray.retraining import (
+from cxrgaze_ray.evaluation.gate import GateSettings, Outcome
+from cxrgaze_ray.lifecycle.monitoring import MonitorReport, monitor
+from cxrgaze_ray.lifecycle.retraining import (
     DecidePolicy,
     NewData,
     Policy,
@@ -34,9 +30,13 @@ from cxrgaze_ray.retraining import (
     plan_retraining,
     run_retraining,
 )
-from cxrgaze_ray.retraining import Hooks as RetrainHooks
-from cxrgaze_ray.runs import Run
+from cxrgaze_ray.lifecycle.retraining import Hooks as RetrainHooks
+from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift
+from cxrgaze_ray.registry.audit import verify_registry
+from cxrgaze_ray.registry.versions import CHAMPION, Registry
+from cxrgaze_ray.reports.pages import render
 from cxrgaze_ray.schemas import RESEARCH_ONLY
+from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
 from cxrgaze_ray.shards import IngestSettings
 from cxrgaze_ray.storage import open_store

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cxrgaze_ray.cluster import connect
+from cxrgaze_ray.cluster.connection import connect
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift, PhantomReport, make_archive
-from cxrgaze_ray.publishing import train_and_publish
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Request
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import Outcome, score_archive
 from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
 from cxrgaze_ray.storage import check_writable, open_store
+from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.settings import TrainSettings
 
 MODEL = "cxrgaze"

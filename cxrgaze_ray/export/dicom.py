@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from cxrgaze_ray.export import repair
 from cxrgaze_ray.export.source import Source
 from cxrgaze_ray.export.uids import make_uid
-from cxrgaze_ray.runs import RunSpec
+from cxrgaze_ray.scoring.runs import RunSpec
 
 MANUFACTURER = "cxrgaze"
 MODEL_NAME = "cxrgaze research model"

@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrgaze_ray.export.dicom import Place, finish
 from cxrgaze_ray.export.picture import chances
-from cxrgaze_ray.radiograph import quiet
+from cxrgaze_ray.radiograph.reading import quiet
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 
 SERIES = 9102

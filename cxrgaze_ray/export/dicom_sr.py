@@ -21,9 +21,9 @@ from pydicom.sr.codedict import codes
 from cxrgaze_ray.export import concepts
 from cxrgaze_ray.export.dicom import MANUFACTURER, MODEL_NAME, Place, finish
 from cxrgaze_ray.export.uids import make_uid
-from cxrgaze_ray.radiograph import quiet
-from cxrgaze_ray.runs import RunSpec
+from cxrgaze_ray.radiograph.reading import quiet
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY
+from cxrgaze_ray.scoring.runs import RunSpec
 
 SERIES = 9101
 """SeriesNumber: out of the way of what a modality numbers."""

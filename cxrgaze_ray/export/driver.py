@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cxrgaze_ray import __version__, schemas
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.archive.manifest import fetch_listed
 from cxrgaze_ray.errors import (
     ConfigError,
     EnvironmentFault,
@@ -28,11 +28,11 @@ from cxrgaze_ray.errors import (
 from cxrgaze_ray.export.picture import BOX, draw_result
 from cxrgaze_ray.export.tables import csv_blocks
 from cxrgaze_ray.export.uids import file_name
-from cxrgaze_ray.manifest import fetch_listed
-from cxrgaze_ray.runs import Run, uris_of
-from cxrgaze_ray.runs.tables import summarise_studies
-from cxrgaze_ray.saliency import png_bytes
+from cxrgaze_ray.gaze.saliency import png_bytes
+from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import Status
+from cxrgaze_ray.scoring.runs import Run, uris_of
+from cxrgaze_ray.scoring.runs.tables import summarise_studies
 from cxrgaze_ray.storage import Store
 
 Kind = Literal["csv", "png", "dicom-sr", "dicom-sc"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cxrgaze_ray import saliency
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Affine
 
 BOX = (1152, 1024)

@@ -32,7 +32,7 @@ from pydicom.uid import (
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.export import repair
 from cxrgaze_ray.export.repair import Repair
-from cxrgaze_ray.radiograph import quiet, read_tags
+from cxrgaze_ray.radiograph.reading import quiet, read_tags
 
 _EMPTY_IF_UNKNOWN: Mapping[str, Repair] = {
     "PatientName": repair.person,

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.tables import Limits, TextTable, columns_of, read_rows
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.ids import find_images, folded, numbered, without_repeats
-from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.storage import Store
-from cxrgaze_ray.tables import Limits, TextTable, columns_of, read_rows
 
 ID_LENGTH = 44
 """Length of a dicom_id; others are calibration rows or were cut short."""

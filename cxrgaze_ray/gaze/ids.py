@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.archive.identities import Identities
 
 
 def folded(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

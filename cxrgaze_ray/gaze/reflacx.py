@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.tables import Limits, TextTable, read_rows
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.heatmap import Fixations
 from cxrgaze_ray.gaze.ids import find_images, folded, numbered, without_repeats
-from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.storage import Store
-from cxrgaze_ray.tables import Limits, TextTable, read_rows
 
 METADATA = tuple(f"main_data/metadata_phase_{phase}.csv" for phase in (1, 2, 3))
 

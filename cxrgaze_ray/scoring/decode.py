@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cxrgaze_ray import telemetry
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.intake import Intake
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.runs import Run
+from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import HEIGHT, RESULT, WIDTH
+from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.storage import open_store
 
 ROWS, IMAGES = "rows", "images"

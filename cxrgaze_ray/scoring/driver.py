@@ -11,18 +11,18 @@ from typing import Any
 
 from pydantic import Field
 
-from cxrgaze_ray.cluster import Cluster, translated
+from cxrgaze_ray.archive.identities import Identities, identities_named, open_key
+from cxrgaze_ray.archive.manifest import Manifest
+from cxrgaze_ray.cluster.connection import Cluster, translated
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.identities import Identities, identities_named, open_key
-from cxrgaze_ray.manifest import Manifest
-from cxrgaze_ray.runs import Lease, Request, Run, Success
-from cxrgaze_ray.runs.lease import drivers_summary
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
+from cxrgaze_ray.scoring.runs import Request, Run, Success
 from cxrgaze_ray.serving import ModelSettings, batch_model
 from cxrgaze_ray.storage import check_writable, open_store
+from cxrgaze_ray.storage.lease import Lease, drivers_summary
 
 
 class ScoreSettings(Settings):

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from cxrgaze_ray import saliency
-from cxrgaze_ray.bundle import read_bundle
-from cxrgaze_ray.decoding import Decoded, Decoder
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.manifest import Manifest, fetch_listed
+from cxrgaze_ray.config import EngineKind
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import Manifest, fetch_listed
-from cxrgaze_ray.predictions import EngineKind
-from cxrgaze_ray.predictor import Predictor, limit_threads, plan_engine
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.registry import pin_model
-from cxrgaze_ray.runs import Request, make_plan
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.bundle import read_bundle
+from cxrgaze_ray.models.predictor import Predictor, limit_threads, plan_engine
+from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
+from cxrgaze_ray.radiograph.reading import Reading
+from cxrgaze_ray.registry.versions import pin_model
 from cxrgaze_ray.scoring.planning import list_wanted
+from cxrgaze_ray.scoring.runs import Request, make_plan
 from cxrgaze_ray.storage import open_store
 
 SAMPLE = 6

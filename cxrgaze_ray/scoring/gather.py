@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cxrgaze_ray import telemetry
+from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import Interrupted
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.runs import Lease, Run
-from cxrgaze_ray.runs.run import retry_number
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
+from cxrgaze_ray.scoring.runs import Run
+from cxrgaze_ray.scoring.runs.run import retry_number
+from cxrgaze_ray.storage.lease import Lease
 
 COMMITTERS, MAX_COMMITS = 4, 8
 """Shards that are written at a time, and that wait for it at most: where the store is slow, scoring waits too."""

@@ -10,10 +10,10 @@ import ray
 from numpy.typing import NDArray
 from ray import serve
 
-from cxrgaze_ray.cluster import lost_replica
+from cxrgaze_ray.cluster.connection import lost_replica
 from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.registry.pin import ModelPin
 
 OUTAGE_S = 180.0
 """How long a chunk waits in all without a running replica, in seconds. A silent node is given up by Ray after about

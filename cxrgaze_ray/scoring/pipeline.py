@@ -14,11 +14,11 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.ray_internals import leave_out_statistics
-from cxrgaze_ray.runs import Run
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.cluster.ray_internals import leave_out_statistics
 from cxrgaze_ray.schemas import HEIGHT, RESULT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
+from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.scoring.score import ScoreChunk
 
 DECODER_CHUNKS, SCORER_CHUNKS, SCORER_CALLS = 2, 4, 2

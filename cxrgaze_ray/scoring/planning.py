@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cxrgaze_ray import __version__
-from cxrgaze_ray.bundle import BundleInfo, read_info
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.manifest import CLOSED, Manifest, list_archive
 from cxrgaze_ray.errors import NothingNew, RunConflict, UserError
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import CLOSED, Manifest, list_archive
-from cxrgaze_ray.preprocess import check_reducible, profile_sha256
-from cxrgaze_ray.registry import pin_model
-from cxrgaze_ray.runs import ModelPin, Request, Run, RunSpec, find_runs, make_plan, make_run_id, table_bytes
+from cxrgaze_ray.models.bundle import BundleInfo, read_info
+from cxrgaze_ray.radiograph.preprocess import check_reducible, profile_sha256
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import pin_model
+from cxrgaze_ray.scoring.runs import (
+    Request,
+    Run,
+    RunSpec,
+    find_runs,
+    make_plan,
+    make_run_id,
+    table_bytes,
+)
 from cxrgaze_ray.scoring.unseen import LEFT_OUT, only_unseen, seen_runs
 from cxrgaze_ray.storage import check_writable, open_store
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cxrgaze_ray import saliency
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.runs import RunSpec
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, WIDTH, status_of
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.model_calls import ModelCalls
+from cxrgaze_ray.scoring.runs import RunSpec
 
 _ANSWER = pa.schema(
     [

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.errors import RunConflict
-from cxrgaze_ray.manifest import Manifest
-from cxrgaze_ray.runs import Run, find_runs
+from cxrgaze_ray.scoring.runs import Run, find_runs
 from cxrgaze_ray.storage import open_store
 
 LEFT_OUT = "left_out"

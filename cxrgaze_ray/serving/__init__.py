@@ -1,6 +1,6 @@
 """The Serve application: an HTTP ingress that decodes, and a model deployment that sees ready images only."""
 
-from cxrgaze_ray.serve_file import APPLICATION, ComputeSettings, ServeFile, ServingSettings
+from cxrgaze_ray.config.serve_file import APPLICATION, ComputeSettings, ServeFile, ServingSettings
 from cxrgaze_ray.serving.app import build_app, start_http, stop_http, wait_ready
 from cxrgaze_ray.serving.batch import BatchModel, ModelSettings, batch_model
 from cxrgaze_ray.serving.model import Model

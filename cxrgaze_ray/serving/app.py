@@ -8,10 +8,10 @@ from urllib.request import urlopen
 
 from ray import serve
 
+from cxrgaze_ray.cluster.ports import start_proxy
+from cxrgaze_ray.config.serve_file import APPLICATION, DeploymentOptions, ServeFile, ServingSettings
 from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.http_proxy import MARK
-from cxrgaze_ray.ports import start_proxy
-from cxrgaze_ray.serve_file import APPLICATION, DeploymentOptions, ServeFile, ServingSettings
+from cxrgaze_ray.http.proxy import MARK
 from cxrgaze_ray.serving.ingress import Ingress
 from cxrgaze_ray.serving.model import Model
 

@@ -14,11 +14,11 @@ from pydantic import Field, model_validator
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from cxrgaze_ray.cluster import lost_replica, translated
-from cxrgaze_ray.predictions import EngineKind
-from cxrgaze_ray.ray_internals import dead_jobs, same_version
-from cxrgaze_ray.runs import ModelPin
-from cxrgaze_ray.serve_file import APPLICATION, ComputeSettings
+from cxrgaze_ray.cluster.connection import lost_replica, translated
+from cxrgaze_ray.cluster.ray_internals import dead_jobs, same_version
+from cxrgaze_ray.config import EngineKind
+from cxrgaze_ray.config.serve_file import APPLICATION, ComputeSettings
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, Model
 
 BATCH_PREFIX = "cxrgaze-batch-"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from cxrgaze_ray.decoding import Decoded, Decoder
+from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 
 
 class Decoders:

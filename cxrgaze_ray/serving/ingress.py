@@ -15,18 +15,19 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
-from cxrgaze_ray import saliency, telemetry
-from cxrgaze_ray.allocator import return_freed_memory
-from cxrgaze_ray.bundle import read_bundle
-from cxrgaze_ray.cluster import find_cause, lost_replica
-from cxrgaze_ray.decoding import Decoded, Decoder
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.cluster.allocator import return_freed_memory
+from cxrgaze_ray.cluster.connection import find_cause, lost_replica
+from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
-from cxrgaze_ray.http import RETRY_AFTER_S, Answered, authorised, read_body, route_of
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.http.middleware import RETRY_AFTER_S, Answered, authorised, read_body, route_of
+from cxrgaze_ray.models.bundle import read_bundle
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
+from cxrgaze_ray.radiograph.reading import Reading
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.serving.decoders import Decoders
 from cxrgaze_ray.serving.model import MAX_ONGOING
 from cxrgaze_ray.serving.multipart import file_of

@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
-from cxrgaze_ray import saliency, telemetry
-from cxrgaze_ray.bundle import read_bundle
-from cxrgaze_ray.config import Record
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.config import EngineKind, Record
+from cxrgaze_ray.config.serve_file import ComputeSettings, Served
 from cxrgaze_ray.errors import BundleError, CxrgazeError
-from cxrgaze_ray.predictions import EngineKind, Predictions
-from cxrgaze_ray.predictor import Engine, Predictor, limit_threads, plan_engine
-from cxrgaze_ray.registry import pin_model
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.bundle import read_bundle
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictor import Engine, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import pin_model
 from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
-from cxrgaze_ray.serve_file import ComputeSettings, Served
 from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
 

@@ -12,11 +12,11 @@ import numpy as np
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from cxrgaze_ray.decoding import Decoded
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.http import RETRY_AFTER_S
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.http.middleware import RETRY_AFTER_S
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.radiograph.decoding import Decoded
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason, split_oddities
 
 _STATUS = {

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxrgaze_ray import schemas, telemetry
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.errors import RadiographError, StoreNotFound
 from cxrgaze_ray.gaze.heatmap import Fixations, Gaze, Samples, mean_map
 from cxrgaze_ray.gaze.reflacx import read_fixations
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.intake import Intake
-from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import CLASSES, Affine, status_of
 from cxrgaze_ray.shards.patients import PLACED, Names, nobody_named
 from cxrgaze_ray.shards.plan import Plan

@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from cxrgaze_ray.cluster import Connect, translated
+from cxrgaze_ray.archive.identities import Identities, identities_named, open_key
+from cxrgaze_ray.archive.manifest import CLOSED, Manifest, list_archive
+from cxrgaze_ray.cluster.connection import Connect, translated
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.sources import GazeSources, find_gaze
-from cxrgaze_ray.identities import Identities, identities_named, open_key
-from cxrgaze_ray.manifest import CLOSED, Manifest, list_archive
-from cxrgaze_ray.preprocess import profile_sha256
+from cxrgaze_ray.radiograph.preprocess import profile_sha256
 from cxrgaze_ray.shards.build import BuildShard, peak_rss_mib
 from cxrgaze_ray.shards.patients import Names
 from cxrgaze_ray.shards.plan import Plan, has_plan, make_plan, write_plan

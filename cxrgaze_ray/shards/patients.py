@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.manifest import name_ids
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.sources import GazeTables
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.manifest import name_ids
 
 _AGREE = "Make them agree, or leave the column subject_id out of the list."
 _NAME_THEM = (

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
 from cxrgaze_ray.gaze.ids import folded
 from cxrgaze_ray.gaze.reflacx import READING
 from cxrgaze_ray.gaze.sources import GazeTables
-from cxrgaze_ray.identities import Identities
 from cxrgaze_ray.schemas import ID_FIELDS
 from cxrgaze_ray.shards.labels import chexpert_labels
 from cxrgaze_ray.shards.patients import Names, check_named, name_patients

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cxrgaze_ray.config import Settings, Text
-from cxrgaze_ray.preprocess import DEFAULT_PROFILE
+from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE
 from cxrgaze_ray.shards.store import SplitBy, SplitSettings
 
 

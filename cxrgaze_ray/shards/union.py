@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
+from cxrgaze_ray.archive.identities import KEPT
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.identities import KEPT
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, ShardInfo, ShardStore, StoreInfo
 

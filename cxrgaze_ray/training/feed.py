@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.preprocess import to_network
+from cxrgaze_ray.radiograph.preprocess import to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.training.stages import Stage
 

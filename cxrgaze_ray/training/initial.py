@@ -10,10 +10,10 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from cxrgaze_ray.bundle import Lineage, read_bundle
+from cxrgaze_ray.models.bundle import Lineage, read_bundle
 from cxrgaze_ray.models.densenet import load_backbone
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import snapshot
 from cxrgaze_ray.training.settings import TrainSettings

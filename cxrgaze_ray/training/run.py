@@ -23,15 +23,15 @@ from ray.train.torch import TorchTrainer
 from safetensors.torch import load
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_info
-from cxrgaze_ray.cluster import Connect, find_cause
+from cxrgaze_ray.cluster.connection import Connect, find_cause
+from cxrgaze_ray.cluster.ray_internals import keeping_ctrl_c
 from cxrgaze_ray.errors import ConfigError, UserError
-from cxrgaze_ray.ledger.rules import checked_name
+from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_info
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.predictor import Predictor
-from cxrgaze_ray.preprocess import profile_names, profile_sha256
-from cxrgaze_ray.ray_internals import keeping_ctrl_c
-from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.radiograph.preprocess import profile_names, profile_sha256
+from cxrgaze_ray.registry.ledger.rules import checked_name
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint

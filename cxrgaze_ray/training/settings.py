@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 
 from cxrgaze_ray.config import Seed, Settings
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.losses import TripletMining
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
+from cxrgaze_ray.models.losses import TripletMining
 
 StageName = Literal["contrastive", "encoder", "saliency", "classifier"]
 STAGE_NAMES: tuple[StageName, ...] = ("contrastive", "encoder", "saliency", "classifier")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cxrgaze_ray.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
 from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
+from cxrgaze_ray.models.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
 from cxrgaze_ray.training.ranks import every_rank
 from cxrgaze_ray.training.settings import StageName, TrainSettings
 

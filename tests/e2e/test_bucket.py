@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.runs import Run, verify_run
 from cxrgaze_ray.schemas import Status
+from cxrgaze_ray.scoring.runs import Run, verify_run
 from cxrgaze_ray.storage import open_store
 from tests.authority import make_authority
 from tests.conftest import clear_clients

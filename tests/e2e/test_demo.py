@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrgaze_ray import saliency
-from cxrgaze_ray.bundle import Bundle, read_bundle
-from cxrgaze_ray.decoding import Decoder
-from cxrgaze_ray.metrics import correlation
-from cxrgaze_ray.predictions import Predictions
-from cxrgaze_ray.predictor import Engine, Predictor
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import find_runs
+from cxrgaze_ray.evaluation.metrics import correlation
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.bundle import Bundle, read_bundle
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictor import Engine, Predictor
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.radiograph.reading import Reading
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.scoring.runs import find_runs
 from cxrgaze_ray.storage import open_store
 from tests.browser import screenshot
 from tests.e2e.conftest import UNSEEN, Demo

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.monitoring import MonitorReport
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import find_runs, verify_run
+from cxrgaze_ray.lifecycle.monitoring import MonitorReport
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.scoring.runs import find_runs, verify_run
 from cxrgaze_ray.storage import LocalStore
 from tests.browser import screenshot
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import LocalStore
 from tests.dicom_files import gradient, make_dicom
 

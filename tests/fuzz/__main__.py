@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.radiograph.decoding import Decoder
 from tests.fuzz.corpus import corpus
 from tests.fuzz.harness import LIMIT_S, Tally, judge, problems, run
 from tests.fuzz.mutants import mutants

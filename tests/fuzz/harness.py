@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cxrgaze_ray.decoding import Decoded, Decoder
-from cxrgaze_ray.decoding.client import MEMORY_BYTES
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
+from cxrgaze_ray.radiograph.decoding.client import MEMORY_BYTES
+from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import FACT_FIELDS, HEIGHT, WIDTH, Reason
 from tests.dicom_files import CANARY
 from tests.fuzz.mutants import Mutant

@@ -20,8 +20,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxrgaze_ray.decoding import Decoder
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import Reason
 from tests.dicom_files import gradient, make_dicom, make_encapsulated, picture
 from tests.fuzz.corpus import BYTES, COLUMNS, ROWS, WORDS

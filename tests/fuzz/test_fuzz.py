@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import Reason
 from tests.fuzz.corpus import corpus
 from tests.fuzz.harness import SCORED, problems, run

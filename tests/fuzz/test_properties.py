@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 from pydicom.datadict import tag_for_keyword
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.preprocess import prepare
-from cxrgaze_ray.radiograph import Radiograph, Reading, read_radiograph
+from cxrgaze_ray.radiograph.preprocess import prepare
+from cxrgaze_ray.radiograph.reading import Radiograph, Reading, read_radiograph
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Reason
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.preprocess import ModelImage, prepare, profile_names
-from cxrgaze_ray.radiograph import read_radiograph
+from cxrgaze_ray.radiograph.preprocess import ModelImage, prepare, profile_names
+from cxrgaze_ray.radiograph.reading import read_radiograph
 from tests.dicom_files import make_dicom, picture
 
 FILE = Path(__file__).with_name("profiles.json")

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from ray import serve
 
-from cxrgaze_ray.bundle import make_bundle
-from cxrgaze_ray.cluster import (
+from cxrgaze_ray.cluster.connection import (
     PROXY_MIDDLEWARES,
     PROXY_VARIABLE,
     Cluster,
@@ -21,12 +20,13 @@ from cxrgaze_ray.cluster import (
     connect,
     set_ray_environment,
 )
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport, make_archive
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Request
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.conftest import S3Server, clear_clients, s3_environment

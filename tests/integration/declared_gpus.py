@@ -11,11 +11,11 @@ import numpy as np
 import ray
 from ray import serve
 
-from cxrgaze_ray.bundle import make_bundle
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.serving import BatchModel, ModelSettings, batch_model
 from cxrgaze_ray.storage import LocalStore
 from tests.integration.serving_load import held, processes, wait_until

@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from cxrgaze_ray.runs import Request, Run, ScoreOptions
 from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
 from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.scoring.runs import Request, Run, ScoreOptions
 from tests.integration.conftest import same_cluster
 
 

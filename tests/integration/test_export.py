@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.export import KINDS, export_run
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.dicom_files import gradient, make_dicom
-from tests.unit.test_export import UIDS, make_scored
+from tests.unit.export.test_export import UIDS, make_scored
 
 
 @pytest.mark.long

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.errors import EXIT_ENVIRONMENT, StoreDenied, StoreUnavailable
-from cxrgaze_ray.runs import Run, find_runs, verify_run
 from cxrgaze_ray.scoring.driver import Outcome
 from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.scoring.runs import Run, find_runs, verify_run
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.conftest import S3Server, clear_clients
 from tests.fault_proxy import Fault, FaultProxy
@@ -205,7 +205,7 @@ def test_a_driver_killed_with_its_private_cluster_loses_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("process", ["cxrgaze_ray.decoding.worker", "MapBatches(DecodeChunk)"])
+@pytest.mark.parametrize("process", ["cxrgaze_ray.radiograph.decoding.worker", "MapBatches(DecodeChunk)"])
 def test_a_killed_worker_costs_time_and_no_row(
     process: str, whole: Outcome, large_archive: str, registry: str, tmp_path: Path
 ) -> None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from cxrgaze_ray.phantoms import PhantomReport
-from cxrgaze_ray.runs import Request, ScoreOptions, verify_run
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request, ScoreOptions, verify_run
 from cxrgaze_ray.serving import ServeFile
 from tests.dicom_files import gradient, make_dicom
 from tests.integration.breaking.sitecustomize import ABORT, HANG, SEGFAULT

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.evaluation.metrics import correlation
 from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
-from cxrgaze_ray.identities import Identities
-from cxrgaze_ray.metrics import correlation
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
 from cxrgaze_ray.phantoms.reflacx import PhantomReading, write_reflacx
-from cxrgaze_ray.radiograph import Reading
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import Affine
 from cxrgaze_ray.shards import IngestSettings, ShardStore, ShardUnion, StoreInfo, ingest
 from cxrgaze_ray.shards.store import SPLITS, ShardInfo, gaze_density, image_array

@@ -17,8 +17,8 @@ FEW, TIMES = 256, 20
 
 SCRIPT = """
 import json, sys
-from cxrgaze_ray.cluster import ClusterSettings, connect
-from cxrgaze_ray.identities import Identities
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.shards import IngestSettings, ingest
 
 seen = []

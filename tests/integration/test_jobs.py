@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 import yaml
 
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.monitoring import MonitorReport
+from cxrgaze_ray.lifecycle.monitoring import MonitorReport
 from cxrgaze_ray.phantoms import PhantomReport
 from tests.populations import make_run, population
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from cxrgaze_ray.gaze.egd import read_egd
-from cxrgaze_ray.monitoring import MonitorReport, MonitorSettings, monitor
+from cxrgaze_ray.lifecycle.monitoring import MonitorReport, MonitorSettings, monitor
 from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift, make_archive
-from cxrgaze_ray.runs import Request, Run
 from cxrgaze_ray.schemas import CLASSES, RESULT
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request, Run
 from cxrgaze_ray.serving import ServeFile
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.integration.conftest import HEIGHT, same_cluster

@@ -20,10 +20,10 @@ from PIL import Image
 from pydicom import Dataset
 from pydicom.uid import MPEG2MPML
 
-from cxrgaze_ray.cluster import Cluster
-from cxrgaze_ray.identities import open_key
-from cxrgaze_ray.runs import Request, ScoreOptions
+from cxrgaze_ray.archive.identities import open_key
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request, ScoreOptions
 from cxrgaze_ray.serving import ServeFile
 from tests.dicom_files import dicom_bytes, dicom_dataset, gradient
 from tests.integration.conftest import same_cluster

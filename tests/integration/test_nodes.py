@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cxrgaze_ray.runs import Run, verify_run
 from cxrgaze_ray.scoring.driver import Outcome
+from cxrgaze_ray.scoring.runs import Run, verify_run
 from cxrgaze_ray.storage import open_store
 from tests.integration.scored import rows
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.phantoms import PhantomReport
-from cxrgaze_ray.runs import find_runs
+from cxrgaze_ray.scoring.runs import find_runs
 from tests.integration.scored import start_driver, wait_for
 from tests.labelled_store import write_store
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cxrgaze_ray.bundle import read_info
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
+from cxrgaze_ray.models.bundle import read_info
 from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift, PhantomReport, make_archive
-from cxrgaze_ray.publishing import train_and_publish
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.registry_audit import verify_registry
+from cxrgaze_ray.registry.audit import verify_registry
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import IngestSettings, SplitSettings, ingest
 from cxrgaze_ray.storage import LocalStore, open_store
+from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from tests.integration.conftest import HEIGHT
 

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from cxrgaze_ray.bundle import make_bundle
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.errors import Interrupted, NothingNew, RunConflict
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Lease, Run, find_runs, verify_run
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import Outcome
+from cxrgaze_ray.scoring.runs import Run, find_runs, verify_run
 from cxrgaze_ray.storage import LocalStore, open_store
+from cxrgaze_ray.storage.lease import Lease
 from tests.fault_proxy import Fault, FaultProxy
 from tests.integration.conftest import LARGE, same_cluster
 from tests.integration.scored import kill_driver, request, rows, score, start_driver, stop_when, wait_for

@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgaze_ray.bundle import make_bundle, read_bundle
-from cxrgaze_ray.cluster import Cluster
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.models.bundle import make_bundle, read_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
-from cxrgaze_ray.predictor import Predictor
-from cxrgaze_ray.radiograph import Reading
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import Request
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.radiograph.reading import Reading
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile, start_http
 from cxrgaze_ray.storage import open_store
 from tests.dicom_files import gradient, make_dicom, picture

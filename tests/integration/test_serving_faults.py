@@ -19,17 +19,18 @@ import pytest
 import ray
 from ray import serve
 
-from cxrgaze_ray.bundle import make_bundle, read_bundle
-from cxrgaze_ray.decoding import Decoder
+from cxrgaze_ray.config.serve_file import IngressSettings
+from cxrgaze_ray.models.bundle import make_bundle, read_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
-from cxrgaze_ray.predictor import Predictor
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.runs import ModelPin, Request, Run, verify_run
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
 from cxrgaze_ray.scoring.gather import Progress
-from cxrgaze_ray.serve_file import IngressSettings
+from cxrgaze_ray.scoring.runs import Request, Run, verify_run
 from cxrgaze_ray.serving import APPLICATION, ServeFile
 from cxrgaze_ray.serving.ingress import Ingress
 from cxrgaze_ray.storage import open_store

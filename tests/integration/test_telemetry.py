@@ -14,8 +14,8 @@ import ray
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile
 from tests.dicom_files import gradient, make_dicom
 from tests.integration.conftest import LARGE, same_cluster

@@ -16,17 +16,17 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from cxrgaze_ray.bundle import read_bundle, read_info
-from cxrgaze_ray.cluster import Cluster
+from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.errors import TrainingDiverged, UserError
+from cxrgaze_ray.models.bundle import read_bundle, read_info
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport
-from cxrgaze_ray.predictor import Predictor
-from cxrgaze_ray.publishing import train_and_publish
-from cxrgaze_ray.registry import Registry
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
 from cxrgaze_ray.storage import LocalStore, open_store
+from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from tests.integration.test_telemetry import count, wait_until
 

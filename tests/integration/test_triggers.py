@@ -22,12 +22,12 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.errors import EXIT_INTERRUPTED
+from cxrgaze_ray.lifecycle.retraining.workspace import retrainings
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.retraining.workspace import retrainings
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import LocalStore
 from tests.labelled_store import write_store
 from tests.monitor_reports import drifted

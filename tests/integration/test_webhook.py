@@ -10,8 +10,8 @@ import pytest
 from ray import serve
 
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.lifecycle.webhook import APPLICATION, WebhookSettings, start_webhook
 from cxrgaze_ray.serving import ServeFile
-from cxrgaze_ray.webhook import APPLICATION, WebhookSettings, start_webhook
 from tests.alertmanager import alert, notification
 from tests.integration.conftest import WEBHOOK_TOKEN
 

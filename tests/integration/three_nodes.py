@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cxrgaze_ray.cluster import Cluster, ClusterSettings, connect, set_ray_environment
+from cxrgaze_ray.cluster.connection import Cluster, ClusterSettings, connect, set_ray_environment
 
 set_ray_environment()
 
@@ -20,11 +20,11 @@ import ray  # noqa: E402
 from ray._private.state import actors  # noqa: E402
 from ray.cluster_utils import Cluster as Nodes  # noqa: E402
 
-from cxrgaze_ray.runs import Request  # noqa: E402
 from cxrgaze_ray.scoring import driver  # noqa: E402
 from cxrgaze_ray.scoring.decode import DecodeChunk  # noqa: E402
 from cxrgaze_ray.scoring.gather import Progress  # noqa: E402
 from cxrgaze_ray.scoring.pipeline import Pools  # noqa: E402
+from cxrgaze_ray.scoring.runs import Request  # noqa: E402
 
 NODE: dict[str, Any] = {"num_cpus": 3, "object_store_memory": 300 * 2**20}
 """Two of these have room for all actors: none waits for a third."""

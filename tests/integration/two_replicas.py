@@ -9,9 +9,9 @@ import psutil
 import ray
 from ray import serve
 
-from cxrgaze_ray.runs import Request
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.scoring.gather import Progress
+from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ModelSettings
 from cxrgaze_ray.serving.batch import BATCH_PREFIX
 from tests.integration.conftest import same_cluster

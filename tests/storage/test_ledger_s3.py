@@ -5,14 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from cxrgaze_ray.bundle import make_bundle
 from cxrgaze_ray.errors import PromotionConflict
-from cxrgaze_ray.ledger import Draft, Ledger
+from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.registry_audit import verify_registry
-from cxrgaze_ray.runs import ModelPin
+from cxrgaze_ray.registry.audit import verify_registry
+from cxrgaze_ray.registry.ledger import Draft, Ledger
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import S3Store, Store, open_store
 from tests.fault_proxy import FaultProxy
 

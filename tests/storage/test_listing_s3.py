@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cxrgaze_ray.archive.manifest import fetch_listed, list_archive, lists
 from cxrgaze_ray.errors import EnvironmentFault, RadiographError, StoreDenied, UserError
-from cxrgaze_ray.manifest import fetch_listed, list_archive, lists
 from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.storage import Store, open_store
 from cxrgaze_ray.storage.s3_client import client

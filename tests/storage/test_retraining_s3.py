@@ -6,14 +6,14 @@ from contextlib import nullcontext
 
 import pytest
 
-from cxrgaze_ray.bundle import Golden, make_bundle
+from cxrgaze_ray.lifecycle.retraining import RetrainSettings, run_retraining
+from cxrgaze_ray.lifecycle.retraining import run as steps
+from cxrgaze_ray.models.bundle import Golden, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.predictor import Predictor
-from cxrgaze_ray.registry import Registry
-from cxrgaze_ray.registry_audit import verify_registry
-from cxrgaze_ray.retraining import RetrainSettings, run_retraining
-from cxrgaze_ray.retraining import run as steps
+from cxrgaze_ray.registry.audit import verify_registry
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import open_store
 from tests.labelled_store import write_store
 

@@ -15,10 +15,10 @@ import typer
 import yaml
 
 from cxrgaze_ray.cli import app
-from cxrgaze_ray.http_proxy import Limits
-from cxrgaze_ray.serve_file import ServeFile
+from cxrgaze_ray.config.serve_file import ServeFile
+from cxrgaze_ray.http.proxy import Limits
+from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
 from cxrgaze_ray.telemetry import TABLE
-from cxrgaze_ray.webhook.settings import WebhookSettings
 from tests.validators import run_tool
 
 INFRA = Path(__file__).parents[2] / "infra"

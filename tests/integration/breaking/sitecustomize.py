@@ -16,7 +16,7 @@ ABORT, SEGFAULT, HANG = "BREAK-ABORT", "BREAK-SEGFAULT", "BREAK-HANG"
 
 def break_decoding() -> None:
     """Put a breaking decoder before the real one."""
-    dicom: Any = import_module("cxrgaze_ray.radiograph.dicom")
+    dicom: Any = import_module("cxrgaze_ray.radiograph.reading.dicom")
     real = dicom.decode_pixels
 
     def decode_pixels(dataset: Any, *arguments: Any, **options: Any) -> Any:
@@ -32,5 +32,5 @@ def break_decoding() -> None:
     dicom.decode_pixels = decode_pixels
 
 
-if "cxrgaze_ray.decoding.worker" in sys.orig_argv:
+if "cxrgaze_ray.radiograph.decoding.worker" in sys.orig_argv:
     break_decoding()

@@ -1,0 +1,251 @@
+"""Start or join a Ray cluster, and keep its log noise off the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import Field
+
+from cxrgaze_ray.cluster.address_space import check_address_space
+from cxrgaze_ray.cluster.head import head_node
+from cxrgaze_ray.cluster.interrupts import held
+from cxrgaze_ray.cluster.ray_internals import keeping_sigterm, on_loopback
+from cxrgaze_ray.cluster.session_folder import SessionFolder, make_session_folder
+from cxrgaze_ray.config import Settings, Text
+from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
+
+Connect = Callable[[], AbstractContextManager[Any]]
+"""Joins a cluster while a block runs. Who needs one takes this, and enters it once everything else is checked."""
+
+PROXY_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+PROXY_MIDDLEWARES = "cxrgaze_ray.http.proxy:middlewares"
+"""What that variable has to say in the environment of a cluster's nodes before Ray starts there: see `http_proxy`."""
+
+
+class ClusterSettings(Settings):
+    """Where the work runs."""
+
+    address: Text | None = None
+    """Address of a running cluster; None starts a private one on this machine."""
+
+    num_cpus: int | None = Field(None, ge=1, le=10_000)
+    """Logical CPUs of a private cluster; None takes the cores, but at least 4: with fewer, pools starve reads."""
+
+    object_store_mib: int = Field(600, ge=76, le=10_000_000)
+    """Object store of a private cluster, in MiB."""
+
+    jobs: bool = False
+    """Whether a private cluster takes jobs: Ray's dashboard then listens on this machine, with the cluster's token.
+
+    That takes about a minute to start on two cores."""
+
+    metrics_port: int | None = Field(None, ge=1, le=65_535)
+    """Port where a private cluster shows its metrics to Prometheus; None takes a free one."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection: its address, whether it is ours to stop, and the file that took the log noise."""
+
+    address: str
+    private: bool
+    log_file: Path | None
+
+    def cpus(self) -> int:
+        """Logical CPUs of the whole cluster."""
+        return int(_resources().get("CPU", 1))
+
+    def free_cpus(self) -> int:
+        """Logical CPUs that nobody holds just now."""
+        import ray
+
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        return int(free.get("CPU", 0))
+
+    def gpus(self) -> int:
+        """GPUs of the whole cluster."""
+        return int(_resources().get("GPU", 0))
+
+
+def set_ray_environment() -> None:
+    """Set what Ray reads when it is first imported: token authentication, and nothing sent to its makers.
+
+    Does nothing once Ray is imported: then it has read them, and setting one would only confuse its processes.
+    """
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault(PROXY_VARIABLE, PROXY_MIDDLEWARES)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a training's report() waits for it
+    given = {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if not given and not Path("~/.ray/auth_token").expanduser().exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
+@contextmanager
+def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> Iterator[Cluster]:
+    """Join the cluster this process is on already, or the one at the address, or start a private one.
+
+    With `quiet`, this process's stdout and stderr go to the log file meanwhile. A private cluster listens on this
+    machine only, with a fresh token, and stops at the end. Logs are removed, unless the environment or a bug ended
+    the work: then the error names them.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the cluster at the address does not answer, or a private one does not start.
+    """
+    settings = settings or ClusterSettings()
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address is not None and settings.num_cpus is not None:
+        raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
+    check_address_space()
+    set_ray_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield Cluster(ray.get_runtime_context().gcs_address, private=False, log_file=None)
+        return
+    folder = make_session_folder()
+    keep: list[str] = []
+    with ExitStack() as stack:
+        stack.callback(lambda: None if keep else shutil.rmtree(folder.root, ignore_errors=True))
+        stack.enter_context(_quiet(folder.log_file) if quiet else nullcontext())
+        try:
+            _start(settings, address, folder, stack)
+            yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=folder.log_file)
+        except (UserError, Interrupted):
+            raise
+        except Exception as error:
+            keep.append(f"Ray's log is {folder.log_file}" if quiet else f"Ray's logs are in {folder.root}")
+            error.add_note(keep[0])
+            raise
+        finally:
+            ray.shutdown()
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether an address, with or without a port, is this machine's own that nobody else reaches."""
+    host = address.rpartition("://")[2].rpartition(":")[0] or address
+    return host == "localhost" or host.strip("[]") == "::1" or host.startswith("127.")
+
+
+def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder, stack: ExitStack) -> None:
+    """Start a private cluster, or join the one at the address."""
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
+    cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
+    asked = address
+    try:
+        own = address is None or is_loopback(address)
+        with folder.takes_scratch(), on_loopback() if own else nullcontext():
+            if address is None and settings.jobs:
+                head = head_node(folder, cpus, store_bytes, settings.metrics_port)
+                address = stack.enter_context(head)
+            elif address is None:
+                options |= {
+                    "num_cpus": cpus,
+                    "include_dashboard": False,
+                    "object_store_memory": store_bytes,
+                    "_temp_dir": str(folder.ray),
+                    "_metrics_export_port": settings.metrics_port,
+                }
+            with held(), keeping_sigterm():  # half a cluster can't be stopped
+                ray.init(address=address, **options)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        raise _no_cluster(asked, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> EnvironmentFault:
+    if address is None:
+        what, hint = "No Ray cluster starts on this machine", "Look at the log, the memory and /dev/shm."
+    else:
+        what = f"No Ray cluster answers at {address}"
+        hint = "Check address and token, or leave out --address and RAY_ADDRESS to start a private one."
+    return EnvironmentFault(f"{what} ({type(error).__name__}).", hint)
+
+
+@contextmanager
+def _quiet(log_file: Path) -> Iterator[None]:
+    """Send all that Ray says in this process to a file: its loggers, its C++ core and its error listener print freely.
+
+    Results are printed after the cluster is gone; who writes for the user meanwhile does so on a copy of the terminal
+    taken before (`cxrgaze_ray.cli.console`).
+    """
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with _diverted(1, sys.stdout, log), _diverted(2, sys.stderr, log):
+        os.close(log)
+        yield
+
+
+@contextmanager
+def _diverted(number: int, stream: TextIO, log: int) -> Iterator[None]:
+    stream.flush()
+    before = os.dup(number)
+    os.dup2(log, number)
+    try:
+        yield
+    finally:
+        stream.flush()
+        os.dup2(before, number)
+        os.close(before)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the cxrgaze error that a worker raised, not Ray's wrapping of it."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        cause = find_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
+
+
+def find_cause(error: BaseException | None) -> CxrgazeError | None:
+    """Return the cxrgaze error among the causes of one that crossed Ray."""
+    while error is not None:
+        inner = getattr(error, "cause", None) or getattr(error, "_base_exc", None)  # Ray's, and Ray Train's
+        # what Ray raises is of our class too, with a worker's traceback for its text: the cause is what was raised
+        if isinstance(error, CxrgazeError) and not isinstance(inner, CxrgazeError):
+            return error
+        error = inner or error.__cause__ or error.__context__
+    return None
+
+
+def lost_replica(error: BaseException) -> bool:
+    """Tell whether a call failed because a replica, its node or the way there went away: asking again may help."""
+    from ray import exceptions
+    from ray.serve.exceptions import RayServeException
+
+    lost = (
+        exceptions.RayActorError,
+        exceptions.ObjectLostError,
+        exceptions.NodeDiedError,
+        exceptions.WorkerCrashedError,
+        exceptions.TaskCancelledError,
+        RayServeException,
+    )
+    return isinstance(error, lost)

@@ -1,0 +1,100 @@
+"""All that we need of Ray below its public interface.
+
+`tests/unit/cluster/test_ray_internals.py` says why, for upgrades. Nothing here imports Ray before it is asked to.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+DRAINS_S = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Environment variable: how long `ray start --block` waits for its node's work to move elsewhere before it stops."""
+
+STAYS_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""With 0, Ray takes this machine for one that never joins others, as it does on a Mac: all listens on 127.0.0.1."""
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have what Ray starts listen on 127.0.0.1 only, and take 127.0.0.1 in an address as it stands.
+
+    Ray asks for a node's address in many places and replaces 127.0.0.1 by the machine's own everywhere, but for this
+    switch. Who has set the variable decides. The variable is for child processes; this one has read it already.
+    """
+    from ray._private import ray_constants
+
+    if STAYS_LOCAL in os.environ:
+        yield
+        return
+    os.environ[STAYS_LOCAL] = "0"
+    try:
+        with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
+            yield
+    finally:
+        del os.environ[STAYS_LOCAL]
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, if it has one, where Ray would set its own: to exit at once, with 15."""
+    from ray._private import utils
+
+    if not callable(signal.getsignal(signal.SIGTERM)):
+        yield
+        return
+    with _replaced(utils, "set_sigterm_handler", lambda _handler: None):
+        yield
+
+
+@contextmanager
+def keeping_ctrl_c() -> Iterator[None]:
+    """Keep this process's answer to Ctrl-C where Ray Train would set its own: to exit with 0, as if it had trained."""
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    with _replaced(DataParallelTrainer, "_register_sigint_handler", lambda _self, _controller: None):
+        yield
+
+
+def leave_out_statistics() -> None:
+    """Stop Ray Data from pickling the statistics of all blocks every 5 s: more than a second after 20,000 of them."""
+    from ray.data._internal.block_batching.iter_batches import BatchIterator
+
+    BatchIterator.UPDATE_METRICS_INTERVAL_S = math.inf
+
+
+def dead_jobs() -> set[str]:
+    """Return the ids of the cluster's jobs that have ended, however they ended."""
+    from ray._private import state
+
+    return {job["JobID"] for job in state.jobs() if job["IsDead"]}  # type: ignore[no-untyped-call]
+
+
+def same_version(deployment: Any, name: str, user_config: dict[str, Any] | None) -> Any:
+    """Return a Serve deployment with a version of its own: another `user_config` then leaves its replicas running."""
+    return deployment.options(user_config=user_config, version=name, _internal=True)  # else it is drawn afresh
+
+
+def store_stats(gcs_address: str) -> Any:
+    """Return the object stores' own statistics, of the whole cluster.
+
+    Ray shows them through its dashboard and metrics agent, which a private cluster does without; so they are asked
+    for where `ray memory` asks.
+    """
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+    return get_memory_info_reply(get_state_from_address(gcs_address)).store_stats  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

@@ -1,0 +1,11 @@
+"""Whether a candidate may replace the champion: `judge` on answers to the same images, by a policy, with reasons.
+
+`statistics` are of weighted images, `resample` draws patients, `compare` joins both; `criteria` and `checks` give
+verdicts.
+"""
+
+from cxrgaze_ray.evaluation.gate.judge import judge, spent
+from cxrgaze_ray.evaluation.gate.report import Criterion, GateReport, Outcome
+from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings, Superiority
+
+__all__ = ["Criterion", "Facts", "GateReport", "GateSettings", "Outcome", "Superiority", "judge", "spent"]

@@ -1,0 +1,59 @@
+"""Verdicts on facts that need no statistics: golden outputs, latency, size, patients, looks at the test split."""
+
+from __future__ import annotations
+
+import math
+
+from cxrgaze_ray.evaluation.gate.report import Criterion, Verdict
+from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings
+
+
+def checks(facts: Facts, settings: GateSettings, patients: int) -> list[Criterion]:
+    """Judge everything beside answers."""
+    return [
+        _patients(patients, settings.least_patients),
+        _golden(facts),
+        _latency(facts.latency_ratio, settings.latency_ratio),
+        _size(facts.size_mib, settings.size_mib),
+        looks(facts.looks_used, min(facts.looks_of, settings.looks)),
+    ]
+
+
+def _patients(patients: int, least: int) -> Criterion:
+    """Too few patients are no fault of the candidate."""
+    enough = patients >= least
+    why = f"{patients} patients have a label, {'enough' if enough else f'{least} are needed'}."
+    return _check("patients", "pass" if enough else "cannot_tell", why, patients, least)
+
+
+def _golden(facts: Facts) -> Criterion:
+    how = "reproduces" if facts.golden_reproduced else "does not reproduce"
+    why = f"The bundle {how} its recorded golden outputs: they differ by {facts.golden_difference:.2g} at most."
+    return _check("golden outputs", "pass" if facts.golden_reproduced else "fail", why, facts.golden_difference)
+
+
+def _latency(ratio: float | None, most: float) -> Criterion:
+    """Nobody knows whether a latency that nobody measured is within the budget."""
+    if ratio is None or math.isnan(ratio):
+        return _check("latency ratio", "cannot_tell", "The latency was not measured.", None, most)
+    why = f"It takes {ratio:.2f} times the champion's latency; the policy allows {most:g}."
+    return _check("latency ratio", "pass" if ratio <= most else "fail", why, ratio, most)
+
+
+def _size(size_mib: float, most: float) -> Criterion:
+    why = f"The bundle has {size_mib:.1f} MiB; the policy allows {most:g}."
+    return _check("size in MiB", "pass" if size_mib <= most else "fail", why, size_mib, most)
+
+
+def looks(used: int, most: int) -> Criterion:
+    """Judge the budget of looks; a spent one speaks of the test split, not of the candidate."""
+    spent = used > most
+    why = f"This test split was shown to {used} candidates; the policy allows {most}."
+    why = f"{why[:-1]}: only a new test split can tell." if spent else why
+    row = _check("looks", "cannot_tell" if spent else "pass", why, used, most)
+    return row.model_copy(update={"rule": "budget"})
+
+
+def _check(name: str, verdict: Verdict, why: str, value: float | None, limit: float | None = None) -> Criterion:
+    known = None if value is None or not math.isfinite(value) else float(value)  # JSON has no infinity
+    return Criterion(name=name, rule="check", candidate=known, margin=limit, verdict=verdict, why=why)

@@ -1,0 +1,157 @@
+"""Two models on the same images: by how much one is better, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers, Target
+from cxrgaze_ray.evaluation.gate.settings import NOT_STATED, Facet
+from cxrgaze_ray.evaluation.resample import Draws, bounds, draw_patients
+from cxrgaze_ray.evaluation.statistics import Values, chance_error, lower_is_better, statistic_of, without_chance
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Answers of champion and candidate to the same images, and the draws that every criterion shares.
+
+    Attributes
+    ----------
+    places_N
+        Which of the answers are meant: a part of a pair shares the whole's answers, and copies none.
+    """
+
+    champion: Answers
+    candidate: Answers
+    draws: Draws
+    places_N: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, champion: Answers, candidate: Answers, rounds: int, seed: int) -> Pair:
+        """Put answers side by side where label or gaze is known, and draw the patients of those.
+
+        Raises
+        ------
+        ValueError
+            If they are not of the same images in the same order, with the same patients, labels and gaze, or a
+            probability is no number.
+        """
+        _check_same(champion, candidate)
+        places_N = np.flatnonzero((champion.labels_N != UNKNOWN) | champion.seen_N)
+        patients = [champion.patients[place] for place in places_N]
+        return cls(champion, candidate, draw_patients(patients, rounds, seed), places_N)
+
+    def __len__(self) -> int:
+        return len(self.places_N)
+
+    @property
+    def patients(self) -> int:
+        """How many patients the images are of."""
+        return self.draws.patients
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return the diagnosis of each image, (N,)."""
+        return self.champion.labels_N[self.places_N]
+
+    def labelled(self) -> Pair:
+        """Return the images whose diagnosis is known."""
+        return self.take(self.labels() != UNKNOWN)
+
+    def seen(self) -> Pair:
+        """Return the images that somebody looked at."""
+        return self.take(self.champion.seen_N[self.places_N])
+
+    def values(self, facet: Facet) -> NDArray[np.str_]:
+        """Return a facet's value of each image."""
+        values = self.champion.facets.get(facet, (None,) * len(self.champion))
+        return np.array([values[place] or NOT_STATED for place in self.places_N], dtype=str)
+
+    def take(self, mask_N: NDArray[np.bool_]) -> Pair:
+        """Return the images where a mask is true, under the same draws."""
+        return replace(self, draws=self.draws.take(mask_N), places_N=self.places_N[mask_N])
+
+
+def _check_same(champion: Answers, candidate: Answers) -> None:
+    if champion.image_ids != candidate.image_ids:
+        raise ValueError("champion and candidate did not answer the same images in the same order")
+    same = champion.patients == candidate.patients and all(
+        np.array_equal(getattr(champion, name), getattr(candidate, name)) for name in ("labels_N", "seen_N")
+    )
+    if not same:
+        raise ValueError("champion and candidate differ in patients, labels or gaze of the same images")
+    if not all(np.isfinite(answers.probabilities_NK).all() for answers in (champion, candidate)):
+        raise ValueError("a probability is not a number")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A target of both models.
+
+    Attributes
+    ----------
+    champion, candidate
+        None where the images leave the target undefined.
+    low, high
+        One-sided bounds of the true difference, candidate less champion; None if too many draws are undefined.
+    """
+
+    target: Target
+    champion: float | None
+    candidate: float | None
+    low: float | None
+    high: float | None
+    patients: int
+    images: int
+
+    @property
+    def difference(self) -> float | None:
+        """Candidate less champion."""
+        return None if self.champion is None or self.candidate is None else self.candidate - self.champion
+
+    @property
+    def gain(self) -> float:
+        """By how much the candidate is better, whatever the target's direction; NaN where undefined."""
+        return self._gain(self.difference)
+
+    @property
+    def least_gain(self) -> float:
+        """Bound that the true gain is above."""
+        return self._gain(self.high if lower_is_better(self.target) else self.low)
+
+    @property
+    def most_gain(self) -> float:
+        """Bound that the true gain is below."""
+        return self._gain(self.low if lower_is_better(self.target) else self.high)
+
+    def _gain(self, difference: float | None) -> float:
+        return float("nan") if difference is None else -difference if lower_is_better(self.target) else difference
+
+
+def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
+    """Compare both models on all images of a pair, with bounds at alpha.
+
+    Chance adds to both calibration errors and makes them alike. So plain draws are careful where they show that one
+    rose, and far too sure where they show that it did not by much: the upper bound is of draws freed of chance (see
+    `statistics.without_chance`). The difference is the plain one, and need not lie between the bounds.
+    """
+    old, new = (statistic_of(answers, target, pair.places_N) for answers in (pair.champion, pair.candidate))
+    once_N1 = np.ones((len(pair), 1), np.float32)
+    champion, candidate = float(old(once_N1)[0]), float(new(once_N1)[0])
+    if not np.isfinite(candidate - champion):
+        return Comparison(target, None, None, None, None, pair.patients, len(pair))
+    old_R, new_R = pair.draws.apply(old), pair.draws.apply(new)
+    low, high = bounds(new_R - old_R, alpha) or (None, None)
+    if target == "ece" and low is not None:
+        freed_R = _freed(pair, pair.candidate, new_R) - _freed(pair, pair.champion, old_R)
+        high = float(np.quantile(freed_R[np.isfinite(freed_R)], 1 - alpha))
+        low = min(low, high)
+    return Comparison(target, champion, candidate, low, high, pair.patients, len(pair))
+
+
+def _freed(pair: Pair, answers: Answers, error_R: Values) -> Values:
+    """Return calibration errors of draws without what chance adds."""
+    places_N = pair.places_N
+    chance = chance_error(answers.probabilities_NK[places_N], answers.labels_N[places_N], pair.draws.patient_N)
+    return without_chance(error_R, chance)

@@ -1,0 +1,179 @@
+"""Verdicts on what two models answered: no worse, better where the policy asks for it, no subgroup harmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cxrgaze_ray.evaluation.answers import Target
+from cxrgaze_ray.evaluation.gate import wording
+from cxrgaze_ray.evaluation.gate.compare import Comparison, Pair, compare
+from cxrgaze_ray.evaluation.gate.report import Criterion, Rule, Verdict
+from cxrgaze_ray.evaluation.gate.settings import GateSettings
+
+_TOO_FEW = "too few patients to tell"
+
+
+def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> Criterion:
+    """Judge whether the candidate is no worse than the champion by more than a margin.
+
+    - pass: the bound shows it, at confidence 1 - alpha.
+    - fail: the images show a loss beyond the margin, and the other bound that the candidate is worse at all.
+    - cannot tell: neither, or a bound is not to be had.
+
+    So a candidate whose true loss is the margin passes in about alpha of all test sets, and a worse one in fewer,
+    however few patients there are: few make the bound wide.
+    `tests/unit/evaluation/test_gate_simulations.py` measures it.
+    """
+    one = compare(pair, target, alpha)
+    if np.isnan(one.least_gain):
+        return _undefined(one, "non_inferiority", margin)
+    said, limit = wording.found(one, None), f"the margin of {margin:g}"
+    if one.least_gain > -margin:
+        return _row(one, "non_inferiority", margin, "pass", f"{said}; {wording.at_worst(one, alpha)}: within {limit}.")
+    if one.gain < -margin and one.most_gain < 0:
+        why = f"{said}, beyond {limit}; {wording.at_best(one, alpha)}: worse."
+        return _row(one, "non_inferiority", margin, "fail", why)
+    why = f"{said}; {wording.at_worst(one, alpha)}, beyond {limit}: {_TOO_FEW}."
+    return _row(one, "non_inferiority", margin, "cannot_tell", why)
+
+
+def calibration(pair: Pair, settings: GateSettings) -> Criterion:
+    """Judge the calibration error by the policy's rule: see `guards` and `non_inferiority`.
+
+    Chance alone moves it by more than the margin among a few hundred patients: to prove that it did not rise takes
+    thousands, so that a guard is the default.
+    """
+    known = pair.labelled()
+    if settings.ece_rule == "non_inferiority":
+        return non_inferiority(known, "ece", settings.ece_margin, settings.alpha)
+    return _guard(known, "ece", None, settings.ece_margin, settings.alpha)
+
+
+def saliency(pair: Pair, settings: GateSettings) -> Criterion:
+    """Judge the mean correlation with gaze, over images that somebody looked at: see `non_inferiority`.
+
+    Not applicable if fewer than `least_patients` patients have gaze, or the champion's maps are all constant: there
+    is nothing then to be worse than.
+    """
+    seen = pair.seen()
+    patients = seen.patients
+    if patients < settings.least_patients:
+        why = f"{patients} patients have gaze, {settings.least_patients} are needed to judge saliency."
+    elif np.isnan(seen.champion.cc_N[seen.places_N]).all():
+        why = "The champion's saliency has no correlation with gaze: it is constant on every image."
+    else:
+        return non_inferiority(seen, "cc", settings.cc_margin, settings.alpha)
+    return Criterion(
+        name="cc", rule="non_inferiority", margin=settings.cc_margin, verdict="not_applicable",
+        patients=patients, images=len(seen), why=why,
+    )  # fmt: skip
+
+
+def superiority(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
+    """Judge whether the candidate is better on the target that the policy names, if it names one.
+
+    - pass: the bound shows a gain beyond the margin.
+    - fail: the other bound shows a loss.
+    - cannot tell: neither.
+    """
+    if (wanted := settings.superiority) is None:
+        return
+    subgroup = None if wanted.facet is None else f"{wanted.facet}={wanted.value}"
+    chosen = pair.seen() if wanted.target == "cc" else pair.labelled()
+    if wanted.facet is not None:
+        chosen = chosen.take(chosen.values(wanted.facet) == wanted.value)
+    one = compare(chosen, wanted.target, settings.alpha)
+    if np.isnan(one.least_gain):
+        yield _undefined(one, "superiority", wanted.margin, subgroup)
+        return
+    said = f"{wording.found(one, subgroup)}; "
+    verdict, rest = _better(one, wanted.margin, settings.alpha)
+    yield _row(one, "superiority", wanted.margin, verdict, said + rest, subgroup)
+
+
+def _better(one: Comparison, margin: float, alpha: float) -> tuple[Verdict, str]:
+    if one.least_gain > margin:
+        return "pass", f"{wording.at_worst(one, alpha)}: better."
+    if one.most_gain < 0:
+        return "fail", f"{wording.at_best(one, alpha)}: worse, where it should be better."
+    return "cannot_tell", f"{wording.at_worst(one, alpha)}: not shown to be better."
+
+
+def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
+    """Judge every value of every facet, `not stated` included, by macro AUC over the classes defined there.
+
+    - pass: the images of the subgroup show no loss beyond the margin.
+    - fail: they do, and the bound shows real harm, at alpha over the number of subgroups judged (Bonferroni): among
+      many subgroups one looks bad by chance.
+    - cannot tell: they do, but it may be chance, or the bound is not to be had.
+    - not applicable: fewer than `subgroup_patients` labelled patients, or of one class only.
+
+    A guard is no proof that a subgroup is unharmed: at 30 patients no test could give one. It finds what is plain.
+    """
+    known = pair.labelled()
+    parts = {
+        f"{facet}={value}": known.take(values == value)
+        for facet in settings.facets
+        for values in [known.values(facet)]
+        for value in sorted(set(values.tolist()))
+    }
+    judged = {name for name, part in parts.items() if _can_be_judged(part, settings)}
+    alpha = settings.alpha / max(1, len(judged))
+    return [
+        _guard(part, "auc_macro", name, settings.subgroup_margin, alpha)
+        if name in judged
+        else _too_small(part, name, settings)
+        for name, part in parts.items()
+    ]
+
+
+def _can_be_judged(part: Pair, settings: GateSettings) -> bool:
+    return part.patients >= settings.subgroup_patients and len(np.unique(part.labels())) > 1
+
+
+def _guard(part: Pair, target: Target, subgroup: str | None, margin: float, alpha: float) -> Criterion:
+    one = compare(part, target, alpha)
+    if np.isnan(one.gain):
+        return _undefined(one, "guard", margin, subgroup)
+    said, limit = wording.found(one, subgroup), f"the margin of {margin:g}"
+    if one.gain >= -margin:
+        return _row(one, "guard", margin, "pass", f"{said}: within {limit}.", subgroup)
+    if one.most_gain < 0:
+        why = f"{said}, beyond {limit}; {wording.at_best(one, alpha)}: harmed."
+        return _row(one, "guard", margin, "fail", why, subgroup)
+    return _row(one, "guard", margin, "cannot_tell", f"{said}, beyond {limit}, which may be chance.", subgroup)
+
+
+def _too_small(part: Pair, subgroup: str, settings: GateSettings) -> Criterion:
+    patients = part.patients
+    few = patients < settings.subgroup_patients
+    rest = (
+        f"{patients} labelled patients, {settings.subgroup_patients} are needed" if few else "images of one class only"
+    )
+    return Criterion(
+        name="auc_macro", subgroup=subgroup, rule="guard", margin=settings.subgroup_margin, verdict="not_applicable",
+        patients=patients, images=len(part), why=f"The subgroup {subgroup} has {rest}.",
+    )  # fmt: skip
+
+
+def _undefined(one: Comparison, rule: Rule, margin: float, subgroup: str | None = None) -> Criterion:
+    name = wording.NAMES[one.target] + (f" of {subgroup}" if subgroup else "")
+    if not one.images:
+        why = f"{name} cannot be computed: there is no such image."
+    elif one.difference is None:
+        why = f"{name} is undefined: the images are of one class only."
+    else:
+        why = f"{name} is undefined in many draws of the patients: a class has too few of them."
+    return _row(one, rule, margin, "cannot_tell", why, subgroup)
+
+
+def _row(
+    one: Comparison, rule: Rule, margin: float, verdict: Verdict, why: str, subgroup: str | None = None
+) -> Criterion:
+    return Criterion(
+        name=one.target, subgroup=subgroup, rule=rule, champion=one.champion, candidate=one.candidate,
+        difference=one.difference, low=one.low, high=one.high, margin=margin, verdict=verdict,
+        patients=one.patients, images=one.images, why=why,
+    )  # fmt: skip

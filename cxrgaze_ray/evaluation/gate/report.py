@@ -1,0 +1,105 @@
+"""What a gate found: one criterion a row, and the outcome that they add up to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from cxrgaze_ray.config import Record
+from cxrgaze_ray.errors import EXIT_CANNOT_TELL, EXIT_DONE, EXIT_REJECTED
+from cxrgaze_ray.evaluation.gate.settings import GateSettings
+
+Rule = Literal["non_inferiority", "superiority", "guard", "check", "budget"]
+Verdict = Literal["pass", "fail", "cannot_tell", "not_applicable"]
+
+
+class Outcome(StrEnum):
+    """What the gate says of a candidate."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    CANNOT_TELL = "cannot_tell"
+
+
+_EXIT = {Outcome.ACCEPTED: EXIT_DONE, Outcome.REJECTED: EXIT_REJECTED, Outcome.CANNOT_TELL: EXIT_CANNOT_TELL}
+
+
+class Criterion(Record):
+    """One thing that was looked at, and everything that its verdict rests on."""
+
+    name: str
+    """A target of `settings.Target`, or what a check is of."""
+
+    subgroup: str | None = None
+    """`facet=value` of the images judged; None for all."""
+
+    rule: Rule
+    """How the verdict follows from the numbers: see `criteria` and `checks`."""
+
+    champion: float | None = None
+    candidate: float | None = None
+    """What each model reaches; None where undefined, or where there is no such thing."""
+
+    difference: float | None = None
+    """Candidate less champion, as it is in these images."""
+
+    low: float | None = None
+    high: float | None = None
+    """One-sided bounds of the true difference, each at the rule's own confidence; None where they mean nothing."""
+
+    margin: float | None = None
+    """What is tolerated; of a check, its limit."""
+
+    verdict: Verdict
+    patients: int = 0
+    images: int = 0
+    """Whom the numbers are of."""
+
+    why: str
+    """One sentence for people."""
+
+    @property
+    def title(self) -> str:
+        """Name and subgroup, for people."""
+        name = self.name.replace("_", " ").replace("auc", "AUC").replace("ece", "calibration error")
+        return f"{name} ({self.subgroup})" if self.subgroup else name
+
+
+class GateReport(Record):
+    """The outcome with the table that led there."""
+
+    outcome: Outcome
+    criteria: tuple[Criterion, ...]
+    settings: GateSettings
+    patients: int
+    images: int
+    """Labelled ones."""
+
+    why: str
+    """One sentence for people."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command that asked: 0 accepted, 10 rejected, 11 cannot tell."""
+        return _EXIT[self.outcome]
+
+    def rows(self) -> list[list[str]]:
+        """Return rows of a table: criterion, rule, both models, difference, bounds, margin, patients, verdict."""
+        return [
+            [
+                one.title,
+                one.rule.replace("_", "-"),
+                _number(one.champion),
+                _number(one.candidate),
+                _number(one.difference, "+.3f"),
+                "" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}",
+                "" if one.margin is None else f"{one.margin:g}",
+                str(one.patients) if one.patients else "",
+                one.verdict.replace("_", " "),
+            ]
+            for one in self.criteria
+        ]
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,44 @@
+"""Sentences that say what a comparison found."""
+
+from __future__ import annotations
+
+from cxrgaze_ray.evaluation.answers import Target
+from cxrgaze_ray.evaluation.gate.compare import Comparison
+from cxrgaze_ray.evaluation.statistics import lower_is_better
+
+NAMES: dict[Target, str] = {
+    "auc_macro": "Macro AUC",
+    "auc_normal": "AUC of normal",
+    "auc_heart_failure": "AUC of heart failure",
+    "auc_pneumonia": "AUC of pneumonia",
+    "accuracy": "Accuracy",
+    "ece": "Calibration error",
+    "cc": "Saliency CC",
+}
+
+
+def found(one: Comparison, subgroup: str | None) -> str:
+    """Say what the images show: `Macro AUC of sex=F is 0.012 lower`."""
+    name = NAMES[one.target] + (f" of {subgroup}" if subgroup else "")
+    return f"{name} is {_by(one.gain, one.target)}"
+
+
+def at_worst(one: Comparison, alpha: float) -> str:
+    """Say how bad it may be: `with 95% confidence not more than 0.019 lower`."""
+    limit = "at least" if one.least_gain >= 0 else "not more than"
+    return f"with {_confidence(alpha)} confidence {limit} {_by(one.least_gain, one.target)}"
+
+
+def at_best(one: Comparison, alpha: float) -> str:
+    """Say how good it may be: `with 95% confidence at least 0.013 lower`."""
+    limit = "at least" if one.most_gain < 0 else "not more than"
+    return f"with {_confidence(alpha)} confidence {limit} {_by(one.most_gain, one.target)}"
+
+
+def _by(gain: float, target: Target) -> str:
+    better, worse = ("lower", "higher") if lower_is_better(target) else ("higher", "lower")
+    return f"{abs(gain):.3f} {better if gain >= 0 else worse}"
+
+
+def _confidence(alpha: float) -> str:
+    return f"{100 * (1 - alpha):.4g}%"

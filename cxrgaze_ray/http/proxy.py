@@ -1,0 +1,190 @@
+"""What stands before every application in Ray Serve's HTTP proxy: bodies bounded in time and memory, answers as JSON.
+
+Serve's proxy reads a body however slowly it comes and hands each part on, without any bound; a request that is lost
+with its replica, or shed, it answers in plain text or as a bug. Ray calls `middlewares` in the proxies of a cluster
+whose nodes have `cluster.PROXY_VARIABLE` in their environment, as a private one has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.cluster.allocator import return_freed_memory
+from cxrgaze_ray.http.body_room import Room, Share
+from cxrgaze_ray.http.middleware import RETRY_AFTER_S, route_of
+
+MARK = "x-cxrgaze-proxy"
+"""Header of every answer that came through here: who starts an application can tell whether its bodies are bounded."""
+
+_LOG = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one proxy puts up with.
+
+    Attributes
+    ----------
+    requests
+        At once, waiting ones included; others are told to come back. Health checks always pass.
+    held_bytes
+        Of all bodies together, from their first byte to the answer.
+    header_bytes
+        Of one request's headers.
+    deadline_s
+        Longest time to wait for one body's bytes in all; waiting for room does not count.
+    grace_s, floor_bytes_s
+        After so many seconds a body must have come at this rate.
+    """
+
+    requests: int = 512
+    held_bytes: int = 256 * 2**20
+    header_bytes: int = 64 * 2**10
+    deadline_s: float = 120.0
+    grace_s: float = 10.0
+    floor_bytes_s: float = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that no application gives."""
+
+    code: int
+    reason: str
+    message: str
+
+
+_BUSY = Refusal(503, "busy", "Too many requests are waiting; try again.")
+_LOST = Refusal(503, "unavailable", "The process that had this request is gone, or too busy; try again.")
+_LATE = Refusal(408, "too_slow", "The body came too slowly.")
+_LONG_HEADERS = Refusal(431, "headers_too_large", "The headers are too large.")
+
+
+def middlewares() -> list[Middleware]:
+    """Return what Ray Serve puts around its proxy, in whose process this is called."""
+    return_freed_memory()
+    return [Middleware(Door)]
+
+
+class Door:
+    """Wraps an ASGI application; see `Limits`."""
+
+    def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
+        self._app, self._limits = app, limits or Limits()
+        self._room, self._inside = Room(self._limits.held_bytes), 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(scope, receive, send)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
+            await answer.refuse(_LONG_HEADERS)
+        elif self._inside >= self._limits.requests and not scope["path"].endswith("/healthz"):
+            await answer.refuse(_BUSY)
+        else:
+            await self._pass(scope, receive, answer)
+
+    async def _pass(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        share = self._room.enter()
+        body = _Body(receive, self._room, share, self._limits)
+        self._inside += 1
+        try:
+            await self._app(scope, body.receive, answer.send)
+        except Exception as error:
+            _LOG.error("the proxy failed with %s", type(error).__name__)
+        finally:
+            self._inside -= 1
+            self._room.leave(share)
+        if not answer.started and not body.gone:
+            await answer.refuse(_LATE if body.late else _LOST)
+
+
+class _Body:
+    """Receives one request's body, a part at a time as there is room; one that comes too slowly ends as a hang-up."""
+
+    def __init__(self, receive: Receive, room: Room, share: Share, limits: Limits) -> None:
+        self._receive, self._room, self._share, self._limits = receive, room, share, limits
+        self._waited, self._received = 0.0, 0
+        self._ended = self.late = self.gone = False
+
+    async def receive(self) -> Message:
+        """Return the next message."""
+        if self._ended:
+            return self._noted(await self._receive())  # a hang-up, whenever it comes
+        await self._room.before_read(self._share)
+        size = 0
+        try:
+            message = self._noted(await self._in_time())
+            size = len(message.get("body", b""))
+        finally:
+            self._room.after_read(self._share, size)
+        self._received += size
+        self._ended = not message.get("more_body", False)
+        return message
+
+    def _noted(self, message: Message) -> Message:
+        self.gone = message["type"] == "http.disconnect" and not self.late
+        return message
+
+    async def _in_time(self) -> Message:
+        limits, started = self._limits, time.monotonic()
+        allowed = min(limits.deadline_s, limits.grace_s + self._received / limits.floor_bytes_s)
+        try:
+            async with asyncio.timeout(allowed - self._waited):
+                return await self._receive()
+        except TimeoutError:
+            self.late = True
+            return {"type": "http.disconnect"}
+        finally:
+            self._waited += time.monotonic() - started
+
+
+class _Answer:
+    """Sends one request's answer; what Serve says in plain text of its own troubles becomes JSON."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._began = time.perf_counter()
+        self._drop = self.started = False
+
+    async def send(self, message: Message) -> None:
+        """Pass on a message of the application's, or of Serve's proxy."""
+        if message["type"] == "http.response.start":
+            if _is_serves_own(message):
+                self._drop = True
+                await self.refuse(_LOST)
+                return
+            message["headers"] = [*message.get("headers", ()), (MARK.encode(), b"1")]
+            self.started = True
+        if not self._drop:
+            await self._send(message)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer with one sentence and a reason code, and count it: the application never will."""
+        self.started = True
+        headers = {MARK: "1"}
+        if refusal.code == 503:
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        if refusal is _LATE:
+            headers["Connection"] = "close"
+        answer = JSONResponse({"error": refusal.message, "reason": refusal.reason}, refusal.code, headers)
+        await answer(self._scope, self._receive, self._send)
+        route = route_of(self._scope["path"])
+        telemetry.record(telemetry.REQUESTS, route=route, code=str(refusal.code))
+        telemetry.record(telemetry.REQUEST_SECONDS, time.perf_counter() - self._began, route=route)
+
+
+def _is_serves_own(start: Message) -> bool:
+    """Say whether an answer is Serve's: shed, timed out, or without any replica. Our applications speak JSON."""
+    plain = any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in start["headers"])
+    return plain and int(start["status"]) in (408, 503)

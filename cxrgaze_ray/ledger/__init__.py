@@ -1,8 +1,0 @@
-"""The ledger of one model's name: numbered entries, each written once and carrying the hash of the one before."""
-
-from cxrgaze_ray.ledger.chain import Ledger
-from cxrgaze_ray.ledger.entries import ACCEPTED, MOVES, Chain, Draft, Entry
-from cxrgaze_ray.ledger.rules import UNSET, Unset
-from cxrgaze_ray.ledger.who import signature
-
-__all__ = ["ACCEPTED", "MOVES", "UNSET", "Chain", "Draft", "Entry", "Ledger", "Unset", "signature"]

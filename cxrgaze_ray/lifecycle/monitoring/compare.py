@@ -1,0 +1,133 @@
+"""Compare two sides: what changed, whether it could be chance, and what it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers
+from cxrgaze_ray.gaze.egd import EgdTables
+from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
+from cxrgaze_ray.lifecycle.monitoring.performance import (
+    absent_performance,
+    compare_performance,
+    figure_of,
+    read_answers,
+)
+from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
+from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
+from cxrgaze_ray.lifecycle.monitoring.sides import SideRows, read_side
+from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
+from cxrgaze_ray.scoring.runs import Run
+
+_OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, which answer differently by themselves."
+_NO_LABELS = "No labels were given."
+
+
+def monitor(
+    baseline: Sequence[Run],
+    current: Sequence[Run],
+    settings: MonitorSettings | None = None,
+    truth: EgdTables | None = None,
+) -> MonitorReport:
+    """Compare finished runs with finished runs.
+
+    Parameters
+    ----------
+    baseline, current
+        At least one run each: see `open_window`.
+    truth
+        Labels and gaze that have arrived since, by image id.
+
+    Raises
+    ------
+    UserError
+        If a run is unfinished, or not all of them have the same profile.
+    """
+    settings = settings or MonitorSettings()
+    _check_profiles([*baseline, *current])
+    same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
+    before, after = (read_side(runs, settings, maps=same) for runs in (baseline, current))
+    found = [one for one in compare_features(before, after, settings) if same or one.family not in OF_THE_MODEL]
+    answers = (read_answers(baseline, truth), read_answers(current, truth)) if truth else None
+    labelled = absent_performance(settings, _NO_LABELS) if answers is None else compare_performance(*answers, settings)
+    findings = judge([*found, *labelled], settings.alpha)
+    if not same:
+        findings += [
+            absent(family, name, getattr(settings.thresholds, family), _OTHER_WEIGHTS)
+            for family in OF_THE_MODEL
+            for name in FEATURES[family]
+        ]
+    findings.sort(key=lambda one: FAMILIES.index(one.family))
+    return MonitorReport(
+        baseline=_labelled(before.side, answers[0]) if answers else before.side,
+        current=_labelled(after.side, answers[1]) if answers else after.side,
+        findings=tuple(findings),
+        suspicions=suspect(findings),
+        notes=tuple(_notes(before, after, baseline, current)),
+        made_at=datetime.now(UTC).isoformat(),
+        settings=settings,
+    )
+
+
+def judge(found: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
+    """Judge comparisons together: `alpha` is divided among all that have enough patients (Bonferroni)."""
+    looked_at = sum(isinstance(one, Comparison) and one.enough for one in found)
+    share = alpha / max(1, looked_at)
+    return [one.judge(share) if isinstance(one, Comparison) else one for one in found]
+
+
+def _labelled(side: Side, answers: Answers) -> Side:
+    labelled = int((answers.labels_N != UNKNOWN).sum())
+    return side.model_copy(update={"labelled": labelled, "auc_macro": figure_of("auc_macro", answers)})
+
+
+def _check_profiles(runs: Sequence[Run]) -> None:
+    profiles = sorted({run.spec.profile for run in runs})
+    if len(profiles) > 1:
+        raise UserError(
+            f"The runs have different profiles: {' and '.join(profiles)}.",
+            "Their images are made differently: score one side again with a model of the other's profile.",
+        )
+
+
+def _notes(before: SideRows, after: SideRows, baseline: Sequence[Run], current: Sequence[Run]) -> list[str]:
+    notes = [*_notes_of_runs([*baseline, *current]), *_notes_of_time(before.side, after.side)]
+    for name, rows in (("baseline", before), ("current side", after)):
+        if rows.without_patient:
+            notes.append(
+                f"No patient is known of {rows.without_patient} of {rows.side.scored} scored images of the {name}: "
+                "each counts as a patient, so chance is taken for smaller than it may be."
+            )
+        if not rows.side.scored:
+            notes.append(f"The {name} has no scored image.")
+    both = len(np.intersect1d(*(rows.everything.table["image"].to_numpy() for rows in (before, after))))
+    if both:
+        notes.append(f"{both} images are on both sides.")
+    return notes
+
+
+def _notes_of_runs(runs: Sequence[Run]) -> list[str]:
+    notes = []
+    if any(not run.spec.model.trained for run in runs):
+        notes.append("The model of a run is untrained: its scores, predictions and maps mean nothing.")
+    if len({run.spec.model.weights_sha256 for run in runs}) > 1:
+        notes.append("The sides were scored by different weights: scores, predictions and maps are not compared.")
+    if len({run.spec.engine for run in runs}) > 1:
+        notes.append("The sides were computed by different engines, which agree within a tolerance only.")
+    for option in ("view", "decode"):
+        if len({getattr(run.spec.request.options, option) for run in runs}) > 1:
+            notes.append(f"The runs were asked for with different options of --{option}, which may explain a change.")
+    return notes
+
+
+def _notes_of_time(before: Side, after: Side) -> list[str]:
+    if after.first_at < before.first_at:
+        return [
+            "The current side was planned before the baseline: the sides may be swapped, or the clocks of the machines "
+            "that planned them disagree."
+        ]
+    return []

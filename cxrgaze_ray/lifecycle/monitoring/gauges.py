@@ -1,0 +1,89 @@
+"""The last report as gauges: for a Prometheus that scrapes, or a file that node_exporter picks up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from prometheus_client import Metric as Family
+from prometheus_client import start_http_server
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.lifecycle.monitoring.features import FEATURES
+from cxrgaze_ray.lifecycle.monitoring.report import DRIFTS, Finding, MonitorReport
+from cxrgaze_ray.lifecycle.prometheus import Gauges, gauge
+from cxrgaze_ray.telemetry import (
+    DRIFT_ALERT,
+    DRIFT_EFFECT,
+    DRIFT_SUSPECTED,
+    DRIFT_THRESHOLD,
+    MONITOR_AUC,
+    MONITOR_IMAGES,
+    MONITOR_TIME_SECONDS,
+)
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class ReportGauges(Gauges):
+    """Shows the last report whole: a scrape sees the old one or the new one, never a mixture.
+
+    Attributes
+    ----------
+    report
+        None before the first comparison: no gauge is there yet.
+    """
+
+    def __init__(self, report: MonitorReport | None = None) -> None:
+        super().__init__(lambda: [] if self.report is None else families(self.report))
+        self.report = report
+
+
+@contextmanager
+def serve_gauges(gauges: Gauges, port: int, host: str) -> Iterator[int]:
+    """Answer scrapes on ``/metrics`` while the block runs; give the port, which is a free one where 0 was asked for.
+
+    Raises
+    ------
+    UserError
+        If the port is taken or the host is not this machine's.
+    """
+    try:
+        server, thread = start_http_server(port, host, gauges.registry())
+    except OSError as error:
+        raise UserError(
+            f"Nothing can listen on {host}:{port}: {error.strerror}.", "Use another port, or another --host."
+        ) from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def families(report: MonitorReport) -> list[Family]:
+    """Return every gauge; labels are features, families, drifts, sides and statuses, all of closed lists."""
+    overall = [one for one in report.findings if one.subgroup is None and one.feature in FEATURES[one.family]]
+    names = [(one.family, one.feature) for one in overall]
+    measured = [(name, one.effect) for name, one in zip(names, overall, strict=True) if one.effect is not None]
+    suspected = {one.drift for one in report.suspicions}
+    sides = {"baseline": report.baseline, "current": report.current}
+    statuses = ("scored", "skipped", "failed")
+    images = [((name, one), float(getattr(side, one))) for name, side in sides.items() for one in statuses]
+    areas = [((name,), side.auc_macro) for name, side in sides.items() if side.auc_macro is not None]
+    return [
+        gauge(DRIFT_EFFECT, measured),
+        gauge(DRIFT_THRESHOLD, [(name, one.threshold) for name, one in zip(names, overall, strict=True)]),
+        gauge(DRIFT_ALERT, [(name, _alerted(report.alerts, *name)) for name in names]),
+        gauge(DRIFT_SUSPECTED, [((drift,), float(drift in suspected)) for drift in DRIFTS]),
+        gauge(MONITOR_IMAGES, images),
+        gauge(MONITOR_AUC, areas),
+        gauge(MONITOR_TIME_SECONDS, [((), datetime.fromisoformat(report.made_at).timestamp())]),
+    ]
+
+
+def _alerted(alerts: Iterable[Finding], family: str, feature: str) -> float:
+    """Return 1 if a feature is alerted, in a subgroup too: its name is no label, but its alert must not be lost."""
+    return float(any(one.family == family and one.feature == feature for one in alerts))

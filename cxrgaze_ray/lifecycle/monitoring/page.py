@@ -1,0 +1,83 @@
+"""A comparison as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport
+from cxrgaze_ray.reports.pages import render
+
+_REACH = 2.0
+"""Thresholds that a full bar stands for."""
+
+_UNSAID = ("absent", "too_few")
+
+_TITLES = {
+    "acquisition": "What the files say of themselves",
+    "intensity": "Brightness of the model images",
+    "scores": "Probabilities",
+    "predictions": "Predicted classes",
+    "saliency": "Predicted gaze",
+    "outcomes": "Files that were not scored, or are in doubt",
+    "performance": "Against labels and gaze that have arrived",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: the bar reaches its middle at the threshold, the tick stands where chance ends."""
+
+    finding: Finding
+    name: str
+    bar: float
+    tick: float | None
+
+
+def monitor_page(report: MonitorReport) -> str:
+    """Return a report as HTML: suspicions first, then every finding, then the distributions that moved."""
+    performance = [one for one in report.findings if one.family == "performance"]
+    small = {one.subgroup for one in performance if one.subgroup and one.status == "too_few"}
+    return render(
+        "monitor.html",
+        report=report,
+        sides=(("baseline", report.baseline), ("current", report.current)),
+        families=[(_TITLES[name], _rows(report, name)) for name in FAMILIES if name != "performance"],
+        performance=[_row(one) for one in performance if one.subgroup not in small],
+        uncompared=sorted({one.detail for one in performance if one.subgroup is None and one.status in _UNSAID}),
+        small=len(small),
+        moved=[one for one in report.alerts if one.bins],
+        statuses={"ok": "", "alert": "alert", "too_few": "too few", "absent": "not compared"},
+    )
+
+
+def _rows(report: MonitorReport, family: str) -> list[Row]:
+    """Return a family's findings, the largest effect first."""
+    rows = [_row(one) for one in report.findings if one.family == family]
+    return sorted(rows, key=lambda row: -row.bar)
+
+
+def _row(finding: Finding) -> Row:
+    scale = 100 / (_REACH * finding.threshold)
+    effect = finding.effect or 0.0
+    size = effect if finding.family == "performance" else abs(effect)  # a figure that got better has no bar
+    name = f"{finding.feature} ({finding.subgroup})" if finding.subgroup else finding.feature
+    return Row(
+        finding,
+        name.replace("_", " ").replace("=", ": "),
+        min(100.0, max(0.0, size * scale)),
+        None if finding.noise is None else min(99.0, finding.noise * scale),
+    )
+
+
+def sentences(report: MonitorReport) -> Iterable[str]:
+    """Return what a report comes to, for people."""
+    sides = (("Baseline", report.baseline), ("current", report.current))
+    yield "; ".join(f"{name}: {side.images} files of {side.patients} patients" for name, side in sides) + "."
+    if not report.enough:
+        yield f"Too few patients to say anything: {report.settings.least_patients} are needed on both sides."
+    elif not report.alerts:
+        yield "No alert."
+    for one in report.suspicions:
+        yield f"Suspected: {one.drift}. {one.sentence} ({', '.join(one.features)})"
+    yield from report.notes

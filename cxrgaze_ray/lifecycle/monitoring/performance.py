@@ -1,0 +1,185 @@
+"""How good the answers are, where labels or gaze have arrived: both sides, overall and by subgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, Answers, Target
+from cxrgaze_ray.evaluation.evaluate import answer_run
+from cxrgaze_ray.evaluation.resample import Draws, draw_patients
+from cxrgaze_ray.evaluation.statistics import Statistic, lower_is_better, mean, statistic_of
+from cxrgaze_ray.gaze.egd import EgdTables
+from cxrgaze_ray.lifecycle.drift import Drop
+from cxrgaze_ray.lifecycle.monitoring.features import Comparison, absent
+from cxrgaze_ray.lifecycle.monitoring.report import Finding
+from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings, Thresholds
+from cxrgaze_ray.scoring.runs import Run
+
+Name = Literal["auc_macro", "ece", "cc", "kl", "hs"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of quality.
+
+    Attributes
+    ----------
+    title
+        Its name for people.
+    known
+        Whether it can be computed of each image.
+    statistic
+        From answers that it can be computed of to what computes it under weights.
+    lower_is_better
+        Which way it goes.
+    grows_when_few
+        Chance alone raises it where images are few: it is compared at equal numbers of patients.
+    """
+
+    title: str
+    known: Callable[[Answers], NDArray[np.bool_]]
+    statistic: Callable[[Answers], Statistic]
+    lower_is_better: bool = False
+    grows_when_few: bool = False
+
+
+def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> Figure:
+    """Return a figure of the gate's, of labelled images."""
+    return Figure(
+        title,
+        lambda answers: answers.labels_N != UNKNOWN,
+        lambda answers: statistic_of(answers, target, np.arange(len(answers))),
+        lower_is_better(target),
+        grows_when_few,
+    )
+
+
+def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bool = False) -> Figure:
+    """Return a mean over images that somebody looked at."""
+
+    def per_image(answers: Answers) -> NDArray[np.float64]:
+        return {"cc": answers.cc_N, "kl": answers.kl_N, "hs": answers.hs_N}[name]
+
+    return Figure(
+        title,
+        lambda answers: ~np.isnan(per_image(answers)),
+        lambda answers: lambda weights_NR: mean(per_image(answers), weights_NR),
+        lower_is_better,
+    )
+
+
+FIGURES: dict[Name, Figure] = {
+    "auc_macro": _of_labels("AUC macro", "auc_macro"),
+    "ece": _of_labels("Calibration error", "ece", grows_when_few=True),
+    "cc": _of_maps("Saliency CC", "cc"),
+    "kl": _of_maps("Saliency KL", "kl", lower_is_better=True),
+    "hs": _of_maps("Saliency HS", "hs"),
+}
+
+
+def figure_of(name: Name, answers: Answers) -> float | None:
+    """Return a figure of the images that it can be computed of; None where they leave it undefined."""
+    return _value(name, answers.take(FIGURES[name].known(answers)))
+
+
+def _value(name: Name, known: Answers) -> float | None:
+    value = float(FIGURES[name].statistic(known)(np.ones((len(known), 1), np.float32))[0])
+    return value if np.isfinite(value) else None
+
+
+def read_answers(runs: Sequence[Run], truth: EgdTables) -> Answers:
+    """Put a side's rows beside what is known of them; of an image in several runs, the newest row counts."""
+    newest = sorted(runs, key=lambda run: run.spec.created_at, reverse=True)
+    tables, seen = [], set[str]()
+    for run in newest:
+        answers = answer_run(run, truth, known_only=True)
+        new = np.array([image not in seen for image in answers.image_ids], np.bool_)
+        seen.update(answers.image_ids)
+        tables.append(answers.take(new).to_table())
+    return Answers.from_table(pa.concat_tables(tables))
+
+
+def compare_performance(
+    baseline: Answers, current: Answers, settings: MonitorSettings
+) -> Iterator[Comparison | Finding]:
+    """Yield how much worse each figure is, overall and in each subgroup that both sides have."""
+    for name in FIGURES:
+        yield _overall(name, baseline, current, settings)
+    for facet in FACETS:
+        values = {value for value in current.facets[facet] if value is not None} & {*baseline.facets[facet]}
+        for value in sorted(values):
+            before, after = (_part(side, facet, value) for side in (baseline, current))
+            for name in FIGURES:
+                found = _compare(name, before, after, settings, f"{facet}={value}")
+                if found is not None:
+                    yield found
+
+
+def _part(side: Answers, facet: str, value: str) -> Answers:
+    return side.take(np.array([one == value for one in side.facets[facet]], np.bool_))
+
+
+def absent_performance(settings: MonitorSettings, why: str) -> Iterator[Finding]:
+    """Yield what stands in the report where there are no labels."""
+    for name in FIGURES:
+        yield absent("performance", name, _threshold(name, settings.thresholds), why)
+
+
+def _overall(name: Name, baseline: Answers, current: Answers, settings: MonitorSettings) -> Comparison | Finding:
+    found = _compare(name, baseline, current, settings, None)
+    if found is not None:
+        return found
+    why = f"{FIGURES[name].title}: a side lacks the {'labels' if name in ('auc_macro', 'ece') else 'gaze'} for it."
+    return absent("performance", name, _threshold(name, settings.thresholds), why)
+
+
+def _threshold(name: Name, thresholds: Thresholds, subgroup: str | None = None) -> float:
+    own = float(getattr(thresholds, "auc" if name == "auc_macro" else name))
+    return own if subgroup is None else max(own, thresholds.subgroup)
+
+
+def _compare(
+    name: Name, baseline: Answers, current: Answers, settings: MonitorSettings, subgroup: str | None
+) -> Comparison | None:
+    """Compare a figure by its bootstrap error on either side; None where a side has none."""
+    figure = FIGURES[name]
+    sides = [side.take(figure.known(side)) for side in (baseline, current)]
+    values = [value for side in sides if (value := _value(name, side)) is not None]
+    if len(values) < len(sides):
+        return None
+    patients = [len(set(side.patients)) for side in sides]
+    if figure.grows_when_few:
+        values = [_of_some(name, side, min(patients), settings) for side in sides]
+    errors = [_error(name, side, settings) for side in sides]
+    return Comparison(
+        family="performance",
+        feature=name,
+        found=Drop(values[0], values[1], -1 if figure.lower_is_better else 1, float(np.hypot(errors[0], errors[1]))),
+        threshold=_threshold(name, settings.thresholds, subgroup),
+        patients=min(patients),
+        least=settings.subgroup_patients if subgroup else settings.least_patients,
+        detail=f"{figure.title} {values[0]:.3f} and now {values[1]:.3f}, of {patients[0]} and {patients[1]} patients.",
+        subgroup=subgroup,
+    )
+
+
+def _error(name: Name, side: Answers, settings: MonitorSettings) -> float:
+    """Return the standard error of a figure, by drawing patients with replacement."""
+    values_R = draw_patients(side.patients, settings.rounds, settings.seed).apply(FIGURES[name].statistic(side))
+    defined_R = values_R[np.isfinite(values_R)]
+    return float(np.std(defined_R, ddof=1)) if len(defined_R) > 1 else 0.0
+
+
+def _of_some(name: Name, side: Answers, patients: int, settings: MonitorSettings) -> float:
+    """Return a figure's mean over draws of some of the patients: what it would be, were there no more of them."""
+    names, patient_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
+    rounds = settings.rounds if patients < len(names) else 1
+    order_PR = np.random.default_rng(settings.seed).random((len(names), rounds)).argsort(axis=0)
+    chosen = Draws((order_PR < patients).astype(np.float32), patient_N.astype(np.int64))
+    return float(np.nanmean(chosen.apply(FIGURES[name].statistic(side))))

@@ -1,0 +1,131 @@
+"""What the monitor found, as values that are stored as JSON and read back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from cxrgaze_ray.config import Record
+from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
+
+Family = Literal["acquisition", "intensity", "scores", "predictions", "saliency", "outcomes", "performance"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+Drift = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
+DRIFTS: tuple[Drift, ...] = get_args(Drift)
+
+
+class Bin(Record):
+    """Share of a bin or category on either side, in [0,1]."""
+
+    name: str
+    baseline: float
+    current: float
+
+
+class Finding(Record):
+    """One feature, compared."""
+
+    family: Family
+    feature: str
+    """A column; or column=value, whose rate is compared; or a figure of quality."""
+
+    measure: Literal["psi", "difference"]
+    """psi: see `drift.Shift`. difference: current rate less baseline; of a labelled figure, how much worse it is."""
+
+    effect: float | None
+    threshold: float
+    """Least effect that is worth an alert."""
+
+    noise: float | None
+    """Effect that chance alone reaches; None where it was not asked because there are too few patients."""
+
+    status: Literal["ok", "alert", "too_few", "absent"]
+    """alert: the effect is beyond threshold and noise. too_few: a side has too few patients. absent: not comparable."""
+
+    subgroup: str | None = None
+    """facet=value where only a part of the images was compared."""
+
+    detail: str
+    """A sentence for people."""
+
+    baseline: float | None = None
+    current: float | None = None
+    """The rate or figure on either side, where the measure is a difference."""
+
+    bins: tuple[Bin, ...] = ()
+    """Both distributions, where there are any."""
+
+
+class Suspicion(Record):
+    """What the alerts look like together."""
+
+    drift: Drift
+    features: tuple[str, ...]
+    """Alerted features that led there."""
+
+    sentence: str
+
+
+class Side(Record):
+    """One side of the comparison."""
+
+    runs: tuple[str, ...]
+    """URIs, by time of planning."""
+
+    images: int
+    """Rows; an image that several runs hold counts once."""
+
+    patients: int
+    scored: int
+    skipped: int = 0
+    failed: int = 0
+    labelled: int = 0
+    """Scored images whose diagnosis has arrived."""
+
+    auc_macro: float | None = None
+    """Of the labelled images."""
+
+    first_at: str
+    """When the first run was planned."""
+
+    last_at: str
+    """When the last run was finished."""
+
+    models: tuple[str, ...]
+    """name@version."""
+
+    weights: tuple[str, ...]
+    """sha256."""
+
+
+class MonitorReport(Record):
+    """All of a comparison."""
+
+    baseline: Side
+    current: Side
+    findings: tuple[Finding, ...]
+    suspicions: tuple[Suspicion, ...]
+    notes: tuple[str, ...]
+    """What does not hold of the comparison, for people."""
+
+    made_at: str
+    settings: MonitorSettings
+
+    @property
+    def alerts(self) -> tuple[Finding, ...]:
+        """Findings beyond threshold and noise."""
+        return tuple(finding for finding in self.findings if finding.status == "alert")
+
+    @property
+    def enough(self) -> bool:
+        """Whether both sides hold the least number of patients."""
+        return min(self.baseline.patients, self.current.patients) >= self.settings.least_patients
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was found, without what was looked at: alerts, suspicions, notes, whether there was enough."""
+        return {
+            "alerts": [one.model_dump(exclude={"bins"}) for one in self.alerts],
+            "suspicions": [one.model_dump() for one in self.suspicions],
+            "notes": self.notes,
+            "enough": self.enough,
+        }

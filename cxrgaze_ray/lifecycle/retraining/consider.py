@@ -1,0 +1,119 @@
+"""What a retraining would be: everything that its decision rests on, read before anything is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from cxrgaze_ray.lifecycle.retraining.data import learned_from, missing_stores, open_stores, read_reports
+from cxrgaze_ray.lifecycle.retraining.decide import Decision, Reason, Situation, decide
+from cxrgaze_ray.lifecycle.retraining.policy import Policy, read_policy
+from cxrgaze_ray.lifecycle.retraining.settings import RetrainSettings
+from cxrgaze_ray.lifecycle.retraining.workspace import FOLDER, last_at
+from cxrgaze_ray.models.bundle import BundleInfo, read_info
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import CHAMPION, Registry
+from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.shards.union import ShardUnion, label_counts
+from cxrgaze_ray.storage import Store, open_parent, open_store
+from cxrgaze_ray.training.run import check_store
+from cxrgaze_ray.training.settings import Preset, TrainSettings
+
+
+@dataclass(frozen=True)
+class Considered:
+    """Everything that a decision rests on, read before anything is changed."""
+
+    registry: Registry
+    root: Store
+    policy: Policy
+    champion: ModelPin
+    stores: ShardUnion
+    situation: Situation
+    decision: Decision
+
+
+def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]:
+    """Say what a retraining would do, and change nothing; without a decision while stores are to be made first."""
+    registry = Registry(open_store(settings.registry))
+    champion = registry.resolve(f"{settings.name}@{CHAMPION}")
+    missing = missing_stores(settings)
+    considered = None if missing else consider(settings, reason)
+    training = training_settings(settings, read_info(open_store(champion.uri)))
+    plan: dict[str, Any] = {
+        "champion": f"{champion.name}@{champion.version}",
+        "to_ingest": [new.archive for new in missing],
+        "phases": list(training.stages),
+        "epochs": {name: stage.epochs for name, stage in training.stages.items()},
+        "policy": read_policy(settings.policy).name,
+        "auto_promote": settings.auto_promote,
+    }
+    if considered is not None:
+        plan |= considered.situation.model_dump(exclude={"reason", "now"})
+        plan |= {"decision": str(considered.decision.action), "reasons": list(considered.decision.reasons)}
+    return plan
+
+
+def check_named(settings: RetrainSettings) -> None:
+    """Look for everything that the settings name, as far as it is there before new stores are made.
+
+    Raises
+    ------
+    RegistryError
+        If the model has no champion.
+    UserError
+        If a store, a report, the policy or a training setting is not there or wrong.
+    """
+    champion = Registry(open_store(settings.registry)).resolve(f"{settings.name}@{CHAMPION}")
+    read_policy(settings.policy)
+    read_reports(settings.reports)
+    training_settings(settings, read_info(open_store(champion.uri)))
+    for uri in settings.stores:
+        ShardStore.open(uri)
+    if settings.page:
+        open_parent(settings.page)
+
+
+def consider(settings: RetrainSettings, reason: Reason) -> Considered:
+    """Read champion, stores, reports and ledger, and decide.
+
+    Raises
+    ------
+    RegistryError
+        If the model has no champion.
+    UserError
+        If a store can't be learned from, or stores do not fit together.
+    BundleError
+        If the champion learned from images of another profile.
+    """
+    registry, policy = Registry(open_store(settings.registry)), read_policy(settings.policy)
+    champion = registry.resolve(f"{settings.name}@{CHAMPION}")
+    info, stores = read_info(open_store(champion.uri)), open_stores(settings)
+    check_store(stores.info, info)
+    root = registry.store.child(f"{settings.name}/{FOLDER}")
+    fresh = label_counts(stores, learned_from(info))
+    everything = label_counts(stores, ())
+    situation = Situation(
+        reason=reason,
+        now=now(),
+        train_patients=everything["train"].patients,
+        new_patients=fresh["train"].patients,
+        test_patients=everything["test"].patients,
+        looks_used=registry.looks(settings.name, stores.locked_tests),
+        last_retraining_at=last_at(root),
+    )
+    decision = decide(policy, situation, read_reports(settings.reports))
+    if caution := stores.info.caution():
+        decision = decision.model_copy(update={"reasons": (*decision.reasons, caution)})
+    return Considered(registry, root, policy, champion, stores, situation, decision)
+
+
+def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:
+    """Return the training's settings: the champion's preset, the phases asked for."""
+    return TrainSettings.for_preset(cast("Preset", info.network.preset), list(settings.phases), **settings.training)
+
+
+def now() -> str:
+    """Return the time as records have it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

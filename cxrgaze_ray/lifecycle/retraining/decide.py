@@ -1,0 +1,174 @@
+"""Reports and facts to a decision, by policy. A pure function: the same input, the same answer, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from cxrgaze_ray.config import Record
+from cxrgaze_ray.lifecycle.monitoring.report import MonitorReport
+from cxrgaze_ray.lifecycle.retraining.policy import DecidePolicy, Policy
+
+Reason = Literal["drift", "schedule", "manual"]
+
+_DAY_S = 86_400.0
+
+
+class Action(StrEnum):
+    """What is to be done."""
+
+    RETRAIN = "retrain"
+    WAIT = "wait"
+    ASK = "ask"
+
+
+class Situation(Record):
+    """What is known when a retraining is considered."""
+
+    reason: Reason
+    """Why it is considered: an alert, the clock, or a person."""
+
+    now: str
+    """UTC, ISO 8601."""
+
+    train_patients: int
+    """Labelled patients of the training split."""
+
+    new_patients: int
+    """Those of them in stores that the champion has not learned from."""
+
+    test_patients: int
+    """Labelled patients of the locked test split."""
+
+    looks_used: int
+    """Models that the locked test split has been shown to."""
+
+    last_retraining_at: str | None = None
+    """UTC, ISO 8601; None if there was none."""
+
+
+class Decision(Record):
+    """What is to be done, and why: the reasons for it first, whatever else was found after them."""
+
+    action: Action
+    reasons: tuple[str, ...]
+
+
+_ORDER = (Action.ASK, Action.WAIT, Action.RETRAIN)
+
+
+def decide(policy: Policy, situation: Situation, reports: Sequence[MonitorReport] = ()) -> Decision:
+    """Decide whether to retrain, to wait, or to ask a person.
+
+    A finding that asks for a person outweighs one that says to wait, and that one that says to retrain. A person who
+    asked for the retraining is not told to wait or asked again about drift, but facts that make it pointless remain.
+
+    Parameters
+    ----------
+    policy
+        With the numbers.
+    situation
+        With the facts.
+    reports
+        Of the monitor, newest last.
+
+    Returns
+    -------
+    Decision
+        Never without a reason.
+    """
+    found = [*_impossible(policy, situation)]
+    if situation.reason != "manual":
+        found += [*_clock(policy.decide, situation, reports), *_too_soon(policy.decide, situation)]
+        found += [*_drift(policy.decide, situation, reports)]
+        found += [*_labels(policy.decide, situation, drifted=any(report.alerts for report in reports))]
+    else:
+        found.append((Action.RETRAIN, "A person asked for it."))
+    action = min((action for action, _ in found), key=_ORDER.index)
+    ordered = sorted(found, key=lambda one: one[0] is not action)
+    return Decision(action=action, reasons=tuple(why for _, why in ordered))
+
+
+Found = Iterator[tuple[Action, str]]
+
+
+def _impossible(policy: Policy, situation: Situation) -> Found:
+    """Yield what no retraining can do without, whoever asks for it."""
+    if not situation.train_patients:
+        yield Action.ASK, "No patient of the training split has a label: label some first."
+    if not situation.test_patients:
+        yield Action.ASK, "No patient of the test split has a label: nothing could be compared."
+    if situation.looks_used >= policy.gate.looks:
+        yield (
+            Action.ASK,
+            f"The test split was shown to {situation.looks_used} models, of {policy.gate.looks} that the policy "
+            "allows: add newly labelled test patients as a store of their own, and leave the old one out.",
+        )
+    if situation.reason == "manual":
+        return
+    if 0 < situation.train_patients < policy.decide.least_train_patients:
+        yield (
+            Action.ASK,
+            f"Only {situation.train_patients} labelled patients to learn from; the policy asks for "
+            f"{policy.decide.least_train_patients}.",
+        )
+    if 0 < situation.test_patients < policy.decide.least_test_patients:
+        yield (
+            Action.ASK,
+            f"Only {situation.test_patients} labelled patients in the test split; the policy asks for "
+            f"{policy.decide.least_test_patients}: the gate could not tell.",
+        )
+
+
+def _clock(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Found:
+    """Yield a doubt if something is dated after now: ages could not be told."""
+    dates = [("The last retraining", situation.last_retraining_at), *(("A report", one.made_at) for one in reports)]
+    for what, at in dates:
+        if at is not None and (ahead := -_age_s(situation, at)) > policy.clock_tolerance_s:
+            yield Action.ASK, f"{what} is dated {ahead / 3600:.1f} hours after this machine's clock: clocks disagree."
+
+
+def _too_soon(policy: DecidePolicy, situation: Situation) -> Found:
+    if situation.last_retraining_at is None:
+        return
+    days = _age_s(situation, situation.last_retraining_at) / _DAY_S
+    if 0 <= days < policy.least_days_between:
+        yield (
+            Action.WAIT,
+            f"The last retraining was {days:.1f} days ago; the policy wants {policy.least_days_between:g} between two.",
+        )
+
+
+def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Found:
+    """Yield what the monitor's fresh reports say."""
+    fresh = [report for report in reports if _age_s(situation, report.made_at) <= policy.report_days * _DAY_S]
+    if situation.reason == "drift" and not fresh:
+        yield Action.ASK, f"There is no report of the last {policy.report_days:g} days to see the drift in."
+        return
+    for report in fresh:
+        if not report.enough:
+            yield Action.WAIT, "A report holds too few patients to say anything."
+        for suspicion in report.suspicions:
+            if suspicion.drift in policy.ask_on:
+                yield Action.ASK, f"Look into this first: {suspicion.sentence}"
+            elif suspicion.drift in policy.retrain_on:
+                yield Action.RETRAIN, suspicion.sentence
+    if situation.reason == "drift" and not any(report.alerts for report in fresh):
+        yield Action.WAIT, "No report shows a drift."
+
+
+def _labels(policy: DecidePolicy, situation: Situation, *, drifted: bool) -> Found:
+    """Yield whether there is something to learn that the champion has not learned."""
+    new, least = situation.new_patients, policy.least_new_patients
+    if new >= least:
+        yield Action.RETRAIN, f"{new} newly labelled patients are there to learn from."
+    elif drifted:
+        yield Action.ASK, f"There is a drift, and only {new} of {least} newly labelled patients: label more of the new."
+    else:
+        yield Action.WAIT, f"{new} newly labelled patients; the policy wants {least}."
+
+
+def _age_s(situation: Situation, at: str) -> float:
+    return (datetime.fromisoformat(situation.now) - datetime.fromisoformat(at)).total_seconds()

@@ -1,0 +1,99 @@
+"""What the last retraining came to, as gauges in a textfile: by hand or by cron it leaves no process to scrape."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from types import TracebackType
+from typing import get_args
+
+from prometheus_client import Metric as Family
+
+from cxrgaze_ray.errors import RunConflict, UserError
+from cxrgaze_ray.evaluation.gate import GateReport
+from cxrgaze_ray.evaluation.gate.report import Verdict
+from cxrgaze_ray.lifecycle.prometheus import gauge, write_textfile
+from cxrgaze_ray.lifecycle.retraining.run import Result
+from cxrgaze_ray.telemetry import (
+    GATE_CRITERIA,
+    GATE_VALUE,
+    RETRAINING,
+    RETRAINING_PROMOTED,
+    RETRAINING_SECONDS,
+    RETRAINING_TIME_SECONDS,
+)
+
+STATES = ("running", "wait", "ask", "accepted", "rejected", "cannot_tell", "stopped", "failed")
+"""What can become of a retraining. wait: nothing was to be done; ask: a person has to look first."""
+
+
+class Textfile:
+    """Keeps a textfile up to date around a retraining; an error on the way out of its block is a failed one.
+
+    Another one that is at work leaves the file alone: it is that one's.
+
+    Parameters
+    ----------
+    path
+        Of the file; None keeps none.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def __enter__(self) -> Textfile:
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, RunConflict):
+            return
+        with contextlib.suppress(UserError):  # the error that is on its way says more
+            self._write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+
+    def begin(self) -> None:
+        """Note that a retraining is at work.
+
+        Raises
+        ------
+        UserError
+            If the file can't be written.
+        """
+        self._write("running")
+
+    def end(self, result: Result) -> None:
+        """Note what it came to."""
+        ended = result.conclusion
+        state = ended.outcome if ended else str(result.decision.action)
+        self._write(state, result.gate, promoted=ended is not None and ended.promoted)
+
+    def _write(self, state: str, gate: GateReport | None = None, *, promoted: bool = False) -> None:
+        if self._path is not None:
+            write_textfile(_families(state, gate, promoted, time.monotonic() - self._start), self._path)
+
+
+def _families(state: str, gate: GateReport | None, promoted: bool, seconds: float) -> list[Family]:
+    found = [
+        gauge(RETRAINING, [((one,), float(one == state)) for one in STATES]),
+        gauge(RETRAINING_PROMOTED, [((), float(promoted))]),
+        gauge(RETRAINING_SECONDS, [((), seconds)]),
+        gauge(RETRAINING_TIME_SECONDS, [((), time.time())]),
+    ]
+    if gate is None:
+        return found
+    verdicts = Counter(one.verdict for one in gate.criteria)
+    values = [
+        ((one.name, model), value)
+        for one in gate.criteria
+        if one.subgroup is None
+        for model, value in (("champion", one.champion), ("candidate", one.candidate))
+        if value is not None
+    ]
+    return [
+        *found,
+        gauge(GATE_CRITERIA, [((one,), float(verdicts[one])) for one in get_args(Verdict)]),
+        gauge(GATE_VALUE, dict(values).items()),
+    ]

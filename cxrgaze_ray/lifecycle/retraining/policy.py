@@ -1,0 +1,64 @@
+"""What a hospital may choose about retraining: when to, and what a candidate must prove. One YAML file."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from cxrgaze_ray.config import Settings, Text
+from cxrgaze_ray.evaluation.gate import GateSettings
+from cxrgaze_ray.storage import read_settings
+
+DriftKind = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
+_KINDS = get_args(DriftKind)
+
+
+class DecidePolicy(Settings):
+    """When to retrain, and when to ask a person instead."""
+
+    retrain_on: tuple[DriftKind, ...] = Field(
+        ("site", "exposure", "prevalence", "performance"), min_length=0, max_length=len(_KINDS)
+    )
+    """Suspicions that new labels may mend."""
+
+    ask_on: tuple[DriftKind, ...] = Field(("polarity", "quality", "unknown"), min_length=0, max_length=len(_KINDS))
+    """Suspicions that a person must look into first: a model would only learn the fault."""
+
+    least_new_patients: int = Field(50, ge=0, le=100_000_000)
+    """Newly labelled patients of the training split, since the champion was trained, that are worth a retraining."""
+
+    least_train_patients: int = Field(100, ge=0, le=100_000_000)
+    """Labelled patients of the training split in all."""
+
+    least_test_patients: int = Field(50, ge=0, le=100_000_000)
+    """Labelled patients of the locked test split: with fewer, the gate could only answer that it cannot tell."""
+
+    least_days_between: float = Field(7.0, ge=0, le=36_500)
+    """Days from one retraining to the next, unless a person asks for it."""
+
+    report_days: float = Field(7.0, gt=0, le=36_500)
+    """Age in days at which a monitor's report says nothing of today any more."""
+
+    clock_tolerance_s: float = Field(300.0, ge=0, le=31_536_000)
+    """How far ahead of this machine's clock a date may lie, in seconds, before clocks are said to disagree."""
+
+
+class Policy(Settings):
+    """A named policy: it stands in every retraining's records."""
+
+    name: Text = "default"
+    """Under which an auditor finds it."""
+
+    decide: DecidePolicy = DecidePolicy()
+    """When to retrain."""
+
+    gate: GateSettings = GateSettings()
+    """What a candidate must prove before it may replace the champion."""
+
+
+def read_policy(policy: str | Policy) -> Policy:
+    """Return a policy, read from its YAML file where a URI names one; ConfigError if a key or value is wrong."""
+    if isinstance(policy, Policy):
+        return policy
+    return read_settings(Policy, policy)

@@ -1,0 +1,284 @@
+"""One step after the other, each of which a crash may follow: the same command goes on after the last finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
+from cxrgaze_ray.evaluation.answers import Answers
+from cxrgaze_ray.evaluation.evaluate import answer_bundle, evaluate
+from cxrgaze_ray.evaluation.gate import GateReport, Outcome, judge, spent
+from cxrgaze_ray.lifecycle.retraining.consider import Considered, check_named, consider, now, training_settings
+from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores
+from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Reason
+from cxrgaze_ray.lifecycle.retraining.evidence import gather_facts
+from cxrgaze_ray.lifecycle.retraining.page import retraining_page
+from cxrgaze_ray.lifecycle.retraining.settings import RetrainSettings
+from cxrgaze_ray.lifecycle.retraining.workspace import FOLDER, Conclusion, Spec, Workspace, make_id, unfinished
+from cxrgaze_ray.models.bundle import Bundle, read_bundle, read_info
+from cxrgaze_ray.registry.ledger import signature
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import CHAMPION, Registry
+from cxrgaze_ray.shards.union import ShardUnion
+from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.storage.lease import Lease
+from cxrgaze_ray.training.run import run_stages
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where a retraining tells how it goes: that it holds the lease, sentences, and steps of the part it is at."""
+
+    on_begin: Callable[[], None] = lambda: None
+    say: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str, int, int], None] = lambda _part, _done, _total: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a retraining came to.
+
+    Attributes
+    ----------
+    decision
+        Whether it was to be, and why.
+    conclusion
+        How it ended; None if it was not to be.
+    gate
+        The table that led there.
+    page
+        URI of the page for people.
+    already
+        It had ended before: nothing was done.
+    """
+
+    decision: Decision
+    conclusion: Conclusion | None = None
+    gate: GateReport | None = None
+    page: str | None = None
+    already: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 accepted or nothing to do, 10 rejected, 11 cannot tell, 2 where a person has to look first."""
+        if self.gate is not None:
+            return self.gate.exit_code
+        return EXIT_USER if self.decision.action is Action.ASK else EXIT_DONE
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything but single criteria, for JSON."""
+        ended = self.conclusion.model_dump() if self.conclusion else {}
+        decided = {"decision": str(self.decision.action), "reasons": list(self.decision.reasons)}
+        return {**decided, **ended, "page": self.page, "already": self.already, "exit_code": self.exit_code}
+
+
+def run_retraining(
+    settings: RetrainSettings,
+    reason: Reason,
+    connect: Connect,
+    hooks: Hooks | None = None,
+) -> Result:
+    """Decide, assemble, train, gate, publish, and promote if that is allowed; one retraining of a model at a time.
+
+    Parameters
+    ----------
+    settings
+        What to do.
+    reason
+        drift, schedule or manual: goes into the records, and to the decision.
+    connect
+        Returns a context manager that joins a Ray cluster; only entered if there is something to ingest or train.
+
+    Returns
+    -------
+    Result
+        With the outcome accepted, rejected or cannot_tell; or without, if the decision is to wait or to ask.
+
+    Raises
+    ------
+    RunConflict
+        If another retraining of the model is at work.
+    UserError, EnvironmentFault
+        See `consider`. The same command goes on where this one was.
+    """
+    hooks = hooks or Hooks()
+    registry = Registry(open_store(settings.registry))
+    check_named(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
+    check_outputs(settings)
+    root = registry.store.child(f"{settings.name}/{FOLDER}")
+    with (
+        Lease(root, lambda s: hooks.say(f"Watching for {s:.0f} s if another one lives."), what="retraining") as lease,
+        ExitStack() as cluster,
+    ):
+        hooks.on_begin()
+        joined = _Once(lambda: cluster.enter_context(connect()))
+        if missing := missing_stores(settings):
+            ingest_new(missing, hooks.say, hooks.on_progress, joined)
+        work = unfinished(root, settings.sha256())
+        considered = consider(settings, reason)
+        if work is None or work.spec.stores != considered.stores.parts:
+            if considered.decision.action is not Action.RETRAIN:
+                return Result(considered.decision)
+            work = _begin(settings, reason, considered)
+        if (ended := work.conclusion()) is not None:
+            return Result(work.spec.decision, ended, work.gate(), already=True)
+        for why in work.spec.decision.reasons:
+            hooks.say(why)
+        return _Retraining(settings, considered.registry, considered.stores, work, lease, joined, hooks).conclude()
+
+
+@dataclass
+class _Once:
+    """Does something the first time it is called, and stays so: what it gives does nothing at its end."""
+
+    do: Callable[[], object]
+    done: bool = field(default=False)
+
+    def __call__(self) -> AbstractContextManager[None]:
+        if not self.done:
+            self.do()
+        self.done = True
+        return nullcontext()
+
+
+def _begin(settings: RetrainSettings, reason: Reason, considered: Considered) -> Workspace:
+    parts = considered.stores.parts
+    spec = Spec(
+        retraining_id=make_id(settings.sha256(), considered.champion, parts, considered.policy),
+        name=settings.name,
+        reason=reason,
+        settings_sha256=settings.sha256(),
+        champion=considered.champion,
+        stores=parts,
+        policy=considered.policy,
+        decision=considered.decision,
+        created_at=now(),
+        who=signature(),
+    )
+    return Workspace.create(considered.root, spec)
+
+
+class _Retraining:
+    """The steps; each looks first whether it was done before."""
+
+    def __init__(
+        self,
+        settings: RetrainSettings,
+        registry: Registry,
+        stores: ShardUnion,
+        work: Workspace,
+        lease: Lease,
+        join: Connect,
+        hooks: Hooks,
+    ) -> None:
+        self._settings, self._registry, self._stores, self._work = settings, registry, stores, work
+        self._lease, self._join, self._hooks, self._spec = lease, join, hooks, work.spec
+        self._tag = f"retraining {work.spec.retraining_id} ({work.spec.reason})"
+
+    def conclude(self) -> Result:
+        """Do every step that is left."""
+        champion = read_bundle(open_store(self._spec.champion.uri))
+        candidate = self._work.candidate() or self._train()
+        pin, report = self._judged(champion, candidate)
+        self._hooks.say(f"The gate: {report.outcome.replace('_', ' ')}. {report.why}")
+        promoted, why = self._promote(pin, report)
+        conclusion = Conclusion(
+            retraining_id=self._spec.retraining_id,
+            outcome=report.outcome,
+            why=" ".join(filter(None, [report.why, why])),
+            version=pin.version,
+            weights_sha256=pin.weights_sha256,
+            promoted=promoted,
+            finished_at=now(),
+        )
+        history = self._registry.history(self._spec.name)
+        html = retraining_page(self._spec, conclusion, report, history)
+        page = self._work.keep_page(html)
+        if self._settings.page:
+            store, key = open_parent(self._settings.page)
+            store.put(key, html.encode())
+        self._work.conclude(conclusion)
+        return Result(self._spec.decision, conclusion, report, page)
+
+    def _train(self) -> Bundle:
+        parent = f"{self._spec.name}@{self._spec.champion.version}"
+        info = read_info(open_store(self._spec.champion.uri))
+        bundle = run_stages(
+            self._stores,
+            training_settings(self._settings, info),
+            self._registry,
+            name=self._spec.name,
+            parent=parent,
+            workers=self._settings.workers,
+            connect=self._join,
+            say=self._hooks.say,
+        )
+        self._work.keep_candidate(bundle)
+        return bundle
+
+    def _judged(self, champion: Bundle, candidate: Bundle) -> tuple[ModelPin, GateReport]:
+        """Show the candidate the locked test split, publish it with what that told, and have the gate judge."""
+        sha, tests = candidate.info.weights_sha256, self._stores.locked_tests
+        used, allowed = self._registry.looks(self._spec.name, tests), self._spec.policy.gate.looks
+        seen = self._registry.has_looked(self._spec.name, sha, tests)
+        if used >= allowed and not seen:
+            pin = self._publish(candidate)
+            self._work.keep_gate(spent(used, self._spec.policy.gate))
+            return pin, self._entered(pin)
+        self._registry.look(self._spec.name, sha, tests, reason=self._tag)
+        answers = self._answers("candidate", candidate)
+        pin = self._publish(candidate.with_metrics(evaluate(answers, self._stores.info.caution()).summary()))
+        if self._work.gate() is None:
+            published = read_bundle(open_store(pin.uri))
+            facts = gather_facts(champion, published, (used if seen else used + 1, allowed))
+            self._work.keep_gate(judge(self._answers("champion", champion), answers, facts, self._spec.policy.gate))
+        return pin, self._entered(pin)
+
+    def _answers(self, who: str, bundle: Bundle) -> Answers:
+        if (kept := self._work.answers(who)) is not None:
+            return kept
+        self._hooks.say(f"Asking the {who} about the locked test split.")
+        answers = answer_bundle(
+            bundle, self._stores, "test", on_progress=lambda done, total: self._hooks.on_progress(who, done, total)
+        )
+        self._work.keep_answers(who, answers)
+        return answers
+
+    def _publish(self, candidate: Bundle) -> ModelPin:
+        """Publish the candidate, whatever the gate will say: a version in the ledger is not one in service."""
+        name, sha = self._spec.name, candidate.info.weights_sha256
+        for entry in self._registry.history(name):
+            if entry.action == "publish" and entry.weights_sha256 == sha and self._tag in entry.reason:
+                return self._registry.resolve(f"{name}@{entry.version}")
+        self._lease.check()
+        return self._registry.publish(candidate, f"candidate of {self._tag}")
+
+    def _entered(self, pin: ModelPin) -> GateReport:
+        """Enter the gate's report into the ledger, once, by its hash."""
+        report, (key, digest) = self._work.gate(), self._work.evidence()
+        assert report is not None
+        if not any(entry.evidence_sha256 == digest for entry in self._registry.history(self._spec.name)):
+            self._registry.record_gate(self._spec.name, pin.version, report.outcome, key, digest, reason=self._tag)
+        return report
+
+    def _promote(self, pin: ModelPin, report: GateReport) -> tuple[bool, str]:
+        """Promote an accepted candidate if that is allowed and the champion is still the one it was compared with."""
+        name, champion = self._spec.name, self._spec.champion.version
+        stands = self._registry.aliases(name).get(CHAMPION)
+        if stands == pin.version:
+            return True, ""
+        if report.outcome is not Outcome.ACCEPTED:
+            return False, ""
+        if not self._settings.auto_promote:
+            return False, f"To put it into service: cxrgaze models promote {name} {pin.version}."
+        self._lease.check()
+        try:
+            self._registry.promote(name, pin.version, note=f"accepted by the gate of {self._tag}", expected=champion)
+        except PromotionConflict as conflict:
+            return False, f"Not promoted: {conflict}"
+        self._hooks.say(f"{name}@{CHAMPION} is {pin.version}.")
+        return True, ""

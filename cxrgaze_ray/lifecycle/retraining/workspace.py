@@ -1,0 +1,154 @@
+"""What a retraining leaves beside the registry's models: ``<name>/retraining/<id>/``.
+
+request.json            what was asked for, and what it was pinned to, once
+candidate/              the bundle, as it was trained
+answers-champion.parquet, answers-candidate.parquet
+gate.json               the table that led to the outcome; its hash stands in the ledger
+page.html               for people
+outcome.json            last: nothing goes on after it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cxrgaze_ray.config import Record
+from cxrgaze_ray.evaluation.answers import Answers
+from cxrgaze_ray.evaluation.gate import GateReport
+from cxrgaze_ray.lifecycle.retraining.decide import Decision, Reason
+from cxrgaze_ray.lifecycle.retraining.policy import Policy
+from cxrgaze_ray.models.bundle import INFO, Bundle, read_bundle, write_bundle
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.scoring.runs import table_bytes
+from cxrgaze_ray.storage import Store
+
+FOLDER = "retraining"
+"""Where a model's retrainings lie, below its name in the registry."""
+
+_REQUEST, _OUTCOME, _GATE, _PAGE = "request.json", "outcome.json", "gate.json", "page.html"
+
+
+class Spec(Record):
+    """Contents of request.json: a retraining that goes on is pinned to it."""
+
+    retraining_id: str
+    name: str
+    reason: Reason
+    settings_sha256: str
+    champion: ModelPin
+    stores: tuple[str, ...]
+    """Hashes of the shard stores, in order."""
+
+    policy: Policy
+    decision: Decision
+    created_at: str
+    who: str
+
+
+class Conclusion(Record):
+    """Contents of outcome.json."""
+
+    retraining_id: str
+    outcome: str
+    why: str
+    version: str
+    weights_sha256: str
+    promoted: bool
+    finished_at: str
+
+
+def make_id(settings_sha256: str, champion: ModelPin, stores: tuple[str, ...], policy: Policy) -> str:
+    """Hash what determines a retraining: 16 hex digits. Nothing new, nothing to do."""
+    parts = [settings_sha256, champion.weights_sha256, *stores, policy.model_dump_json()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+class Workspace:
+    """One retraining's folder."""
+
+    def __init__(self, root: Store, spec: Spec) -> None:
+        self.store = root.child(spec.retraining_id)
+        self.spec = spec
+
+    @classmethod
+    def create(cls, root: Store, spec: Spec) -> Workspace:
+        """Write the request, once; the one that is there already counts."""
+        store = root.child(spec.retraining_id)
+        store.put_if_absent(_REQUEST, spec.model_dump_json(indent=2).encode())
+        return cls(root, Spec.model_validate_json(store.get(_REQUEST)))
+
+    def candidate(self) -> Bundle | None:
+        """Return the trained bundle, if training is over."""
+        staged = self.store.child("candidate")
+        return read_bundle(staged) if staged.exists(INFO) else None
+
+    def keep_candidate(self, bundle: Bundle) -> None:
+        """Write the trained bundle."""
+        write_bundle(self.store.child("candidate"), bundle)
+
+    def answers(self, who: str) -> Answers | None:
+        """Return the champion's or the candidate's answers to the locked test split, if they are there."""
+        key = f"answers-{who}.parquet"
+        if not self.store.exists(key):
+            return None
+        return Answers.from_table(pq.read_table(pa.BufferReader(self.store.get(key))))
+
+    def keep_answers(self, who: str, answers: Answers) -> None:
+        """Write answers, so that anybody can judge again."""
+        self.store.put(f"answers-{who}.parquet", table_bytes(answers.to_table()))
+
+    def gate(self) -> GateReport | None:
+        """Return the gate's report, if it has judged."""
+        return GateReport.model_validate_json(self.store.get(_GATE)) if self.store.exists(_GATE) else None
+
+    def keep_gate(self, report: GateReport) -> None:
+        """Write the gate's report, once: what the ledger will name is never written over."""
+        self.store.put_if_absent(_GATE, report.model_dump_json(indent=2).encode())
+
+    def evidence(self) -> tuple[str, str]:
+        """Return the gate's key below the model's name, and its hash, as the ledger names them."""
+        digest = hashlib.sha256(self.store.get(_GATE)).hexdigest()
+        return f"{FOLDER}/{self.spec.retraining_id}/{_GATE}", digest
+
+    def keep_page(self, html: str) -> str:
+        """Write the page for people; return its URI."""
+        self.store.put(_PAGE, html.encode())
+        return self.store.locate(_PAGE)
+
+    def conclusion(self) -> Conclusion | None:
+        """Return how it ended, None while it has not."""
+        return Conclusion.model_validate_json(self.store.get(_OUTCOME)) if self.store.exists(_OUTCOME) else None
+
+    def conclude(self, conclusion: Conclusion) -> None:
+        """Write how it ended: the last thing a retraining does."""
+        self.store.put(_OUTCOME, conclusion.model_dump_json(indent=2).encode())
+
+
+def retrainings(root: Store) -> Iterator[Workspace]:
+    """Yield every retraining of a model, in order of their beginning."""
+    found = []
+    for folder in root.folders():
+        child = root.child(folder)
+        if child.exists(_REQUEST):
+            found.append(Spec.model_validate_json(child.get(_REQUEST)))
+    for spec in sorted(found, key=lambda spec: spec.created_at):
+        yield Workspace(root, spec)
+
+
+def unfinished(root: Store, settings_sha256: str) -> Workspace | None:
+    """Return the last retraining of the same settings that has not ended."""
+    same = [one for one in retrainings(root) if one.spec.settings_sha256 == settings_sha256]
+    return next((one for one in reversed(same) if one.conclusion() is None), None)
+
+
+def last_at(root: Store) -> str | None:
+    """Return when the last retraining ended, or began if it has not; None without one."""
+    dates = []
+    for one in retrainings(root):
+        ended = one.conclusion()
+        dates.append(ended.finished_at if ended else one.spec.created_at)
+    return max(dates, default=None)

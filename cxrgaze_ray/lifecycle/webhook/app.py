@@ -1,0 +1,114 @@
+"""The Serve application around the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+from urllib.request import urlopen
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.exceptions import RayServeException
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.cluster.ports import start_proxy
+from cxrgaze_ray.errors import ConfigError, ServingUnavailable, place_of
+from cxrgaze_ray.lifecycle.webhook.groups import Triggers
+from cxrgaze_ray.lifecycle.webhook.jobs import STATES, RayJobs
+from cxrgaze_ray.lifecycle.webhook.routes import make_api
+from cxrgaze_ray.lifecycle.webhook.service import Service
+from cxrgaze_ray.lifecycle.webhook.settings import TOKEN_VARIABLES, WebhookSettings, read_token
+from cxrgaze_ray.storage import open_store
+
+APPLICATION = "cxrgaze-webhook"
+
+_LOG = logging.getLogger("ray.serve")
+
+
+@serve.deployment(
+    name="Webhook",
+    num_replicas=1,  # accepts one incident at a time
+    max_ongoing_requests=16,
+    max_queued_requests=64,
+    ray_actor_options={"num_cpus": 0.1},
+)
+@serve.ingress()
+class Webhook:
+    """Takes Alertmanager's notifications and submits retraining jobs to its own cluster's job server."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        self._settings = settings
+        self._token = read_token()
+        jobs = RayJobs(settings.jobs_address or ray.get_runtime_context().gcs_address)
+        # Alertmanager asks again, so the store is asked once
+        self._service = Service(settings, Triggers(open_store(settings.registry).once(), settings.name), jobs)
+        self._watching = asyncio.get_event_loop().create_task(watch(self._service))
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return make_api(self._service, self._token, self._settings.max_body_kib * 1024)
+
+
+async def watch(service: Service, every_s: float = 20.0) -> None:
+    """Keep the gauges of the last retraining up to date, whatever goes wrong with one look."""
+    while True:
+        try:
+            found = await asyncio.to_thread(service.latest)
+        except Exception as error:
+            _LOG.error("the last retraining's state is not known: %s; it is asked for again", place_of(error))
+            found = None
+        if found is not None:
+            trigger, state = found
+            telemetry.record(telemetry.WEBHOOK_TRIGGER, trigger.at.timestamp())
+            for one in STATES:
+                telemetry.record(telemetry.WEBHOOK_RETRAINING, float(one == state), state=one)
+        await asyncio.sleep(every_s)
+
+
+def build_app(args: WebhookSettings | dict[str, Any]) -> serve.Application:
+    """Build the application; Ray Serve calls this with the `args` of its config file."""
+    settings = args if isinstance(args, WebhookSettings) else WebhookSettings.build(**args)
+    return Webhook.bind(settings)  # type: ignore[attr-defined, no-any-return]
+
+
+def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
+    """Start the application on the cluster that this process is connected to, and wait until it answers.
+
+    Raises
+    ------
+    ConfigError
+        If no bearer token is set, another application has its route, or nothing can listen on its port.
+    ServingUnavailable
+        If it does not come up.
+    """
+    read_token()
+    start_proxy(settings.host, settings.port)
+    try:
+        serve.run(build_app(settings), name=APPLICATION, route_prefix=settings.route_prefix)
+    except RayServeException as error:
+        raise ConfigError(
+            f"Another application of this Ray Serve is at {settings.route_prefix} already.",
+            "Give the webhook a route_prefix of its own, as /webhook.",
+        ) from error
+    except RuntimeError as error:
+        raise ServingUnavailable(
+            "The webhook does not start on this cluster.",
+            f"See Ray's log, and that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
+        ) from error
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(f"{settings.url}/healthz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise ServingUnavailable(
+        f"Nothing answers on {settings.url}.", "Where Ray Serve runs already it keeps its port: give that one."
+    )
+
+
+def stop_webhook() -> None:
+    """Take the application from the cluster, giving requests that are being answered some seconds to end."""
+    serve.delete(APPLICATION)

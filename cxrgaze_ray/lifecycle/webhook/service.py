@@ -1,0 +1,145 @@
+"""From a notification to a submitted job, and the answer. Apart from HTTP and Ray, so that it is tested without."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cxrgaze_ray.errors import EnvironmentFault, RegistryError, UserError
+from cxrgaze_ray.lifecycle.webhook.groups import SUBMISSION_PREFIX, Trigger, Triggers
+from cxrgaze_ray.lifecycle.webhook.jobs import Jobs
+from cxrgaze_ray.lifecycle.webhook.payload import Incident, parse
+from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
+
+RETRY_AFTER_S = 30
+"""When who got a 503 may try again, in seconds; Alertmanager does so by itself."""
+
+_SUBMISSION = re.compile(re.escape(SUBMISSION_PREFIX) + "[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: status code, body as JSON, headers."""
+
+    code: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def refuse(code: int, message: str, reason: str, retry_after_s: int | None = None) -> Reply:
+    """Answer with one sentence and a reason code."""
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return Reply(code, {"error": message, "reason": reason}, headers)
+
+
+class Service:
+    """Decides on notifications. One call of `receive` at a time: the caller sees to it.
+
+    Parameters
+    ----------
+    settings
+        What is accepted, how often, and what is started.
+    triggers
+        What was accepted so far.
+    jobs
+        Who runs the retraining.
+    now
+        The clock, for tests.
+    """
+
+    def __init__(
+        self,
+        settings: WebhookSettings,
+        triggers: Triggers,
+        jobs: Jobs,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._triggers = triggers
+        self._jobs = jobs
+        self._now = now
+
+    def receive(self, body: bytes) -> Reply:
+        """Answer a notification; whatever happens, an incident is retrained for once."""
+        try:
+            incident = parse(body).incident(self._settings.alerts)
+        except UserError as error:
+            return refuse(400, error.message, "not_a_notification")
+        if incident is None:
+            return Reply(200, {"ignored": "No alert that starts a retraining is firing."})
+        try:
+            found = self._accept(incident)
+            return found if isinstance(found, Reply) else self._started(found)
+        except EnvironmentFault as error:
+            return refuse(503, str(error), "unavailable", RETRY_AFTER_S)
+        except RegistryError as error:
+            return refuse(500, str(error), "broken_trigger")
+
+    def state(self, submission_id: str) -> Reply:
+        """Answer what became of a retraining."""
+        unknown = refuse(404, "No retraining of that id is known here.", "unknown")
+        if not _SUBMISSION.fullmatch(submission_id):
+            return unknown
+        try:
+            found = self._jobs.state(submission_id)
+        except EnvironmentFault as error:
+            return refuse(503, str(error), "unavailable", RETRY_AFTER_S)
+        if found is None:
+            return unknown
+        return Reply(200, {"submission_id": submission_id, "state": found.state, "exit_code": found.exit_code})
+
+    def latest(self) -> tuple[Trigger, str] | None:
+        """Return the last trigger and the state of its job, for the gauges; None if there is nothing to tell."""
+        try:
+            accepted = self._triggers.accepted()
+            found = self._jobs.state(accepted[-1].submission_id) if accepted else None
+        except (EnvironmentFault, RegistryError):
+            return None
+        return None if found is None else (accepted[-1], found.state)
+
+    def _accept(self, incident: Incident) -> Trigger | Reply:
+        """Return the trigger that stands for an incident, or why it is not accepted."""
+        while True:  # another webhook that is faster leads to another look
+            accepted = self._triggers.accepted()
+            same = [one for one in accepted if one.incident_sha256 == incident.sha256]
+            if same:
+                return same[0]
+            if accepted and (refused := self._too_soon(accepted[-1])):
+                return refused
+            number = accepted[-1].number + 1 if accepted else 1
+            if trigger := self._triggers.claim(number, incident, self._now()):
+                return trigger
+
+    def _too_soon(self, last: Trigger) -> Reply | None:
+        age = self._now() - last.at
+        if age < -timedelta(seconds=self._settings.clock_tolerance_s):
+            return refuse(
+                409,
+                f"The last retraining was accepted at {last.at.isoformat(timespec='seconds')}, which is in the future "
+                "here: clocks disagree. Set this one, or retrain by hand.",
+                "clocks_disagree",
+            )
+        wait = timedelta(hours=self._settings.least_hours_between) - max(age, timedelta())
+        if wait <= timedelta():
+            return None
+        return refuse(
+            429,
+            f"The last retraining was accepted {age / timedelta(hours=1):.1f} hours ago; at least "
+            f"{self._settings.least_hours_between:g} lie between two.",
+            "too_soon",
+            math.ceil(wait.total_seconds()),
+        )
+
+    def _started(self, trigger: Trigger) -> Reply:
+        """Submit the job unless it was: also the one of a webhook that ended between its claim and this."""
+        body = {"submission_id": trigger.submission_id}
+        if self._triggers.submitted(trigger):
+            return Reply(200, body)
+        metadata = {"incident": trigger.incident_sha256, "alerts": ",".join(trigger.alerts)}
+        self._jobs.submit(trigger.submission_id, self._settings.entrypoint(), metadata)
+        self._triggers.mark_submitted(trigger)
+        return Reply(202, body)

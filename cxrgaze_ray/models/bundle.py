@@ -1,0 +1,294 @@
+"""A bundle: weights.safetensors and bundle.json, everything that scoring needs to know of a model. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, deserialize
+
+from cxrgaze_ray import __version__
+from cxrgaze_ray.config import Record
+from cxrgaze_ray.errors import BundleError, StoreNotFound
+from cxrgaze_ray.models.settings import GazeNetConfig
+from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
+from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
+from cxrgaze_ray.storage import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cxrgaze_ray.models.gazenet import GazeNet
+
+WEIGHTS, INFO = "weights.safetensors", "bundle.json"
+
+
+class Lineage(Record):
+    """Where the weights came from."""
+
+    store_sha256: str | None = None
+    stores: tuple[str, ...] = ()
+    """Hashes of the stores that `store_sha256` is made of, if it is several."""
+
+    parent: str | None = None
+    """As NAME@VERSION: an alias would come to stand for another."""
+
+    code_version: str = __version__
+    """Version that the training was begun with."""
+
+    settings: dict[str, Any] = {}
+    """Of the training, its seed and stages included."""
+
+    backbone: str | None = None
+    """DenseNet's first weights: imagenet, file or fresh."""
+
+    split_by: str | None = None
+    """How the store's images were split: patient, archive or image; None if nobody wrote it down, or several ways."""
+
+    caution: str = ""
+    """What the store's split can't vouch for, in a sentence."""
+
+
+class Golden(Record):
+    """What the network answers to a `golden_image`, in float32 on the machine that made the bundle."""
+
+    seed: int
+    logits: tuple[float, ...]
+
+
+class BundleInfo(Record):
+    """Contents of bundle.json."""
+
+    name: str
+    trained: bool
+    """False for fresh weights, made to try out throughput and plumbing: their answers mean nothing."""
+
+    network: GazeNetConfig
+    profile: str = DEFAULT_PROFILE
+    profile_sha256: str = ""
+    classes: tuple[str, ...] = CLASSES
+    weights_sha256: str
+    metrics: dict[str, Any] = {}
+    """Of an evaluation, with intervals."""
+
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Logits are divided by it before softmax: calibration."""
+
+    lineage: Lineage = Lineage()
+    golden: tuple[Golden, ...] = ()
+    intended_use: str = RESEARCH_ONLY
+    ledger_head: str = ""
+    """Hash of the ledger's last entry before this bundle was published: whoever cuts the ledger contradicts it."""
+
+    def check_profile(self, profile: str, sha256: str | None = None) -> None:
+        """Raise BundleError if images of a profile, and of these settings if given, are not what it learned from."""
+        hint = f"Ingest the archive again by the version that made the bundle: --profile {self.profile}."
+        if profile != self.profile:
+            raise BundleError(f"The bundle reads images of profile {self.profile}, not {profile}.", hint)
+        if sha256 not in (None, self.profile_sha256):
+            raise BundleError(f"The images' profile {profile} has other settings than the bundle's.", hint)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Settings and weights of one model."""
+
+    info: BundleInfo
+    state: dict[str, Tensor]
+
+    def with_metrics(self, metrics: dict[str, Any]) -> Bundle:
+        """Return the bundle with the metrics of an evaluation."""
+        return Bundle(self.info.model_copy(update={"metrics": metrics}), self.state)
+
+    def network(self) -> GazeNet:
+        """Build the network with these weights, in eval mode.
+
+        Raises
+        ------
+        BundleError
+            If a tensor is missing, left over, or of another shape.
+        """
+        from cxrgaze_ray.models.zoo import build  # torch takes seconds, which nobody pays who only reads bundle.json
+
+        network = build(self.info.network)
+        wanted = network.state_dict()
+        wrong = sorted(set(wanted) ^ set(self.state)) or [
+            name for name in wanted if wanted[name].shape != self.state[name].shape
+        ]
+        if wrong:
+            raise BundleError(f"The weights do not fit the network: {len(wrong)} tensors differ, first {wrong[0]}.")
+        network.load_state_dict(self.state, strict=True)
+        return network.eval()
+
+
+def make_bundle(
+    network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None, profile: str = DEFAULT_PROFILE
+) -> Bundle:
+    """Bundle a network's weights with the profile of the images it learned from; no metrics or golden outputs yet."""
+    import torch
+    from safetensors.torch import save
+
+    # copies: the network may go on learning
+    state = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in network.state_dict().items()
+    }
+    info = BundleInfo(
+        name=name,
+        trained=trained,
+        network=network.config,
+        profile=profile,
+        profile_sha256=profile_sha256(profile),
+        weights_sha256=hashlib.sha256(save(state)).hexdigest(),
+        lineage=lineage or Lineage(),
+    )
+    return Bundle(info, state)
+
+
+def golden_image(seed: int) -> NDArray[np.uint16]:
+    """Return a smooth seeded image (640, 512) that any machine can make again: sums of a few cosines."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / HEIGHT
+    waves = [np.cos(2 * np.pi * (fy * y + fx * x + phase)) for fy, fx, phase in rng.uniform(0.3, 4.0, (6, 3))]
+    image = np.mean(waves, axis=0)
+    scaled = (image - image.min()) / (image.max() - image.min())
+    levels: NDArray[np.uint16] = np.rint(scaled * 65535).astype(np.uint16)
+    return levels
+
+
+def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = None) -> str:
+    """Write the weights, then bundle.json, which makes the bundle complete; return the hash of bundle.json.
+
+    `head` is asked in between for the ledger's head, which bundle.json then carries.
+
+    Raises
+    ------
+    BundleError
+        If weights or golden outputs are not finite; nothing is written.
+    """
+    from safetensors.torch import save
+
+    check_finite(bundle)
+    store.put(WEIGHTS, save(bundle.state))
+    info = bundle.info if head is None else bundle.info.model_copy(update={"ledger_head": head()})
+    data = info.model_dump_json(indent=2).encode()
+    store.put(INFO, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_finite(bundle: Bundle) -> None:
+    """Raise BundleError if weights or golden outputs are NaN or infinite: such a network answers nothing."""
+    from cxrgaze_ray.models.finite import not_finite
+
+    _refuse_infinite(bundle.info, not_finite(bundle.state))
+
+
+def _refuse_infinite(info: BundleInfo, wrong: Sequence[str]) -> None:
+    if wrong:
+        raise BundleError(
+            f"The weights of {info.name} are not finite: {len(wrong)} tensors, first {wrong[0]}.",
+            "Do not use them; train again, at a lower learning rate.",
+        )
+    if not np.isfinite([golden.logits for golden in info.golden]).all():
+        raise BundleError(
+            f"What {info.name} answers to golden images is not finite: its weights are too large.",
+            "Do not use them; train again, at a lower learning rate.",
+        )
+
+
+def read_info(store: Store) -> BundleInfo:
+    """Read bundle.json only; BundleError if it is missing or malformed."""
+    return read_hashed_info(store)[0]
+
+
+def read_hashed_info(store: Store) -> tuple[BundleInfo, str]:
+    """Read bundle.json and the hash of its bytes; BundleError if it is missing or malformed."""
+    try:
+        data = store.get(INFO)
+        return BundleInfo.model_validate_json(data), hashlib.sha256(data).hexdigest()
+    except StoreNotFound as error:
+        raise BundleError(f"There is no bundle at {store.uri}.", "See `cxrgaze models list`.") from error
+    except ValidationError as error:
+        raise BundleError(
+            f"{INFO} at {store.uri} is not one this version reads.",
+            "Use the version that wrote it, or restore it if it was edited.",
+        ) from error
+
+
+def read_bundle(store: Store) -> Bundle:
+    """Read a bundle and check it.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or malformed, the weights are not those that were published or not finite, the classes
+        are others, or this version's preprocessing profile is not the one the model was trained with.
+    """
+    from safetensors.torch import load
+
+    info, data = _read_checked(store)
+    with _safetensors(store):
+        bundle = Bundle(info, load(data))
+    check_finite(bundle)
+    return bundle
+
+
+def check_bundle(store: Store) -> None:
+    """Check what `read_bundle` does, and raise as it does, without making tensors of the weights."""
+    info, data = _read_checked(store)
+    with _safetensors(store):
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]
+    _refuse_infinite(info, [name for name, tensor in tensors if not _is_finite(tensor["dtype"], tensor["data"])])
+
+
+def _is_finite(dtype: str, data: bytes) -> bool:
+    """Say whether a tensor's bytes hold neither NaN nor infinity; a type that NumPy lacks is judged by its exponent."""
+    if dtype == "BF16":
+        return bool(((np.frombuffer(data, "<u2") & 0x7F80) != 0x7F80).all())
+    kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(dtype)
+    return kind is None or bool(np.isfinite(np.frombuffer(data, kind)).all())
+
+
+def _read_checked(store: Store) -> tuple[BundleInfo, bytes]:
+    info = read_info(store)
+    try:
+        data = store.get(WEIGHTS)
+    except StoreNotFound as error:
+        raise BundleError(
+            f"The bundle at {store.uri} has no weights.", "Restore them, or publish the model again."
+        ) from error
+    if hashlib.sha256(data).hexdigest() != info.weights_sha256:
+        raise BundleError(
+            f"The weights at {store.uri} do not match their hash: the file was changed or cut short.",
+            "Do not use it; restore the file, or publish the model again.",
+        )
+    if info.classes != CLASSES:
+        raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
+    _check_profile(info)
+    return info, data
+
+
+@contextmanager
+def _safetensors(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the model again.") from error
+
+
+def _check_profile(info: BundleInfo) -> None:
+    if info.profile not in profile_names():
+        raise BundleError(
+            f"The bundle reads images of profile {info.profile}, which this version does not have.",
+            "Use the version that made it.",
+        )
+    if profile_sha256(info.profile) != info.profile_sha256:
+        raise BundleError(
+            f"Profile {info.profile} is not what it was when the bundle was made.", "Use the version that made it."
+        )

@@ -1,0 +1,26 @@
+"""What a predictor answers. Apart from it, so that workers which only read answers need not load torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers for B images.
+
+    Attributes
+    ----------
+    logits_BK, probabilities_BK
+        float32, in the order of `schemas.CLASSES`.
+    saliency_BHW
+        float32 density at 640x512, summing to 1 an image; what the model deployment sends is at the grid of
+        `saliency.shrink` already.
+    """
+
+    logits_BK: NDArray[np.float32]
+    probabilities_BK: NDArray[np.float32]
+    saliency_BHW: NDArray[np.float32]

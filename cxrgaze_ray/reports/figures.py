@@ -1,0 +1,137 @@
+"""Figures of a run's results: the radiograph, and what the network and its readers looked at."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrgaze_ray.archive.manifest import fetch_listed
+from cxrgaze_ray.errors import EnvironmentFault, RadiographError
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.gaze.egd import EgdTables
+from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.radiograph.decoding import Decoder
+from cxrgaze_ray.schemas import CLASSES, HEIGHT, WIDTH, Affine, Reason
+from cxrgaze_ray.scoring.runs import Run
+
+_PICTURE_WIDTH = 256
+_ABSENT = {Reason.MISSING: "source not found", Reason.CHANGED: "source changed since the run"}
+_GREY = np.full((HEIGHT, WIDTH), 0xC000, np.uint16)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One image: data URIs of the radiograph, and of it with the network's saliency and the reader's gaze.
+
+    Attributes
+    ----------
+    radiograph
+        None where its file gives none any more; the maps then stand on plain grey.
+    absent
+        What is said in its place.
+    path
+        Of the file, if the report is to say it.
+    """
+
+    name: str
+    caption: str
+    probabilities: list[tuple[str, float]]
+    radiograph: str | None
+    overlay: str
+    gaze: str | None
+    absent: str = ""
+    path: str | None = None
+
+
+class Painter:
+    """Fetches and decodes the radiographs of a run again, to draw on them.
+
+    Parameters
+    ----------
+    run, plan
+        Whose rows are drawn.
+    truth
+        Tables whose gaze is drawn too.
+    with_paths
+        Say the files' paths.
+
+    Attributes
+    ----------
+    lost
+        Why radiographs can't be shown any more: their files are not what they were, or out of reach.
+    """
+
+    def __init__(self, run: Run, plan: pa.Table, truth: EgdTables | None, *, with_paths: bool = False) -> None:
+        self._shard_rows, self._plan, self._truth, self._with_paths = run.spec.shard_rows, plan, truth, with_paths
+        self._decoder = Decoder(run.spec.profile)
+        self.lost: list[RadiographError | EnvironmentFault] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._decoder.close()
+
+    def figure(self, row: dict[str, Any]) -> Figure:
+        """Draw a scored row; where its file gives no radiograph any more, that is said, and the maps stand on grey."""
+        affine, density = Affine.of(row["affine"]), saliency.decode(row["saliency_png"])
+        planned = self._plan.slice(row["shard"] * self._shard_rows + row["position"], 1).to_pylist()[0]
+        image, absent = self._radiograph(planned)
+        gaze = self._gaze(row["image_id"], affine)
+        study = self._truth.study(row["image_id"]) if self._truth else None
+        label = CLASSES[study.label] if study and study.label is not None else None
+        return Figure(
+            name=row["image_id"][:8],
+            caption=f"read as {label}".replace("_", " ") if label else "",
+            probabilities=[(name.replace("_", " "), 100 * row[f"p_{name}"]) for name in CLASSES],
+            radiograph=None if absent else _jpeg(_cropped((image >> 8).astype(np.uint8), affine)),
+            overlay=_jpeg(_cropped(saliency.overlay(image, density), affine)),
+            gaze=None if gaze is None else _jpeg(_cropped(saliency.overlay(image, gaze), affine)),
+            absent=absent,
+            path=planned["uri"] if self._with_paths else None,
+        )
+
+    def _radiograph(self, planned: dict[str, Any]) -> tuple[NDArray[np.uint16], str]:
+        """Return the model image, or plain grey and what is to be said in its place."""
+        try:
+            if self.lost and isinstance(outage := self.lost[-1], EnvironmentFault):
+                raise outage  # each of the others would wait for it as long
+            return self._decoder.decode(fetch_listed(planned)).pixels, ""
+        except RadiographError as error:
+            self.lost.append(error)
+            return _GREY, _ABSENT.get(Reason(error.reason), "source can't be read")
+        except EnvironmentFault as fault:
+            self.lost.append(fault)
+            return _GREY, "source out of reach"
+
+    def _gaze(self, image_id: str, affine: Affine) -> NDArray[np.float32] | None:
+        if self._truth is None:
+            return None
+        try:
+            return gaze_map(self._truth.samples(image_id), affine)
+        except RadiographError:
+            return None
+
+
+def _cropped(picture: NDArray[np.uint8], affine: Affine) -> NDArray[np.uint8]:
+    """Cut the padding off a picture of the model image's size, and make it small."""
+    content = picture[affine.shown]
+    size = (_PICTURE_WIDTH, max(1, round(_PICTURE_WIDTH * content.shape[0] / content.shape[1])))
+    return np.asarray(cv2.resize(content, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,196 @@
+"""Puts a card's facts together and writes them as HTML or Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import jinja2
+
+from cxrgaze_ray import __version__
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
+from cxrgaze_ray.registry.ledger import Chain, Entry
+from cxrgaze_ray.registry.versions import CHAMPION, Registry
+from cxrgaze_ray.reports.model_card.gates import Gate, read_gate
+from cxrgaze_ray.reports.model_card.metrics import Figure, figures
+from cxrgaze_ray.reports.printable import printable
+from cxrgaze_ray.schemas import RESEARCH_ONLY
+
+Format = Literal["html", "md"]
+Row = tuple[str, str]
+_TOLD = ("preset", "stages", "backbone")
+"""Settings of the training that the card says elsewhere."""
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&])")
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card's text, of which version it is, and the ledger's head that it carries."""
+
+    name: str
+    version: str
+    head: str
+    text: str
+
+
+def card_format(file: str) -> Format:
+    """Return the format that a file's ending asks for; ConfigError if it is neither .html nor .md."""
+    if file.lower().endswith(".html"):
+        return "html"
+    if file.lower().endswith(".md"):
+        return "md"
+    raise ConfigError("A model card is written as .html or .md.", "Give --out such an ending.")
+
+
+def model_card(registry: Registry, reference: str, form: Format = "html") -> Card:
+    """Generate the card of name, name@v3 or name@alias.
+
+    Parameters
+    ----------
+    registry
+        Holds the bundle and the ledger.
+    reference
+        A name alone means its champion or, where there is none, its last version.
+    form
+        HTML that needs no network, or Markdown.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such model, or it is not as it was published.
+    """
+    name = reference.partition("@")[0]
+    pin = registry.resolve(reference if "@" in reference else f"{name}@{_default(registry, name)}")
+    chain = registry.ledger(name).read()
+    store = registry.version_store(name, pin.version)
+    info, bundle_sha256 = read_hashed_info(store)
+    size = store.info(WEIGHTS)
+    history = [entry for entry in chain.entries if _concerns(entry, pin.version, info.weights_sha256)]
+    gates = [read_gate(registry.store.child(name), entry) for entry in history if entry.action == "gate"]
+    shown = figures(info.metrics)
+    context = {
+        "name": name,
+        "version": pin.version,
+        "aliases": sorted(alias for alias, version in chain.aliases().items() if version == pin.version),
+        "info": info,
+        "limits": _limits(info, gates),
+        "network": _network(info, size.size_bytes if size else None),
+        "lineage": _lineage(info),
+        "stages": _stages(info),
+        "metrics": shown,
+        "tiles": _tiles(shown, gates),
+        "gates": gates,
+        "history": history,
+        "published": chain.published(pin.version),
+        "head": chain.head,
+        "bundle_sha256": bundle_sha256,
+        "code": __version__,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "research_only": RESEARCH_ONLY,
+    }
+    return Card(name, pin.version, chain.head, _render(form, context))
+
+
+def _default(registry: Registry, name: str) -> str:
+    chain: Chain = registry.ledger(name).read()
+    return chain.aliases().get(CHAMPION) or next(reversed(chain.versions()), CHAMPION)
+
+
+def _concerns(entry: Entry, version: str, weights_sha256: str) -> bool:
+    """Say whether an entry tells of a version: looks may have come before it had a name."""
+    return entry.version == version or (entry.version is None and entry.weights_sha256 == weights_sha256)
+
+
+def _limits(info: BundleInfo, gates: list[Gate]) -> list[str]:
+    """Say what nobody may conclude, from what is known and what is not."""
+    limits = [] if info.trained else ["The weights are untrained: its answers mean nothing."]
+    names = ", ".join(info.classes).replace("_", " ")
+    limits.append(f"It answers one of {names} for every image, and has no answer for anything else.")
+    limits.append(f"It reads images of the preprocessing profile {info.profile}; others are refused.")
+    limits.append("Its gaze map predicts where a reader would look; it does not explain the diagnosis.")
+    if info.metrics:
+        limits.append("Its figures are of one test split: they say nothing of other sites, devices or patients.")
+    else:
+        limits.append("It carries no metrics: nothing is known of how good it is.")
+    if info.lineage.caution:
+        limits.append(info.lineage.caution)
+    if info.temperature == 1:
+        limits.append("Its probabilities were not recalibrated (temperature 1).")
+    if not gates:
+        limits.append("No gate compared it with the model it replaces.")
+    elif gates[-1].outcome != "accepted":
+        limits.append(f"The gate did not accept it: {gates[-1].outcome}.")
+    return limits
+
+
+def _network(info: BundleInfo, size_bytes: int | None) -> list[Row]:
+    network = info.network
+    blocks = ", ".join(str(count) for count in network.block_config)
+    rows = [
+        ("preset", network.preset),
+        ("input", f"{network.input_size[0]} x {network.input_size[1]} pixels, height x width"),
+        ("U-Net widths", ", ".join(str(width) for width in network.widths)),
+        ("DenseNet", f"blocks of {blocks}, growth rate {network.growth_rate}, tapped at {network.tap}"),
+        ("profile", f"{info.profile}, settings {info.profile_sha256[:12]}"),
+        ("classes", ", ".join(info.classes).replace("_", " ")),
+        ("temperature", f"{info.temperature:g}"),
+        ("golden outputs", f"{len(info.golden)} recorded" if info.golden else "none recorded"),
+    ]
+    return rows if size_bytes is None else [*rows, ("weights", f"{size_bytes / 2**20:.1f} MiB, float32 safetensors")]
+
+
+def _lineage(info: BundleInfo) -> list[Row]:
+    lineage = info.lineage.model_dump()
+    settings, parent, backbone, _ = (lineage.pop(name) for name in ("settings", "parent", "backbone", "caution"))
+    rows = [
+        ("shard store", lineage.pop("store_sha256") or "none"),
+        ("warm start from", parent or "no other model"),
+        ("first weights of DenseNet", backbone or ("the parent's" if parent else "not recorded")),
+        ("trained by", f"cxrgaze {lineage.pop('code_version')}"),
+    ]
+    told = {**lineage, **{name: value for name, value in settings.items() if name not in _TOLD}}
+    return [*rows, *((name.replace("_", " "), _plain(value)) for name, value in told.items() if value is not None)]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(_plain, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+def _stages(info: BundleInfo) -> list[Row]:
+    stages = info.lineage.settings.get("stages") or {}
+    return [(name, _plain(values)) for name, values in stages.items()]
+
+
+def _tiles(shown: list[Figure], gates: list[Gate]) -> list[tuple[str, str, str]]:
+    """Choose the figures to see first: (kind, value, what it is)."""
+    wanted = ("AUC macro", "accuracy", "calibration error", "saliency CC")
+    tiles = [("", one.value, one.name) for one in shown if one.name in wanted]
+    kind = {"accepted": "good", "rejected": "bad"}
+    return [*tiles, (kind.get(gates[-1].outcome, "open"), gates[-1].outcome, "by the gate")] if gates else tiles
+
+
+def _render(form: Format, context: dict[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cxrgaze_ray.reports"),
+        autoescape=form == "html",
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=None if form == "html" else markdown,
+    )
+    environment.filters["moment"] = lambda at: f"{at[:19].replace('T', ' ')} UTC"
+    environment.filters["listed"] = lambda names: ", ".join(names)
+    return environment.get_template(f"card.{form}").render(context)
+
+
+def markdown(value: object) -> str:
+    """Escape what Markdown, the HTML in it, or a terminal would take for more than text; keep it on one line."""
+    line = printable(" ".join(str(value).split()))
+    return _MARKDOWN.sub(r"\\\1", line).replace(r"\<", "&lt;").replace(r"\&", "&amp;")

@@ -1,0 +1,67 @@
+"""From a shard store to a published version: train, evaluate on the test split, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.shards import Trainable
+from cxrgaze_ray.storage import check_writable
+from cxrgaze_ray.training.run import run_stages
+from cxrgaze_ray.training.settings import TrainSettings
+
+
+def train_and_publish(
+    store: Trainable,
+    settings: TrainSettings,
+    registry: Registry,
+    *,
+    name: str = "cxrgaze",
+    parent: str | None = None,
+    backbone_weights: str | None = None,
+    workers: int = 1,
+    promote: bool = False,
+    reason: str = "",
+    connect: Connect = nullcontext,
+    say: Callable[[str], None] = lambda _: None,
+) -> ModelPin:
+    """Train every stage and publish the bundle with its metrics on the store's test split.
+
+    Parameters
+    ----------
+    promote
+        Make the new version the champion, without a gate.
+    reason
+        Why, for the ledger; must be given where a gate judged the champion that it takes the place of.
+
+    Other parameters are those of `training.run.run_stages`.
+    """
+    check_writable(registry.store)  # a bundle that cannot be published is found out now, not after hours of training
+    if promote:
+        registry.check_successor(name, reason, trained=True)  # for the same reason
+    if caution := store.info.caution():
+        say(f"Warning: {caution}")
+    bundle = run_stages(
+        store,
+        settings,
+        registry,
+        name=name,
+        parent=parent,
+        backbone_weights=backbone_weights,
+        workers=workers,
+        connect=connect,
+        say=say,
+    )
+    if store.rows("test"):
+        registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")
+        bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test").summary())
+    else:
+        say("The store has no test split: the bundle carries no metrics.")
+    pin = registry.publish(bundle, "trained")
+    if promote:
+        registry.promote(name, pin.version, reason=reason, note="trained", say=say)
+    return pin

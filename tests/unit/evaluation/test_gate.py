@@ -1,0 +1,141 @@
+"""The gate as a whole: outcomes, what it refuses, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxrgaze_ray.evaluation.answers import UNKNOWN, AnswerList, Answers
+from cxrgaze_ray.evaluation.gate import Facts, GateReport, GateSettings, Outcome, judge
+from tests.model_pairs import CHAMPION, Model, answer_pair
+
+SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
+FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
+
+
+def gate(patients: int, model: Model = CHAMPION, facts: Facts = FACTS) -> GateReport:
+    return judge(*answer_pair(patients, 3, model), facts, SETTINGS)
+
+
+def test_one_as_good_is_accepted() -> None:
+    report = gate(1000)
+    assert (report.outcome, report.exit_code) == (Outcome.ACCEPTED, 0)
+    assert report.patients == 1000
+    assert report.why == "Accepted: every criterion passes, on 1000 patients."
+
+
+def test_a_worse_one_is_rejected() -> None:
+    report = gate(1000, Model(own=2))
+    assert (report.outcome, report.exit_code) == (Outcome.REJECTED, 10)
+    assert report.why.startswith("Rejected: Macro AUC is ")
+
+
+def test_few_patients_leave_it_open() -> None:
+    report = gate(40)
+    assert (report.outcome, report.exit_code) == (Outcome.CANNOT_TELL, 11)
+    assert report.why.startswith("Cannot tell: ")
+    assert "say the same" in report.why
+
+
+def test_a_fault_outweighs_what_cannot_be_told() -> None:
+    facts = FACTS.model_copy(update={"golden_reproduced": False, "looks_used": 99})
+    assert gate(40, facts=facts).outcome is Outcome.REJECTED
+
+
+def test_a_spent_budget_rejects_nobody() -> None:
+    report = gate(1000, facts=FACTS.model_copy(update={"looks_used": 21}))
+    assert report.outcome is Outcome.CANNOT_TELL
+    assert report.why == (
+        "Cannot tell: This test split was shown to 21 candidates; the policy allows 20: only a new test split can tell."
+    )
+
+
+def test_the_same_answers_give_the_same_report() -> None:
+    assert gate(80) == gate(80)
+
+
+def test_a_model_against_itself_is_no_worse_and_no_better() -> None:
+    same, _ = answer_pair(60, 0)
+    report = judge(same, same, FACTS, SETTINGS)
+    assert report.outcome is Outcome.ACCEPTED
+    assert {one.difference for one in report.criteria if one.champion is not None} == {0.0}
+
+
+@pytest.mark.parametrize("labels", [UNKNOWN, 1])
+def test_without_labels_or_with_one_class_only_it_cannot_tell(labels: int) -> None:
+    champion, candidate = (replace(one, labels_N=np.full(len(one), labels)) for one in answer_pair(100, 0))
+    report = judge(champion, candidate, FACTS, SETTINGS)
+    assert report.outcome is Outcome.CANNOT_TELL
+    assert report.criteria[0].why.startswith("Macro AUC ")
+    assert report.patients == (0 if labels == UNKNOWN else 100)
+
+
+def test_without_patients_it_cannot_tell() -> None:
+    nothing = AnswerList().answers()
+    report = judge(nothing, nothing, FACTS, SETTINGS)
+    assert (report.outcome, report.patients, report.images) == (Outcome.CANNOT_TELL, 0, 0)
+
+
+def shuffled(answers: Answers) -> Answers:
+    return answers.take(np.arange(len(answers))[::-1])
+
+
+def test_answers_to_other_images_are_refused() -> None:
+    champion, candidate = answer_pair(60, 0)
+    with pytest.raises(ValueError, match="same images in the same order"):
+        judge(champion, shuffled(candidate), FACTS, SETTINGS)
+    with pytest.raises(ValueError, match="same images in the same order"):
+        judge(champion, candidate.take(np.arange(5)), FACTS, SETTINGS)
+
+
+def test_answers_that_disagree_on_the_truth_are_refused() -> None:
+    champion, candidate = answer_pair(60, 0)
+    for other in (
+        replace(candidate, labels_N=(candidate.labels_N + 1) % 3),
+        replace(candidate, patients=candidate.image_ids),
+        replace(candidate, seen_N=~candidate.seen_N),
+    ):
+        with pytest.raises(ValueError, match="differ in patients, labels or gaze"):
+            judge(champion, other, FACTS, SETTINGS)
+
+
+def test_answers_that_are_no_numbers_are_refused() -> None:
+    champion, candidate = answer_pair(60, 0)
+    candidate.probabilities_NK[3, 1] = np.nan
+    with pytest.raises(ValueError, match="not a number"):
+        judge(champion, candidate, FACTS, SETTINGS)
+
+
+@pytest.mark.parametrize("patients", [40, 400])
+def test_a_report_survives_being_stored(patients: int) -> None:
+    report = gate(patients, facts=FACTS.model_copy(update={"golden_difference": float("inf")}))
+    again = GateReport.model_validate_json(report.model_dump_json(indent=2))
+    assert again == report
+    assert again.settings == SETTINGS
+
+
+def test_the_table_has_a_row_a_criterion() -> None:
+    report = gate(400)
+    rows = report.rows()
+    assert len(rows) == len(report.criteria)
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0][:2] == ["AUC macro", "non-inferiority"]
+    assert rows[0][6] == "0.02"
+    assert " to " in rows[0][5]
+    titles = [row[0] for row in rows]
+    assert titles[1:3] == ["calibration error", "cc"]
+    assert "AUC macro (sex=not stated)" in titles
+    assert rows[titles.index("AUC macro (sex=not stated)")][-1] == "not applicable"
+
+
+def test_no_reason_names_a_patient_or_an_image() -> None:
+    old, new = (secret(one) for one in answer_pair(60, 0))
+    assert "SECRET" not in judge(old, new, FACTS, SETTINGS).model_dump_json()
+
+
+def secret(answers: Answers) -> Answers:
+    """Mark what must not be told."""
+    names = tuple(f"SECRET-{name}" for name in answers.patients)
+    return replace(answers, patients=names, image_ids=tuple(f"SECRET-{name}" for name in answers.image_ids))

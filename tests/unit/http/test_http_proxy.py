@@ -1,0 +1,199 @@
+"""What stands before the applications: slow and large bodies, long headers, crowds, and what Serve says in text."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.cluster.connection import PROXY_MIDDLEWARES
+from cxrgaze_ray.http.proxy import MARK, Door, Limits
+
+LIMITS = Limits(requests=2, header_bytes=1000, deadline_s=30.0, grace_s=0.2, floor_bytes_s=1e6)
+
+
+class Reply:
+    """What a client got."""
+
+    def __init__(self) -> None:
+        self.code, self.content = 0, b""
+        self.headers: dict[str, str] = {}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert not self.code, "answered twice"
+            self.code = message["status"]
+            self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
+        else:
+            self.content += message["body"]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.content)
+        return found
+
+
+Wait = Callable[[], Awaitable[None]]
+
+
+async def ask(door: Door, *parts: bytes | Wait, path: str = "/v1/predict", header: bytes = b"") -> Reply:
+    """Send parts, with waits between; then hang up never."""
+    left = list(parts)
+
+    async def receive() -> Message:
+        while left and callable(left[0]):
+            await left.pop(0)()  # type: ignore[operator]
+        if not left:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    reply = Reply()
+    scope: Scope = {"type": "http", "path": path, "headers": [(b"x", header)]}
+    await asyncio.wait_for(door(scope, receive, reply.send), 30)
+    return reply
+
+
+async def answer(send: Send, code: int, content: bytes, kind: bytes = b"application/json") -> None:
+    await send({"type": "http.response.start", "status": code, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand for Serve's proxy: reads without end, answers the length, and cancels what has hung up."""
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        if not message["more_body"]:
+            await answer(send, 200, b'{"size": %d}' % size)
+            return
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+
+    def record(metric: telemetry.Metric, value: float = 1.0, **labels: str) -> None:
+        if metric is telemetry.REQUESTS:
+            found.append((labels["route"], labels["code"]))
+
+    monkeypatch.setattr(telemetry, "record", record)
+    return found
+
+
+def test_a_request_passes_as_it_is_and_is_not_counted_twice(counted: list[tuple[str, str]]) -> None:
+    reply = asyncio.run(ask(Door(echo), b"x" * 300_000, b"y" * 7))
+    assert (reply.code, reply.json, reply.headers[MARK]) == (200, {"size": 300_007}, "1")
+    assert counted == []
+
+
+def test_a_body_that_comes_too_slowly_is_ended(counted: list[tuple[str, str]]) -> None:
+    reply = asyncio.run(ask(Door(echo, LIMITS), b"x", asyncio.Event().wait, b"never"))  # type: ignore[arg-type]
+    assert (reply.code, reply.json["reason"], reply.headers["connection"]) == (408, "too_slow", "close")
+    assert counted == [("/v1/predict", "408")]
+
+
+def test_a_body_of_the_least_rate_may_take_longer_than_the_grace() -> None:
+    async def pause() -> None:
+        await asyncio.sleep(0.15)
+
+    reply = asyncio.run(ask(Door(echo, LIMITS), b"x" * 10**6, pause, b"x" * 10**6, pause, b"x"))
+    assert reply.json == {"size": 2 * 10**6 + 1}
+
+
+def test_waiting_for_room_is_not_the_client_s_slowness() -> None:
+    async def run() -> None:
+        limits = Limits(held_bytes=2**18, grace_s=0.2, floor_bytes_s=1e9)
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            begun.set()
+            if scope["path"] == "/first":
+                await go.wait()
+            await answer(send, 200, b"{}")
+
+        door = Door(busy, limits)
+        first = asyncio.create_task(ask(door, b"x" * 2**18, path="/first"))
+        await begun.wait()
+        second = asyncio.create_task(ask(door, b"y"))
+        await asyncio.sleep(0.5)
+        assert not second.done()
+        go.set()
+        assert [(await one).code for one in (first, second)] == [200, 200]
+
+    asyncio.run(run())
+
+
+def test_beyond_the_line_clients_are_told_to_come_back_and_health_is_answered(counted: list[tuple[str, str]]) -> None:
+    async def run() -> None:
+        door = Door(echo, LIMITS)
+        go = asyncio.Event()
+        inside = [asyncio.create_task(ask(door, go.wait, b"x")) for _ in range(2)]  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        shed = await ask(door, b"x")
+        assert (shed.code, shed.json["reason"]) == (503, "busy")
+        assert int(shed.headers["retry-after"]) > 0
+        assert (await ask(door, b"", path="/healthz")).code == 200
+        go.set()
+        assert [(await one).code for one in inside] == [200, 200]
+        assert (await ask(door, b"x")).code == 200
+
+    asyncio.run(run())
+    assert counted == [("/v1/predict", "503")]
+
+
+def test_long_headers_are_refused() -> None:
+    assert asyncio.run(ask(Door(echo, LIMITS), b"x", header=b"x" * 1000)).code == 431
+
+
+@pytest.mark.parametrize("code", [503, 408])
+def test_what_serve_says_in_plain_text_is_said_as_json(counted: list[tuple[str, str]], code: int) -> None:
+    async def shed(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, code, b"Request dropped due to backpressure", b"text/plain; charset=utf-8")
+
+    reply = asyncio.run(ask(Door(shed), b"x"))
+    assert (reply.code, reply.json["reason"]) == (503, "unavailable")
+    assert int(reply.headers["retry-after"]) > 0
+    assert counted == [("/v1/predict", "503")]
+
+
+def test_a_request_that_is_lost_with_its_replica_may_be_tried_again(counted: list[tuple[str, str]]) -> None:
+    async def lost(scope: Scope, receive: Receive, send: Send) -> None:
+        """Stand for Serve's proxy, which says nothing when a replica dies."""
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("not for clients")
+
+    for app in (lost, broken):
+        reply = asyncio.run(ask(Door(app), b"x"))
+        assert (reply.code, reply.json["reason"]) == (503, "unavailable")
+        assert b"not for" not in reply.content
+    assert counted == [("/v1/predict", "503")] * 2
+
+
+def test_a_client_that_hung_up_gets_and_counts_nothing(counted: list[tuple[str, str]]) -> None:
+    async def run() -> Reply:
+        reply = Reply()
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        await Door(echo)({"type": "http", "path": "/v1/predict", "headers": []}, receive, reply.send)
+        return reply
+
+    assert asyncio.run(run()).code == 0
+    assert counted == []
+
+
+def test_ray_finds_it_where_it_is_told() -> None:
+    module, _, name = PROXY_MIDDLEWARES.partition(":")
+    assert [one.cls for one in getattr(importlib.import_module(module), name)()] == [Door]

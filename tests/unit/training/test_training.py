@@ -1,0 +1,298 @@
+"""The training loop, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from cxrgaze_ray.errors import BundleError, ConfigError, UserError
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_sha256
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.shards import ShardStore, SplitSettings
+from cxrgaze_ray.shards.store import StoreInfo
+from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
+from cxrgaze_ray.training.feed import Feed, Place, rows_of
+from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.run import run_stages
+from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
+from cxrgaze_ray.training.stages import STAGES, StageModule
+from tests.rows import make_rows
+
+TRAIN, VALIDATION = make_rows(9), make_rows(6, seed=1)
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """Make sums come in one order."""
+    torch.set_num_threads(1)
+
+
+def settings(*phases: StageName, **stage: Any) -> TrainSettings:
+    values = {"epochs": 1, "batch": 3} | stage
+    return TrainSettings.for_preset("tiny", list(phases), backbone="fresh", stages=dict.fromkeys(phases, values))
+
+
+def at_rate(chosen: TrainSettings, name: StageName, lr: float) -> TrainSettings:
+    """Return settings with a learning rate that no file may ask for."""
+    stage = chosen.stages[name].model_copy(update={"lr": lr})
+    return chosen.model_copy(update={"stages": {**chosen.stages, name: stage}})
+
+
+def feeds() -> tuple[Feed, Feed]:
+    return Feed(TRAIN), Feed(VALIDATION)
+
+
+def train(
+    chosen: TrainSettings, network: GazeNet | None = None, **options: Any
+) -> tuple[GazeNet, list[dict[str, Any]]]:
+    network = network or build(PRESETS["tiny"], seed=3)
+    resume = options.pop("resume", None)
+    standing = run_loop(network, *feeds(), chosen, Hooks(**options), resume)
+    return network, standing.history
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+
+
+def learning_names(network: GazeNet, name: StageName, *, parameters_only: bool = False) -> set[str]:
+    module = StageModule(network, STAGES[name], settings(name))
+    learning = module.learning()
+    tensors = {id(p) for part in learning for p in part.parameters()}
+    if not parameters_only:
+        tensors |= {id(b) for part in learning for b in part.buffers()}
+    named = [*network.named_parameters(), *network.named_buffers()]
+    return {key for key, tensor in named if id(tensor) in tensors}
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_a_phase_changes_its_own_parts_and_not_a_byte_of_the_others(name: StageName) -> None:
+    network = build(PRESETS["tiny"], seed=3)
+    before = snapshot(network)
+    train(settings(name, batch=6), network)
+    touched = changed(before, snapshot(network))
+    assert touched <= learning_names(network, name)
+    assert learning_names(network, name, parameters_only=True) & touched
+
+
+@pytest.mark.parametrize(
+    ("name", "drifts"),
+    [("saliency", {"densenet"}), ("classifier", {"densenet", "encoder", "decoder"})],
+)
+def test_the_release_s_drift_moves_frozen_buffers_and_no_frozen_parameter(name: StageName, drifts: set[str]) -> None:
+    network = build(PRESETS["tiny"], seed=3)
+    before = snapshot(network)
+    drifting = settings(name).model_copy(update={"legacy_batchnorm_drift": True})
+    assert drifting.cache_features
+    train(drifting, network)
+    outside = changed(before, snapshot(network)) - learning_names(network, name)
+    assert {tensor.partition(".")[0] for tensor in outside} == drifts
+    assert all("running_" in tensor or tensor.endswith("num_batches_tracked") for tensor in outside)
+
+
+def test_what_a_setting_does_not_do_to_the_letter_is_said() -> None:
+    chosen = settings("encoder", "classifier", batch=16)
+    assert chosen.notes(workers=2) == []
+    (told, _) = chosen.notes(workers=3)
+    assert told == "Phase encoder steps over 15 images, not 16: 3 workers share them."
+    drifting = chosen.model_copy(update={"legacy_batchnorm_drift": True})
+    assert drifting.notes(workers=1) == [
+        "Phase classifier does not cache its features: they drift with the batch-norm buffers."
+    ]
+    assert not drifting.model_copy(update={"cache_features": False}).notes(workers=1)
+    idle = settings("encoder").model_copy(update={"legacy_batchnorm_drift": True, "triplet": "batch_hard"})
+    assert ["no effect" in note for note in idle.notes(workers=1)] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["encoder", "saliency"])
+def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: StageName) -> None:
+    network = build(PRESETS["tiny"], seed=3)
+
+    @torch.no_grad()
+    def spoil(metrics: dict[str, Any], _make: Callable[[], Checkpoint], _ends: bool) -> None:
+        if metrics["epoch"] == 2:
+            for part in StageModule(network, STAGES[name], settings(name)).learning():
+                for parameter in part.parameters():
+                    parameter.mul_(3)
+
+    _, history = train(settings(name, epochs=3), network, report=spoil)
+    losses = [epoch["validation_loss"] for epoch in history]
+    assert losses[-1] > 1.1 * min(losses), "the last epoch is the best one: this training shows nothing"
+    module = StageModule(network, STAGES[name], settings(name)).eval()
+    batches = list(Feed(VALIDATION).in_order(3, STAGES[name].image_size(network.config)))
+    with torch.no_grad():
+        now = sum(float(module(batch).loss) for batch in batches) / len(batches)
+    assert now == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_training_learns() -> None:
+    _, history = train(settings("saliency", epochs=4, lr=2e-3))
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+
+
+def test_a_phase_stops_when_patience_ends() -> None:
+    chosen = settings("classifier", epochs=20, lr=1e-30, patience=2)
+    _, history = train(chosen)
+    assert [epoch["best"] for epoch in history] == [True, False, False]
+
+
+def test_losses_are_the_same_with_and_without_cached_features() -> None:
+    cached = settings("classifier", epochs=3)
+    plain = cached.model_copy(update={"cache_features": False})
+    _, fast = train(cached)
+    _, slow = train(plain)
+    for split in ("train_loss", "validation_loss"):
+        assert [e[split] for e in fast] == pytest.approx([e[split] for e in slow], rel=1e-4)
+
+
+def test_phases_run_in_the_paper_s_order_whatever_order_they_are_named_in() -> None:
+    assert list(settings("classifier", "contrastive", "saliency").stages) == ["contrastive", "saliency", "classifier"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, stop_after: int) -> None:
+    chosen = settings("encoder", "classifier", epochs=2)
+    straight, expected = train(chosen)
+    epochs = 0
+
+    def stop(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs == stop_after:
+            write_checkpoint(tmp_path, make())
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(chosen, report=stop)
+    checkpoint = read_checkpoint(tmp_path)
+    fresh = build(PRESETS["tiny"], seed=99)
+    hand_over(fresh, checkpoint.best)
+    resumed, history = train(chosen, fresh, resume=checkpoint)
+    same = ("stage", "epoch", "train_loss", "validation_loss", "best")
+    assert [[e[k] for k in same] for e in history] == [[e[k] for k in same] for e in expected]
+    assert not changed(snapshot(straight), snapshot(resumed))
+
+
+def test_a_checkpoint_is_no_pickle(tmp_path: Path) -> None:
+    def keep(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
+        write_checkpoint(tmp_path, make())
+
+    train(settings("classifier"), report=keep)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_the_hand_over_refuses_a_state_that_does_not_fit() -> None:
+    network = build(PRESETS["tiny"], seed=0)
+    state = snapshot(network)
+    name = next(iter(state))
+    with pytest.raises(BundleError, match="1 tensors"):
+        hand_over(network, {key: value for key, value in state.items() if key != name})
+    with pytest.raises(BundleError, match="1 tensors"):
+        hand_over(network, state | {"left.over": torch.zeros(1)})
+
+
+def test_ranks_share_every_row_and_take_equally_many_steps() -> None:
+    size = PRESETS["tiny"].input_size
+    rows = make_rows(7)
+    ranks = [Feed(rows, Place(rank, 2), seed=4) for rank in (0, 1)]
+    dealt = [[len(batch.label_B) for batch in feed.shuffled(0, 4, size)] for feed in ranks]
+    assert dealt[0] == dealt[1]
+    assert sum(map(sum, dealt)) == 8  # seven rows, and one again to make it even
+    counted = [sum(batch.weight for batch in feed.shuffled(0, 4, size)) for feed in ranks]
+    assert sum(counted) == 7
+    validated = [[batch.weight for batch in feed.in_order(5, size)] for feed in ranks]
+    assert validated == [[3, 1], [2, 1]]
+
+
+def test_a_gaze_map_of_zeros_is_none_to_learn_from() -> None:
+    rows = make_rows(3)
+    rows[1] = replace(rows[1], gaze=bytes(len(rows[1].gaze or b"")))
+    read = list(rows_of([pa.Table.from_pylist([vars(row) for row in rows])]))
+    assert [row.gaze for row in read] == [rows[0].gaze, None, rows[2].gaze]
+
+
+def test_epochs_are_shuffled_and_the_same_every_time() -> None:
+    size = PRESETS["tiny"].input_size
+
+    def order(epoch: int) -> list[int]:
+        return [int(label) for batch in Feed(TRAIN).shuffled(epoch, 3, size) for label in batch.label_B]
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+
+
+def test_rows_without_label_or_gaze_take_part_where_they_can() -> None:
+    mixed = Feed([*make_rows(3), *[replace(row, image_id=f"b{row.image_id}") for row in make_rows(3, labels=False)]])
+    assert {name: len(mixed.select(stage)) for name, stage in STAGES.items()} == {
+        "contrastive": 3,
+        "encoder": 3,
+        "saliency": 6,
+        "classifier": 3,
+    }
+    size = PRESETS["tiny"].input_size
+    for name, stage in STAGES.items():
+        labels = [int(label) for batch in mixed.select(stage).shuffled(0, 6, size) for label in batch.label_B]
+        assert (-1 in labels) == (name == "saliency")
+    with pytest.raises(UserError, match="gaze"):
+        Feed(make_rows(3, gaze=False)).select(STAGES["saliency"])
+
+
+def test_a_training_s_name_changes_with_what_determines_its_weights() -> None:
+    base = settings("encoder")
+    names = {
+        base.run_name("store", None),
+        base.run_name("other", None),
+        base.run_name("store", "parent"),
+        base.run_name("store", None, "weights"),
+        base.run_name("store", None, "other weights"),
+        settings("encoder", lr=0.5).run_name("store", None),
+    }
+    assert len(names) == 6
+    assert base.run_name("store", None) in names
+
+
+def test_another_file_of_weights_is_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command over a file with other bytes must not go on with the training from the first."""
+    seen: list[str] = []
+
+    def stop(self: TrainSettings, *parts: Any) -> str:
+        seen.append(original(self, *parts))
+        raise Stopped
+
+    original = TrainSettings.run_name
+    monkeypatch.setattr(TrainSettings, "run_name", stop)
+    weights = tmp_path / "weights.safetensors"
+    info = StoreInfo(
+        profile=DEFAULT_PROFILE,
+        profile_sha256=profile_sha256(DEFAULT_PROFILE),
+        manifest_sha256="",
+        split=SplitSettings(),
+        shards=[],
+        counts={"split_train": 1},
+    )
+    store = ShardStore(LocalStore(str(tmp_path)), info)
+    for content in (b"one", b"two", b"one"):
+        weights.write_bytes(content)
+        with pytest.raises(Stopped):
+            run_stages(store, settings("encoder"), Registry(LocalStore(str(tmp_path))), backbone_weights=str(weights))
+    assert seen[0] == seen[2] != seen[1]
+
+
+def test_wrong_names_are_told() -> None:
+    with pytest.raises(ConfigError, match="There is no phase warmup"):
+        TrainSettings.for_preset("tiny", ["warmup"])
+    with pytest.raises(ConfigError, match="speed"):
+        TrainSettings.for_preset("tiny", stages={"encoder": {"speed": 1}})

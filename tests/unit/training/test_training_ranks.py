@@ -1,0 +1,173 @@
+"""What does not depend on the number of workers: two real processes over gloo, beside one."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from cxrgaze_ray.errors import TrainingDiverged
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
+from cxrgaze_ray.models.losses import TripletMining
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.training.feed import Batch, Feed, Place, Row
+from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
+from cxrgaze_ray.training.stages import STAGES, StageModule
+from tests.rows import make_rows
+from tests.unit.training.test_training import at_rate
+
+MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
+BATCH = 4
+CASES: list[tuple[StageName, TripletMining]] = [
+    *[("contrastive", mining) for mining in MININGS],
+    *[(name, "batch_all") for name in STAGE_NAMES[1:]],
+]
+
+
+def rows() -> tuple[list[Row], list[Row]]:
+    """Return rows of both splits, the validation's in classes of which no batch mines as many triplets as another.
+
+    Its batches are of 4, 4 and 1 rows: the second holds no triplet of the first kind, the last none and no row for
+    the second rank.
+    """
+    validation = make_rows(9, seed=1)
+    labels = [0, 0, 1, 2, 1, 1, 1, 2, 0]
+    return make_rows(9), [replace(row, label=label) for row, label in zip(validation, labels, strict=True)]
+
+
+def network() -> GazeNet:
+    """Return a network to which a batch is the sum of its rows: without batch statistics and dropout."""
+    built = build(PRESETS["tiny"], seed=3).eval()
+    built.classifier.dropout.p = 0.0
+    for module in built.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            vars(module)["train"] = partial(_stay, module)
+    return built
+
+
+def _stay(module: nn.Module, _mode: bool = True) -> nn.Module:
+    return module
+
+
+def settings(name: StageName, mining: TripletMining = "batch_all", lr: float = 0.0) -> TrainSettings:
+    stages = {name: {"epochs": 1, "batch": BATCH}}
+    return at_rate(TrainSettings.for_preset("tiny", [name], backbone="fresh", triplet=mining, stages=stages), name, lr)
+
+
+def figures(place: Place, name: StageName, mining: TripletMining) -> dict[str, float]:
+    """Return the losses of an epoch that learns nothing, so that any number of ranks sees the same weights."""
+    train, validation = (Feed(split, place) for split in rows())
+    (epoch,) = run_loop(network(), train, validation, settings(name, mining), Hooks(wrap=_wrap(place))).history
+    return {split: epoch[f"{split}_loss"] for split in ("train", "validation")}
+
+
+def gradient(place: Place, mining: TripletMining) -> list[float]:
+    """Return the gradient of the first convolution in the contrastive phase, summed over an epoch."""
+    learner = network()
+    stage = STAGES["contrastive"]
+    wrapped = _wrap(place)(StageModule(learner, stage, settings("contrastive", mining)).train())
+    for batch in Feed(rows()[0], place).shuffled(0, BATCH, stage.image_size(learner.config)):
+        wrapped(batch).loss.backward()
+    found = learner.densenet.features.conv0.weight.grad
+    assert isinstance(found, torch.Tensor)
+    values: list[float] = found.flatten()[:50].tolist()
+    return values
+
+
+def diverged(place: Place) -> str:
+    """Return what is said where the second rank alone meets a NaN, in its second step."""
+    feed = Feed(rows()[0], place)
+    if place.rank == 1:
+        feed = _Poisoned(feed)
+    try:
+        run_loop(network(), feed, Feed(rows()[1], place), settings("saliency", lr=1e-4), Hooks(wrap=_wrap(place)))
+    except TrainingDiverged as error:
+        return str(error)
+    return "nothing"
+
+
+class _Poisoned(Feed):
+    """Deals NaN in the second step."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed._rows, feed._place)
+
+    def select(self, stage: Any) -> Feed:
+        return _Poisoned(super().select(stage))
+
+    def shuffled(self, *args: Any) -> Any:
+        for number, batch in enumerate(super().shuffled(*args)):
+            yield replace(batch, image_BCHW=batch.image_BCHW * math.nan) if number == 1 else batch
+
+
+def _wrap(place: Place) -> Any:
+    return nn.parallel.DistributedDataParallel if place.world > 1 else lambda module: module
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    place = Place(rank, 2)
+    found = {
+        "figures": {f"{name} {mining}": figures(place, name, mining) for name, mining in CASES},
+        "gradients": {mining: gradient(place, mining) for mining in MININGS},
+        "said": diverged(place),
+    }
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Run everything in two processes, once; return what each found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    spawn(_rank, args=(str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize(("name", "mining"), CASES)
+def test_losses_are_those_of_one_worker(ranks: list[dict[str, Any]], name: StageName, mining: TripletMining) -> None:
+    alone = figures(Place(), name, mining)
+    assert min(alone.values()) > 0
+    for found in ranks:
+        assert found["figures"][f"{name} {mining}"] == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("mining", MININGS)
+def test_the_contrastive_gradient_is_that_of_one_worker(ranks: list[dict[str, Any]], mining: TripletMining) -> None:
+    alone = gradient(Place(), mining)
+    assert max(map(abs, alone)) > 1e-4
+    for found in ranks:
+        assert found["gradients"][mining] == pytest.approx(alone, rel=1e-3, abs=1e-6)
+
+
+def test_a_nan_on_one_rank_stops_them_all_at_its_step(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0]["said"] == ranks[1]["said"]
+    assert "phase saliency, epoch 1, step 2: the training loss is not finite" in ranks[0]["said"]
+
+
+def test_a_row_that_makes_shares_even_is_learned_from_and_not_counted() -> None:
+    module = StageModule(network(), STAGES["classifier"], settings("classifier"))
+    fused = torch.randn(3, module.network.classifier.hidden.in_features, generator=torch.Generator().manual_seed(0))
+    empty = torch.empty(3, 0)
+    whole = Batch(empty, torch.tensor([0, 1, 2]), empty, fused)
+    repeated, first = replace(whole, repeats=1), replace(whole, repeats=1).counted()
+    assert len(first.label_B) == 2
+    module.train()
+    assert torch.equal(module(repeated).loss, module(whole).loss)
+    module.eval()
+    assert torch.equal(module(repeated).loss, module(first).loss)
+    assert [module(batch).weight for batch in (whole, repeated, first)] == [3, 2, 2]
+    nothing = replace(first, repeats=2)
+    assert torch.isfinite(module(nothing).loss)
+    assert module(nothing).weight == 0

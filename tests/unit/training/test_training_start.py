@@ -1,0 +1,197 @@
+"""What a training starts from is written once, and read by whoever goes on with it; what stops it is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torchvision.models import DenseNet
+
+from cxrgaze_ray.errors import ConfigError, StoreUnavailable, TrainingDiverged, UserError
+from cxrgaze_ray.models.bundle import Bundle, Lineage, make_bundle
+from cxrgaze_ray.models.densenet import BackboneReport
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training import initial, run
+from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, rng_state, snapshot, write_checkpoint
+from cxrgaze_ray.training.initial import INITIAL
+from cxrgaze_ray.training.settings import TrainSettings
+from tests.labelled_store import write_store
+
+SETTINGS = TrainSettings.for_preset("tiny", ["encoder"])
+SIZES = {"train": 3, "validation": 3, "test": 1}
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+@dataclass
+class Folder:
+    """A checkpoint as Ray Train hands it back."""
+
+    path: Path
+
+    def as_directory(self) -> AbstractContextManager[Path]:
+        return nullcontext(self.path)
+
+
+@dataclass
+class Ended:
+    """A run as Ray Train hands it back."""
+
+    checkpoint: Folder
+    return_value: Any = None
+
+
+class Trainer:
+    """Stands for Ray Train, and ends as it is told."""
+
+    def __init__(self, end: Callable[[], Ended]) -> None:
+        self.fit = end
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Ended:
+    """Return a run that is over."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    state = snapshot(build(PRESETS["tiny"], seed=9))
+    write_checkpoint(folder, Checkpoint(Standing(1), state, state, {}, rng_state(torch.device("cpu"))))
+    return Ended(Folder(folder))
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """Return an empty registry; nothing here needs Ray."""
+    monkeypatch.setattr(run, "_progress", lambda _say: nullcontext())
+    return Registry(LocalStore(str(tmp_path / "registry")))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ShardStore:
+    return write_store(tmp_path / "store", SIZES)
+
+
+def training(monkeypatch: pytest.MonkeyPatch, end: Callable[[], Ended], source: str = "fresh") -> None:
+    """Make trainings end so, and DenseNet's first weights come from there."""
+
+    def load_backbone(densenet: DenseNet, _file: str | None = None) -> BackboneReport:
+        if source == "imagenet":
+            torch.nn.init.ones_(densenet.features.conv0.weight)
+            return BackboneReport("imagenet")
+        return BackboneReport("fresh", "There is no way to the weights.")
+
+    monkeypatch.setattr(run, "_trainer", lambda *_: Trainer(end))
+    monkeypatch.setattr(initial, "load_backbone", load_backbone)
+
+
+def killed() -> Ended:
+    raise Killed
+
+
+def test_lineage_is_what_was_written_when_a_killed_training_began(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+) -> None:
+    training(monkeypatch, killed, "fresh")
+    monkeypatch.setattr(run, "Lineage", lambda **values: Lineage(**values, code_version="0.0.1"))
+    warnings: list[str] = []
+    with pytest.raises(Killed):
+        run.run_stages(store, SETTINGS, registry, say=warnings.append)
+    assert "no way to the weights" in warnings[0]
+    (begun,) = registry.store.list("cxrgaze/training/")
+    before = registry.store.get(begun.key)
+
+    training(monkeypatch, lambda: ended, "imagenet")  # the line is back
+    monkeypatch.setattr(run, "Lineage", Lineage)
+    lineage = run.run_stages(store, SETTINGS, registry).info.lineage
+    assert (lineage.backbone, lineage.code_version) == ("fresh", "0.0.1")
+    assert (lineage.store_sha256, lineage.stores) == (store.info.sha256(), store.parts)
+    assert lineage.settings == SETTINGS.model_dump()
+    assert registry.store.get(begun.key) == before
+
+
+@pytest.mark.parametrize("source", ["fresh", "imagenet"])
+def test_lineage_says_where_the_first_weights_are_from(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended, source: str
+) -> None:
+    training(monkeypatch, lambda: ended, source)
+    assert run.run_stages(store, SETTINGS, registry).info.lineage.backbone == source
+    chosen = SETTINGS.model_copy(update={"backbone": "fresh"})
+    assert run.run_stages(store, chosen, registry, name="other").info.lineage.backbone == "fresh"
+
+
+def test_a_training_begun_by_an_earlier_version_goes_on_and_its_backbone_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+) -> None:
+    first = snapshot(build(PRESETS["tiny"], seed=4))
+    place = registry.store.child(f"cxrgaze/training/{SETTINGS.run_name(store.info.sha256(), None)}")
+    place.put(INITIAL, save(first))
+    training(monkeypatch, lambda: ended, "imagenet")
+    lineage = run.run_stages(store, SETTINGS, registry).info.lineage
+    assert lineage.backbone is None
+    assert lineage.store_sha256 == store.info.sha256()
+    assert all(torch.equal(tensor, first[name]) for name, tensor in load(place.get(INITIAL)).items())
+
+
+def test_the_parent_is_named_by_its_version(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+) -> None:
+    parent = make_bundle(build(PRESETS["tiny"], 6), "cxrgaze", trained=True)
+    registry.publish(parent)
+    registry.promote("cxrgaze", "v1", reason="first")
+    training(monkeypatch, lambda: ended)
+    lineage = run.run_stages(store, SETTINGS, registry, parent="cxrgaze@champion").info.lineage
+    assert (lineage.parent, lineage.backbone) == ("cxrgaze@v0001", None)
+    (begun,) = [entry.key for entry in registry.store.list("cxrgaze/training/") if entry.key.endswith(INITIAL)]
+    assert all(torch.equal(tensor, parent.state[name]) for name, tensor in load(registry.store.get(begun)).items())
+
+
+def test_two_beginnings_of_one_training_are_refused(registry: Registry, store: ShardStore) -> None:
+    with pytest.raises(ConfigError, match="two beginnings"):
+        run.run_stages(store, SETTINGS, registry, parent="cxrgaze@champion", backbone_weights="file.safetensors")
+
+
+def test_a_user_s_error_ends_the_training_instead_of_being_tried_again(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+) -> None:
+    """Ray Train starts again what raises, twice, and would go through a training that ends there every time."""
+    found: list[UserError] = [TrainingDiverged("The training was stopped.", "Lower it.")]
+
+    def walk(_config: dict[str, Any]) -> None:
+        raise found[0]
+
+    monkeypatch.setattr(run, "_walk_stages", walk)
+    returned = run.train_loop_per_worker({})
+    assert returned is found[0]
+    training(monkeypatch, lambda: Ended(ended.checkpoint, returned))
+    with pytest.raises(TrainingDiverged, match="The training was stopped"):
+        run.run_stages(store, SETTINGS, registry)
+    assert registry.models() == ()
+
+
+def test_a_fault_of_the_environment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(_config: dict[str, Any]) -> None:
+        raise StoreUnavailable("The store is away.")
+
+    monkeypatch.setattr(run, "_walk_stages", walk)
+    with pytest.raises(StoreUnavailable):
+        run.train_loop_per_worker({})
+
+
+def test_a_network_whose_golden_answers_overflow_is_no_bundle() -> None:
+    state = snapshot(build(PRESETS["tiny"], seed=9))
+    state["classifier.hidden.bias"].fill_(1e30)
+    state["classifier.out.weight"].fill_(1e30)
+    whole = make_bundle(build(PRESETS["tiny"], seed=9), "cxrgaze", trained=True)
+    with pytest.raises(UserError, match="not finite"):
+        run._with_golden(Bundle(whole.info, state))
