@@ -18,6 +18,7 @@ from cxrgaze_ray.cli import (
     models,
     monitor,
     operate,
+    predict,
     retrain,
     runs,
     score,
@@ -53,6 +54,7 @@ archive_app.command("look")(look.look)
 app.command()(train.ingest)
 app.command()(train.train)
 app.command()(train.evaluate)
+app.command()(predict.predict)
 app.command()(score.score)
 app.command()(operate.serve)
 app.command()(retrain.retrain)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import cxrgaze_ray
 from cxrgaze_ray.cli.console import STOP_SCORING, bar, human_bytes, human_seconds, say, show, stop_on_interrupt
 from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
@@ -23,14 +23,13 @@ from cxrgaze_ray.cli.options import (
     Pseudonymise,
     RegistryUri,
     archive_uri,
-    identities_of,
 )
 from cxrgaze_ray.errors import EXIT_STRICT, Interrupted, NothingNew
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.scoring.driver import Outcome
+    from cxrgaze_ray.api.run import ScoredRun
     from cxrgaze_ray.scoring.gather import Progress
-    from cxrgaze_ray.scoring.runs import Request
+    from cxrgaze_ray.scoring.runs import Success
 
 
 def score(
@@ -79,43 +78,37 @@ def score(
 
     Every night: cxrgaze score s3://hospital/cxr --out s3://results/cxr --not-in s3://results/cxr
     """
-    from cxrgaze_ray.scoring.runs import Request, ScoreOptions
-
-    options = ScoreOptions.build(view=view, limit=limit, decode=decode, identities=identities)
-    request = Request.build(
-        archive=archive,
-        model=model,
-        engine=engine,
-        options=options,
-        not_in=tuple(not_in or ()),
-        follow_links=follow_links,
-    )
     gaps = Gaps()
+    asked: dict[str, Any] = {
+        "model": model,
+        "engine": engine,
+        "view": view,
+        "decode": decode,
+        "identities": identities,
+        "limit": limit,
+        "not_in": tuple(not_in or ()),
+        "follow_links": follow_links,
+    }
     if dry_run and retry_failed:
         raise typer.BadParameter("It estimates a whole run: leave --retry-failed out.", param_hint="--dry-run")
     if dry_run:
-        _estimate(request, out, registry, gaps, as_json)
+        _estimate(archive, out, registry, gaps, as_json, asked)
         return
-    chosen = identities_of(identities, pseudonymise)
-    flags = {"new": new, "retry_failed": retry_failed, "identities": chosen, "on_listed": gaps.tell}
-    asked = _replicas(replicas, gpus_per_replica)
+    asked |= {"new": new, "retry_failed": retry_failed, "key_file": pseudonymise, "address": address}
+    settings = {"model": _replicas(replicas, gpus_per_replica)}
     try:
-        outcome = _run(request, out, registry, address, replicas=asked, quiet=as_json, **flags)
+        run = _run(archive, out, registry, gaps, quiet=as_json, settings=settings, **asked)
     except NothingNew as nothing:
         show({"run": None, "rows": 0, "closed_folders": gaps.closed_folders}, as_json=as_json, lines=[nothing.message])
         if strict and gaps.closed_folders:
             raise typer.Exit(EXIT_STRICT) from None
         return
-    success = outcome.success
-    result = {
-        "run": outcome.run.store.uri,
-        "already_complete": outcome.already_complete,
-        "closed_folders": outcome.closed_folders,
-        **success.model_dump(),
-    }
-    del result["shards"]
-    show(result, as_json=as_json, lines=summary_lines(outcome))
-    if strict and (outcome.failed or outcome.closed_folders):
+    success, closed = run.success, run.run.spec.closed_folders
+    assert success is not None
+    result = {"run": run.uri, "already_complete": run.already_complete, "closed_folders": closed}
+    result |= success.model_dump(exclude={"shards"})
+    show(result, as_json=as_json, lines=_summary_lines(run, success))
+    if strict and (success.counts.get("failed") or closed):
         raise typer.Exit(EXIT_STRICT)
 
 
@@ -130,50 +123,30 @@ def _replicas(replicas: str | None, gpus: float | None) -> dict[str, Any]:
     return given | {"min_replicas": int(numbers[0]), "max_replicas": int(numbers[-1])}
 
 
-def _run(
-    request: Request,
-    out: str,
-    registry: str,
-    address: str | None,
-    *,
-    replicas: dict[str, Any],
-    quiet: bool,
-    **flags: Any,
-) -> Outcome:
-    from cxrgaze_ray.scoring.planning import check_out
-
-    check_out(out)  # before seconds of imports
-    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-    from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
-
-    settings = ScoreSettings.build(model=replicas)
+def _run(archive: str, out: str, registry: str, gaps: Gaps, *, quiet: bool, **asked: Any) -> ScoredRun:
     with bar("Scoring", quiet=quiet) as progress, stop_on_interrupt(STOP_SCORING) as stop:
 
         def advance(state: Progress) -> None:
             rate = f"{state.images_per_second:.1f} images/s" if state.images_per_second else ""
             progress.update(state.done, state.total, rate)
 
+        told: dict[str, Any] = {"on_listed": gaps.tell, "on_progress": advance, "say": _silence if quiet else say}
         try:
-            return score_archive(
-                request,
-                out,
-                registry,
-                partial(connect, ClusterSettings(address=address)),
-                settings=settings,
-                stop=stop,
-                say=(lambda _: None) if quiet else say,
-                on_progress=advance,
-                **flags,
-            )
+            return cxrgaze_ray.score(archive, out=out, registry=registry, stop=stop, **told, **asked)
         except Interrupted as error:
             again = shlex.join(["cxrgaze", *sys.argv[1:]])
             raise Interrupted(error.message, f"Go on with: {again}") from error
 
 
-def _estimate(request: Request, out: str, registry: str, gaps: Gaps, as_json: bool) -> None:
+def _silence(_: str) -> None:
+    """Say nothing: the result is for a program."""
+
+
+def _estimate(archive: str, out: str, registry: str, gaps: Gaps, as_json: bool, asked: dict[str, Any]) -> None:
+    from cxrgaze_ray.api.run import make_request
     from cxrgaze_ray.scoring.estimate import estimate
 
-    found = estimate(request, out, registry, gaps.tell)
+    found = estimate(make_request(archive, **asked), out, registry, gaps.tell)
     lines = [
         f"{found.images} files, {human_bytes(found.bytes_in)} to read, about {human_bytes(found.bytes_out)} to write.",
         f"About {human_seconds(found.seconds)} on this machine with engine {found.engine}, from {found.sampled} files: "
@@ -183,22 +156,21 @@ def _estimate(request: Request, out: str, registry: str, gaps: Gaps, as_json: bo
     show(asdict(found), as_json=as_json, lines=lines)
 
 
-def summary_lines(outcome: Outcome) -> list[str]:
+def _summary_lines(run: ScoredRun, success: Success) -> list[str]:
     """Return what a run came to, for people."""
     from cxrgaze_ray.archive.manifest import closed_sentence
 
-    success = outcome.success
     counts = [f"{success.counts.get(status, 0)} {status}" for status in ("scored", "skipped", "failed")]
     lines = [f"{success.rows} files: {', '.join(counts)}."]
-    if outcome.already_complete:
+    if run.already_complete:
         lines.insert(0, "This run is complete already; nothing was done. --new starts afresh.")
     else:
         lines.append(f"{success.images_per_second:.1f} images/s over {human_seconds(success.seconds)}.")
     if success.reasons:
         lines.append("Reasons: " + ", ".join(f"{name} {count}" for name, count in success.reasons.items()) + ".")
-    if outcome.closed_folders:
-        lines.append(closed_sentence(outcome.closed_folders))
-    lines.append(f"Run: {outcome.run.store.uri}")
-    if outcome.failed:
-        lines.append(f"Which files failed, and why: cxrgaze runs show {shlex.quote(outcome.run.store.uri)} --failed")
+    if closed := run.run.spec.closed_folders:
+        lines.append(closed_sentence(closed))
+    lines.append(f"Run: {run.uri}")
+    if success.counts.get("failed"):
+        lines.append(f"Which files failed, and why: cxrgaze runs show {shlex.quote(run.uri)} --failed")
     return lines

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.command import cxrgaze
+
+__all__ = ["cxrgaze"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from cxrgaze_ray import __version__
 from cxrgaze_ray.archive.identities import open_key
 from cxrgaze_ray.archive.manifest import list_archive
-from cxrgaze_ray.cli import app, console, main
+from cxrgaze_ray.cli import app
 from cxrgaze_ray.cli.archive import DriftKind
 from cxrgaze_ray.cli.console import human_bytes, human_seconds
 from cxrgaze_ray.errors import Interrupted, NothingNew, StoreUnavailable
@@ -33,51 +33,10 @@ from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, make_plan
 from cxrgaze_ray.storage import LocalStore
+from tests.command import Cxrgaze, Ended
 from tests.unit.scoring.test_runs import make_finished
 
 HEAVY = ("torch", "ray", "boto3", "botocore", "pyarrow", "numpy", "cv2", "sklearn", "pydicom", "fastapi")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one line of JSON on stdout."""
-        (line,) = self.out.splitlines()
-        result: dict[str, Any] = json.loads(line)
-        return result
-
-
-Cxrgaze = Callable[..., Ended]
-
-
-def forget_terminal() -> None:
-    if console.terminal.cache_info().currsize:
-        console.terminal().file.close()
-        console.terminal.cache_clear()
-
-
-@pytest.fixture
-def cxrgaze(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cxrgaze]:
-    """Run `main` with arguments in this process, as the console script does."""
-    monkeypatch.setattr(sys.modules["cxrgaze_ray.cli.main"], "set_ray_environment", lambda: None)
-    forget_terminal()
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["cxrgaze", *map(str, arguments)])
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        out, err = capfd.readouterr()
-        return Ended(int(leaving.value.code or 0), out, err)
-
-    yield run
-    forget_terminal()
 
 
 def script(*arguments: str, code: str = "from cxrgaze_ray.cli import main; main()") -> subprocess.CompletedProcess[str]:
@@ -107,7 +66,8 @@ def example(path: tuple[str, ...]) -> list[str]:
 
 def test_the_commands_are_those_of_the_handbook() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
-        "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "score", "serve",
+        "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "predict", "score",
+        "serve",
         "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",
@@ -653,10 +613,7 @@ class Scored:
     """What the driver is made to answer."""
 
     run: Any
-    success: Any
-    failed: int
     already_complete: bool = False
-    closed_folders: int = 0
 
 
 @pytest.fixture
@@ -668,8 +625,11 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "rows": 3, "counts": {"scored": 2, "failed": 1}, "reasons": {"truncated": 1}, "seconds": 60.0,
         "images_per_second": 0.05, "shards": [],
     }  # fmt: skip
-    success = SimpleNamespace(**values, model_dump=lambda: dict(values))
-    outcome = Scored(SimpleNamespace(store=SimpleNamespace(uri="/out/run")), success, failed=1)
+    success = SimpleNamespace(
+        **values, model_dump=lambda exclude: {k: v for k, v in values.items() if k not in exclude}
+    )
+    spec, store = SimpleNamespace(closed_folders=0), SimpleNamespace(uri="/out/run")
+    outcome = Scored(SimpleNamespace(store=store, spec=spec, success=lambda: success))
     module.ScoreSettings = SimpleNamespace(build=lambda **_: None)  # type: ignore[attr-defined]
     module.score_archive = lambda *_, **__: outcome  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -751,8 +711,8 @@ def test_failed_rows_end_a_strict_score_with_3(cxrgaze: Cxrgaze, driver: ModuleT
 
 
 def test_closed_folders_are_told_and_end_a_strict_score_with_3(cxrgaze: Cxrgaze, driver: ModuleType) -> None:
-    outcome = replace(driver.score_archive(), failed=0, closed_folders=2)
-    driver.score_archive = lambda *_, **__: outcome  # type: ignore[attr-defined]
+    driver.score_archive().run.spec.closed_folders = 2
+    driver.score_archive().run.success().counts.update(failed=0)
     ended = cxrgaze("score", "a", "--out", "b")
     assert (ended.code, "Warning: 2 folders of the archive could not be listed" in ended.out) == (0, True)
     ended = cxrgaze("score", "a", "--out", "b", "--strict", "--json")

@@ -14,7 +14,7 @@ from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.schemas import REASON_HELP, RESULT, Reason
 from cxrgaze_ray.scoring.runs import Run, files_of, make_plan, uris_of
 from cxrgaze_ray.storage import LocalStore
-from tests.unit.cli.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
+from tests.command import Cxrgaze
 from tests.unit.scoring.test_runs import MADE_WITH, make_finished, make_run, make_spec, results
 
 HOSTILE = "Doe [bold]Jane\x1b[2J\u202e.dcm"
@@ -70,7 +70,7 @@ def test_every_row_finds_its_place_whatever_its_shard(tmp_path: Path) -> None:
     assert uris_of(backwards, plan).to_pylist() == plan["uri"].to_pylist()[::-1]
 
 
-def test_failed_files_are_listed_with_their_reasons(cxrgaze: Cxrgaze, run: Run) -> None:  # noqa: F811
+def test_failed_files_are_listed_with_their_reasons(cxrgaze: Cxrgaze, run: Run) -> None:
     ended = cxrgaze("runs", "show", run.store.uri, "--failed")
     (line,) = ended.out.splitlines()
     assert ended.code == 0
@@ -81,7 +81,7 @@ def test_failed_files_are_listed_with_their_reasons(cxrgaze: Cxrgaze, run: Run) 
     assert f"truncated: {REASON_HELP[Reason.TRUNCATED]}" in ended.err
 
 
-def test_files_of_a_class_are_listed_with_their_chance(cxrgaze: Cxrgaze, run: Run) -> None:  # noqa: F811
+def test_files_of_a_class_are_listed_with_their_chance(cxrgaze: Cxrgaze, run: Run) -> None:
     ended = cxrgaze("runs", "show", run.store.uri, "--only", "pneumonia")
     first, second = ended.out.splitlines()
     assert (ended.code, first.split()[:2], second.split()[:2]) == (0, ["pneumonia", "90.0%"], ["pneumonia", "50.0%"])
@@ -95,7 +95,7 @@ def test_files_of_a_class_are_listed_with_their_chance(cxrgaze: Cxrgaze, run: Ru
     assert "No file of the run is heart_failure." in none.err
 
 
-def test_a_machine_gets_the_same_as_json(cxrgaze: Cxrgaze, run: Run) -> None:  # noqa: F811
+def test_a_machine_gets_the_same_as_json(cxrgaze: Cxrgaze, run: Run) -> None:
     told = cxrgaze("runs", "show", run.store.uri, "--failed", "--json").json
     assert (told["only"], told["count"]) == ("failed", 1)
     (file,) = told["files"]
@@ -106,20 +106,20 @@ def test_a_machine_gets_the_same_as_json(cxrgaze: Cxrgaze, run: Run) -> None:  #
 @pytest.mark.parametrize(
     "options", [["--failed", "--only", "normal"], ["--limit", "1"], ["--only", "x"]], ids=["both", "limit", "unknown"]
 )
-def test_options_that_do_not_fit_are_told(cxrgaze: Cxrgaze, run: Run, options: list[str]) -> None:  # noqa: F811
+def test_options_that_do_not_fit_are_told(cxrgaze: Cxrgaze, run: Run, options: list[str]) -> None:
     ended = cxrgaze("runs", "show", run.store.uri, *options)
     assert (ended.code, ended.out) == (2, "")
     assert "Traceback" not in ended.err
 
 
-def test_an_unfinished_run_says_that_more_is_to_come(cxrgaze: Cxrgaze, tmp_path: Path) -> None:  # noqa: F811
+def test_an_unfinished_run_says_that_more_is_to_come(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.commit(1, results(run.plan(), 1))
     ended = cxrgaze("runs", "show", run.store.uri, "--failed")
     assert "The run is not finished: 1 shards are to come." in ended.err
 
 
-def test_nothing_else_shows_a_path(cxrgaze: Cxrgaze, run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_nothing_else_shows_a_path(cxrgaze: Cxrgaze, run: Run, tmp_path: Path) -> None:
     for command in (["runs", "show", run.store.uri], ["runs", "show", run.store.uri, "--json"]):
         ended = cxrgaze(*command)
         assert "Doe" not in ended.out + ended.err

@@ -27,12 +27,11 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.printable import printable
 from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.storage import LocalStore
+from tests.command import Cxrgaze, Ended, forget_terminal
 from tests.labelled_store import write_store
 from tests.monitor_reports import report_of
-from tests.unit.cli.test_cli import COMMANDS, Cxrgaze, Ended, cxrgaze, forget_terminal
+from tests.unit.cli.test_cli import COMMANDS
 from tests.unit.scoring.test_runs import make_finished, make_run
-
-__all__ = ["cxrgaze"]  # the fixture
 
 MARKUP = "better [/site B] [red]x[/red] :warning:"
 HOSTILE = f"{MARKUP}\x1b]0;owned\x07\x1b[2J\r\n\x9b31mcxrgaze: net is sound.\u202e\x7f"
@@ -107,6 +106,7 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
     "runs export": [("run", "--to", "csv", "--out", FILE), ("run", "--to", "png", "--out", FILE)],
     "archive list": [("archive", "--identities", "keep"), (FILE,), (f"archive/{FILE}", "--out", f"{FILE}.parquet")],
     "archive look": [("archive", "--out", f"{FILE}.png"), ("archive", "--model", HOSTILE, *REGISTRY)],
+    "predict": [("archive", FILE, *REGISTRY, "--model", "net@v1"), (FILE, "--model", HOSTILE, *REGISTRY)],
     "score": [
         ("archive", "--out", FILE, "--model", HOSTILE, *REGISTRY),
         ("archive", "--out", "runs", "--retry-failed"),

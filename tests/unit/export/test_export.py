@@ -45,8 +45,8 @@ from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, STUDIES, SUMMARY, WIDTH
 from cxrgaze_ray.scoring.runs import Run, make_plan, table_bytes
 from cxrgaze_ray.storage import LocalStore
+from tests.command import Cxrgaze
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
-from tests.unit.cli.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
 from tests.unit.scoring.test_runs import PIN, make_finished, make_run, make_spec, results
 from tests.validators import check_object, run_tool
 
@@ -484,7 +484,7 @@ def test_a_decoder_draws_pictures_and_refuses_what_is_none() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "dicom-sr", "dicom-sc"])
 @pytest.mark.parametrize("gone", [1, 2])
-def test_the_command_fails_if_sources_are_gone(kind: str, gone: int, cxrgaze: Cxrgaze, tmp_path: Path) -> None:  # noqa: F811
+def test_the_command_fails_if_sources_are_gone(kind: str, gone: int, cxrgaze: Cxrgaze, tmp_path: Path) -> None:
     run = make_scored(tmp_path, {f"{name}.dcm": make_dicom(gradient(), **UIDS) for name in "ab"})
     for name in "ab"[:gone]:
         (tmp_path / "archive" / f"{name}.dcm").rename(tmp_path / f"{name}.dcm")

@@ -20,10 +20,8 @@ from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.reports.contact_sheet import THUMB, Tile, caption, draw, make_sheet, sample_rows
 from cxrgaze_ray.schemas import REASON_HELP, Reason
 from tests.awkward_files import turned
+from tests.command import Cxrgaze
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
-from tests.unit.cli.test_cli import Cxrgaze, cxrgaze
-
-__all__ = ["cxrgaze"]  # the fixture
 
 RED, YELLOW, ORANGE = (255, 66, 66), (250, 204, 72), (255, 158, 84)
 PICTURE = np.full(THUMB, 128, np.uint8)

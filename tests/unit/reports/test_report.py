@@ -35,7 +35,7 @@ from cxrgaze_ray.reports.run_report import run_report
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, RESULT, WIDTH, Reason, status_of
 from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, make_plan
 from cxrgaze_ray.storage import LocalStore
-from tests.unit.cli.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
+from tests.command import Cxrgaze
 
 IMAGES = 9
 REFUSED = (Reason.TRUNCATED, Reason.TRUNCATED, Reason.LATERAL_VIEW)
@@ -378,7 +378,7 @@ def test_known_gaze_and_labels_stand_beside_the_networks(run: Run, truth: EgdTab
 
 
 def test_the_command_writes_the_report_and_fails_if_radiographs_are_lost(
-    cxrgaze: Cxrgaze,  # noqa: F811
+    cxrgaze: Cxrgaze,
     archive: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -12,7 +12,7 @@ from cxrgaze_ray.lifecycle.prometheus import check_textfile
 from cxrgaze_ray.lifecycle.retraining.data import check_outputs
 from cxrgaze_ray.lifecycle.retraining.settings import NewData, RetrainSettings
 from cxrgaze_ray.scoring import planning
-from tests.unit.cli.test_cli import Cxrgaze, cxrgaze  # noqa: F401 a fixture
+from tests.command import Cxrgaze
 
 COMMANDS = {
     "score": ["score", "archive", "--out", "FILE/runs"],
@@ -32,7 +32,7 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_output_below_a_file_is_refused_before_anything_else(
     command: str,
-    cxrgaze: Cxrgaze,  # noqa: F811
+    cxrgaze: Cxrgaze,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

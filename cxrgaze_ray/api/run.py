@@ -1,0 +1,179 @@
+"""Archives to runs: what `cxrgaze score` does, as a function."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from cxrgaze_ray.archive.identities import Identities, open_key
+from cxrgaze_ray.archive.manifest import Manifest
+from cxrgaze_ray.config import EngineKind
+from cxrgaze_ray.scoring.planning import check_out
+from cxrgaze_ray.scoring.runs import Request, Run, ScoreOptions, Success, files_of
+from cxrgaze_ray.storage import open_store
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.scoring.gather import Progress
+
+
+def score(
+    archive: str,
+    *,
+    out: str,
+    model: str = "cxrgaze@champion",
+    registry: str = "./registry",
+    engine: EngineKind = "auto",
+    view: Literal["frontal", "all"] = "frontal",
+    decode: Literal["full", "reduced"] = "full",
+    identities: Literal["keyed", "keep"] = "keyed",
+    key_file: Path | None = None,
+    follow_links: bool = False,
+    limit: int | None = None,
+    not_in: Sequence[str] = (),
+    new: bool = False,
+    retry_failed: bool = False,
+    address: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    stop: threading.Event | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    on_listed: Callable[[Manifest], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> ScoredRun:
+    """Score an archive on Ray: one row for every file, whatever happens. The same call continues a stopped run.
+
+    Parameters
+    ----------
+    archive
+        A folder, a file, an ``s3://`` prefix, or a list of URIs (CSV or Parquet).
+    out
+        Parent of the run: a folder or an ``s3://`` prefix.
+    model, registry, engine
+        As in `load_model`.
+    view
+        ``frontal`` skips lateral views; ``all`` scores them too.
+    decode
+        ``reduced`` decodes JPEG and JPEG 2000 no larger than the model needs, which is faster.
+    identities, key_file
+        ``keyed`` replaces identifiers by hashes with the key in the file (by default one below the user's
+        configuration), except in de-identified layouts; ``keep`` leaves them.
+    follow_links
+        Follow links that lead out of the archive; else each is a row that says so.
+    limit
+        Score the first so many files only.
+    not_in
+        Runs, or parents of runs: files that a finished one of them has a row for are left out.
+    new
+        Start afresh, whatever is there.
+    retry_failed
+        Score the failed rows of this request's last run again.
+    address
+        Address of a running Ray cluster; None starts one on this machine.
+    settings
+        Fields of `scoring.driver.ScoreSettings`: decoders, scorers, and the model's replicas.
+    stop
+        Once set, open shards are committed, and Interrupted is raised.
+    say, on_listed, on_progress
+        Called with sentences for people, with the archive as it was listed, and after every chunk.
+
+    Raises
+    ------
+    ConfigError, UserError
+        If an option or a place is wrong; NothingNew if `not_in` leaves nothing over.
+    EnvironmentFault
+        If a store or the cluster can't be reached; what was committed stands.
+    RunConflict
+        If another driver has the run.
+    Interrupted
+        If `stop` was set before the end.
+    """
+    request = make_request(
+        archive,
+        model=model,
+        engine=engine,
+        not_in=not_in,
+        follow_links=follow_links,
+        view=view,
+        limit=limit,
+        decode=decode,
+        identities=identities,
+    )
+    check_out(out)  # before the seconds that importing Ray takes
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+    from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
+
+    outcome = score_archive(
+        request,
+        out,
+        registry,
+        partial(connect, ClusterSettings(address=address)),
+        settings=ScoreSettings.build(**(settings or {})),
+        identities=Identities if identities == "keep" else partial(open_key, key_file),
+        new=new,
+        retry_failed=retry_failed,
+        stop=stop,
+        say=say,
+        on_listed=on_listed,
+        on_progress=on_progress,
+    )
+    return ScoredRun(outcome.run, already_complete=outcome.already_complete)
+
+
+def make_request(
+    archive: str, *, model: str, engine: EngineKind, not_in: Sequence[str], follow_links: bool, **options: Any
+) -> Request:
+    """Return what a command asks for, by the parameters of `score`; ConfigError if one is out of bounds."""
+    chosen, left_out = ScoreOptions.build(**options), tuple(not_in)
+    return Request.build(
+        archive=archive, model=model, engine=engine, options=chosen, not_in=left_out, follow_links=follow_links
+    )
+
+
+def open_run(uri: str) -> ScoredRun:
+    """Open a run that was scored before; RunConflict if there is none."""
+    return ScoredRun(Run.open(open_store(uri)))
+
+
+@dataclass(frozen=True, repr=False)
+class ScoredRun:
+    """A run and its rows.
+
+    Attributes
+    ----------
+    run
+        The run on disk.
+    already_complete
+        The call that gave it found it finished, and did nothing.
+    """
+
+    run: Run
+    already_complete: bool = False
+
+    @property
+    def uri(self) -> str:
+        """Where the run lies."""
+        return self.run.store.uri
+
+    @property
+    def success(self) -> Success | None:
+        """What the finished run holds, by status, reason and class; None while it is unfinished."""
+        return self.run.success()
+
+    @property
+    def results(self) -> pa.Table:
+        """Every row without maps: `schemas.SUMMARY`."""
+        return self.run.summary()
+
+    def files(self, kind: str) -> pa.Table:
+        """Return the files of one class, status or reason with their places: ``pneumonia``, ``failed``, ``corrupt``."""
+        return files_of(self.run, kind)
+
+    def __repr__(self) -> str:
+        success = self.success
+        counts = "unfinished" if success is None else ", ".join(f"{n} {name}" for name, n in success.counts.items())
+        return f"<run {self.uri}: {self.run.spec.rows} files, {counts}>"

@@ -1,0 +1,78 @@
+"""cxrgaze predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+import cxrgaze_ray
+from cxrgaze_ray.cli.console import bar, show
+from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Json, Model, RegistryUri
+from cxrgaze_ray.errors import EXIT_STRICT
+from cxrgaze_ray.reports.printable import printable
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.api.model import Result, Results
+    from cxrgaze_ray.storage import Store
+
+
+def predict(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Radiographs: paths or s3:// objects.")],
+    model: Model = DEFAULT_MODEL,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    engine: Annotated[Literal["float32", "fast", "auto"], typer.Option(help="float32, fast, or auto.")] = "auto",
+    view: Annotated[
+        Literal["frontal", "all"], typer.Option(help="frontal skips laterals; all scores them too.")
+    ] = "frontal",
+    overlays: Annotated[
+        str | None, typer.Option(metavar="URI", help="Folder or s3:// prefix for pictures of the predicted gaze.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a file failed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score single files in this process, without Ray: one line a file. For an archive, see `cxrgaze score`.
+
+    Example: cxrgaze predict chest.dcm --overlays pictures
+    """
+    from cxrgaze_ray.storage import check_writable, open_store
+
+    pictures = None if overlays is None else open_store(overlays)
+    if pictures is not None:
+        check_writable(pictures)
+    loaded = cxrgaze_ray.load_model(model, registry=registry, engine=engine)
+    with bar("Predicting", quiet=as_json) as progress:
+        results = loaded.predict(files, view=view, on_progress=progress.update)
+    rows = [result.row() for result in results]
+    if pictures is not None:
+        for row, place in zip(rows, _draw(results, pictures), strict=True):
+            row["overlay"] = place
+    lines = [printable(_line(result, row)) for result, row in zip(results, rows, strict=True)]
+    if not loaded.pin.trained:
+        lines.append("The model is untrained: its answers mean nothing.")
+    if overlays is not None:
+        lines.append("The pictures are of patients: keep them as you keep the archive.")
+    show({"model": loaded.pin.model_dump(), "results": rows}, as_json=as_json, lines=lines)
+    if strict and any(result.status == "failed" for result in results):
+        raise typer.Exit(EXIT_STRICT)
+
+
+def _line(result: Result, row: dict[str, Any]) -> str:
+    """Say what became of a file: its classes, the most probable first, or why there are none."""
+    if result.probabilities is None:
+        return f"{result.file}: {result.status}, {result.reason}. {result.detail}"
+    ordered = sorted(result.probabilities.items(), key=lambda one: -one[1])
+    chances = ", ".join(f"{name} {chance:.1%}" for name, chance in ordered)
+    return f"{result.file}: {chances}" + (f". Picture: {row['overlay']}" if "overlay" in row else "")
+
+
+def _draw(results: Results, pictures: Store) -> Iterator[str | None]:
+    """Write the overlays of what was scored, and yield where each is; numbers, since a name may be a patient's."""
+    for number, result in enumerate(results, 1):
+        if result.probabilities is None:
+            yield None
+            continue
+        key = f"{number:04d}.png"
+        pictures.put(key, result.png())
+        yield pictures.locate(key)

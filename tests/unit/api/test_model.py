@@ -1,0 +1,160 @@
+"""Single files through the Python API and `cxrgaze predict`: a result for each, without Ray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cxrgaze_ray as cxr
+from cxrgaze_ray.errors import EXIT_STRICT, RadiographError, RegistryError
+from cxrgaze_ray.models.bundle import make_bundle
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.radiograph.preprocess import prepare
+from cxrgaze_ray.radiograph.reading import read_radiograph
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.schemas import CLASSES
+from cxrgaze_ray.storage import LocalStore
+from tests.command import Cxrgaze
+from tests.dicom_files import gradient, make_dicom
+
+BUNDLE = make_bundle(build(PRESETS["tiny"], 5), "cxrgaze", trained=False)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("registry")
+    registry = Registry(LocalStore(str(folder)))
+    registry.promote("cxrgaze", registry.publish(BUNDLE).version)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(registry: str) -> cxr.Model:
+    return cxr.load_model("cxrgaze@champion", registry=registry, engine="float32")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "chest.dcm").write_bytes(make_dicom(gradient(200, 300), ViewPosition="PA"))
+    (tmp_path / "side.dcm").write_bytes(make_dicom(gradient(300, 200), ViewPosition="LL"))
+    (tmp_path / "note.txt").write_text("not a radiograph")
+    return tmp_path
+
+
+def test_every_file_has_the_result_it_deserves_in_its_place(model: cxr.Model, files: Path) -> None:
+    data = (files / "chest.dcm").read_bytes()
+    wanted: list[str | Path | bytes] = [
+        str(files / "note.txt"),
+        files / "chest.dcm",
+        str(files / "gone.dcm"),
+        data,
+        files / "side.dcm",
+    ]
+    seen: list[tuple[int, int]] = []
+    results = model.predict(wanted, on_progress=lambda *counts: seen.append(counts))
+    told = [(result.file, str(result.status), result.reason) for result in results]
+    assert told == [
+        (str(files / "note.txt"), "failed", "not_an_image"),
+        (str(files / "chest.dcm"), "scored", None),
+        (str(files / "gone.dcm"), "failed", "missing"),
+        (None, "scored", None),
+        (str(files / "side.dcm"), "skipped", "lateral_view"),
+    ]
+    assert results[1].probabilities == results[3].probabilities
+    assert seen == [(5, 5)]
+    (lateral,) = model.predict(files / "side.dcm", view="all")
+    assert lateral.status == "scored"
+
+
+def test_it_says_what_the_one_predictor_says_of_the_one_preprocessing(model: cxr.Model, files: Path) -> None:
+    (result,) = model.predict(files / "chest.dcm")
+    image = prepare(read_radiograph((files / "chest.dcm").read_bytes()), model.profile)
+    wanted = Predictor.from_bundle(BUNDLE).predict(image.pixels[None])
+    assert result.probabilities == dict(zip(CLASSES, map(float, wanted.probabilities_BK[0]), strict=True))
+    assert result.prediction == CLASSES[int(wanted.probabilities_BK[0].argmax())]
+    assert result.density_HW is not None
+    assert np.array_equal(result.density_HW, wanted.saliency_BHW[0])
+
+
+def test_saliency_lies_on_the_source_s_own_pixels(model: cxr.Model, files: Path) -> None:
+    (result,) = model.predict([files / "chest.dcm"])
+    assert result.saliency.shape == (200, 300)
+    assert float(result.saliency.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_overlay_shows_the_radiograph_and_is_what_a_notebook_shows(model: cxr.Model, files: Path) -> None:
+    (result,) = model.predict([files / "chest.dcm"])
+    shown = result.overlay()
+    assert shown.width > shown.height  # the radiograph's own shape, and a legend below it
+    top = np.asarray(shown.convert("L"), dtype=float)[: shown.width * 200 // 300]
+    assert np.ptp(top.mean(axis=0)) > 60  # the gradient is still to be seen
+    assert result._repr_png_() == result.png()
+    (files / "chest.dcm").write_bytes(make_dicom(gradient(220, 300)))
+    with pytest.raises(RadiographError, match="not the one"):
+        result.overlay()
+
+
+def test_what_was_not_scored_has_no_picture_but_its_reason(model: cxr.Model, files: Path) -> None:
+    (result,) = model.predict([files / "note.txt"])
+    assert result._repr_png_() is None
+    with pytest.raises(RadiographError) as refused:
+        _ = result.saliency
+    assert refused.value.reason == "not_an_image"
+
+
+def test_results_become_a_data_frame(model: cxr.Model, files: Path) -> None:
+    results = model.predict([files / "chest.dcm", files / "note.txt"])
+    frame = results.to_pandas()
+    assert list(frame["status"]) == ["scored", "failed"]
+    assert frame.loc[0, [f"p_{name}" for name in CLASSES]].sum() == pytest.approx(1, abs=1e-5)
+    assert frame.loc[1, "reason_code"] == "not_an_image"
+    assert frame.loc[0, "weights_sha256"] == model.pin.weights_sha256
+    assert "not_an_image" in results._repr_html_()
+    assert len(results[:1]) == 1
+
+
+def test_a_bundle_s_path_is_a_model_too(registry: str, model: cxr.Model) -> None:
+    loaded = cxr.load_model(str(Path(registry, "cxrgaze", "versions", "v0001")), engine="float32")
+    assert loaded.pin.weights_sha256 == model.pin.weights_sha256
+    assert "untrained" in repr(loaded)
+
+
+def test_errors_are_of_the_one_tree(registry: str) -> None:
+    with pytest.raises(cxr.CxrgazeError) as refused:
+        cxr.load_model("cxrgaze@v9", registry=registry)
+    assert isinstance(refused.value, RegistryError)
+
+
+def test_importing_it_loads_nothing_slow_and_predicting_needs_no_ray(registry: str, files: Path) -> None:
+    code = (
+        "import sys, cxrgaze_ray as cxr\n"
+        "assert {*cxr.__all__} <= {*dir(cxr)}\n"
+        "assert not {'torch', 'ray', 'pyarrow', 'pydantic'} & {*sys.modules}\n"
+        f"assert cxr.load_model(registry={registry!r}).predict({str(files / 'chest.dcm')!r})[0].probabilities\n"
+        "assert 'ray' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_says_a_line_a_file(cxrgaze: Cxrgaze, registry: str, files: Path) -> None:
+    names = [str(files / "chest.dcm"), str(files / "note.txt")]
+    told = cxrgaze(
+        "predict", *names, "--registry", registry, "--overlays", str(files / "pictures"), "--strict", "--json"
+    )
+    assert told.code == EXIT_STRICT
+    scored, failed = json.loads(told.out)["results"]
+    assert Path(scored["overlay"]).read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in (files / "pictures").iterdir()] == ["0001.png"]
+    assert (scored["status"], failed["reason_code"]) == ("scored", "not_an_image")
+    people = cxrgaze("predict", *names, "--registry", registry)
+    assert people.code == 0
+    assert f"{names[1]}: failed, not_an_image." in people.out
+    assert "untrained" in people.out
