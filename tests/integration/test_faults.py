@@ -249,7 +249,7 @@ def test_past_its_budget_an_outage_ends_the_job_with_one_line(
     last = err.strip().splitlines()[-1]
     assert last.startswith("cxrgaze: ")
     assert "SlowDown" in last
-    assert "run the same command again" in last
+    assert "Run the same command again" in last
     assert "Traceback" not in err
     weather.clear()
     done = score(f"{s3}/archive", f"{s3}/out", registry)

@@ -21,7 +21,7 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import Outcome
-from cxrgaze_ray.scoring.runs import Run, find_runs, verify_run
+from cxrgaze_ray.scoring.runs import Run, ScoreOptions, find_runs, verify_run
 from cxrgaze_ray.storage import LocalStore, open_store
 from cxrgaze_ray.storage.lease import Lease
 from tests.fault_proxy import Fault, FaultProxy
@@ -57,7 +57,7 @@ def test_a_complete_run_is_left_alone_the_rest_is_new_and_new_starts_afresh(
     again = score(asked, str(tmp_path), registry)
     assert again.already_complete
     assert again.run.spec == first.run.spec
-    again_asked = asked.model_copy(update={"not_in": (str(tmp_path),), "options": request("").options})
+    again_asked = asked.model_copy(update={"not_in": (str(tmp_path),), "options": ScoreOptions()})
     rest = score(again_asked, str(tmp_path), registry)
     assert rest.run.spec.left_out == 20
     assert not set(rest.run.plan()["uri"].to_pylist()) & set(first.run.plan()["uri"].to_pylist())
