@@ -122,6 +122,8 @@ class _Silent(Bar):
 
 STOP_SCORING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
 
+UNBOUNDED = "Warning: bodies are not bounded: the nodes lack RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (README)."
+
 STOP_SERVING = "Stopping: requests that are being answered have some seconds to end. Ctrl-C again stops at once."
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import STOP_SERVING, bar, print_table, say, show, stay, stop_on_interrupt
+from cxrgaze_ray.cli.console import STOP_SERVING, UNBOUNDED, bar, print_table, say, show, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import (
     DEFAULT_REGISTRY,
     SEED_MAX,
@@ -91,14 +91,14 @@ def serve(
 
 
 def _host(file: ServeFile, where: ClusterSettings) -> None:
-    from cxrgaze_ray.cluster.connection import PROXY_VARIABLE, connect
+    from cxrgaze_ray.cluster.connection import connect
     from cxrgaze_ray.serving import start_http, stop_http, wait_ready
 
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         start_http(file)
         try:
             if not wait_ready(file):
-                say(f"Warning: nothing bounds bodies on this cluster: set {PROXY_VARIABLE} on its nodes (README).")
+                say(UNBOUNDED)
             say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends it.")
             say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
             if where.metrics_port:

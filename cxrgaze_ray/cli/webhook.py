@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import STOP_SERVING, say, stay, stop_on_interrupt
+from cxrgaze_ray.cli.console import STOP_SERVING, UNBOUNDED, say, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import WEBHOOK_METRICS_PORT, Address, MetricsPort, private_service
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
     from cxrgaze_ray.lifecycle.webhook import start_webhook, stop_webhook
 
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
-        start_webhook(settings)
+        if not start_webhook(settings):
+            say(UNBOUNDED)
         say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends it.")
         say(f"Its jobs run on {cluster.address}; Ray's log is {cluster.log_file}.")
         try:

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -29,6 +30,10 @@ Connect = Callable[[], AbstractContextManager[Any]]
 PROXY_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PROXY_MIDDLEWARES = "cxrgaze_ray.http.proxy:middlewares"
 """What that variable has to say in the environment of a cluster's nodes before Ray starts there: see `http_proxy`."""
+
+
+_KNOCK_S = 10.0
+"""Longest time that a running cluster may take to accept a connection."""
 
 
 class ClusterSettings(Settings):
@@ -156,6 +161,7 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
     cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
     asked = address
     try:
+        _knock(address)
         own = address is None or is_loopback(address)
         with folder.takes_scratch(), on_loopback() if own else nullcontext():
             if address is None and settings.jobs:
@@ -171,8 +177,15 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
                 }
             with held(), keeping_sigterm():  # half a cluster can't be stopped
                 ray.init(address=address, **options)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise _no_cluster(asked, error) from error
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nothing listens at a cluster's address: Ray would ask for ever there, deaf to signals."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _no_cluster(address: str | None, error: Exception) -> EnvironmentFault:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import islice
 
 _READ = 2**18
 """Bytes that are set aside for one read: what the server hands on at a time is no larger, or hardly."""
+
+_PRESS_EVERY_S = 0.25
+"""Seconds after which one that waits presses again: who was quick before may be slow by now."""
 
 
 class Share:
@@ -47,13 +51,22 @@ class Room:
         self.held -= share.held
         self._wake()
 
-    async def before_read(self, share: Share) -> None:
-        """Wait until there is room for one more read, and set it aside."""
+    async def before_read(self, share: Share, press: Callable[[int], None] = lambda _: None) -> None:
+        """Wait until there is room for one more read, and set it aside.
+
+        Parameters
+        ----------
+        share
+            Whose read it is.
+        press
+            Called now and then while there is none, with the bytes that those lack who wait.
+        """
         while not self._may(share):
             share.turn = asyncio.get_running_loop().create_future()
             self._waiting.add(share)
             try:
-                await share.turn
+                press(len(self._waiting) * _READ)
+                await asyncio.wait({share.turn}, timeout=_PRESS_EVERY_S)
             finally:
                 self._waiting.discard(share)
         self._hold(share, _READ)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.http.body_room import Room, Share
+from cxrgaze_ray.http.line import Line, Pace
 from cxrgaze_ray.http.middleware import RETRY_AFTER_S, route_of
 
 MARK = "x-cxrgaze-proxy"
@@ -34,7 +36,8 @@ class Limits:
     Attributes
     ----------
     requests
-        At once, waiting ones included; others are told to come back. Health checks always pass.
+        At once, waiting ones included; others are told to come back, or the slowest if it is behind. Health checks
+        always pass.
     held_bytes
         Of all bodies together, from their first byte to the answer.
     header_bytes
@@ -43,6 +46,8 @@ class Limits:
         Longest time to wait for one body's bytes in all; waiting for room does not count.
     grace_s, floor_bytes_s
         After so many seconds a body must have come at this rate.
+    press_grace_s, press_bytes_s
+        A body that is this silent, or slower, gives way where its place is needed, or its room by a quicker one.
     """
 
     requests: int = 512
@@ -51,6 +56,8 @@ class Limits:
     deadline_s: float = 120.0
     grace_s: float = 10.0
     floor_bytes_s: float = 64 * 2**10
+    press_grace_s: float = 1.0
+    press_bytes_s: float = 256 * 2**10
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Refusal:
 _BUSY = Refusal(503, "busy", "Too many requests are waiting; try again.")
 _LOST = Refusal(503, "unavailable", "The process that had this request is gone, or too busy; try again.")
 _LATE = Refusal(408, "too_slow", "The body came too slowly.")
+_CROWDED = Refusal(503, "busy", "The body came slowly, and others needed its place; try again.")
 _LONG_HEADERS = Refusal(431, "headers_too_large", "The headers are too large.")
 
 
@@ -79,7 +87,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
         self._app, self._limits = app, limits or Limits()
-        self._room, self._inside = Room(self._limits.held_bytes), 0
+        self._room, self._line = Room(self._limits.held_bytes), Line(self._limits.requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -89,62 +97,94 @@ class Door:
         answer = _Answer(scope, receive, send)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
             await answer.refuse(_LONG_HEADERS)
-        elif self._inside >= self._limits.requests and not scope["path"].endswith("/healthz"):
+        elif not scope["path"].endswith("/healthz") and not self._line.has_place():
             await answer.refuse(_BUSY)
         else:
             await self._pass(scope, receive, answer)
 
     async def _pass(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         share = self._room.enter()
-        body = _Body(receive, self._room, share, self._limits)
-        self._inside += 1
+        body = _Body(receive, self._room, share, self._line, self._limits)
+        self._line.enter(body)
         try:
             await self._app(scope, body.receive, answer.send)
         except Exception as error:
             _LOG.error("the proxy failed with %s", type(error).__name__)
         finally:
-            self._inside -= 1
+            self._line.leave(body)
             self._room.leave(share)
         if not answer.started and not body.gone:
-            await answer.refuse(_LATE if body.late else _LOST)
+            await answer.refuse(body.refusal or _LOST)
 
 
 class _Body:
     """Receives one request's body, a part at a time as there is room; one that comes too slowly ends as a hang-up."""
 
-    def __init__(self, receive: Receive, room: Room, share: Share, limits: Limits) -> None:
-        self._receive, self._room, self._share, self._limits = receive, room, share, limits
+    def __init__(self, receive: Receive, room: Room, share: Share, line: Line, limits: Limits) -> None:
+        self._receive, self._room, self._share, self._line, self._limits = receive, room, share, line, limits
+        self._pace = Pace(limits.press_grace_s, limits.press_bytes_s)
         self._waited, self._received = 0.0, 0
-        self._ended = self.late = self.gone = False
+        self._patience: asyncio.Timeout | None = None
+        self._ended = self.gone = False
+        self.refusal: Refusal | None = None
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds that the client is behind; none once all has come: then it waits for us."""
+        return 0.0 if self._ended else self._pace.behind_s
+
+    @property
+    def held(self) -> int:
+        """Bytes that are here."""
+        return self._share.held
+
+    def give_way(self) -> None:
+        """End the body, wherever its next part is waited for."""
+        self.refusal = _CROWDED
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     async def receive(self) -> Message:
         """Return the next message."""
         if self._ended:
             return self._noted(await self._receive())  # a hang-up, whenever it comes
-        await self._room.before_read(self._share)
+        if self.refusal is None:
+            try:
+                async with asyncio.timeout(None) as self._patience:
+                    return await self._next()
+            except TimeoutError:
+                pass  # too slow, as `refusal` says
+            finally:
+                self._patience = None
+        return {"type": "http.disconnect"}
+
+    async def _next(self) -> Message:
+        await self._room.before_read(self._share, partial(self._line.press, self))
         size = 0
         try:
             message = self._noted(await self._in_time())
             size = len(message.get("body", b""))
         finally:
             self._room.after_read(self._share, size)
+            self._pace.came(size)
         self._received += size
         self._ended = not message.get("more_body", False)
         return message
 
     def _noted(self, message: Message) -> Message:
-        self.gone = message["type"] == "http.disconnect" and not self.late
+        self.gone = message["type"] == "http.disconnect"
         return message
 
     async def _in_time(self) -> Message:
         limits, started = self._limits, time.monotonic()
         allowed = min(limits.deadline_s, limits.grace_s + self._received / limits.floor_bytes_s)
+        self._pace.wait()
         try:
             async with asyncio.timeout(allowed - self._waited):
                 return await self._receive()
         except TimeoutError:
-            self.late = True
-            return {"type": "http.disconnect"}
+            self.refusal = _LATE
+            raise
         finally:
             self._waited += time.monotonic() - started
 
@@ -175,7 +215,7 @@ class _Answer:
         headers = {MARK: "1"}
         if refusal.code == 503:
             headers["Retry-After"] = str(RETRY_AFTER_S)
-        if refusal is _LATE:
+        if refusal in (_LATE, _CROWDED):
             headers["Connection"] = "close"
         answer = JSONResponse({"error": refusal.message, "reason": refusal.reason}, refusal.code, headers)
         await answer(self._scope, self._receive, self._send)

@@ -72,6 +72,10 @@ def s3_errors(uri: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError) as error:  # a token's file, say, that the AWS configuration names
         cause = f"{error.filename}: {error.strerror}"
         raise StoreDenied(f"No usable AWS credentials for {uri} ({cause}).", "Check the AWS variables.") from error
+    except RuntimeError as error:  # botocore has no class for a role, a process or a file that gives what has expired
+        if "expired" not in str(error):
+            raise
+        raise _expired(uri) from error
 
 
 def _answered(error: ClientError, uri: str) -> CxrgazeError:
@@ -95,7 +99,7 @@ def _named(error: ClientError, uri: str) -> CxrgazeError | None:
     """Return the error for a reply whose code names another cause than its HTTP status does."""
     name = code(error)
     if name in _EXPIRED_CODES:
-        return StoreDenied(f"The AWS credentials for {uri} have expired ({name}).", "Renew them, or log in again.")
+        return _expired(uri, f" ({name})")
     if name in _CLOCK_CODES:
         return StoreUnavailable(f"This machine's clock and that of S3 differ ({name}).", "Set this machine's clock.")
     if name in _FULL_CODES:
@@ -109,6 +113,10 @@ def _named(error: ClientError, uri: str) -> CxrgazeError | None:
         hint = f"Set AWS_DEFAULT_REGION to {region or 'its region'}, and AWS_ENDPOINT_URL to where it is."
         return StoreUnavailable(f"The bucket of {uri} is in another region ({name}).", hint)
     return None
+
+
+def _expired(uri: str, word: str = "") -> StoreDenied:
+    return StoreDenied(f"The AWS credentials for {uri} have expired{word}.", "Renew them, or log in again.")
 
 
 def _not_answered(error: Exception, uri: str) -> CxrgazeError:

@@ -33,7 +33,7 @@ def settings(application: ServeFile, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def client(settings: WebhookSettings) -> Iterator[httpx.Client]:
-    start_webhook(settings)
+    assert start_webhook(settings)  # its bodies are bounded
     with httpx.Client(base_url=settings.url, timeout=60) as client:
         yield client
     serve.delete(APPLICATION)

@@ -16,6 +16,7 @@ from ray.serve.exceptions import RayServeException
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.ports import start_proxy
 from cxrgaze_ray.errors import ConfigError, ServingUnavailable, place_of
+from cxrgaze_ray.http.proxy import MARK
 from cxrgaze_ray.lifecycle.webhook.groups import Triggers
 from cxrgaze_ray.lifecycle.webhook.jobs import STATES, RayJobs
 from cxrgaze_ray.lifecycle.webhook.routes import make_api
@@ -73,8 +74,13 @@ def build_app(args: WebhookSettings | dict[str, Any]) -> serve.Application:
     return Webhook.bind(settings)  # type: ignore[attr-defined, no-any-return]
 
 
-def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
+def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
     """Start the application on the cluster that this process is connected to, and wait until it answers.
+
+    Returns
+    -------
+    bool
+        Whether the cluster's proxy bounds what clients send: see `http_proxy`.
 
     Raises
     ------
@@ -100,8 +106,8 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            with urlopen(f"{settings.url}/healthz", timeout=5):
-                return
+            with urlopen(f"{settings.url}/healthz", timeout=5) as answer:
+                return MARK in answer.headers
         except OSError:
             time.sleep(0.2)
     raise ServingUnavailable(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -149,6 +150,12 @@ class FakeRay:
         if self.fails is not None:
             raise self.fails
 
+    def accept(self, place: tuple[str, int], timeout: float) -> socket.socket:
+        """Stand for what listens at an address."""
+        if place == ("nobody", 6379):
+            raise ConnectionRefusedError
+        return socket.socket()
+
     def shutdown(self) -> None:
         self.stops += 1
 
@@ -182,6 +189,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRay:
     monkeypatch.delenv(STAYS_LOCAL, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("cxrgaze_ray.cluster.session_folder.LONGEST_PARENT", 1000)
+    monkeypatch.setattr(socket, "create_connection", fake.accept)
     return fake
 
 
@@ -305,6 +313,13 @@ def test_a_cluster_that_does_not_answer_is_the_environments_fault(
     assert error.value.hint
     log = Path(error.value.__notes__[0].rpartition(" ")[2])
     assert log.read_text() == "ray's noise"
+
+
+@pytest.mark.parametrize("address", ["nobody:6379", "ray://nobody:6379"])
+def test_ray_is_not_asked_where_nobody_listens(ray: FakeRay, address: str) -> None:
+    with pytest.raises(EnvironmentFault, match=f"No Ray cluster answers at {address} .ConnectionRefusedError."):
+        connect(ClusterSettings(address=address)).__enter__()
+    assert not ray.started
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,60 @@ def test_beyond_the_line_clients_are_told_to_come_back_and_health_is_answered(co
     assert counted == [("/v1/predict", "503")]
 
 
+def test_a_silent_client_keeps_no_place_that_another_one_needs(counted: list[tuple[str, str]]) -> None:
+    async def run() -> None:
+        door = Door(echo, Limits(requests=2, press_grace_s=0.05))
+        go = asyncio.Event()
+        silent = [asyncio.create_task(ask(door, go.wait, b"x")) for _ in range(2)]  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        assert (await ask(door, b"x" * 10)).json == {"size": 10}
+        go.set()
+        codes = sorted([(await one).code for one in silent])
+        assert codes == [200, 503]
+        gone = next(one.result() for one in silent if one.result().code == 503)
+        assert (gone.json["reason"], gone.headers["connection"]) == ("busy", "close")
+        assert int(gone.headers["retry-after"]) > 0
+
+    asyncio.run(run())
+    assert counted == [("/v1/predict", "503")]
+
+
+def test_who_fills_the_room_and_then_stalls_gives_way_to_a_quick_client() -> None:
+    async def run() -> None:
+        door = Door(echo, Limits(held_bytes=2**20, press_grace_s=0.05))
+        never = asyncio.Event()
+        stalled = [
+            asyncio.create_task(ask(door, b"x" * 2**19, never.wait, b"x"))  # type: ignore[arg-type]
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0.1)
+        assert (await ask(door, b"y" * 10)).json == {"size": 10}
+        ended = [one for one in stalled if one.done()]
+        assert [one.result().json["reason"] for one in ended] == ["busy"]  # no more of them than is needed
+        for one in stalled:
+            one.cancel()
+
+    asyncio.run(run())
+
+
+def test_slow_clients_do_not_end_each_other_for_room() -> None:
+    async def run() -> None:
+        door = Door(echo, Limits(held_bytes=3 * 2**18, press_grace_s=0.05))
+        go = asyncio.Event()
+
+        async def pause() -> None:
+            await asyncio.sleep(0.1)
+
+        first = asyncio.create_task(ask(door, b"x" * 2**18, go.wait, b"x"))  # type: ignore[arg-type]
+        second = asyncio.create_task(ask(door, pause, b"x" * 2**10, b"y" * 2**18))
+        await asyncio.sleep(1.0)
+        assert not first.done()
+        go.set()
+        assert [(await one).code for one in (first, second)] == [200, 200]
+
+    asyncio.run(run())
+
+
 def test_long_headers_are_refused() -> None:
     assert asyncio.run(ask(Door(echo, LIMITS), b"x", header=b"x" * 1000)).code == 431
 

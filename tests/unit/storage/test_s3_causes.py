@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from botocore.exceptions import ClientError
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, ObjectDenied, StoreDenied, StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.storage.retry import Transient
+from cxrgaze_ray.storage.s3_client import forget_clients, frozen_credentials
 from cxrgaze_ray.storage.s3_errors import s3_errors
 
 URI = "s3://bucket/key"
@@ -49,6 +53,25 @@ def test_a_reply_is_told_by_its_cause(code: str, status: int, kind: Kind, said: 
     assert type(error) is kind
     with pytest.raises(kind, match=said):
         raise error
+
+
+def test_a_process_that_gives_expired_credentials_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}
+    (tmp_path / "credentials.json").write_text(json.dumps(found))
+    command = shlex.join(["cat", str(tmp_path / "credentials.json")])
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    forget_clients()
+    try:
+        for use in (partial(open_store(URI).get, "key"), frozen_credentials):
+            with pytest.raises(StoreDenied, match=r"credentials .* have expired.* log in again"):
+                use()
+    finally:
+        forget_clients()
 
 
 def test_a_buckets_own_region_is_named() -> None:
