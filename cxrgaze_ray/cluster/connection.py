@@ -8,6 +8,7 @@ import secrets
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pydantic import Field
 from cxrgaze_ray.cluster.address_space import check_address_space
 from cxrgaze_ray.cluster.head import head_node
 from cxrgaze_ray.cluster.interrupts import held
-from cxrgaze_ray.cluster.ray_internals import keeping_sigterm, on_loopback
+from cxrgaze_ray.cluster.ray_internals import in_groups_of_their_own, keeping_sigterm, on_loopback
 from cxrgaze_ray.cluster.session_folder import SessionFolder, make_session_folder
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
@@ -82,7 +83,7 @@ class Cluster:
 
 
 def set_ray_environment() -> None:
-    """Set what Ray reads when it is first imported: token authentication, and nothing sent to its makers.
+    """Set what Ray and torch read when they are first imported: token authentication, and nothing sent to its makers.
 
     Does nothing once Ray is imported: then it has read them, and setting one would only confuse its processes.
     """
@@ -92,6 +93,7 @@ def set_ray_environment() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault(PROXY_VARIABLE, PROXY_MIDDLEWARES)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())  # else torchvision leaves a folder there
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a training's report() waits for it
     given = {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if not given and not Path("~/.ray/auth_token").expanduser().exists():
@@ -175,7 +177,7 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
                     "_temp_dir": str(folder.ray),
                     "_metrics_export_port": settings.metrics_port,
                 }
-            with held(), keeping_sigterm():  # half a cluster can't be stopped
+            with held(), keeping_sigterm(), in_groups_of_their_own():  # half a cluster can't be stopped
                 ray.init(address=address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise _no_cluster(asked, error) from error

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 DRAINS_S = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
@@ -48,6 +49,19 @@ def keeping_sigterm() -> Iterator[None]:
         yield
         return
     with _replaced(utils, "set_sigterm_handler", lambda _handler: None):
+        yield
+
+
+@contextmanager
+def in_groups_of_their_own() -> Iterator[None]:
+    """Have each of a node's processes start in a process group of its own.
+
+    Who signals our whole group (`timeout`, a terminal, some batch systems) then reaches us alone, and we stop them in
+    order. Otherwise GCS is gone before its clients, which wait a minute for it and then abort this process.
+    """
+    from ray._private import services
+
+    with _replaced(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)):
         yield
 
 

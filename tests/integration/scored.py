@@ -50,7 +50,12 @@ def start_driver(
         "--engine", "float32", *(["--address", address] if address else []),
     ]  # fmt: skip
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        start_new_session=True,  # so that a test can signal its whole group
     )
 
 

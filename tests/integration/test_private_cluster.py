@@ -62,11 +62,16 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def ends_as_by_ctrl_c(process: subprocess.Popen[str], number: signal.Signals, scratch: Path) -> str:
-    """Send a signal, see that the command ends as it should and that nothing is left; return what it said."""
+def ends_as_by_ctrl_c(
+    process: subprocess.Popen[str], number: signal.Signals, scratch: Path, *, group: bool = False
+) -> str:
+    """Send a signal to a command, or to its whole group, see that the command ends as it should and that nothing is left; return what it said."""
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) > 3, "Ray was not there yet"
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     _, said = process.communicate(timeout=200)
     assert process.returncode == 130, said
     assert "Traceback" not in said
@@ -77,14 +82,14 @@ def ends_as_by_ctrl_c(process: subprocess.Popen[str], number: signal.Signals, sc
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, True), (signal.SIGHUP, False)], ids=["group", "one"])
 def test_scoring_drains_and_leaves_nothing(
-    number: signal.Signals, large_archive: str, registry: str, tmp_path: Path, scratch: Path
+    number: signal.Signals, group: bool, large_archive: str, registry: str, tmp_path: Path, scratch: Path
 ) -> None:
     out = str(tmp_path / "out")
     driver = start_driver(large_archive, out, registry, None, TMPDIR=str(scratch))
     wait_for(lambda: any(run.live_shards() for run in find_runs(out)), driver, 200)
-    said = ends_as_by_ctrl_c(driver, number, scratch)
+    said = ends_as_by_ctrl_c(driver, number, scratch, group=group)
     assert "Go on with: cxrgaze score" in said
 
 

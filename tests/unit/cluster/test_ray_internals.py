@@ -13,6 +13,8 @@ import math
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,18 @@ def test_ray_s_own_answer_to_sigterm_is_left_out() -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_node_s_processes_start_in_groups_of_their_own() -> None:
+    from ray._private import services
+
+    assert "ConsolePopen(" in inspect.getsource(services.start_ray_process)
+    with ray_internals.in_groups_of_their_own():
+        process = services.ConsolePopen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+    finally:
+        process.communicate(b"\n")
 
 
 def test_ray_train_s_own_answer_to_ctrl_c_is_left_out() -> None:
