@@ -22,7 +22,8 @@ Target = Literal["auc_macro", "auc_normal", "auc_heart_failure", "auc_pneumonia"
 """What two models can be compared by; AUC of a class is one against the rest."""
 
 _MAPS = ("kl", "cc", "hs")
-_MapScores = tuple[float | None, float | None, float | None]
+MapScores = tuple[float | None, float | None, float | None]
+"""KL, CC and HS of one image's saliency against gaze; None where undefined or not known."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Answers:
 class AnswerList:
     """Collects answers one image at a time."""
 
-    rows: list[tuple[str, str, int, NDArray[np.float32], _MapScores | None]] = field(default_factory=list)
+    rows: list[tuple[str, str, int, NDArray[np.float32], MapScores | None]] = field(default_factory=list)
     facets: dict[str, list[str | None]] = field(default_factory=lambda: {name: [] for name in FACETS})
 
     def __len__(self) -> int:
@@ -124,7 +125,7 @@ class AnswerList:
         patient: str | None,
         label: int | None,
         probabilities_K: NDArray[np.float32],
-        maps: _MapScores | None,
+        maps: MapScores | None,
         facts: dict[str, str | None],
     ) -> None:
         """Add one image; `maps` are KL, CC and HS, None where undefined, if somebody looked at it."""

@@ -11,22 +11,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import RadiographError, UserError
-from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, AnswerList, Answers
+from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, AnswerList, Answers, MapScores, Target
 from cxrgaze_ray.evaluation.metrics import (
+    DiagnosisMetrics,
     Evaluation,
     ImageScore,
-    Interval,
-    MapScores,
-    bootstrap,
+    SaliencyMetrics,
     correlation,
     diagnosis_metrics,
-    expected_calibration_error,
     histogram_similarity,
     kl_divergence,
     saliency_metrics,
 )
-from cxrgaze_ray.evaluation.resample import draw_patients
-from cxrgaze_ray.evaluation.statistics import macro_auc
+from cxrgaze_ray.evaluation.statistics import Interval, draw_patients, interval, statistic_of
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.gaze.heatmap import gaze_map
@@ -39,7 +36,9 @@ if TYPE_CHECKING:
     from cxrgaze_ray.shards.store import StoreInfo
 
 _CHUNK = 16
-_ROUNDS = 500
+_ROUNDS, _SEED = 500, 0
+"""Draws of every recorded interval; with others, intervals of bundles published before could not be computed again."""
+
 _MAP_NOTE = "KL is not computed from a run: its stored maps have 8 bits."
 
 
@@ -159,11 +158,13 @@ def evaluate(answers: Answers, note: str = "") -> Evaluation:
     """Compute the metrics of answers, with intervals clustered by patient."""
     labelled, seen = answers.labelled(), np.flatnonzero(answers.seen_N)
     maps = [(_known(answers.kl_N[n]), _known(answers.cc_N[n]), _known(answers.hs_N[n])) for n in seen]
+    diagnosis = diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None
+    saliency = saliency_metrics(maps) if maps else None
     return Evaluation(
         images=len(answers),
-        diagnosis=diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None,
-        saliency=saliency_metrics(maps) if maps else None,
-        intervals=_label_intervals(labelled) | _map_interval(answers),
+        diagnosis=diagnosis,
+        saliency=saliency,
+        intervals=_label_intervals(labelled, diagnosis) | _map_interval(answers, saliency),
         note=note,
         scores=tuple(_score(answers, place) for place in range(len(answers))),
     )
@@ -180,32 +181,19 @@ def _known(value: np.floating[Any]) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _label_intervals(labelled: Answers) -> dict[str, Interval | None]:
-    if not len(labelled):
+def _label_intervals(labelled: Answers, metrics: DiagnosisMetrics | None) -> dict[str, Interval | None]:
+    if metrics is None:
         return {}
-    probabilities, labels, patients = labelled.probabilities_NK, labelled.labels_N, list(labelled.patients)
-    hits = (probabilities.argmax(axis=1) == labels).astype(float)
-    auc = _auc_interval(labelled)
-    ece = bootstrap(lambda index: expected_calibration_error(probabilities[index], labels[index]), patients)
-    return {"auc_macro": auc, "accuracy": bootstrap(lambda index: float(hits[index].mean()), patients), "ece": ece}
+    draws = draw_patients(labelled.patients, _ROUNDS, _SEED)
+    values: dict[Target, float | None] = {
+        "auc_macro": metrics.auc_macro, "accuracy": metrics.accuracy, "ece": metrics.ece,
+    }  # fmt: skip
+    return {name: interval(value, draws.apply(statistic_of(labelled, name))) for name, value in values.items()}
 
 
-def _auc_interval(labelled: Answers) -> Interval | None:
-    """Return the interval of the macro AUC; the gate's draws, which rank images once and not again for every draw."""
-    probabilities, labels = labelled.probabilities_NK, labelled.labels_N
-    value = diagnosis_metrics(probabilities, labels).auc_macro
-    if value is None:
-        return None
-    draws_R = draw_patients(labelled.patients, _ROUNDS, 0).apply(
-        lambda weights_NR: macro_auc(probabilities, labels, weights_NR)
-    )
-    defined_R = draws_R[np.isfinite(draws_R)]
-    low, high = np.quantile(defined_R, [0.025, 0.975]) if len(defined_R) else (value, value)
-    return Interval(value, float(low), float(high))
-
-
-def _map_interval(answers: Answers) -> dict[str, Interval | None]:
+def _map_interval(answers: Answers, metrics: SaliencyMetrics | None) -> dict[str, Interval | None]:
     defined = answers.take(~np.isnan(answers.cc_N))
-    if not len(defined):
+    if metrics is None or not len(defined):
         return {}
-    return {"cc": bootstrap(lambda index: float(defined.cc_N[index].mean()), list(defined.patients))}
+    draws = draw_patients(defined.patients, _ROUNDS, _SEED)
+    return {"cc": interval(metrics.cc, draws.apply(statistic_of(defined, "cc")))}

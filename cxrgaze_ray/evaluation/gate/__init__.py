@@ -1,7 +1,6 @@
 """Whether a candidate may replace the champion: `judge` on answers to the same images, by a policy, with reasons.
 
-`statistics` are of weighted images, `resample` draws patients, `compare` joins both; `criteria` and `checks` give
-verdicts.
+`compare` bounds the difference of the two by `evaluation.statistics`; `criteria` and `checks` give verdicts.
 """
 
 from cxrgaze_ray.evaluation.gate.judge import judge, spent

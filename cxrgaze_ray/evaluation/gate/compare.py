@@ -9,8 +9,17 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers, Target
 from cxrgaze_ray.evaluation.gate.settings import NOT_STATED, Facet
-from cxrgaze_ray.evaluation.resample import Draws, bounds, draw_patients
-from cxrgaze_ray.evaluation.statistics import Values, chance_error, lower_is_better, statistic_of, without_chance
+from cxrgaze_ray.evaluation.statistics import (
+    Draws,
+    Values,
+    bounds,
+    chance_error,
+    draw_patients,
+    lower_is_better,
+    statistic_of,
+    value_of,
+    without_chance,
+)
 
 
 @dataclass(frozen=True)
@@ -137,9 +146,8 @@ def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
     `statistics.without_chance`). The difference is the plain one, and need not lie between the bounds.
     """
     old, new = (statistic_of(answers, target, pair.places_N) for answers in (pair.champion, pair.candidate))
-    once_N1 = np.ones((len(pair), 1), np.float32)
-    champion, candidate = float(old(once_N1)[0]), float(new(once_N1)[0])
-    if not np.isfinite(candidate - champion):
+    champion, candidate = value_of(old, len(pair)), value_of(new, len(pair))
+    if champion is None or candidate is None:
         return Comparison(target, None, None, None, None, pair.patients, len(pair))
     old_R, new_R = pair.draws.apply(old), pair.draws.apply(new)
     low, high = bounds(new_R - old_R, alpha) or (None, None)

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, Answers, Target
 from cxrgaze_ray.evaluation.evaluate import answer_run
-from cxrgaze_ray.evaluation.resample import Draws, draw_patients
-from cxrgaze_ray.evaluation.statistics import Statistic, lower_is_better, mean, statistic_of
+from cxrgaze_ray.evaluation.statistics import (
+    Draws,
+    Statistic,
+    draw_patients,
+    lower_is_better,
+    mean,
+    statistic_of,
+    value_of,
+)
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.lifecycle.drift import Drop
 from cxrgaze_ray.lifecycle.monitoring.features import Comparison, absent
@@ -54,7 +61,7 @@ def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> F
     return Figure(
         title,
         lambda answers: answers.labels_N != UNKNOWN,
-        lambda answers: statistic_of(answers, target, np.arange(len(answers))),
+        lambda answers: statistic_of(answers, target),
         lower_is_better(target),
         grows_when_few,
     )
@@ -89,8 +96,7 @@ def figure_of(name: Name, answers: Answers) -> float | None:
 
 
 def _value(name: Name, known: Answers) -> float | None:
-    value = float(FIGURES[name].statistic(known)(np.ones((len(known), 1), np.float32))[0])
-    return value if np.isfinite(value) else None
+    return value_of(FIGURES[name].statistic(known), len(known))
 
 
 def read_answers(runs: Sequence[Run], truth: EgdTables) -> Answers:

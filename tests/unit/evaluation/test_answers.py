@@ -10,7 +10,7 @@ import pytest
 
 from cxrgaze_ray.evaluation.answers import UNKNOWN, AnswerList, Answers
 from cxrgaze_ray.evaluation.evaluate import evaluate
-from cxrgaze_ray.evaluation.metrics import expected_calibration_error
+from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
 
 
 @pytest.fixture
@@ -73,7 +73,5 @@ def test_an_image_without_a_figure_is_left_out_of_it_and_counted(answers: Answer
 def test_calibration_error_by_hand() -> None:
     # confidences .9 .9 .6; hits 1 0 1: bins of width 1/15 hold {.9, .9} and {.6}
     probabilities = np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.2, 0.6, 0.2]])
-    error = expected_calibration_error(probabilities, np.array([0, 1, 1]))
-    assert error == pytest.approx((abs(1 - 1.8) + abs(1 - 0.6)) / 3)
-    certain = np.eye(3)
-    assert expected_calibration_error(certain, np.arange(3)) == 0
+    assert diagnosis_metrics(probabilities, np.array([0, 1, 1])).ece == pytest.approx((abs(1 - 1.8) + abs(1 - 0.6)) / 3)
+    assert diagnosis_metrics(np.eye(3), np.arange(3)).ece == 0

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.errors import ConfigError, RegistryError
-from cxrgaze_ray.evaluation.metrics import Evaluation, Interval, diagnosis_metrics, saliency_metrics
+from cxrgaze_ray.evaluation.metrics import Evaluation, diagnosis_metrics, saliency_metrics
+from cxrgaze_ray.evaluation.statistics import Interval
 from cxrgaze_ray.models.bundle import INFO, Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
