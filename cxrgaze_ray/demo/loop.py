@@ -19,7 +19,7 @@ from cxrgaze_ray.cluster.ports import claimed
 from cxrgaze_ray.demo.load import Load
 from cxrgaze_ray.demo.steps import MODEL, SPLIT, DemoHooks, clear, draw, ingest_phantoms, score_phantoms, train_first
 from cxrgaze_ray.demo.timeline import Timeline
-from cxrgaze_ray.evaluation.gate import GateSettings, Outcome
+from cxrgaze_ray.evaluation.gate import GateSettings, Outcome, gate_rows
 from cxrgaze_ray.lifecycle.monitoring import MonitorReport, monitor
 from cxrgaze_ray.lifecycle.retraining import (
     DecidePolicy,
@@ -304,6 +304,7 @@ class _Loop:
             total=max(1.0, self._line.seconds),
             report=report,
             result=result,
+            gate_rows=gate_rows(result.gate.criteria) if result.gate else [],
             versions=dict(load.versions),
             failures=dict(load.failures),
             history=self._registry.history(MODEL),

@@ -63,7 +63,7 @@ def statistic_of(answers: Answers, target: Target, places_N: NDArray[np.intp] | 
     return lambda weights_NR: auc(probabilities_NK[:, k], labels_N == k, weights_NR)
 
 
-def lower_is_better(target: Target) -> bool:
+def lower_is_better(target: str) -> bool:
     """Tell whether a smaller value of the target is the better one."""
     return target == "ece"
 

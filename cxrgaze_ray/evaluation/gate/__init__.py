@@ -1,10 +1,24 @@
 """Whether a candidate may replace the champion: `judge` on answers to the same images, by a policy, with reasons.
 
-`compare` bounds the difference of the two by `evaluation.statistics`; `criteria` and `checks` give verdicts.
+`compare` bounds the difference of the two by `evaluation.statistics`; `criteria` and `checks` give verdicts,
+`presentation` makes the table that people see.
 """
 
 from cxrgaze_ray.evaluation.gate.judge import judge, spent
+from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateReport, Outcome
 from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings, Superiority
 
-__all__ = ["Criterion", "Facts", "GateReport", "GateSettings", "Outcome", "Superiority", "judge", "spent"]
+__all__ = [
+    "COLUMNS",
+    "Criterion",
+    "Facts",
+    "GateReport",
+    "GateRow",
+    "GateSettings",
+    "Outcome",
+    "Superiority",
+    "gate_rows",
+    "judge",
+    "spent",
+]

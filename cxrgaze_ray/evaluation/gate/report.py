@@ -82,24 +82,3 @@ class GateReport(Record):
     def exit_code(self) -> int:
         """Exit code of the command that asked: 0 accepted, 10 rejected, 11 cannot tell."""
         return _EXIT[self.outcome]
-
-    def rows(self) -> list[list[str]]:
-        """Return rows of a table: criterion, rule, both models, difference, bounds, margin, patients, verdict."""
-        return [
-            [
-                one.title,
-                one.rule.replace("_", "-"),
-                _number(one.champion),
-                _number(one.candidate),
-                _number(one.difference, "+.3f"),
-                "" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}",
-                "" if one.margin is None else f"{one.margin:g}",
-                str(one.patients) if one.patients else "",
-                one.verdict.replace("_", " "),
-            ]
-            for one in self.criteria
-        ]
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "" if value is None else format(value, form)

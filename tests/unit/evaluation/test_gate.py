@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.evaluation.answers import UNKNOWN, AnswerList, Answers
-from cxrgaze_ray.evaluation.gate import Facts, GateReport, GateSettings, Outcome, judge
+from cxrgaze_ray.evaluation.gate import COLUMNS, Facts, GateReport, GateSettings, Outcome, gate_rows, judge
 from tests.model_pairs import CHAMPION, Model, answer_pair
 
 SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
@@ -118,16 +118,34 @@ def test_a_report_survives_being_stored(patients: int) -> None:
 
 def test_the_table_has_a_row_a_criterion() -> None:
     report = gate(400)
-    rows = report.rows()
+    rows = gate_rows(report.criteria)
     assert len(rows) == len(report.criteria)
-    assert len({len(row) for row in rows}) == 1
-    assert rows[0][:2] == ["AUC macro", "non-inferiority"]
-    assert rows[0][6] == "0.02"
-    assert " to " in rows[0][5]
-    titles = [row[0] for row in rows]
-    assert titles[1:3] == ["calibration error", "cc"]
-    assert "AUC macro (sex=not stated)" in titles
-    assert rows[titles.index("AUC macro (sex=not stated)")][-1] == "not applicable"
+    assert all(len(row.cells()) == len(COLUMNS) for row in rows)
+    assert (rows[0].criterion, rows[0].rule, rows[0].margin) == ("AUC macro", "non-inferiority", "0.02")
+    assert " to " in rows[0].bounds
+    verdicts = {row.criterion: row.verdict for row in rows}
+    assert list(verdicts)[1:3] == ["calibration error", "cc"]
+    assert verdicts["AUC macro (sex=not stated)"] == "not applicable"
+    assert next(row.candidate for row in rows if row.criterion == "patients") == "400"
+
+
+def test_drawings_share_an_axis_and_the_margin_lies_where_worse_is() -> None:
+    criteria = gate(400).criteria
+    spans = {row.criterion: row.span for row in gate_rows(criteria)}
+    scales = [
+        (span.high - span.low) / (criterion.high - criterion.low)
+        for criterion, span in zip(criteria, spans.values(), strict=True)
+        if span and criterion.low is not None and criterion.high is not None
+    ]
+    assert len(scales) > 3
+    assert scales == pytest.approx([scales[0]] * len(scales))
+    auc, error = spans["AUC macro"], spans["calibration error"]
+    assert auc is not None
+    assert error is not None
+    assert auc.margin is not None
+    assert error.margin is not None
+    assert 0 <= auc.margin < 50 < error.margin <= 100
+    assert spans["golden outputs"] is None
 
 
 def test_no_reason_names_a_patient_or_an_image() -> None:

@@ -131,7 +131,7 @@ def test_an_accepted_candidate_waits_for_a_person(
     result = retrain(settings)
     assert result.exit_code == 0
     assert result.gate is not None
-    assert result.gate.outcome is Outcome.ACCEPTED, result.gate.rows()
+    assert result.gate.outcome is Outcome.ACCEPTED, result.gate.criteria
     assert trained == ["cxrgaze@v0001"]
     assert actions(registry) == JUDGED
     assert registry.aliases("cxrgaze") == {"champion": "v0001"}
