@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.answers import MapScores
 from cxrgaze_ray.evaluation.statistics import Floats, Interval, auc, calibration_error, macro_auc, value_of
+from cxrgaze_ray.evaluation.table import MapScores
 from cxrgaze_ray.schemas import CLASSES
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.answers import Answers, Target
+from cxrgaze_ray.evaluation.table import EvaluationTable, Target
 from cxrgaze_ray.schemas import CLASSES
 
 Floats = NDArray[np.floating]
@@ -42,15 +42,15 @@ def value_of(statistic: Statistic, images: int) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def statistic_of(answers: Answers, target: Target, places_N: NDArray[np.intp] | slice = slice(None)) -> Statistic:
-    """Return what computes a target of some of the answers under weights; for all but CC they must be labelled.
+def statistic_of(table: EvaluationTable, target: Target, places_N: NDArray[np.intp] | slice = slice(None)) -> Statistic:
+    """Return what computes a target of some rows of a table under weights; for all but CC they must be labelled.
 
     On a constant map the correlation is undefined; here it counts 0. Leaving such images out, as `evaluate` does,
     would favour a model that gives up on the hard ones.
     """
-    probabilities_NK, labels_N = answers.probabilities_NK[places_N], answers.labels_N[places_N]
+    probabilities_NK, labels_N = table.probabilities_NK[places_N], table.labels_N[places_N]
     if target == "cc":
-        cc_N = np.nan_to_num(answers.cc_N[places_N], nan=0.0)
+        cc_N = np.nan_to_num(table.cc_N[places_N], nan=0.0)
         return lambda weights_NR: mean(cc_N, weights_NR)
     if target == "accuracy":
         hits_N = probabilities_NK.argmax(axis=1) == labels_N

@@ -1,4 +1,4 @@
-"""Whether a candidate may replace the champion: `judge` on answers to the same images, by a policy, with reasons.
+"""Whether a candidate may replace the champion: `judge` on predictions for the same images, by a policy, with reasons.
 
 `compare` bounds the difference of the two by `evaluation.statistics`; `criteria` and `checks` give verdicts,
 `presentation` makes the table that people see.

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cxrgaze_ray.evaluation.answers import Target
 from cxrgaze_ray.evaluation.gate import wording
 from cxrgaze_ray.evaluation.gate.compare import Comparison, Pair, compare
 from cxrgaze_ray.evaluation.gate.report import Criterion, Rule, Verdict
 from cxrgaze_ray.evaluation.gate.settings import GateSettings
+from cxrgaze_ray.evaluation.table import Target
 
 _TOO_FEW = "too few patients to tell"
 

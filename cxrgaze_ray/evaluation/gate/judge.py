@@ -1,17 +1,17 @@
-"""The gate: answers of two models and a policy in, outcome and reasons out. No clock, no disk, one seed."""
+"""The gate: predictions of two models and a policy in, outcome and reasons out. No clock, no disk, one seed."""
 
 from __future__ import annotations
 
-from cxrgaze_ray.evaluation.answers import Answers
 from cxrgaze_ray.evaluation.gate.checks import checks, looks
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import calibration, guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateReport, Outcome
 from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings
+from cxrgaze_ray.evaluation.table import EvaluationTable
 
 
-def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSettings) -> GateReport:
-    """Judge a candidate against the champion by their answers to the same images.
+def judge(champion: EvaluationTable, candidate: EvaluationTable, facts: Facts, settings: GateSettings) -> GateReport:
+    """Judge a candidate against the champion by their predictions for the same images.
 
     Any criterion that fails rejects the candidate, but with fewer than `least_patients` labelled patients only facts
     do: golden outputs, latency and size. Else, any that cannot tell leaves the outcome open, too few
@@ -22,7 +22,7 @@ def judge(champion: Answers, candidate: Answers, facts: Facts, settings: GateSet
     Raises
     ------
     ValueError
-        If the answers are not of the same images in the same order: see `Pair.of`.
+        If the tables are not of the same images in the same order: see `Pair.of`.
     """
     pair = Pair.of(champion, candidate, settings.rounds, settings.seed)
     known = pair.labelled()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.evaluation.answers import Target
 from cxrgaze_ray.evaluation.gate.compare import Comparison
 from cxrgaze_ray.evaluation.statistics import lower_is_better
+from cxrgaze_ray.evaluation.table import Target
 
 NAMES: dict[Target, str] = {
     "auc_macro": "Macro AUC",

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import numpy as np
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
 from cxrgaze_ray.lifecycle.monitoring.performance import (
     absent_performance,
     compare_performance,
     figure_of,
-    read_answers,
+    table_of_runs,
 )
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
@@ -52,8 +52,8 @@ def monitor(
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
     before, after = (read_side(runs, settings, maps=same) for runs in (baseline, current))
     found = [one for one in compare_features(before, after, settings) if same or one.family not in OF_THE_MODEL]
-    answers = (read_answers(baseline, truth), read_answers(current, truth)) if truth else None
-    labelled = absent_performance(settings, _NO_LABELS) if answers is None else compare_performance(*answers, settings)
+    tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
+    labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
     findings = judge([*found, *labelled], settings.alpha)
     if not same:
         findings += [
@@ -63,8 +63,8 @@ def monitor(
         ]
     findings.sort(key=lambda one: FAMILIES.index(one.family))
     return MonitorReport(
-        baseline=_labelled(before.side, answers[0]) if answers else before.side,
-        current=_labelled(after.side, answers[1]) if answers else after.side,
+        baseline=_labelled(before.side, tables[0]) if tables else before.side,
+        current=_labelled(after.side, tables[1]) if tables else after.side,
         findings=tuple(findings),
         suspicions=suspect(findings),
         notes=tuple(_notes(before, after, baseline, current)),
@@ -80,9 +80,9 @@ def judge(found: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
     return [one.judge(share) if isinstance(one, Comparison) else one for one in found]
 
 
-def _labelled(side: Side, answers: Answers) -> Side:
-    labelled = int((answers.labels_N != UNKNOWN).sum())
-    return side.model_copy(update={"labelled": labelled, "auc_macro": figure_of("auc_macro", answers)})
+def _labelled(side: Side, table: EvaluationTable) -> Side:
+    labelled = int((table.labels_N != UNKNOWN).sum())
+    return side.model_copy(update={"labelled": labelled, "auc_macro": figure_of("auc_macro", table)})
 
 
 def _check_profiles(runs: Sequence[Run]) -> None:

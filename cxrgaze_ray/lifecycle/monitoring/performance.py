@@ -1,4 +1,4 @@
-"""How good the answers are, where labels or gaze have arrived: both sides, overall and by subgroup."""
+"""How good the predictions are, where labels or gaze have arrived: both sides, overall and by subgroup."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, Answers, Target
-from cxrgaze_ray.evaluation.evaluate import answer_run
+from cxrgaze_ray.evaluation.evaluate import table_of_run
 from cxrgaze_ray.evaluation.statistics import (
     Draws,
     Statistic,
@@ -21,6 +20,7 @@ from cxrgaze_ray.evaluation.statistics import (
     statistic_of,
     value_of,
 )
+from cxrgaze_ray.evaluation.table import FACETS, UNKNOWN, EvaluationTable, Target
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.lifecycle.drift import Drop
 from cxrgaze_ray.lifecycle.monitoring.features import Comparison, absent
@@ -42,7 +42,7 @@ class Figure:
     known
         Whether it can be computed of each image.
     statistic
-        From answers that it can be computed of to what computes it under weights.
+        From a table of images that it can be computed of to what computes it under weights.
     lower_is_better
         Which way it goes.
     grows_when_few
@@ -50,8 +50,8 @@ class Figure:
     """
 
     title: str
-    known: Callable[[Answers], NDArray[np.bool_]]
-    statistic: Callable[[Answers], Statistic]
+    known: Callable[[EvaluationTable], NDArray[np.bool_]]
+    statistic: Callable[[EvaluationTable], Statistic]
     lower_is_better: bool = False
     grows_when_few: bool = False
 
@@ -60,8 +60,8 @@ def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> F
     """Return a figure of the gate's, of labelled images."""
     return Figure(
         title,
-        lambda answers: answers.labels_N != UNKNOWN,
-        lambda answers: statistic_of(answers, target),
+        lambda table: table.labels_N != UNKNOWN,
+        lambda table: statistic_of(table, target),
         lower_is_better(target),
         grows_when_few,
     )
@@ -70,13 +70,13 @@ def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> F
 def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bool = False) -> Figure:
     """Return a mean over images that somebody looked at."""
 
-    def per_image(answers: Answers) -> NDArray[np.float64]:
-        return {"cc": answers.cc_N, "kl": answers.kl_N, "hs": answers.hs_N}[name]
+    def per_image(table: EvaluationTable) -> NDArray[np.float64]:
+        return {"cc": table.cc_N, "kl": table.kl_N, "hs": table.hs_N}[name]
 
     return Figure(
         title,
-        lambda answers: ~np.isnan(per_image(answers)),
-        lambda answers: lambda weights_NR: mean(per_image(answers), weights_NR),
+        lambda table: ~np.isnan(per_image(table)),
+        lambda table: lambda weights_NR: mean(per_image(table), weights_NR),
         lower_is_better,
     )
 
@@ -90,29 +90,29 @@ FIGURES: dict[Name, Figure] = {
 }
 
 
-def figure_of(name: Name, answers: Answers) -> float | None:
+def figure_of(name: Name, table: EvaluationTable) -> float | None:
     """Return a figure of the images that it can be computed of; None where they leave it undefined."""
-    return _value(name, answers.take(FIGURES[name].known(answers)))
+    return _value(name, table.take(FIGURES[name].known(table)))
 
 
-def _value(name: Name, known: Answers) -> float | None:
+def _value(name: Name, known: EvaluationTable) -> float | None:
     return value_of(FIGURES[name].statistic(known), len(known))
 
 
-def read_answers(runs: Sequence[Run], truth: EgdTables) -> Answers:
+def table_of_runs(runs: Sequence[Run], truth: EgdTables) -> EvaluationTable:
     """Put a side's rows beside what is known of them; of an image in several runs, the newest row counts."""
     newest = sorted(runs, key=lambda run: run.spec.created_at, reverse=True)
     tables, seen = [], set[str]()
     for run in newest:
-        answers = answer_run(run, truth, known_only=True)
-        new = np.array([image not in seen for image in answers.image_ids], np.bool_)
-        seen.update(answers.image_ids)
-        tables.append(answers.take(new).to_table())
-    return Answers.from_table(pa.concat_tables(tables))
+        table = table_of_run(run, truth, known_only=True)
+        new = np.array([image not in seen for image in table.image_ids], np.bool_)
+        seen.update(table.image_ids)
+        tables.append(table.take(new).to_table())
+    return EvaluationTable.from_table(pa.concat_tables(tables))
 
 
 def compare_performance(
-    baseline: Answers, current: Answers, settings: MonitorSettings
+    baseline: EvaluationTable, current: EvaluationTable, settings: MonitorSettings
 ) -> Iterator[Comparison | Finding]:
     """Yield how much worse each figure is, overall and in each subgroup that both sides have."""
     for name in FIGURES:
@@ -127,7 +127,7 @@ def compare_performance(
                     yield found
 
 
-def _part(side: Answers, facet: str, value: str) -> Answers:
+def _part(side: EvaluationTable, facet: str, value: str) -> EvaluationTable:
     return side.take(np.array([one == value for one in side.facets[facet]], np.bool_))
 
 
@@ -137,7 +137,9 @@ def absent_performance(settings: MonitorSettings, why: str) -> Iterator[Finding]
         yield absent("performance", name, _threshold(name, settings.thresholds), why)
 
 
-def _overall(name: Name, baseline: Answers, current: Answers, settings: MonitorSettings) -> Comparison | Finding:
+def _overall(
+    name: Name, baseline: EvaluationTable, current: EvaluationTable, settings: MonitorSettings
+) -> Comparison | Finding:
     found = _compare(name, baseline, current, settings, None)
     if found is not None:
         return found
@@ -151,7 +153,7 @@ def _threshold(name: Name, thresholds: Thresholds, subgroup: str | None = None) 
 
 
 def _compare(
-    name: Name, baseline: Answers, current: Answers, settings: MonitorSettings, subgroup: str | None
+    name: Name, baseline: EvaluationTable, current: EvaluationTable, settings: MonitorSettings, subgroup: str | None
 ) -> Comparison | None:
     """Compare a figure by its bootstrap error on either side; None where a side has none."""
     figure = FIGURES[name]
@@ -175,14 +177,14 @@ def _compare(
     )
 
 
-def _error(name: Name, side: Answers, settings: MonitorSettings) -> float:
+def _error(name: Name, side: EvaluationTable, settings: MonitorSettings) -> float:
     """Return the standard error of a figure, by drawing patients with replacement."""
     values_R = draw_patients(side.patients, settings.rounds, settings.seed).apply(FIGURES[name].statistic(side))
     defined_R = values_R[np.isfinite(values_R)]
     return float(np.std(defined_R, ddof=1)) if len(defined_R) > 1 else 0.0
 
 
-def _of_some(name: Name, side: Answers, patients: int, settings: MonitorSettings) -> float:
+def _of_some(name: Name, side: EvaluationTable, patients: int, settings: MonitorSettings) -> float:
     """Return a figure's mean over draws of some of the patients: what it would be, were there no more of them."""
     names, patient_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
     rounds = settings.rounds if patients < len(names) else 1

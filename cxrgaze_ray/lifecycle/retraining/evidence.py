@@ -1,4 +1,4 @@
-"""What the gate looks at beside answers: golden outputs, latency and size of the bundles."""
+"""What the gate looks at beside predictions: golden outputs, latency and size of the bundles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROUNDS = 5
 
 
 def golden_difference(bundle: Bundle) -> float | None:
-    """Return the largest difference between a bundle's recorded golden logits and what it answers; None without any."""
+    """Return the largest difference between a bundle's recorded golden logits and its logits now; None without any."""
     predictor = Predictor.from_bundle(bundle)
     gaps = [
         float(np.abs(np.subtract(predictor.golden_logits(golden.seed), golden.logits)).max())

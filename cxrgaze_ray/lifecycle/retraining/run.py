@@ -9,9 +9,9 @@ from typing import Any
 
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
-from cxrgaze_ray.evaluation.answers import Answers
-from cxrgaze_ray.evaluation.evaluate import answer_bundle, evaluate
+from cxrgaze_ray.evaluation.evaluate import evaluate, table_of_bundle
 from cxrgaze_ray.evaluation.gate import GateReport, Outcome, judge, spent
+from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.lifecycle.retraining.consider import Considered, check_named, consider, now, training_settings
 from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Reason
@@ -230,23 +230,25 @@ class _Retraining:
             self._work.keep_gate(spent(used, self._spec.policy.gate))
             return pin, self._entered(pin)
         self._registry.look(self._spec.name, sha, tests, reason=self._tag)
-        answers = self._answers("candidate", candidate)
-        pin = self._publish(candidate.with_metrics(evaluate(answers, self._stores.info.caution()).summary()))
+        table = self._evaluation_table("candidate", candidate)
+        pin = self._publish(candidate.with_metrics(evaluate(table, self._stores.info.caution()).summary()))
         if self._work.gate() is None:
             published = read_bundle(open_store(pin.uri))
             facts = gather_facts(champion, published, (used if seen else used + 1, allowed))
-            self._work.keep_gate(judge(self._answers("champion", champion), answers, facts, self._spec.policy.gate))
+            self._work.keep_gate(
+                judge(self._evaluation_table("champion", champion), table, facts, self._spec.policy.gate)
+            )
         return pin, self._entered(pin)
 
-    def _answers(self, who: str, bundle: Bundle) -> Answers:
-        if (kept := self._work.answers(who)) is not None:
+    def _evaluation_table(self, who: str, bundle: Bundle) -> EvaluationTable:
+        if (kept := self._work.evaluation_table(who)) is not None:
             return kept
         self._hooks.say(f"Asking the {who} about the locked test split.")
-        answers = answer_bundle(
+        table = table_of_bundle(
             bundle, self._stores, "test", on_progress=lambda done, total: self._hooks.on_progress(who, done, total)
         )
-        self._work.keep_answers(who, answers)
-        return answers
+        self._work.keep_evaluation_table(who, table)
+        return table
 
     def _publish(self, candidate: Bundle) -> ModelPin:
         """Publish the candidate, whatever the gate will say: a version in the ledger is not one in service."""

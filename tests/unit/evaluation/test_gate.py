@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.answers import UNKNOWN, AnswerList, Answers
 from cxrgaze_ray.evaluation.gate import COLUMNS, Facts, GateReport, GateSettings, Outcome, gate_rows, judge
-from tests.model_pairs import CHAMPION, Model, answer_pair
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
+from tests.model_pairs import CHAMPION, Model, table_pair
 
 SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
 FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
 
 
 def gate(patients: int, model: Model = CHAMPION, facts: Facts = FACTS) -> GateReport:
-    return judge(*answer_pair(patients, 3, model), facts, SETTINGS)
+    return judge(*table_pair(patients, 3, model), facts, SETTINGS)
 
 
 def test_one_as_good_is_accepted() -> None:
@@ -57,7 +57,7 @@ def test_the_same_answers_give_the_same_report() -> None:
 
 
 def test_a_model_against_itself_is_no_worse_and_no_better() -> None:
-    same, _ = answer_pair(60, 0)
+    same, _ = table_pair(60, 0)
     report = judge(same, same, FACTS, SETTINGS)
     assert report.outcome is Outcome.ACCEPTED
     assert {one.difference for one in report.criteria if one.champion is not None} == {0.0}
@@ -65,7 +65,7 @@ def test_a_model_against_itself_is_no_worse_and_no_better() -> None:
 
 @pytest.mark.parametrize("labels", [UNKNOWN, 1])
 def test_without_labels_or_with_one_class_only_it_cannot_tell(labels: int) -> None:
-    champion, candidate = (replace(one, labels_N=np.full(len(one), labels)) for one in answer_pair(100, 0))
+    champion, candidate = (replace(one, labels_N=np.full(len(one), labels)) for one in table_pair(100, 0))
     report = judge(champion, candidate, FACTS, SETTINGS)
     assert report.outcome is Outcome.CANNOT_TELL
     assert report.criteria[0].why.startswith("Macro AUC ")
@@ -73,17 +73,17 @@ def test_without_labels_or_with_one_class_only_it_cannot_tell(labels: int) -> No
 
 
 def test_without_patients_it_cannot_tell() -> None:
-    nothing = AnswerList().answers()
+    nothing = EvaluationTableBuilder().build()
     report = judge(nothing, nothing, FACTS, SETTINGS)
     assert (report.outcome, report.patients, report.images) == (Outcome.CANNOT_TELL, 0, 0)
 
 
-def shuffled(answers: Answers) -> Answers:
-    return answers.take(np.arange(len(answers))[::-1])
+def shuffled(table: EvaluationTable) -> EvaluationTable:
+    return table.take(np.arange(len(table))[::-1])
 
 
 def test_answers_to_other_images_are_refused() -> None:
-    champion, candidate = answer_pair(60, 0)
+    champion, candidate = table_pair(60, 0)
     with pytest.raises(ValueError, match="same images in the same order"):
         judge(champion, shuffled(candidate), FACTS, SETTINGS)
     with pytest.raises(ValueError, match="same images in the same order"):
@@ -91,7 +91,7 @@ def test_answers_to_other_images_are_refused() -> None:
 
 
 def test_answers_that_disagree_on_the_truth_are_refused() -> None:
-    champion, candidate = answer_pair(60, 0)
+    champion, candidate = table_pair(60, 0)
     for other in (
         replace(candidate, labels_N=(candidate.labels_N + 1) % 3),
         replace(candidate, patients=candidate.image_ids),
@@ -102,7 +102,7 @@ def test_answers_that_disagree_on_the_truth_are_refused() -> None:
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    champion, candidate = answer_pair(60, 0)
+    champion, candidate = table_pair(60, 0)
     candidate.probabilities_NK[3, 1] = np.nan
     with pytest.raises(ValueError, match="not a number"):
         judge(champion, candidate, FACTS, SETTINGS)
@@ -149,11 +149,11 @@ def test_drawings_share_an_axis_and_the_margin_lies_where_worse_is() -> None:
 
 
 def test_no_reason_names_a_patient_or_an_image() -> None:
-    old, new = (secret(one) for one in answer_pair(60, 0))
+    old, new = (secret(one) for one in table_pair(60, 0))
     assert "SECRET" not in judge(old, new, FACTS, SETTINGS).model_dump_json()
 
 
-def secret(answers: Answers) -> Answers:
+def secret(table: EvaluationTable) -> EvaluationTable:
     """Mark what must not be told."""
-    names = tuple(f"SECRET-{name}" for name in answers.patients)
-    return replace(answers, patients=names, image_ids=tuple(f"SECRET-{name}" for name in answers.image_ids))
+    names = tuple(f"SECRET-{name}" for name in table.patients)
+    return replace(table, patients=names, image_ids=tuple(f"SECRET-{name}" for name in table.image_ids))

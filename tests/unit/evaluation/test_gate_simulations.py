@@ -15,7 +15,7 @@ import pytest
 from cxrgaze_ray.evaluation.gate import Criterion, Facts, GateReport, GateSettings, Outcome, judge
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import non_inferiority
-from tests.model_pairs import CHAMPION, HARMED, Model, answer_pair, true_loss
+from tests.model_pairs import CHAMPION, HARMED, Model, table_pair, true_loss
 
 SEEDS = 200
 FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
@@ -47,7 +47,7 @@ def cases(quick: GateSettings, *policy: int, patients: int) -> list[Any]:
 
 def simulate(title: str, patients: int, model: Model, settings: GateSettings) -> list[GateReport]:
     """Judge one candidate on 200 test sets, and print how often it got which outcome, and what decided."""
-    reports = [judge(*answer_pair(patients, seed, model), FACTS, settings) for seed in range(SEEDS)]
+    reports = [judge(*table_pair(patients, seed, model), FACTS, settings) for seed in range(SEEDS)]
     outcomes = ", ".join(f"{outcome.value} {share(reports, outcome):.1%}" for outcome in Outcome)
     guarded = f"{len(settings.facets)} facets guarded"
     print(f"\n{title}, {patients} patients, {settings.rounds} draws, {guarded}: {outcomes}")
@@ -95,7 +95,7 @@ def test_an_inferior_one_is_hardly_ever_accepted(patients: int, settings: GateSe
 @pytest.mark.parametrize(("target", "model"), [("auc_macro", AT_MARGIN), ("ece", OVERCONFIDENT)], ids=["auc", "ece"])
 def test_one_at_the_margin_passes_as_seldom_as_alpha_says(patients: int, target: Any, model: Model) -> None:
     passed = sum(
-        non_inferiority(Pair.of(*answer_pair(patients, seed, model), 1000, 0), target, 0.02, 0.05).verdict == "pass"
+        non_inferiority(Pair.of(*table_pair(patients, seed, model), 1000, 0), target, 0.02, 0.05).verdict == "pass"
         for seed in range(SEEDS)
     )
     print(f"\n{target} at the margin, {patients} patients: {passed / SEEDS:.1%} pass")

@@ -26,7 +26,7 @@ from cxrgaze_ray.evaluation.statistics import (
     statistic_of,
     without_chance,
 )
-from tests.model_pairs import answer_pair
+from tests.model_pairs import table_pair
 
 IMAGES = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -50,13 +50,13 @@ def test_weighted_auc_is_that_of_repeated_images_ties_included(images: list[tupl
 @given(st.integers(0, 10_000))
 @settings(deadline=None, max_examples=12)
 def test_every_draw_gives_what_its_images_would(seed: int) -> None:
-    answers, _ = answer_pair(20, seed)
-    draws = draw_patients(answers.patients, 4, seed)
-    found = {target: draws.apply(statistic_of(answers, target)) for target in ("auc_macro", "ece", "accuracy")}
+    table, _ = table_pair(20, seed)
+    draws = draw_patients(table.patients, 4, seed)
+    found = {target: draws.apply(statistic_of(table, target)) for target in ("auc_macro", "ece", "accuracy")}
     for place in range(4):
         times = draws.times_PR[draws.patient_N, place].astype(int)
-        index = np.repeat(np.arange(len(answers)), times)
-        probabilities, labels = answers.probabilities_NK[index], answers.labels_N[index]
+        index = np.repeat(np.arange(len(table)), times)
+        probabilities, labels = table.probabilities_NK[index], table.labels_N[index]
         metrics = diagnosis_metrics(probabilities, labels)
         assert found["ece"][place] == pytest.approx(metrics.ece)
         assert found["accuracy"][place] == pytest.approx(metrics.accuracy)
@@ -88,7 +88,7 @@ def test_nothing_has_no_value() -> None:
 
 
 def test_chance_alone_gives_a_calibrated_model_an_error() -> None:
-    pairs = [answer_pair(150, seed)[0] for seed in range(40)]
+    pairs = [table_pair(150, seed)[0] for seed in range(40)]
     patients = [np.unique(one.patients, return_inverse=True)[1] for one in pairs]
     expected = [chance_error(one.probabilities_NK, one.labels_N, p) for one, p in zip(pairs, patients, strict=True)]
     found = [calibration_error(one.probabilities_NK, one.labels_N, ones(len(one)))[0] for one in pairs]
@@ -96,10 +96,10 @@ def test_chance_alone_gives_a_calibrated_model_an_error() -> None:
 
 
 def test_images_of_one_patient_are_no_more_evidence_than_one() -> None:
-    answers, _ = answer_pair(60, 0)
-    images = len(answers)
-    probabilities, labels = np.tile(answers.probabilities_NK, (2, 1)), np.tile(answers.labels_N, 2)
-    once = chance_error(answers.probabilities_NK, answers.labels_N, np.arange(images))
+    table, _ = table_pair(60, 0)
+    images = len(table)
+    probabilities, labels = np.tile(table.probabilities_NK, (2, 1)), np.tile(table.labels_N, 2)
+    once = chance_error(table.probabilities_NK, table.labels_N, np.arange(images))
     assert chance_error(probabilities, labels, np.tile(np.arange(images), 2)) == pytest.approx(once)
     assert chance_error(probabilities, labels, np.arange(2 * images)) == pytest.approx(once / np.sqrt(2))
 
@@ -109,11 +109,11 @@ def test_what_chance_adds_is_taken_off_and_no_more() -> None:
 
 
 def test_a_constant_map_counts_as_no_correlation() -> None:
-    answers, _ = answer_pair(8, 0)
-    answers = answers.take(answers.seen_N)
-    answers.cc_N[0] = np.nan
-    expected = np.nan_to_num(answers.cc_N).mean()
-    assert statistic_of(answers, "cc")(ones(len(answers)))[0] == pytest.approx(expected)
+    table, _ = table_pair(8, 0)
+    table = table.take(table.seen_N)
+    table.cc_N[0] = np.nan
+    expected = np.nan_to_num(table.cc_N).mean()
+    assert statistic_of(table, "cc")(ones(len(table)))[0] == pytest.approx(expected)
 
 
 def test_the_images_of_a_patient_are_drawn_together() -> None:
@@ -130,11 +130,11 @@ def test_the_images_of_a_patient_are_drawn_together() -> None:
 
 
 def test_values_do_not_depend_on_how_draws_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, _ = answer_pair(30, 1)
-    draws = draw_patients(answers.patients, 100, 0)
-    whole = draws.apply(statistic_of(answers, "auc_macro"))
+    table, _ = table_pair(30, 1)
+    draws = draw_patients(table.patients, 100, 0)
+    whole = draws.apply(statistic_of(table, "auc_macro"))
     monkeypatch.setattr("cxrgaze_ray.evaluation.statistics._CELLS", 1)
-    np.testing.assert_array_equal(draws.apply(statistic_of(answers, "auc_macro")), whole)
+    np.testing.assert_array_equal(draws.apply(statistic_of(table, "auc_macro")), whole)
 
 
 def test_bounds_of_a_mean_are_as_wide_as_theory_says() -> None:
@@ -177,7 +177,7 @@ def test_an_interval_leaves_out_undefined_draws_and_needs_a_value() -> None:
 
 def test_recorded_intervals_come_out_again() -> None:
     """Intervals stand in bundles and evaluations: the same predictions give them again, to the last rounding."""
-    found = evaluate(answer_pair(20, 1)[0]).intervals
+    found = evaluate(table_pair(20, 1)[0]).intervals
     recorded = {
         "auc_macro": (0.8597374847374848, 0.7458771008403361, 0.9623475978480723),
         "accuracy": (0.6842105263157895, 0.47619047619047616, 0.8616139846743295),
