@@ -6,17 +6,17 @@
 
 from cxrgaze_ray.evaluation.gate.judge import judge, spent
 from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows
-from cxrgaze_ray.evaluation.gate.report import Criterion, GateReport, Outcome
+from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
 from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings, Superiority
 
 __all__ = [
     "COLUMNS",
     "Criterion",
     "Facts",
+    "GateOutcome",
     "GateReport",
     "GateRow",
     "GateSettings",
-    "Outcome",
     "Superiority",
     "gate_rows",
     "judge",

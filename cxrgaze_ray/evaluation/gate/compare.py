@@ -95,7 +95,7 @@ def _check_same(champion: EvaluationTable, candidate: EvaluationTable) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """A target of both models.
 
     Attributes
@@ -138,7 +138,7 @@ class Comparison:
         return float("nan") if difference is None else -difference if lower_is_better(self.target) else difference
 
 
-def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
+def compare(pair: Pair, target: Target, alpha: float) -> PairedDifference:
     """Compare both models on all images of a pair, with bounds at alpha.
 
     Chance adds to both calibration errors and makes them alike. So plain draws are careful where they show that one
@@ -148,14 +148,14 @@ def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
     old, new = (statistic_of(table, target, pair.places_N) for table in (pair.champion, pair.candidate))
     champion, candidate = value_of(old, len(pair)), value_of(new, len(pair))
     if champion is None or candidate is None:
-        return Comparison(target, None, None, None, None, pair.patients, len(pair))
+        return PairedDifference(target, None, None, None, None, pair.patients, len(pair))
     old_R, new_R = pair.draws.apply(old), pair.draws.apply(new)
     low, high = bounds(new_R - old_R, alpha) or (None, None)
     if target == "ece" and low is not None:
         freed_R = _freed(pair, pair.candidate, new_R) - _freed(pair, pair.champion, old_R)
         high = float(np.quantile(freed_R[np.isfinite(freed_R)], 1 - alpha))
         low = min(low, high)
-    return Comparison(target, champion, candidate, low, high, pair.patients, len(pair))
+    return PairedDifference(target, champion, candidate, low, high, pair.patients, len(pair))
 
 
 def _freed(pair: Pair, table: EvaluationTable, error_R: Values) -> Values:

@@ -13,7 +13,7 @@ Rule = Literal["non_inferiority", "superiority", "guard", "check", "budget"]
 Verdict = Literal["pass", "fail", "cannot_tell", "not_applicable"]
 
 
-class Outcome(StrEnum):
+class GateOutcome(StrEnum):
     """What the gate says of a candidate."""
 
     ACCEPTED = "accepted"
@@ -21,7 +21,11 @@ class Outcome(StrEnum):
     CANNOT_TELL = "cannot_tell"
 
 
-_EXIT = {Outcome.ACCEPTED: EXIT_DONE, Outcome.REJECTED: EXIT_REJECTED, Outcome.CANNOT_TELL: EXIT_CANNOT_TELL}
+_EXIT = {
+    GateOutcome.ACCEPTED: EXIT_DONE,
+    GateOutcome.REJECTED: EXIT_REJECTED,
+    GateOutcome.CANNOT_TELL: EXIT_CANNOT_TELL,
+}
 
 
 class Criterion(Record):
@@ -68,7 +72,7 @@ class Criterion(Record):
 class GateReport(Record):
     """The outcome with the table that led there."""
 
-    outcome: Outcome
+    outcome: GateOutcome
     criteria: tuple[Criterion, ...]
     settings: GateSettings
     patients: int

@@ -10,16 +10,16 @@ import numpy as np
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable
 from cxrgaze_ray.gaze.egd import EgdTables
+from cxrgaze_ray.lifecycle.monitoring.feature_columns import SideFeatures, read_features
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
 from cxrgaze_ray.lifecycle.monitoring.performance import (
     absent_performance,
     compare_performance,
-    figure_of,
+    quality,
     table_of_runs,
 )
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
-from cxrgaze_ray.lifecycle.monitoring.sides import SideRows, read_side
 from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
 from cxrgaze_ray.scoring.runs import Run
 
@@ -38,7 +38,7 @@ def monitor(
     Parameters
     ----------
     baseline, current
-        At least one run each: see `open_window`.
+        At least one run each: see `open_runs`.
     truth
         Labels and gaze that have arrived since, by image id.
 
@@ -50,7 +50,7 @@ def monitor(
     settings = settings or MonitorSettings()
     _check_profiles([*baseline, *current])
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
-    before, after = (read_side(runs, settings, maps=same) for runs in (baseline, current))
+    before, after = (read_features(runs, settings, maps=same) for runs in (baseline, current))
     found = [one for one in compare_features(before, after, settings) if same or one.family not in OF_THE_MODEL]
     tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
     labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
@@ -82,7 +82,7 @@ def judge(found: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
 
 def _labelled(side: Side, table: EvaluationTable) -> Side:
     labelled = int((table.labels_N != UNKNOWN).sum())
-    return side.model_copy(update={"labelled": labelled, "auc_macro": figure_of("auc_macro", table)})
+    return side.model_copy(update={"labelled": labelled, "auc_macro": quality("auc_macro", table)})
 
 
 def _check_profiles(runs: Sequence[Run]) -> None:
@@ -94,7 +94,7 @@ def _check_profiles(runs: Sequence[Run]) -> None:
         )
 
 
-def _notes(before: SideRows, after: SideRows, baseline: Sequence[Run], current: Sequence[Run]) -> list[str]:
+def _notes(before: SideFeatures, after: SideFeatures, baseline: Sequence[Run], current: Sequence[Run]) -> list[str]:
     notes = [*_notes_of_runs([*baseline, *current]), *_notes_of_time(before.side, after.side)]
     for name, rows in (("baseline", before), ("current side", after)):
         if rows.without_patient:

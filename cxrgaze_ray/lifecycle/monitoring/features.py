@@ -11,17 +11,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.lifecycle.drift import Difference, Drop, Patients, Shift, category_shift, number_shift, rate_difference
-from cxrgaze_ray.lifecycle.monitoring.report import Bin, Family, Finding
-from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
-from cxrgaze_ray.lifecycle.monitoring.sides import (
+from cxrgaze_ray.lifecycle.monitoring.feature_columns import (
     CATEGORIES,
     INTENSITIES,
     MAP_STATISTICS,
     PROBABILITIES,
     SIZES,
-    Rows,
-    SideRows,
+    FeatureTable,
+    SideFeatures,
 )
+from cxrgaze_ray.lifecycle.monitoring.report import Bin, Family, Finding
+from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 from cxrgaze_ray.schemas import Reason
 
 BEST_PROBABILITY = "p_highest"
@@ -119,7 +119,7 @@ def absent(family: Family, feature: str, threshold: float, why: str) -> Finding:
     )
 
 
-def compare_features(baseline: SideRows, current: SideRows, settings: MonitorSettings) -> Iterator[Comparison]:
+def compare_features(baseline: SideFeatures, current: SideFeatures, settings: MonitorSettings) -> Iterator[Comparison]:
     """Yield the comparisons of everything that needs no label, family by family."""
     pair = _Pair(baseline.scored, current.scored, settings)
     for name in CATEGORIES:
@@ -142,7 +142,7 @@ def compare_features(baseline: SideRows, current: SideRows, settings: MonitorSet
 class _Pair:
     """The same rows of both sides."""
 
-    def __init__(self, baseline: Rows, current: Rows, settings: MonitorSettings) -> None:
+    def __init__(self, baseline: FeatureTable, current: FeatureTable, settings: MonitorSettings) -> None:
         self._sides, self._settings = (baseline, current), settings
         self._patients = Patients(baseline.effective, current.effective)
 
@@ -189,7 +189,7 @@ def _counts(column: pa.ChunkedArray) -> dict[str | None, int]:
     return {entry["values"]: entry["counts"] for entry in entries}
 
 
-def _having(rows: Rows, column: str, value: str) -> NDArray[np.int64]:
+def _having(rows: FeatureTable, column: str, value: str) -> NDArray[np.int64]:
     """Return how many rows of each patient have column=value."""
     having_N = pc.fill_null(pc.equal(rows.table[column].cast(pa.string()), value), False).to_numpy()
     return np.bincount(rows.group_N[having_N], minlength=rows.patients)

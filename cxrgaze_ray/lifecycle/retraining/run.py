@@ -10,9 +10,9 @@ from typing import Any
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
 from cxrgaze_ray.evaluation.evaluate import evaluate, table_of_bundle
-from cxrgaze_ray.evaluation.gate import GateReport, Outcome, judge, spent
+from cxrgaze_ray.evaluation.gate import GateOutcome, GateReport, judge, spent
 from cxrgaze_ray.evaluation.table import EvaluationTable
-from cxrgaze_ray.lifecycle.retraining.consider import Considered, check_named, consider, now, training_settings
+from cxrgaze_ray.lifecycle.retraining.assessment import Assessment, assess, check_settings, now, training_settings
 from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Reason
 from cxrgaze_ray.lifecycle.retraining.evidence import gather_facts
@@ -103,11 +103,11 @@ def run_retraining(
     RunConflict
         If another retraining of the model is at work.
     UserError, EnvironmentFault
-        See `consider`. The same command goes on where this one was.
+        See `assess`. The same command goes on where this one was.
     """
     hooks = hooks or Hooks()
     registry = Registry(open_store(settings.registry))
-    check_named(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
+    check_settings(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
     check_outputs(settings)
     root = registry.store.child(f"{settings.name}/{FOLDER}")
     with (
@@ -119,16 +119,16 @@ def run_retraining(
         if missing := missing_stores(settings):
             ingest_new(missing, hooks.say, hooks.on_progress, joined)
         work = unfinished(root, settings.sha256())
-        considered = consider(settings, reason)
-        if work is None or work.spec.stores != considered.stores.parts:
-            if considered.decision.action is not Action.RETRAIN:
-                return Result(considered.decision)
-            work = _begin(settings, reason, considered)
+        assessment = assess(settings, reason)
+        if work is None or work.spec.stores != assessment.stores.parts:
+            if assessment.decision.action is not Action.RETRAIN:
+                return Result(assessment.decision)
+            work = _begin(settings, reason, assessment)
         if (ended := work.conclusion()) is not None:
             return Result(work.spec.decision, ended, work.gate(), already=True)
         for why in work.spec.decision.reasons:
             hooks.say(why)
-        return _Retraining(settings, considered.registry, considered.stores, work, lease, joined, hooks).conclude()
+        return _Retraining(settings, assessment.registry, assessment.stores, work, lease, joined, hooks).conclude()
 
 
 @dataclass
@@ -145,21 +145,21 @@ class _Once:
         return nullcontext()
 
 
-def _begin(settings: RetrainSettings, reason: Reason, considered: Considered) -> Workspace:
-    parts = considered.stores.parts
+def _begin(settings: RetrainSettings, reason: Reason, assessment: Assessment) -> Workspace:
+    parts = assessment.stores.parts
     spec = Spec(
-        retraining_id=make_id(settings.sha256(), considered.champion, parts, considered.policy),
+        retraining_id=make_id(settings.sha256(), assessment.champion, parts, assessment.policy),
         name=settings.name,
         reason=reason,
         settings_sha256=settings.sha256(),
-        champion=considered.champion,
+        champion=assessment.champion,
         stores=parts,
-        policy=considered.policy,
-        decision=considered.decision,
+        policy=assessment.policy,
+        decision=assessment.decision,
         created_at=now(),
         who=signature(),
     )
-    return Workspace.create(considered.root, spec)
+    return Workspace.create(assessment.root, spec)
 
 
 class _Retraining:
@@ -273,7 +273,7 @@ class _Retraining:
         stands = self._registry.aliases(name).get(CHAMPION)
         if stands == pin.version:
             return True, ""
-        if report.outcome is not Outcome.ACCEPTED:
+        if report.outcome is not GateOutcome.ACCEPTED:
             return False, ""
         if not self._settings.auto_promote:
             return False, f"To put it into service: cxrgaze models promote {name} {pin.version}."

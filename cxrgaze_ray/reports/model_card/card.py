@@ -15,7 +15,7 @@ from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
 from cxrgaze_ray.registry.ledger import Chain, Entry
 from cxrgaze_ray.registry.versions import CHAMPION, Registry
 from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
-from cxrgaze_ray.reports.model_card.metrics import Figure, figures
+from cxrgaze_ray.reports.model_card.metrics import MetricRow, metric_rows
 from cxrgaze_ray.reports.printable import printable
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 
@@ -71,7 +71,7 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
     size = store.info(WEIGHTS)
     history = [entry for entry in chain.entries if _concerns(entry, pin.version, info.weights_sha256)]
     gates = [read_judgement(registry.store.child(name), entry) for entry in history if entry.action == "gate"]
-    shown = figures(info.metrics)
+    shown = metric_rows(info.metrics)
     context = {
         "name": name,
         "version": pin.version,
@@ -169,7 +169,7 @@ def _stages(info: BundleInfo) -> list[Row]:
     return [(name, _plain(values)) for name, values in stages.items()]
 
 
-def _tiles(shown: list[Figure], gates: list[Judgement]) -> list[tuple[str, str, str]]:
+def _tiles(shown: list[MetricRow], gates: list[Judgement]) -> list[tuple[str, str, str]]:
     """Choose the figures to see first: (kind, value, what it is)."""
     wanted = ("AUC macro", "accuracy", "calibration error", "saliency CC")
     tiles = [("", one.value, one.name) for one in shown if one.name in wanted]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.gate import COLUMNS, Facts, GateReport, GateSettings, Outcome, gate_rows, judge
+from cxrgaze_ray.evaluation.gate import COLUMNS, Facts, GateOutcome, GateReport, GateSettings, gate_rows, judge
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
 from tests.model_pairs import CHAMPION, Model, table_pair
 
@@ -21,32 +21,32 @@ def gate(patients: int, model: Model = CHAMPION, facts: Facts = FACTS) -> GateRe
 
 def test_one_as_good_is_accepted() -> None:
     report = gate(1000)
-    assert (report.outcome, report.exit_code) == (Outcome.ACCEPTED, 0)
+    assert (report.outcome, report.exit_code) == (GateOutcome.ACCEPTED, 0)
     assert report.patients == 1000
     assert report.why == "Accepted: every criterion passes, on 1000 patients."
 
 
 def test_a_worse_one_is_rejected() -> None:
     report = gate(1000, Model(own=2))
-    assert (report.outcome, report.exit_code) == (Outcome.REJECTED, 10)
+    assert (report.outcome, report.exit_code) == (GateOutcome.REJECTED, 10)
     assert report.why.startswith("Rejected: Macro AUC is ")
 
 
 def test_few_patients_leave_it_open() -> None:
     report = gate(40)
-    assert (report.outcome, report.exit_code) == (Outcome.CANNOT_TELL, 11)
+    assert (report.outcome, report.exit_code) == (GateOutcome.CANNOT_TELL, 11)
     assert report.why.startswith("Cannot tell: ")
     assert "say the same" in report.why
 
 
 def test_a_fault_outweighs_what_cannot_be_told() -> None:
     facts = FACTS.model_copy(update={"golden_reproduced": False, "looks_used": 99})
-    assert gate(40, facts=facts).outcome is Outcome.REJECTED
+    assert gate(40, facts=facts).outcome is GateOutcome.REJECTED
 
 
 def test_a_spent_budget_rejects_nobody() -> None:
     report = gate(1000, facts=FACTS.model_copy(update={"looks_used": 21}))
-    assert report.outcome is Outcome.CANNOT_TELL
+    assert report.outcome is GateOutcome.CANNOT_TELL
     assert report.why == (
         "Cannot tell: This test split was shown to 21 candidates; the policy allows 20: only a new test split can tell."
     )
@@ -59,7 +59,7 @@ def test_the_same_answers_give_the_same_report() -> None:
 def test_a_model_against_itself_is_no_worse_and_no_better() -> None:
     same, _ = table_pair(60, 0)
     report = judge(same, same, FACTS, SETTINGS)
-    assert report.outcome is Outcome.ACCEPTED
+    assert report.outcome is GateOutcome.ACCEPTED
     assert {one.difference for one in report.criteria if one.champion is not None} == {0.0}
 
 
@@ -67,7 +67,7 @@ def test_a_model_against_itself_is_no_worse_and_no_better() -> None:
 def test_without_labels_or_with_one_class_only_it_cannot_tell(labels: int) -> None:
     champion, candidate = (replace(one, labels_N=np.full(len(one), labels)) for one in table_pair(100, 0))
     report = judge(champion, candidate, FACTS, SETTINGS)
-    assert report.outcome is Outcome.CANNOT_TELL
+    assert report.outcome is GateOutcome.CANNOT_TELL
     assert report.criteria[0].why.startswith("Macro AUC ")
     assert report.patients == (0 if labels == UNKNOWN else 100)
 
@@ -75,7 +75,7 @@ def test_without_labels_or_with_one_class_only_it_cannot_tell(labels: int) -> No
 def test_without_patients_it_cannot_tell() -> None:
     nothing = EvaluationTableBuilder().build()
     report = judge(nothing, nothing, FACTS, SETTINGS)
-    assert (report.outcome, report.patients, report.images) == (Outcome.CANNOT_TELL, 0, 0)
+    assert (report.outcome, report.patients, report.images) == (GateOutcome.CANNOT_TELL, 0, 0)
 
 
 def shuffled(table: EvaluationTable) -> EvaluationTable:

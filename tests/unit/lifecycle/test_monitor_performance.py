@@ -14,7 +14,7 @@ from cxrgaze_ray.evaluation.table import FACETS, EvaluationTable
 from cxrgaze_ray.gaze.egd import EgdTables, Study, read_egd
 from cxrgaze_ray.lifecycle.monitoring import MonitorSettings, monitor
 from cxrgaze_ray.lifecycle.monitoring.compare import judge
-from cxrgaze_ray.lifecycle.monitoring.performance import FIGURES, compare_performance, figure_of
+from cxrgaze_ray.lifecycle.monitoring.performance import QUALITY_METRICS, compare_performance, quality
 from cxrgaze_ray.storage import LocalStore
 from tests.populations import make_run, population
 
@@ -52,11 +52,11 @@ def alerts(before: EvaluationTable, after: EvaluationTable) -> dict[tuple[str, s
 def test_the_figures_are_those_of_the_metrics() -> None:
     made = table(80, 1)
     expected = diagnosis_metrics(made.probabilities_NK, made.labels_N)
-    assert figure_of("auc_macro", made) == pytest.approx(expected.auc_macro)
-    assert figure_of("ece", made) == pytest.approx(expected.ece)
-    assert figure_of("auc_macro", made.take(made.labels_N == 1)) is None
+    assert quality("auc_macro", made) == pytest.approx(expected.auc_macro)
+    assert quality("ece", made) == pytest.approx(expected.ece)
+    assert quality("auc_macro", made.take(made.labels_N == 1)) is None
     nothing = made.take(np.zeros(len(made), np.bool_))
-    assert [figure_of(name, nothing) for name in FIGURES] == [None] * len(FIGURES)
+    assert [quality(name, nothing) for name in QUALITY_METRICS] == [None] * len(QUALITY_METRICS)
 
 
 def test_the_same_skill_raises_no_alert_over_many_samples() -> None:

@@ -11,7 +11,7 @@ from cxrgaze_ray.storage import open_store
 _APART = "Name earlier runs as the baseline, and later ones as the current side."
 
 
-def open_window(uris: Sequence[str], *, last: int | None = None, without: Collection[str] = ()) -> list[Run]:
+def open_runs(uris: Sequence[str], *, last: int | None = None, without: Collection[str] = ()) -> list[Run]:
     """Open the runs of a side, by time of planning, each once.
 
     Parameters
