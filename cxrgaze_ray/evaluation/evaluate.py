@@ -76,24 +76,24 @@ def table_of_bundle(
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
-    total, found = store.rows(split), EvaluationTableBuilder()
+    total, builder = store.rows(split), EvaluationTableBuilder()
     if not total:
         raise UserError(f"The store has no image in the split {split}.", "Splits are train, validation and test.")
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
-            _predict(predictor, table.slice(start, _CHUNK), found)
-            on_progress(len(found), total)
-    return found.build()
+            _predict(predictor, table.slice(start, _CHUNK), builder)
+            on_progress(len(builder), total)
+    return builder.build()
 
 
-def _predict(predictor: Predictor, table: pa.Table, found: EvaluationTableBuilder) -> None:
+def _predict(predictor: Predictor, table: pa.Table, builder: EvaluationTableBuilder) -> None:
     from cxrgaze_ray.shards.store import gaze_density, image_array
 
     result = predictor.predict(image_array(table["image"]))
     rows = table.select(["image_id", "subject_id", "label", "gaze", *FACETS]).to_pylist()
     for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):
         maps = None if row["gaze"] is None else _compare(gaze_density(row["gaze"]), density)
-        found.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
+        builder.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
 
 
 def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> MapScores:
@@ -108,7 +108,7 @@ def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Eva
     known_only
         Leave out images of which neither label nor gaze is known: of a large run they would fill the memory.
     """
-    found = EvaluationTableBuilder()
+    builder = EvaluationTableBuilder()
     columns = [
         "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES],
         "saliency_png", "saliency_peak", "affine", *FACETS,
@@ -121,8 +121,8 @@ def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Eva
             study = truth.study(row["image_id"])
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
             label = study.label if study else None
-            found.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
-    return found.build()
+            builder.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
+    return builder.build()
 
 
 def _against(row: dict[str, Any], truth: EgdTables) -> MapScores | None:

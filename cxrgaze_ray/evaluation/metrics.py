@@ -105,19 +105,19 @@ class Evaluation:
         """Return (metric, value, interval) rows for a table."""
         rows = [["images", str(self.images), ""]]
         if self.diagnosis:
-            found = self.diagnosis
-            rows += [[f"AUC {name.replace('_', ' ')}", _number(value), ""] for name, value in found.auc.items()]
-            rows += [["AUC macro", _number(found.auc_macro), _span(self.intervals.get("auc_macro"))]]
-            rows += [["AUC micro", _number(found.auc_micro), ""]]
-            rows += [["accuracy", _number(found.accuracy), _span(self.intervals.get("accuracy"))]]
-            if found.ece is not None:
-                rows += [["calibration error", _number(found.ece), _span(self.intervals.get("ece"))]]
+            diagnosis = self.diagnosis
+            rows += [[f"AUC {name.replace('_', ' ')}", _number(value), ""] for name, value in diagnosis.auc.items()]
+            rows += [["AUC macro", _number(diagnosis.auc_macro), _span(self.intervals.get("auc_macro"))]]
+            rows += [["AUC micro", _number(diagnosis.auc_micro), ""]]
+            rows += [["accuracy", _number(diagnosis.accuracy), _span(self.intervals.get("accuracy"))]]
+            if diagnosis.ece is not None:
+                rows += [["calibration error", _number(diagnosis.ece), _span(self.intervals.get("ece"))]]
         if self.saliency:
-            maps = self.saliency
-            rows += [["saliency CC", _number(maps.cc), _span(self.intervals.get("cc"))]]
-            rows += [["saliency HS", _number(maps.hs), ""]]
-            rows += [["saliency KL", _number(maps.kl), ""]] if maps.kl is not None else []
-            rows += [["maps without mass", str(maps.undefined_hs), ""]] if maps.undefined_hs else []
+            saliency = self.saliency
+            rows += [["saliency CC", _number(saliency.cc), _span(self.intervals.get("cc"))]]
+            rows += [["saliency HS", _number(saliency.hs), ""]]
+            rows += [["saliency KL", _number(saliency.kl), ""]] if saliency.kl is not None else []
+            rows += [["maps without mass", str(saliency.undefined_hs), ""]] if saliency.undefined_hs else []
         return rows
 
 

@@ -51,17 +51,18 @@ def monitor(
     _check_profiles([*baseline, *current])
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
     before, after = (read_features(runs, settings, maps=same) for runs in (baseline, current))
-    found = [one for one in compare_features(before, after, settings) if same or one.family not in OF_THE_MODEL]
+    features = compare_features(before, after, settings)
+    comparisons = [feature for feature in features if same or feature.family not in OF_THE_MODEL]
     tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
     labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
-    findings = judge([*found, *labelled], settings.alpha)
+    findings = judge([*comparisons, *labelled], settings.alpha)
     if not same:
         findings += [
             absent(family, name, getattr(settings.thresholds, family), _OTHER_WEIGHTS)
             for family in OF_THE_MODEL
             for name in FEATURES[family]
         ]
-    findings.sort(key=lambda one: FAMILIES.index(one.family))
+    findings.sort(key=lambda finding: FAMILIES.index(finding.family))
     return MonitorReport(
         baseline=_labelled(before.side, tables[0]) if tables else before.side,
         current=_labelled(after.side, tables[1]) if tables else after.side,
@@ -73,11 +74,11 @@ def monitor(
     )
 
 
-def judge(found: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
+def judge(results: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
     """Judge comparisons together: `alpha` is divided among all that have enough patients (Bonferroni)."""
-    looked_at = sum(isinstance(one, Comparison) and one.enough for one in found)
+    looked_at = sum(isinstance(result, Comparison) and result.enough for result in results)
     share = alpha / max(1, looked_at)
-    return [one.judge(share) if isinstance(one, Comparison) else one for one in found]
+    return [result.judge(share) if isinstance(result, Comparison) else result for result in results]
 
 
 def _labelled(side: Side, table: EvaluationTable) -> Side:

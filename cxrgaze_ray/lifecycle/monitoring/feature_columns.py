@@ -179,16 +179,16 @@ def _sample_maps(runs: Sequence[Run], scored: pa.Table, settings: MonitorSetting
     wanted: dict[int, dict[tuple[int, int], int]] = {}
     for row in sample.to_pylist():
         wanted.setdefault(row["run"], {})[row["shard"], row["position"]] = row["patient"]
-    found: list[tuple[float, ...]] = []
+    statistics: list[tuple[float, ...]] = []
     whose: list[int] = []
     for number, places in sorted(wanted.items()):
         for table in runs[number].tables(["shard", "position", "saliency_png"], {shard for shard, _ in places}):
             for row in table.to_pylist():
                 patient = places.get((row["shard"], row["position"]))
                 if patient is not None:
-                    found.append(map_statistics(saliency.decode_small(row["saliency_png"]), settings.central_box))
+                    statistics.append(map_statistics(saliency.decode_small(row["saliency_png"]), settings.central_box))
                     whose.append(patient)
-    values = np.array(found, np.float64).reshape(-1, len(MAP_STATISTICS))
+    values = np.array(statistics, np.float64).reshape(-1, len(MAP_STATISTICS))
     columns = {name: pa.array(values[:, place]) for place, name in enumerate(MAP_STATISTICS)}
     return pa.table(columns | {"patient": pa.array(whose, pa.uint64())})
 

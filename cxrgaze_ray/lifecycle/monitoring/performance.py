@@ -122,13 +122,13 @@ def compare_performance(
         for value in sorted(values):
             before, after = (_part(side, facet, value) for side in (baseline, current))
             for name in QUALITY_METRICS:
-                found = _compare(name, before, after, settings, f"{facet}={value}")
-                if found is not None:
-                    yield found
+                comparison = _compare(name, before, after, settings, f"{facet}={value}")
+                if comparison is not None:
+                    yield comparison
 
 
 def _part(side: EvaluationTable, facet: str, value: str) -> EvaluationTable:
-    return side.take(np.array([one == value for one in side.facets[facet]], np.bool_))
+    return side.take(np.array([stated == value for stated in side.facets[facet]], np.bool_))
 
 
 def absent_performance(settings: MonitorSettings, why: str) -> Iterator[Finding]:
@@ -140,9 +140,9 @@ def absent_performance(settings: MonitorSettings, why: str) -> Iterator[Finding]
 def _overall(
     name: MetricName, baseline: EvaluationTable, current: EvaluationTable, settings: MonitorSettings
 ) -> Comparison | Finding:
-    found = _compare(name, baseline, current, settings, None)
-    if found is not None:
-        return found
+    comparison = _compare(name, baseline, current, settings, None)
+    if comparison is not None:
+        return comparison
     lacking = "labels" if name in ("auc_macro", "ece") else "gaze"
     why = f"{QUALITY_METRICS[name].title}: a side lacks the {lacking} for it."
     return absent("performance", name, _threshold(name, settings.thresholds), why)
@@ -173,7 +173,7 @@ def _compare(
     return Comparison(
         family="performance",
         feature=name,
-        found=Drop(values[0], values[1], -1 if metric.lower_is_better else 1, float(np.hypot(errors[0], errors[1]))),
+        change=Drop(values[0], values[1], -1 if metric.lower_is_better else 1, float(np.hypot(errors[0], errors[1]))),
         threshold=_threshold(name, settings.thresholds, subgroup),
         patients=min(patients),
         least=settings.subgroup_patients if subgroup else settings.least_patients,

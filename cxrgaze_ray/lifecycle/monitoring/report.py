@@ -124,8 +124,8 @@ class MonitorReport(Record):
     def summary(self) -> dict[str, Any]:
         """Return what was found, without what was looked at: alerts, suspicions, notes, whether there was enough."""
         return {
-            "alerts": [one.model_dump(exclude={"bins"}) for one in self.alerts],
-            "suspicions": [one.model_dump() for one in self.suspicions],
+            "alerts": [finding.model_dump(exclude={"bins"}) for finding in self.alerts],
+            "suspicions": [suspicion.model_dump() for suspicion in self.suspicions],
             "notes": self.notes,
             "enough": self.enough,
         }

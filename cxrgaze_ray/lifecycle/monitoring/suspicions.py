@@ -32,7 +32,7 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
     point to other patients.
     """
     rest = [finding for finding in findings if finding.status == "alert"]
-    found: list[Suspicion] = []
+    suspicions: list[Suspicion] = []
 
     def take(drift: Drift, *signs: Callable[[Finding], bool]) -> bool:
         """Name a drift if the first sign is there; take what it and the other signs explain."""
@@ -40,7 +40,7 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
             return False
         taken = [alert for alert in rest if any(sign(alert) for sign in signs)]
         rest[:] = [alert for alert in rest if alert not in taken]
-        found.append(Suspicion(drift=drift, features=_names(taken), sentence=_SENTENCES[drift]))
+        suspicions.append(Suspicion(drift=drift, features=_names(taken), sentence=_SENTENCES[drift]))
         return True
 
     take("performance", _of("performance"))
@@ -51,7 +51,7 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
         take("prevalence", _of("predictions", "scores"), _of("saliency"))
     take("quality", _of("outcomes"))
     take("unknown", lambda _: True)
-    return tuple(found)
+    return tuple(suspicions)
 
 
 def _of(*families: str) -> Callable[[Finding], bool]:
@@ -71,5 +71,5 @@ def _device(finding: Finding) -> bool:
 
 
 def _names(findings: Sequence[Finding]) -> tuple[str, ...]:
-    names = [f"{one.feature} ({one.subgroup})" if one.subgroup else one.feature for one in findings]
+    names = [f"{finding.feature} ({finding.subgroup})" if finding.subgroup else finding.feature for finding in findings]
     return tuple(dict.fromkeys(names))

@@ -39,7 +39,7 @@ class Outputs(Settings):
 
     def write(self, report: MonitorReport) -> None:
         """Write the report to every place that is named."""
-        for uri, text in ((self.out, monitor_page), (self.json_out, lambda one: one.model_dump_json(indent=2))):
+        for uri, text in ((self.out, monitor_page), (self.json_out, lambda report: report.model_dump_json(indent=2))):
             if uri is not None:
                 store, key = open_parent(uri)
                 store.put(key, text(report).encode())

@@ -30,7 +30,7 @@ def golden_difference(bundle: Bundle) -> float | None:
 
 def latency_ratio(champion: Bundle, candidate: Bundle, rounds: int = _ROUNDS) -> float:
     """Return the candidate's time for a network batch over the champion's, in turn: the median of rounds."""
-    predictors = [Predictor.from_bundle(one) for one in (champion, candidate)]
+    predictors = [Predictor.from_bundle(bundle) for bundle in (champion, candidate)]
     for predictor in predictors:
         _seconds(predictor)
     return median(

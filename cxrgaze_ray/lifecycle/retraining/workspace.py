@@ -130,25 +130,25 @@ class Workspace:
 
 def retrainings(root: Store) -> Iterator[Workspace]:
     """Yield every retraining of a model, in order of their beginning."""
-    found = []
+    specs = []
     for folder in root.folders():
         child = root.child(folder)
         if child.exists(_REQUEST):
-            found.append(Spec.model_validate_json(child.get(_REQUEST)))
-    for spec in sorted(found, key=lambda spec: spec.created_at):
+            specs.append(Spec.model_validate_json(child.get(_REQUEST)))
+    for spec in sorted(specs, key=lambda spec: spec.created_at):
         yield Workspace(root, spec)
 
 
 def unfinished(root: Store, settings_sha256: str) -> Workspace | None:
     """Return the last retraining of the same settings that has not ended."""
-    same = [one for one in retrainings(root) if one.spec.settings_sha256 == settings_sha256]
-    return next((one for one in reversed(same) if one.conclusion() is None), None)
+    same = [workspace for workspace in retrainings(root) if workspace.spec.settings_sha256 == settings_sha256]
+    return next((workspace for workspace in reversed(same) if workspace.conclusion() is None), None)
 
 
 def last_at(root: Store) -> str | None:
     """Return when the last retraining ended, or began if it has not; None without one."""
     dates = []
-    for one in retrainings(root):
-        ended = one.conclusion()
-        dates.append(ended.finished_at if ended else one.spec.created_at)
+    for workspace in retrainings(root):
+        ended = workspace.conclusion()
+        dates.append(ended.finished_at if ended else workspace.spec.created_at)
     return max(dates, default=None)
