@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ from cxrgaze_ray.schemas import CLASSES
 UNKNOWN = -1
 """Label of an image whose diagnosis is not known."""
 
-FACETS = ("sex", "age_band", "view_position", "manufacturer")
+Facet = Literal["sex", "age_band", "view_position", "manufacturer"]
+FACETS: tuple[Facet, ...] = get_args(Facet)
 """Facts by which images are grouped, by their names in `schemas.FACT_FIELDS`."""
 
 Target = Literal["auc_macro", "auc_normal", "auc_heart_failure", "auc_pneumonia", "accuracy", "ece", "cc"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.gate.settings import NOT_STATED, Facet
+from cxrgaze_ray.evaluation.gate.settings import NOT_STATED
 from cxrgaze_ray.evaluation.statistics import (
     Draws,
     Values,
@@ -19,7 +19,7 @@ from cxrgaze_ray.evaluation.statistics import (
     value_of,
     without_chance,
 )
-from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Target
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Facet, Target
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from cxrgaze_ray.config import Record, Seed, Settings, Text
-from cxrgaze_ray.evaluation.table import FACETS, Target
-
-Facet = Literal["sex", "age_band", "view_position", "manufacturer"]
-"""A name of `table.FACETS`."""
+from cxrgaze_ray.evaluation.table import FACETS, Facet, Target
 
 NOT_STATED = "not stated"
 """Value of a facet where the file does not say: a subgroup like any other."""
@@ -69,7 +66,7 @@ class GateSettings(Settings):
     subgroup_patients: int = Field(30, ge=2, le=10_000_000)
     """Labelled patients from which on a subgroup is judged."""
 
-    facets: tuple[Facet, ...] = Field(FACETS, min_length=0, max_length=len(FACETS))  # type: ignore[arg-type]
+    facets: tuple[Facet, ...] = Field(FACETS, min_length=0, max_length=len(FACETS))
     """Facts whose every value is a subgroup."""
 
     superiority: Superiority | None = None

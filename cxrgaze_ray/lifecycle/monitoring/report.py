@@ -10,8 +10,8 @@ from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 Family = Literal["acquisition", "intensity", "scores", "predictions", "saliency", "outcomes", "performance"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
-Drift = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
-DRIFTS: tuple[Drift, ...] = get_args(Drift)
+SuspectedDrift = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
+DRIFTS: tuple[SuspectedDrift, ...] = get_args(SuspectedDrift)
 
 
 class Bin(Record):
@@ -59,7 +59,7 @@ class Finding(Record):
 class Suspicion(Record):
     """What the alerts look like together."""
 
-    drift: Drift
+    drift: SuspectedDrift
     features: tuple[str, ...]
     """Alerted features that led there."""
 

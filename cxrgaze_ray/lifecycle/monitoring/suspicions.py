@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from cxrgaze_ray.lifecycle.monitoring.report import Drift, Finding, Suspicion
+from cxrgaze_ray.lifecycle.monitoring.report import Finding, SuspectedDrift, Suspicion
 
 _DEVICE = frozenset(
     {"manufacturer", "device_model", "bits_stored", "transfer_syntax", "photometric", "rows", "columns"}
 )
 _POLARITY = "photometric_check=disagrees"
 
-_SENTENCES: dict[Drift, str] = {
+_SENTENCES: dict[SuspectedDrift, str] = {
     "polarity": "More pictures look inverted than their tags say: a device or an export may have changed polarity.",
     "site": "The files come from other devices or encodings than before: a site, a scanner or an export may be new.",
     "exposure": "Images are brighter, darker or of another contrast, though the files say nothing of another device: "
@@ -34,7 +34,7 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
     rest = [finding for finding in findings if finding.status == "alert"]
     suspicions: list[Suspicion] = []
 
-    def take(drift: Drift, *signs: Callable[[Finding], bool]) -> bool:
+    def take(drift: SuspectedDrift, *signs: Callable[[Finding], bool]) -> bool:
         """Name a drift if the first sign is there; take what it and the other signs explain."""
         if not any(signs[0](alert) for alert in rest):
             return False
