@@ -304,7 +304,7 @@ class _Loop:
             total=max(1.0, self._line.seconds),
             report=report,
             result=result,
-            gate_rows=gate_rows(result.gate.criteria) if result.gate else [],
+            gate_rows=gate_rows(result.gate.judged) if result.gate else [],
             versions=dict(load.versions),
             failures=dict(load.failures),
             history=self._registry.history(MODEL),

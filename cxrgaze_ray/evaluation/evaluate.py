@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 16
 _ROUNDS, _SEED = 500, 0
-"""Draws of every recorded interval; with others, intervals of bundles published before could not be computed again."""
+"""Rounds and seed of every recorded interval: with others, those of earlier bundles could not be computed again."""
 
 _MAP_NOTE = "KL is not computed from a run: its stored maps have 8 bits."
 

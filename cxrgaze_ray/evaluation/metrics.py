@@ -15,7 +15,7 @@ from cxrgaze_ray.schemas import CLASSES
 
 @dataclass(frozen=True)
 class DiagnosisMetrics:
-    """Of N labelled images.
+    """How well N labelled images were classified.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Evaluation:
     Attributes
     ----------
     diagnosis, saliency
-        Of the labelled images, and of those with gaze.
+        Metrics of the labelled images, and of those with gaze.
     intervals
         95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc.
     note

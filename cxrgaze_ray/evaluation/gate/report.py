@@ -83,6 +83,11 @@ class GateReport(Record):
     """One sentence for people."""
 
     @property
+    def judged(self) -> tuple[Criterion, ...]:
+        """Criteria that could be looked at: the rest is not applicable."""
+        return tuple(criterion for criterion in self.criteria if criterion.verdict != "not_applicable")
+
+    @property
     def exit_code(self) -> int:
         """Exit code of the command that asked: 0 accepted, 10 rejected, 11 cannot tell."""
         return _EXIT[self.outcome]

@@ -45,7 +45,7 @@ class GateSettings(Settings):
     """Bootstrap draws of patients."""
 
     seed: Seed = 0
-    """Of the draws; the same predictions and settings give the same report."""
+    """Seed of the draws: the same predictions and settings give the same report."""
 
     auc_margin: float = Field(0.02, ge=0, le=1)
     """Macro AUC in [0,1]: a loss that is not shown to be smaller than this is not accepted."""

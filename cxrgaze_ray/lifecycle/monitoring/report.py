@@ -83,7 +83,7 @@ class Side(Record):
     """Scored images whose diagnosis has arrived."""
 
     auc_macro: float | None = None
-    """Of the labelled images."""
+    """Macro AUC of the labelled images."""
 
     first_at: str
     """When the first run was planned."""

@@ -1,4 +1,4 @@
-"""Compare windows of runs once, or again and again as runs arrive; and write down what was found."""
+"""Compare two sides' runs once, or again and again as runs arrive; and write down what was found."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Outputs(Settings):
 
 
 class Watch:
-    """Two windows of runs that are compared whenever `look` is called.
+    """Two sides' runs, which are compared whenever `look` is called.
 
     Parameters
     ----------

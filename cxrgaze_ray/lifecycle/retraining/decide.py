@@ -72,7 +72,7 @@ def decide(policy: Policy, situation: Situation, reports: Sequence[MonitorReport
     situation
         With the facts.
     reports
-        Of the monitor, newest last.
+        Reports of the monitor, newest last.
 
     Returns
     -------

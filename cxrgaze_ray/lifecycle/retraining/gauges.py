@@ -36,7 +36,7 @@ class Textfile:
     Parameters
     ----------
     path
-        Of the file; None keeps none.
+        Path of the file; None keeps none.
     """
 
     def __init__(self, path: str | None) -> None:

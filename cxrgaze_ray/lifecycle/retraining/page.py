@@ -22,7 +22,7 @@ def retraining_page(spec: Spec, conclusion: Conclusion, report: GateReport, hist
     Parameters
     ----------
     spec, conclusion, report
-        Of the retraining.
+        What was asked for, how it ended, and what the gate found.
     history
         The model's ledger, oldest first; its last entries are shown.
     """
@@ -32,7 +32,7 @@ def retraining_page(spec: Spec, conclusion: Conclusion, report: GateReport, hist
         conclusion=conclusion,
         report=report,
         headline=_HEADLINES[conclusion.outcome],
-        rows=gate_rows([criterion for criterion in report.criteria if criterion.verdict != "not_applicable"]),
-        left_out=[criterion for criterion in report.criteria if criterion.verdict == "not_applicable"],
+        rows=gate_rows(report.judged),
+        left_out=[criterion for criterion in report.criteria if criterion not in report.judged],
         history=list(history)[-12:],
     )
