@@ -2,7 +2,7 @@
 
 Inside a Ray process the values go to Ray's metrics endpoint (``ray.util.metrics``), where Prometheus scrapes them
 as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing. Monitor and retraining show
-gauges of their own by the names of this table: see `exposition`.
+gauges of their own by the names of this table: see `lifecycle.prometheus`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Made-up answers of two models to the same patients, whose true difference is known.
+"""Made-up predictions of two models for the same patients, whose true difference is known.
 
 An image's score of a class is a signal where the class is true, plus noise: part of it both models share (the image is
 hard), part is each model's own; part is the patient's, so that the images of a patient are alike. Probabilities are the
@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.answers import Answers
 from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
+from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.schemas import CLASSES
 
 SIGNAL = 1.3
@@ -55,8 +55,8 @@ class Model:
 CHAMPION = Model()
 
 
-def answer_pair(patients: int, seed: int, candidate: Model = CHAMPION) -> tuple[Answers, Answers]:
-    """Return champion's and candidate's answers to one to three images of each patient."""
+def table_pair(patients: int, seed: int, candidate: Model = CHAMPION) -> tuple[EvaluationTable, EvaluationTable]:
+    """Return champion's and candidate's predictions for one to three images of each patient."""
     rng = np.random.default_rng(seed)
     patient_N = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
     labels_N = rng.integers(0, len(CLASSES), patients)[patient_N]
@@ -68,18 +68,18 @@ def answer_pair(patients: int, seed: int, candidate: Model = CHAMPION) -> tuple[
     image_ids = tuple(map(str, range(len(patient_N))))
     names = tuple(map(str, patient_N.tolist()))
 
-    def answers(model: Model) -> Answers:
+    def table(model: Model) -> EvaluationTable:
         own_NK, scale_N = _noise(rng, patient_N, OWN_SD), _scale(model, harmed_N)
         scores_NK = SIGNAL * np.eye(len(CLASSES))[labels_N] + shared_NK + scale_N[:, None] * own_NK
         maps_N = cc_N - model.cc_loss + CC_OWN_SD * rng.standard_normal(len(patient_N))
         unknown_N = np.full(len(patient_N), np.nan)
-        return Answers(
+        return EvaluationTable(
             image_ids, names,
             labels_N, _posterior(scores_NK, scale_N, model),
             unknown_N, np.where(seen_N, maps_N, np.nan), unknown_N, seen_N, facets,
         )  # fmt: skip
 
-    return answers(CHAMPION), answers(candidate)
+    return table(CHAMPION), table(candidate)
 
 
 def _facet(
@@ -117,10 +117,10 @@ def true_loss(candidate: Model, *, harmed_only: bool = False) -> tuple[float, fl
 
 @cache
 def _metrics(model: Model, harmed_only: bool) -> tuple[float, float]:
-    _, answers = answer_pair(60_000, 2_000_000_011, model)
+    _, table = table_pair(60_000, 2_000_000_011, model)
     if harmed_only:
-        answers = answers.take(np.array([value == HARMED[1] for value in answers.facets[HARMED[0]]]))
-    found = diagnosis_metrics(answers.probabilities_NK, answers.labels_N)
+        table = table.take(np.array([value == HARMED[1] for value in table.facets[HARMED[0]]]))
+    found = diagnosis_metrics(table.probabilities_NK, table.labels_N)
     assert found.auc_macro is not None
     assert found.ece is not None
     return found.auc_macro, found.ece

@@ -78,7 +78,7 @@ def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackTy
         say(line)
 
 
-class Bar:
+class ProgressBar:
     """A progress bar with rate and time left; where there is no terminal, a line every tenth of the way."""
 
     def __init__(self, progress: Progress | None, task: TaskID | None, label: str) -> None:
@@ -96,10 +96,10 @@ class Bar:
 
 
 @contextmanager
-def bar(label: str, *, quiet: bool = False) -> Iterator[Bar]:
+def bar(label: str, *, quiet: bool = False) -> Iterator[ProgressBar]:
     """Show a progress bar while the block runs; with `quiet` nothing is shown."""
     if quiet or not terminal().is_terminal:
-        yield Bar(None, None, label) if not quiet else _Silent()
+        yield ProgressBar(None, None, label) if not quiet else _Silent()
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -109,10 +109,10 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[Bar]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=terminal(), transient=True) as progress:
-        yield Bar(progress, progress.add_task(label, total=None, note=""), label)
+        yield ProgressBar(progress, progress.add_task(label, total=None, note=""), label)
 
 
-class _Silent(Bar):
+class _Silent(ProgressBar):
     def __init__(self) -> None:
         super().__init__(None, None, "")
 

@@ -68,6 +68,8 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
 
 
 def _show(settings: RetrainSettings, result: Result, as_json: bool) -> None:
+    from cxrgaze_ray.evaluation.gate import COLUMNS, gate_rows
+
     if as_json:
         show(result.summary(), as_json=True)
         return
@@ -79,7 +81,7 @@ def _show(settings: RetrainSettings, result: Result, as_json: bool) -> None:
         return
     if result.already:
         say(f"Retraining {ended.retraining_id} had ended already; nothing was done.")
-    print_table(gate.rows()[0], gate.rows()[1:])
+    print_table(COLUMNS, [row.cells() for row in gate_rows(gate.criteria)])
     show({}, as_json=False, lines=[
         f"{settings.name}@{ended.version}: {ended.outcome.replace('_', ' ')}. {ended.why}",
         f"In service: {'yes' if ended.promoted else 'no'}. Page: {result.page}",

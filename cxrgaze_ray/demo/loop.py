@@ -19,7 +19,7 @@ from cxrgaze_ray.cluster.ports import claimed
 from cxrgaze_ray.demo.load import Load
 from cxrgaze_ray.demo.steps import MODEL, SPLIT, DemoHooks, clear, draw, ingest_phantoms, score_phantoms, train_first
 from cxrgaze_ray.demo.timeline import Timeline
-from cxrgaze_ray.evaluation.gate import GateSettings, Outcome
+from cxrgaze_ray.evaluation.gate import GateOutcome, GateSettings, gate_rows
 from cxrgaze_ray.lifecycle.monitoring import MonitorReport, monitor
 from cxrgaze_ray.lifecycle.retraining import (
     DecidePolicy,
@@ -261,9 +261,9 @@ class _Loop:
 
     def _promote(self, result: Result) -> str:
         """Promote what was accepted; by hand where the gate could not tell: a demo must go on, and says who did it."""
-        if result.conclusion is None or result.gate is None or result.gate.outcome is Outcome.REJECTED:
+        if result.conclusion is None or result.gate is None or result.gate.outcome is GateOutcome.REJECTED:
             return "nobody"
-        accepted = result.gate.outcome is Outcome.ACCEPTED
+        accepted = result.gate.outcome is GateOutcome.ACCEPTED
         title, why = _PROMOTIONS[accepted]
         with self._line.moment(title, "decision" if accepted else "person") as moment:
             self._registry.promote(MODEL, result.conclusion.version, reason=why, say=moment.tell)
@@ -304,6 +304,7 @@ class _Loop:
             total=max(1.0, self._line.seconds),
             report=report,
             result=result,
+            gate_rows=gate_rows(result.gate.judged) if result.gate else [],
             versions=dict(load.versions),
             failures=dict(load.failures),
             history=self._registry.history(MODEL),

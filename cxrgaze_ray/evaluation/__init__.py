@@ -1,5 +1,5 @@
-"""How good a model is: `answers` beside what is known, `metrics`, `statistics` of weighted images, and the `gate`.
+"""How good a model is: a `table` of predictions and labels, `metrics`, `statistics` with a bootstrap, and the `gate`.
 
-`evaluate` gets answers of a bundle or a run; `gate` judges a candidate against the champion.
+`evaluate` makes the table of a bundle or a run; `gate` judges a candidate against the champion.
 Knows nothing of how a model was trained or comes into service.
 """

@@ -1,4 +1,4 @@
-"""A bundle on a store's split, or a run against known labels and gaze: answers, and metrics with intervals."""
+"""A bundle on a store's split, or a run against known labels and gaze: a table, and its metrics with intervals."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import RadiographError, UserError
-from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, AnswerList, Answers
 from cxrgaze_ray.evaluation.metrics import (
+    DiagnosisMetrics,
     Evaluation,
     ImageScore,
-    Interval,
-    MapScores,
-    bootstrap,
+    SaliencyMetrics,
     correlation,
     diagnosis_metrics,
-    expected_calibration_error,
     histogram_similarity,
     kl_divergence,
     saliency_metrics,
 )
-from cxrgaze_ray.evaluation.resample import draw_patients
-from cxrgaze_ray.evaluation.statistics import macro_auc
+from cxrgaze_ray.evaluation.statistics import Interval, draw_patients, interval, statistic_of
+from cxrgaze_ray.evaluation.table import FACETS, UNKNOWN, EvaluationTable, EvaluationTableBuilder, MapScores, Target
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.gaze.heatmap import gaze_map
@@ -39,7 +36,9 @@ if TYPE_CHECKING:
     from cxrgaze_ray.shards.store import StoreInfo
 
 _CHUNK = 16
-_ROUNDS = 500
+_ROUNDS, _SEED = 500, 0
+"""Rounds and seed of every recorded interval: with others, those of earlier bundles could not be computed again."""
+
 _MAP_NOTE = "KL is not computed from a run: its stored maps have 8 bits."
 
 
@@ -55,15 +54,15 @@ class Labelled(Protocol):
         """Yield the rows of a split (`schemas.STORE_SHARD`)."""
 
 
-def answer_bundle(
+def table_of_bundle(
     bundle: Bundle,
     store: Labelled,
     split: str,
     *,
     engine: Engine | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Answers:
-    """Have a bundle answer a split of a shard store, with the predictor that scoring uses.
+) -> EvaluationTable:
+    """Have a bundle predict a split of a shard store, with the predictor that scoring uses.
 
     Raises
     ------
@@ -77,31 +76,31 @@ def answer_bundle(
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
-    total, found = store.rows(split), AnswerList()
+    total, builder = store.rows(split), EvaluationTableBuilder()
     if not total:
         raise UserError(f"The store has no image in the split {split}.", "Splits are train, validation and test.")
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
-            _predict(predictor, table.slice(start, _CHUNK), found)
-            on_progress(len(found), total)
-    return found.answers()
+            _predict(predictor, table.slice(start, _CHUNK), builder)
+            on_progress(len(builder), total)
+    return builder.build()
 
 
-def _predict(predictor: Predictor, table: pa.Table, found: AnswerList) -> None:
+def _predict(predictor: Predictor, table: pa.Table, builder: EvaluationTableBuilder) -> None:
     from cxrgaze_ray.shards.store import gaze_density, image_array
 
     result = predictor.predict(image_array(table["image"]))
     rows = table.select(["image_id", "subject_id", "label", "gaze", *FACETS]).to_pylist()
     for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):
         maps = None if row["gaze"] is None else _compare(gaze_density(row["gaze"]), density)
-        found.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
+        builder.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
 
 
 def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> MapScores:
     return kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
 
 
-def answer_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Answers:
+def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> EvaluationTable:
     """Put a run's scored rows beside labels and gaze that are known elsewhere, by image id; KL stays unknown.
 
     Parameters
@@ -109,7 +108,7 @@ def answer_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Answe
     known_only
         Leave out images of which neither label nor gaze is known: of a large run they would fill the memory.
     """
-    found = AnswerList()
+    builder = EvaluationTableBuilder()
     columns = [
         "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES],
         "saliency_png", "saliency_peak", "affine", *FACETS,
@@ -122,8 +121,8 @@ def answer_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Answe
             study = truth.study(row["image_id"])
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
             label = study.label if study else None
-            found.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
-    return found.answers()
+            builder.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
+    return builder.build()
 
 
 def _against(row: dict[str, Any], truth: EgdTables) -> MapScores | None:
@@ -145,67 +144,56 @@ def evaluate_bundle(
     engine: Engine | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
-    """Evaluate a bundle on a split of a shard store, whose caution is the note: see `answer_bundle`."""
-    answers = answer_bundle(bundle, store, split, engine=engine, on_progress=on_progress)
-    return evaluate(answers, store.info.caution())
+    """Evaluate a bundle on a split of a shard store, whose caution is the note: see `table_of_bundle`."""
+    table = table_of_bundle(bundle, store, split, engine=engine, on_progress=on_progress)
+    return evaluate(table, store.info.caution())
 
 
 def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
     """Compare a run's rows with labels and gaze that are known elsewhere, by image id."""
-    return evaluate(answer_run(run, truth), _MAP_NOTE)
+    return evaluate(table_of_run(run, truth), _MAP_NOTE)
 
 
-def evaluate(answers: Answers, note: str = "") -> Evaluation:
-    """Compute the metrics of answers, with intervals clustered by patient."""
-    labelled, seen = answers.labelled(), np.flatnonzero(answers.seen_N)
-    maps = [(_known(answers.kl_N[n]), _known(answers.cc_N[n]), _known(answers.hs_N[n])) for n in seen]
+def evaluate(table: EvaluationTable, note: str = "") -> Evaluation:
+    """Compute the metrics of a table, with intervals clustered by patient."""
+    labelled, seen = table.labelled(), np.flatnonzero(table.seen_N)
+    maps = [(_known(table.kl_N[n]), _known(table.cc_N[n]), _known(table.hs_N[n])) for n in seen]
+    diagnosis = diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None
+    saliency = saliency_metrics(maps) if maps else None
     return Evaluation(
-        images=len(answers),
-        diagnosis=diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None,
-        saliency=saliency_metrics(maps) if maps else None,
-        intervals=_label_intervals(labelled) | _map_interval(answers),
+        images=len(table),
+        diagnosis=diagnosis,
+        saliency=saliency,
+        intervals=_label_intervals(labelled, diagnosis) | _map_interval(table, saliency),
         note=note,
-        scores=tuple(_score(answers, place) for place in range(len(answers))),
+        scores=tuple(_score(table, place) for place in range(len(table))),
     )
 
 
-def _score(answers: Answers, place: int) -> ImageScore:
-    label = int(answers.labels_N[place])
-    p_true = None if label == UNKNOWN else float(answers.probabilities_NK[place, label])
+def _score(table: EvaluationTable, place: int) -> ImageScore:
+    label = int(table.labels_N[place])
+    p_true = None if label == UNKNOWN else float(table.probabilities_NK[place, label])
     known = None if label == UNKNOWN else label
-    return ImageScore(answers.image_ids[place], known, p_true, _known(answers.cc_N[place]))
+    return ImageScore(table.image_ids[place], known, p_true, _known(table.cc_N[place]))
 
 
 def _known(value: np.floating[Any]) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _label_intervals(labelled: Answers) -> dict[str, Interval | None]:
-    if not len(labelled):
+def _label_intervals(labelled: EvaluationTable, metrics: DiagnosisMetrics | None) -> dict[str, Interval | None]:
+    if metrics is None:
         return {}
-    probabilities, labels, patients = labelled.probabilities_NK, labelled.labels_N, list(labelled.patients)
-    hits = (probabilities.argmax(axis=1) == labels).astype(float)
-    auc = _auc_interval(labelled)
-    ece = bootstrap(lambda index: expected_calibration_error(probabilities[index], labels[index]), patients)
-    return {"auc_macro": auc, "accuracy": bootstrap(lambda index: float(hits[index].mean()), patients), "ece": ece}
+    draws = draw_patients(labelled.patients, _ROUNDS, _SEED)
+    values: dict[Target, float | None] = {
+        "auc_macro": metrics.auc_macro, "accuracy": metrics.accuracy, "ece": metrics.ece,
+    }  # fmt: skip
+    return {name: interval(value, draws.apply(statistic_of(labelled, name))) for name, value in values.items()}
 
 
-def _auc_interval(labelled: Answers) -> Interval | None:
-    """Return the interval of the macro AUC; the gate's draws, which rank images once and not again for every draw."""
-    probabilities, labels = labelled.probabilities_NK, labelled.labels_N
-    value = diagnosis_metrics(probabilities, labels).auc_macro
-    if value is None:
-        return None
-    draws_R = draw_patients(labelled.patients, _ROUNDS, 0).apply(
-        lambda weights_NR: macro_auc(probabilities, labels, weights_NR)
-    )
-    defined_R = draws_R[np.isfinite(draws_R)]
-    low, high = np.quantile(defined_R, [0.025, 0.975]) if len(defined_R) else (value, value)
-    return Interval(value, float(low), float(high))
-
-
-def _map_interval(answers: Answers) -> dict[str, Interval | None]:
-    defined = answers.take(~np.isnan(answers.cc_N))
-    if not len(defined):
+def _map_interval(table: EvaluationTable, metrics: SaliencyMetrics | None) -> dict[str, Interval | None]:
+    defined = table.take(~np.isnan(table.cc_N))
+    if metrics is None or not len(defined):
         return {}
-    return {"cc": bootstrap(lambda index: float(defined.cc_N[index].mean()), list(defined.patients))}
+    draws = draw_patients(defined.patients, _ROUNDS, _SEED)
+    return {"cc": interval(metrics.cc, draws.apply(statistic_of(defined, "cc")))}

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrgaze_ray.evaluation.statistics import Floats, Interval, auc, calibration_error, macro_auc, value_of
+from cxrgaze_ray.evaluation.table import MapScores
 from cxrgaze_ray.schemas import CLASSES
-
-Floats = NDArray[np.floating]
-MapScores = tuple[float | None, float | None, float | None]
-"""KL, CC and HS of one image's saliency against gaze; None where undefined or not known."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class DiagnosisMetrics:
-    """Of N labelled images.
+    """How well N labelled images were classified.
 
     Attributes
     ----------
@@ -40,7 +28,7 @@ class DiagnosisMetrics:
     confusion
         Rows are true classes, columns arg-max predictions.
     ece
-        See `expected_calibration_error`.
+        See `statistics.calibration_error`.
     """
 
     images: int
@@ -93,7 +81,7 @@ class Evaluation:
     Attributes
     ----------
     diagnosis, saliency
-        Of the labelled images, and of those with gaze.
+        Metrics of the labelled images, and of those with gaze.
     intervals
         95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc.
     note
@@ -117,19 +105,19 @@ class Evaluation:
         """Return (metric, value, interval) rows for a table."""
         rows = [["images", str(self.images), ""]]
         if self.diagnosis:
-            found = self.diagnosis
-            rows += [[f"AUC {name.replace('_', ' ')}", _number(value), ""] for name, value in found.auc.items()]
-            rows += [["AUC macro", _number(found.auc_macro), _span(self.intervals.get("auc_macro"))]]
-            rows += [["AUC micro", _number(found.auc_micro), ""]]
-            rows += [["accuracy", _number(found.accuracy), _span(self.intervals.get("accuracy"))]]
-            if found.ece is not None:
-                rows += [["calibration error", _number(found.ece), _span(self.intervals.get("ece"))]]
+            diagnosis = self.diagnosis
+            rows += [[f"AUC {name.replace('_', ' ')}", _number(value), ""] for name, value in diagnosis.auc.items()]
+            rows += [["AUC macro", _number(diagnosis.auc_macro), _span(self.intervals.get("auc_macro"))]]
+            rows += [["AUC micro", _number(diagnosis.auc_micro), ""]]
+            rows += [["accuracy", _number(diagnosis.accuracy), _span(self.intervals.get("accuracy"))]]
+            if diagnosis.ece is not None:
+                rows += [["calibration error", _number(diagnosis.ece), _span(self.intervals.get("ece"))]]
         if self.saliency:
-            maps = self.saliency
-            rows += [["saliency CC", _number(maps.cc), _span(self.intervals.get("cc"))]]
-            rows += [["saliency HS", _number(maps.hs), ""]]
-            rows += [["saliency KL", _number(maps.kl), ""]] if maps.kl is not None else []
-            rows += [["maps without mass", str(maps.undefined_hs), ""]] if maps.undefined_hs else []
+            saliency = self.saliency
+            rows += [["saliency CC", _number(saliency.cc), _span(self.intervals.get("cc"))]]
+            rows += [["saliency HS", _number(saliency.hs), ""]]
+            rows += [["saliency KL", _number(saliency.kl), ""]] if saliency.kl is not None else []
+            rows += [["maps without mass", str(saliency.undefined_hs), ""]] if saliency.undefined_hs else []
         return rows
 
 
@@ -142,43 +130,33 @@ def _span(interval: Interval | None) -> str:
 
 
 def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -> DiagnosisMetrics:
-    """Compute AUCs, accuracy and the confusion matrix; ValueError without images."""
+    """Compute AUCs, accuracy, calibration error and the confusion matrix.
+
+    Raises
+    ------
+    ValueError
+        Without images, or if a probability is not a number: ranks would be made of it all the same.
+    """
     if not len(labels_N):
         raise ValueError("no labelled image to compute metrics of")
-    onehot_NK = np.eye(len(CLASSES), dtype=bool)[labels_N]
-    auc = {name: _auc(onehot_NK[:, k], probabilities_NK[:, k]) for k, name in enumerate(CLASSES)}
-    defined = [value for value in auc.values() if value is not None]
-    predicted_N = probabilities_NK.argmax(axis=1)
+    if not np.isfinite(probabilities_NK).all():
+        raise ValueError("a probability is not a number")
+    onehot_NK, predicted_N = np.eye(len(CLASSES), dtype=bool)[labels_N], probabilities_NK.argmax(axis=1)
     confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
     np.add.at(confusion, (labels_N, predicted_N), 1)
     return DiagnosisMetrics(
         images=len(labels_N),
-        auc=auc,
-        auc_macro=float(np.mean(defined)) if defined else None,
-        auc_micro=_auc(onehot_NK.ravel(), probabilities_NK.ravel()),
+        auc={name: _auc(probabilities_NK[:, k], onehot_NK[:, k]) for k, name in enumerate(CLASSES)},
+        auc_macro=value_of(lambda weights_NR: macro_auc(probabilities_NK, labels_N, weights_NR), len(labels_N)),
+        auc_micro=_auc(probabilities_NK.ravel(), onehot_NK.ravel()),
         accuracy=float((predicted_N == labels_N).mean()),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        ece=expected_calibration_error(probabilities_NK, labels_N),
+        ece=value_of(lambda weights_NR: calibration_error(probabilities_NK, labels_N, weights_NR), len(labels_N)),
     )
 
 
-def _auc(truth_N: NDArray[np.bool_], score_N: Floats) -> float | None:
-    if truth_N.all() or not truth_N.any():
-        return None
-    from sklearn.metrics import roc_auc_score  # takes a second, and many need it for nothing
-
-    return float(roc_auc_score(truth_N, score_N))
-
-
-def expected_calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], bins: int = 15) -> float:
-    """Return the expected calibration error of the arg-max class, in [0,1].
-
-    Mean over images of |accuracy - confidence| of their bin; bins of equal width (Guo et al., ICML 2017).
-    """
-    confidence_N = probabilities_NK.max(axis=1).astype(np.float64)
-    gap_N = (probabilities_NK.argmax(axis=1) == labels_N) - confidence_N
-    bin_N = np.minimum((confidence_N * bins).astype(np.int64), bins - 1)
-    return float(np.abs(np.bincount(bin_N, gap_N, minlength=bins)).sum() / len(labels_N))
+def _auc(score_N: Floats, truth_N: NDArray[np.bool_]) -> float | None:
+    return value_of(lambda weights_NR: auc(score_N, truth_N, weights_NR), len(score_N))
 
 
 def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
@@ -236,41 +214,3 @@ def _sum_up(values: tuple[float | None, ...]) -> tuple[float | None, float | Non
     if not len(known):
         return None, None, len(values)
     return float(known.mean()), float(known.std()), len(values) - len(known)
-
-
-def bootstrap(
-    statistic: Callable[[NDArray[np.int64]], float | None],
-    patients: list[str],
-    *,
-    rounds: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval | None:
-    """Percentile interval of a statistic under resampling of patients, not images: those of one are alike.
-
-    Parameters
-    ----------
-    statistic
-        Value of the images at some indices, or None where it is undefined.
-    patients
-        Of each image.
-
-    Returns
-    -------
-    Interval or None
-        None if the statistic is undefined on the images themselves.
-    """
-    names, group_N = np.unique(np.array(patients, dtype=str), return_inverse=True)
-    members = [np.flatnonzero(group_N == group) for group in range(len(names))]
-    value = statistic(np.arange(len(patients)))
-    if value is None:
-        return None
-    rng = np.random.default_rng(seed)
-    draws = [
-        statistic(np.concatenate([members[group] for group in rng.integers(0, len(names), len(names))]))
-        for _ in range(rounds)
-    ]
-    defined = [draw for draw in draws if draw is not None]
-    tail = (1 - level) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if defined else (value, value)
-    return Interval(value, float(low), float(high))

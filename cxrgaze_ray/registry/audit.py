@@ -10,7 +10,7 @@ from contextlib import suppress
 from cxrgaze_ray.errors import BundleError, RegistryError, StoreNotFound, UserError
 from cxrgaze_ray.models.bundle import INFO, WEIGHTS, BundleInfo, read_hashed_info
 from cxrgaze_ray.registry.ledger import Chain, Entry
-from cxrgaze_ray.registry.ledger.audit import RESTORE, Finding, Link, audit_ledger
+from cxrgaze_ray.registry.ledger.audit import RESTORE, AuditFinding, Link, audit_ledger
 from cxrgaze_ray.registry.ledger.rules import is_version
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import Store
@@ -25,7 +25,7 @@ def verify_registry(
     name: str,
     head: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Check a model's ledger, its bundles and the evidence of its gates against each other.
 
     Every entry follows the one before by number and hash; every published bundle is what its entry says, by the hashes
@@ -45,7 +45,7 @@ def verify_registry(
 
     Returns
     -------
-    list of Finding
+    list of AuditFinding
         Sound if all of them are notes.
 
     Raises
@@ -66,17 +66,17 @@ def verify_registry(
     return findings
 
 
-def _evidence(store: Store, name: str, links: list[Link]) -> Iterator[Finding]:
+def _evidence(store: Store, name: str, links: list[Link]) -> Iterator[AuditFinding]:
     """Check the reports that gate entries name."""
     for entry in (link.entry for link in links if link.entry.evidence):
         key, report = f"{name}/{entry.evidence}", f"The gate's report on {entry.version} (entry {entry.number})"
         try:
             sha256 = _hash(store, key)
         except UserError:
-            yield Finding(key, f"{report} is not there.", _JUDGE_AGAIN)
+            yield AuditFinding(key, f"{report} is not there.", _JUDGE_AGAIN)
             continue
         if sha256 != entry.evidence_sha256:
-            yield Finding(key, f"{report} was edited.", _JUDGE_AGAIN)
+            yield AuditFinding(key, f"{report} was edited.", _JUDGE_AGAIN)
 
 
 def _hash(store: Store, key: str) -> str:
@@ -92,7 +92,7 @@ def _bundles(
     links: list[Link],
     folders: Iterable[str],
     on_progress: Callable[[int, int], None],
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     chain = Chain(tuple(link.entry for link in links))
     published = {entry.version for entry in chain.entries if entry.action == "publish" and is_version(entry.version)}
     versions = sorted({*filter(None, published), *folders})
@@ -106,14 +106,14 @@ def _bundles(
         on_progress(done, len(versions))
 
 
-def _unpublished(store: Store, folder: str, links: list[Link]) -> Iterator[Finding]:
+def _unpublished(store: Store, folder: str, links: list[Link]) -> Iterator[AuditFinding]:
     """Judge a version folder without an entry."""
     key = f"{folder}/{INFO}"
     if not store.exists(INFO):
         what = "A version was begun and not published: its number is taken, and nothing else."
-        yield Finding(f"{folder}/", what, "Nothing need be done.", note=True)
+        yield AuditFinding(f"{folder}/", what, "Nothing need be done.", note=True)
         return
-    yield Finding(
+    yield AuditFinding(
         key,
         "No entry publishes this bundle: its entry was removed, or its publishing was interrupted or still goes on.",
         f"Look again when nobody publishes; remove {folder} if that was interrupted, else restore the ledger.",
@@ -122,32 +122,32 @@ def _unpublished(store: Store, folder: str, links: list[Link]) -> Iterator[Findi
         yield from _carried_head(key, read_hashed_info(store)[0], links)
 
 
-def _bundle(store: Store, folder: str, entry: Entry, links: list[Link]) -> Iterator[Finding]:
+def _bundle(store: Store, folder: str, entry: Entry, links: list[Link]) -> Iterator[AuditFinding]:
     """Compare a bundle with the entry that published it."""
     key = f"{folder}/{INFO}"
     try:
         info, sha256 = read_hashed_info(store)
     except BundleError:
-        yield Finding(key, f"{entry.version} was published, but its {INFO} is gone or can't be read.", _UNUSABLE)
+        yield AuditFinding(key, f"{entry.version} was published, but its {INFO} is gone or can't be read.", _UNUSABLE)
         return
     if entry.bundle_sha256 not in (None, sha256):
-        yield Finding(key, f"{INFO} was edited after {entry.version} was published.", _UNUSABLE)
+        yield AuditFinding(key, f"{INFO} was edited after {entry.version} was published.", _UNUSABLE)
     if info.weights_sha256 != entry.weights_sha256:
-        yield Finding(key, f"It names other weights than those published as {entry.version}.", _UNUSABLE)
+        yield AuditFinding(key, f"It names other weights than those published as {entry.version}.", _UNUSABLE)
     try:
         weights = _hash(store, WEIGHTS)
     except StoreNotFound:
-        yield Finding(f"{folder}/{WEIGHTS}", f"The weights of {entry.version} are gone.", _UNUSABLE)
+        yield AuditFinding(f"{folder}/{WEIGHTS}", f"The weights of {entry.version} are gone.", _UNUSABLE)
     else:
         if weights != entry.weights_sha256:
             what = f"The weights of {entry.version} are not those that were published."
-            yield Finding(f"{folder}/{WEIGHTS}", what, _UNUSABLE)
+            yield AuditFinding(f"{folder}/{WEIGHTS}", what, _UNUSABLE)
     yield from _carried_head(key, info, [link for link in links if link.entry.number < entry.number])
 
 
-def _carried_head(key: str, info: BundleInfo, before: list[Link]) -> Iterator[Finding]:
+def _carried_head(key: str, info: BundleInfo, before: list[Link]) -> Iterator[AuditFinding]:
     """Look for the ledger's head that a bundle carries among the entries before it."""
     if info.ledger_head and info.ledger_head not in {link.sha256 for link in before}:
         head = info.ledger_head[:12]
         what = f"It was published after entry {head}, which the ledger does not hold before it: cut or rewritten."
-        yield Finding(key, what, RESTORE)
+        yield AuditFinding(key, what, RESTORE)

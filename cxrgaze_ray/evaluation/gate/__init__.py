@@ -1,11 +1,24 @@
-"""Whether a candidate may replace the champion: `judge` on answers to the same images, by a policy, with reasons.
+"""Whether a candidate may replace the champion: `judge` on predictions for the same images, by a policy, with reasons.
 
-`statistics` are of weighted images, `resample` draws patients, `compare` joins both; `criteria` and `checks` give
-verdicts.
+`compare` bounds the difference of the two by `evaluation.statistics`; `criteria` and `checks` give verdicts,
+`presentation` makes the table that people see.
 """
 
 from cxrgaze_ray.evaluation.gate.judge import judge, spent
-from cxrgaze_ray.evaluation.gate.report import Criterion, GateReport, Outcome
+from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows
+from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
 from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings, Superiority
 
-__all__ = ["Criterion", "Facts", "GateReport", "GateSettings", "Outcome", "Superiority", "judge", "spent"]
+__all__ = [
+    "COLUMNS",
+    "Criterion",
+    "Facts",
+    "GateOutcome",
+    "GateReport",
+    "GateRow",
+    "GateSettings",
+    "Superiority",
+    "gate_rows",
+    "judge",
+    "spent",
+]

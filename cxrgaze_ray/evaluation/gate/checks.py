@@ -9,7 +9,7 @@ from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings
 
 
 def checks(facts: Facts, settings: GateSettings, patients: int) -> list[Criterion]:
-    """Judge everything beside answers."""
+    """Judge everything beside the predictions."""
     return [
         _patients(patients, settings.least_patients),
         _golden(facts),

@@ -7,30 +7,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers, Target
-from cxrgaze_ray.evaluation.gate.settings import NOT_STATED, Facet
-from cxrgaze_ray.evaluation.resample import Draws, bounds, draw_patients
-from cxrgaze_ray.evaluation.statistics import Values, chance_error, lower_is_better, statistic_of, without_chance
+from cxrgaze_ray.evaluation.gate.settings import NOT_STATED
+from cxrgaze_ray.evaluation.statistics import (
+    Draws,
+    Values,
+    bounds,
+    chance_error,
+    draw_patients,
+    lower_is_better,
+    statistic_of,
+    value_of,
+    without_chance,
+)
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Facet, Target
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Answers of champion and candidate to the same images, and the draws that every criterion shares.
+    """Tables of champion and candidate on the same images, and the draws that every criterion shares.
 
     Attributes
     ----------
     places_N
-        Which of the answers are meant: a part of a pair shares the whole's answers, and copies none.
+        Which rows of the tables are meant: a part of a pair shares the whole's tables, and copies none.
     """
 
-    champion: Answers
-    candidate: Answers
+    champion: EvaluationTable
+    candidate: EvaluationTable
     draws: Draws
     places_N: NDArray[np.intp]
 
     @classmethod
-    def of(cls, champion: Answers, candidate: Answers, rounds: int, seed: int) -> Pair:
-        """Put answers side by side where label or gaze is known, and draw the patients of those.
+    def of(cls, champion: EvaluationTable, candidate: EvaluationTable, rounds: int, seed: int) -> Pair:
+        """Put tables side by side where label or gaze is known, and draw the patients of those.
 
         Raises
         ------
@@ -73,7 +82,7 @@ class Pair:
         return replace(self, draws=self.draws.take(mask_N), places_N=self.places_N[mask_N])
 
 
-def _check_same(champion: Answers, candidate: Answers) -> None:
+def _check_same(champion: EvaluationTable, candidate: EvaluationTable) -> None:
     if champion.image_ids != candidate.image_ids:
         raise ValueError("champion and candidate did not answer the same images in the same order")
     same = champion.patients == candidate.patients and all(
@@ -81,12 +90,12 @@ def _check_same(champion: Answers, candidate: Answers) -> None:
     )
     if not same:
         raise ValueError("champion and candidate differ in patients, labels or gaze of the same images")
-    if not all(np.isfinite(answers.probabilities_NK).all() for answers in (champion, candidate)):
+    if not all(np.isfinite(table.probabilities_NK).all() for table in (champion, candidate)):
         raise ValueError("a probability is not a number")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """A target of both models.
 
     Attributes
@@ -129,29 +138,28 @@ class Comparison:
         return float("nan") if difference is None else -difference if lower_is_better(self.target) else difference
 
 
-def compare(pair: Pair, target: Target, alpha: float) -> Comparison:
+def compare(pair: Pair, target: Target, alpha: float) -> PairedDifference:
     """Compare both models on all images of a pair, with bounds at alpha.
 
     Chance adds to both calibration errors and makes them alike. So plain draws are careful where they show that one
     rose, and far too sure where they show that it did not by much: the upper bound is of draws freed of chance (see
     `statistics.without_chance`). The difference is the plain one, and need not lie between the bounds.
     """
-    old, new = (statistic_of(answers, target, pair.places_N) for answers in (pair.champion, pair.candidate))
-    once_N1 = np.ones((len(pair), 1), np.float32)
-    champion, candidate = float(old(once_N1)[0]), float(new(once_N1)[0])
-    if not np.isfinite(candidate - champion):
-        return Comparison(target, None, None, None, None, pair.patients, len(pair))
+    old, new = (statistic_of(table, target, pair.places_N) for table in (pair.champion, pair.candidate))
+    champion, candidate = value_of(old, len(pair)), value_of(new, len(pair))
+    if champion is None or candidate is None:
+        return PairedDifference(target, None, None, None, None, pair.patients, len(pair))
     old_R, new_R = pair.draws.apply(old), pair.draws.apply(new)
     low, high = bounds(new_R - old_R, alpha) or (None, None)
     if target == "ece" and low is not None:
         freed_R = _freed(pair, pair.candidate, new_R) - _freed(pair, pair.champion, old_R)
         high = float(np.quantile(freed_R[np.isfinite(freed_R)], 1 - alpha))
         low = min(low, high)
-    return Comparison(target, champion, candidate, low, high, pair.patients, len(pair))
+    return PairedDifference(target, champion, candidate, low, high, pair.patients, len(pair))
 
 
-def _freed(pair: Pair, answers: Answers, error_R: Values) -> Values:
+def _freed(pair: Pair, table: EvaluationTable, error_R: Values) -> Values:
     """Return calibration errors of draws without what chance adds."""
     places_N = pair.places_N
-    chance = chance_error(answers.probabilities_NK[places_N], answers.labels_N[places_N], pair.draws.patient_N)
+    chance = chance_error(table.probabilities_NK[places_N], table.labels_N[places_N], pair.draws.patient_N)
     return without_chance(error_R, chance)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cxrgaze_ray.evaluation.answers import Target
 from cxrgaze_ray.evaluation.gate import wording
-from cxrgaze_ray.evaluation.gate.compare import Comparison, Pair, compare
+from cxrgaze_ray.evaluation.gate.compare import Pair, PairedDifference, compare
 from cxrgaze_ray.evaluation.gate.report import Criterion, Rule, Verdict
 from cxrgaze_ray.evaluation.gate.settings import GateSettings
+from cxrgaze_ray.evaluation.table import Target
 
 _TOO_FEW = "too few patients to tell"
 
@@ -20,23 +20,24 @@ def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> 
 
     - pass: the bound shows it, at confidence 1 - alpha.
     - fail: the images show a loss beyond the margin, and the other bound that the candidate is worse at all.
-    - cannot tell: neither, or a bound is not to be had.
+    - cannot tell: neither, or a bound is undefined.
 
     So a candidate whose true loss is the margin passes in about alpha of all test sets, and a worse one in fewer,
     however few patients there are: few make the bound wide.
     `tests/unit/evaluation/test_gate_simulations.py` measures it.
     """
-    one = compare(pair, target, alpha)
-    if np.isnan(one.least_gain):
-        return _undefined(one, "non_inferiority", margin)
-    said, limit = wording.found(one, None), f"the margin of {margin:g}"
-    if one.least_gain > -margin:
-        return _row(one, "non_inferiority", margin, "pass", f"{said}; {wording.at_worst(one, alpha)}: within {limit}.")
-    if one.gain < -margin and one.most_gain < 0:
-        why = f"{said}, beyond {limit}; {wording.at_best(one, alpha)}: worse."
-        return _row(one, "non_inferiority", margin, "fail", why)
-    why = f"{said}; {wording.at_worst(one, alpha)}, beyond {limit}: {_TOO_FEW}."
-    return _row(one, "non_inferiority", margin, "cannot_tell", why)
+    paired = compare(pair, target, alpha)
+    if np.isnan(paired.least_gain):
+        return _undefined(paired, "non_inferiority", margin)
+    said, limit = wording.observed(paired, None), f"the margin of {margin:g}"
+    if paired.least_gain > -margin:
+        why = f"{said}; {wording.at_worst(paired, alpha)}: within {limit}."
+        return _row(paired, "non_inferiority", margin, "pass", why)
+    if paired.gain < -margin and paired.most_gain < 0:
+        why = f"{said}, beyond {limit}; {wording.at_best(paired, alpha)}: worse."
+        return _row(paired, "non_inferiority", margin, "fail", why)
+    why = f"{said}; {wording.at_worst(paired, alpha)}, beyond {limit}: {_TOO_FEW}."
+    return _row(paired, "non_inferiority", margin, "cannot_tell", why)
 
 
 def calibration(pair: Pair, settings: GateSettings) -> Criterion:
@@ -84,21 +85,21 @@ def superiority(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
     chosen = pair.seen() if wanted.target == "cc" else pair.labelled()
     if wanted.facet is not None:
         chosen = chosen.take(chosen.values(wanted.facet) == wanted.value)
-    one = compare(chosen, wanted.target, settings.alpha)
-    if np.isnan(one.least_gain):
-        yield _undefined(one, "superiority", wanted.margin, subgroup)
+    paired = compare(chosen, wanted.target, settings.alpha)
+    if np.isnan(paired.least_gain):
+        yield _undefined(paired, "superiority", wanted.margin, subgroup)
         return
-    said = f"{wording.found(one, subgroup)}; "
-    verdict, rest = _better(one, wanted.margin, settings.alpha)
-    yield _row(one, "superiority", wanted.margin, verdict, said + rest, subgroup)
+    said = f"{wording.observed(paired, subgroup)}; "
+    verdict, rest = _better(paired, wanted.margin, settings.alpha)
+    yield _row(paired, "superiority", wanted.margin, verdict, said + rest, subgroup)
 
 
-def _better(one: Comparison, margin: float, alpha: float) -> tuple[Verdict, str]:
-    if one.least_gain > margin:
-        return "pass", f"{wording.at_worst(one, alpha)}: better."
-    if one.most_gain < 0:
-        return "fail", f"{wording.at_best(one, alpha)}: worse, where it should be better."
-    return "cannot_tell", f"{wording.at_worst(one, alpha)}: not shown to be better."
+def _better(paired: PairedDifference, margin: float, alpha: float) -> tuple[Verdict, str]:
+    if paired.least_gain > margin:
+        return "pass", f"{wording.at_worst(paired, alpha)}: better."
+    if paired.most_gain < 0:
+        return "fail", f"{wording.at_best(paired, alpha)}: worse, where it should be better."
+    return "cannot_tell", f"{wording.at_worst(paired, alpha)}: not shown to be better."
 
 
 def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
@@ -107,7 +108,7 @@ def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
     - pass: the images of the subgroup show no loss beyond the margin.
     - fail: they do, and the bound shows real harm, at alpha over the number of subgroups judged (Bonferroni): among
       many subgroups one looks bad by chance.
-    - cannot tell: they do, but it may be chance, or the bound is not to be had.
+    - cannot tell: they do, but it may be chance, or the bound is undefined.
     - not applicable: fewer than `subgroup_patients` labelled patients, or of one class only.
 
     A guard is no proof that a subgroup is unharmed: at 30 patients no test could give one. It finds what is plain.
@@ -134,16 +135,16 @@ def _can_be_judged(part: Pair, settings: GateSettings) -> bool:
 
 
 def _guard(part: Pair, target: Target, subgroup: str | None, margin: float, alpha: float) -> Criterion:
-    one = compare(part, target, alpha)
-    if np.isnan(one.gain):
-        return _undefined(one, "guard", margin, subgroup)
-    said, limit = wording.found(one, subgroup), f"the margin of {margin:g}"
-    if one.gain >= -margin:
-        return _row(one, "guard", margin, "pass", f"{said}: within {limit}.", subgroup)
-    if one.most_gain < 0:
-        why = f"{said}, beyond {limit}; {wording.at_best(one, alpha)}: harmed."
-        return _row(one, "guard", margin, "fail", why, subgroup)
-    return _row(one, "guard", margin, "cannot_tell", f"{said}, beyond {limit}, which may be chance.", subgroup)
+    paired = compare(part, target, alpha)
+    if np.isnan(paired.gain):
+        return _undefined(paired, "guard", margin, subgroup)
+    said, limit = wording.observed(paired, subgroup), f"the margin of {margin:g}"
+    if paired.gain >= -margin:
+        return _row(paired, "guard", margin, "pass", f"{said}: within {limit}.", subgroup)
+    if paired.most_gain < 0:
+        why = f"{said}, beyond {limit}; {wording.at_best(paired, alpha)}: harmed."
+        return _row(paired, "guard", margin, "fail", why, subgroup)
+    return _row(paired, "guard", margin, "cannot_tell", f"{said}, beyond {limit}, which may be chance.", subgroup)
 
 
 def _too_small(part: Pair, subgroup: str, settings: GateSettings) -> Criterion:
@@ -158,22 +159,22 @@ def _too_small(part: Pair, subgroup: str, settings: GateSettings) -> Criterion:
     )  # fmt: skip
 
 
-def _undefined(one: Comparison, rule: Rule, margin: float, subgroup: str | None = None) -> Criterion:
-    name = wording.NAMES[one.target] + (f" of {subgroup}" if subgroup else "")
-    if not one.images:
+def _undefined(paired: PairedDifference, rule: Rule, margin: float, subgroup: str | None = None) -> Criterion:
+    name = wording.NAMES[paired.target] + (f" of {subgroup}" if subgroup else "")
+    if not paired.images:
         why = f"{name} cannot be computed: there is no such image."
-    elif one.difference is None:
+    elif paired.difference is None:
         why = f"{name} is undefined: the images are of one class only."
     else:
         why = f"{name} is undefined in many draws of the patients: a class has too few of them."
-    return _row(one, rule, margin, "cannot_tell", why, subgroup)
+    return _row(paired, rule, margin, "cannot_tell", why, subgroup)
 
 
 def _row(
-    one: Comparison, rule: Rule, margin: float, verdict: Verdict, why: str, subgroup: str | None = None
+    paired: PairedDifference, rule: Rule, margin: float, verdict: Verdict, why: str, subgroup: str | None = None
 ) -> Criterion:
     return Criterion(
-        name=one.target, subgroup=subgroup, rule=rule, champion=one.champion, candidate=one.candidate,
-        difference=one.difference, low=one.low, high=one.high, margin=margin, verdict=verdict,
-        patients=one.patients, images=one.images, why=why,
+        name=paired.target, subgroup=subgroup, rule=rule, champion=paired.champion, candidate=paired.candidate,
+        difference=paired.difference, low=paired.low, high=paired.high, margin=margin, verdict=verdict,
+        patients=paired.patients, images=paired.images, why=why,
     )  # fmt: skip

@@ -13,7 +13,7 @@ Rule = Literal["non_inferiority", "superiority", "guard", "check", "budget"]
 Verdict = Literal["pass", "fail", "cannot_tell", "not_applicable"]
 
 
-class Outcome(StrEnum):
+class GateOutcome(StrEnum):
     """What the gate says of a candidate."""
 
     ACCEPTED = "accepted"
@@ -21,7 +21,11 @@ class Outcome(StrEnum):
     CANNOT_TELL = "cannot_tell"
 
 
-_EXIT = {Outcome.ACCEPTED: EXIT_DONE, Outcome.REJECTED: EXIT_REJECTED, Outcome.CANNOT_TELL: EXIT_CANNOT_TELL}
+_EXIT = {
+    GateOutcome.ACCEPTED: EXIT_DONE,
+    GateOutcome.REJECTED: EXIT_REJECTED,
+    GateOutcome.CANNOT_TELL: EXIT_CANNOT_TELL,
+}
 
 
 class Criterion(Record):
@@ -68,7 +72,7 @@ class Criterion(Record):
 class GateReport(Record):
     """The outcome with the table that led there."""
 
-    outcome: Outcome
+    outcome: GateOutcome
     criteria: tuple[Criterion, ...]
     settings: GateSettings
     patients: int
@@ -79,27 +83,11 @@ class GateReport(Record):
     """One sentence for people."""
 
     @property
+    def judged(self) -> tuple[Criterion, ...]:
+        """Criteria that could be looked at: the rest is not applicable."""
+        return tuple(criterion for criterion in self.criteria if criterion.verdict != "not_applicable")
+
+    @property
     def exit_code(self) -> int:
         """Exit code of the command that asked: 0 accepted, 10 rejected, 11 cannot tell."""
         return _EXIT[self.outcome]
-
-    def rows(self) -> list[list[str]]:
-        """Return rows of a table: criterion, rule, both models, difference, bounds, margin, patients, verdict."""
-        return [
-            [
-                one.title,
-                one.rule.replace("_", "-"),
-                _number(one.champion),
-                _number(one.candidate),
-                _number(one.difference, "+.3f"),
-                "" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}",
-                "" if one.margin is None else f"{one.margin:g}",
-                str(one.patients) if one.patients else "",
-                one.verdict.replace("_", " "),
-            ]
-            for one in self.criteria
-        ]
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""The gate's policy, and the facts beside answers that it is applied to."""
+"""The gate's policy, and what else it is applied to beside predictions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from cxrgaze_ray.config import Record, Seed, Settings, Text
-from cxrgaze_ray.evaluation.answers import FACETS, Target
-
-Facet = Literal["sex", "age_band", "view_position", "manufacturer"]
-"""A name of `answers.FACETS`."""
+from cxrgaze_ray.evaluation.table import FACETS, Facet, Target
 
 NOT_STATED = "not stated"
 """Value of a facet where the file does not say: a subgroup like any other."""
@@ -48,7 +45,7 @@ class GateSettings(Settings):
     """Bootstrap draws of patients."""
 
     seed: Seed = 0
-    """Of the draws; the same answers and settings give the same report."""
+    """Seed of the draws: the same predictions and settings give the same report."""
 
     auc_margin: float = Field(0.02, ge=0, le=1)
     """Macro AUC in [0,1]: a loss that is not shown to be smaller than this is not accepted."""
@@ -69,7 +66,7 @@ class GateSettings(Settings):
     subgroup_patients: int = Field(30, ge=2, le=10_000_000)
     """Labelled patients from which on a subgroup is judged."""
 
-    facets: tuple[Facet, ...] = Field(FACETS, min_length=0, max_length=len(FACETS))  # type: ignore[arg-type]
+    facets: tuple[Facet, ...] = Field(FACETS, min_length=0, max_length=len(FACETS))
     """Facts whose every value is a subgroup."""
 
     superiority: Superiority | None = None
@@ -89,7 +86,7 @@ class GateSettings(Settings):
 
 
 class Facts(Record):
-    """What the gate knows beside answers."""
+    """What the gate knows of a candidate beside its predictions."""
 
     golden_reproduced: bool
     """The published bundle gives its own recorded golden outputs, within the engine's tolerance."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.evaluation.answers import Target
-from cxrgaze_ray.evaluation.gate.compare import Comparison
+from cxrgaze_ray.evaluation.gate.compare import PairedDifference
 from cxrgaze_ray.evaluation.statistics import lower_is_better
+from cxrgaze_ray.evaluation.table import Target
 
 NAMES: dict[Target, str] = {
     "auc_macro": "Macro AUC",
@@ -17,22 +17,22 @@ NAMES: dict[Target, str] = {
 }
 
 
-def found(one: Comparison, subgroup: str | None) -> str:
+def observed(paired: PairedDifference, subgroup: str | None) -> str:
     """Say what the images show: `Macro AUC of sex=F is 0.012 lower`."""
-    name = NAMES[one.target] + (f" of {subgroup}" if subgroup else "")
-    return f"{name} is {_by(one.gain, one.target)}"
+    name = NAMES[paired.target] + (f" of {subgroup}" if subgroup else "")
+    return f"{name} is {_by(paired.gain, paired.target)}"
 
 
-def at_worst(one: Comparison, alpha: float) -> str:
+def at_worst(paired: PairedDifference, alpha: float) -> str:
     """Say how bad it may be: `with 95% confidence not more than 0.019 lower`."""
-    limit = "at least" if one.least_gain >= 0 else "not more than"
-    return f"with {_confidence(alpha)} confidence {limit} {_by(one.least_gain, one.target)}"
+    limit = "at least" if paired.least_gain >= 0 else "not more than"
+    return f"with {_confidence(alpha)} confidence {limit} {_by(paired.least_gain, paired.target)}"
 
 
-def at_best(one: Comparison, alpha: float) -> str:
+def at_best(paired: PairedDifference, alpha: float) -> str:
     """Say how good it may be: `with 95% confidence at least 0.013 lower`."""
-    limit = "at least" if one.most_gain < 0 else "not more than"
-    return f"with {_confidence(alpha)} confidence {limit} {_by(one.most_gain, one.target)}"
+    limit = "at least" if paired.most_gain < 0 else "not more than"
+    return f"with {_confidence(alpha)} confidence {limit} {_by(paired.most_gain, paired.target)}"
 
 
 def _by(gain: float, target: Target) -> str:

@@ -45,7 +45,7 @@ def number_shift(
     counts = [_counts(values, edges) for values in (baseline_N, current_M)]
     edges, counts = _merge_neighbours(edges, counts, patients)
     names = _bin_names(edges)
-    sides = [dict(zip(names, (float(one) for one in count), strict=True)) for count in counts]
+    sides = [dict(zip(names, (float(number) for number in count), strict=True)) for count in counts]
     for side, values in zip(sides, (baseline_N, current_M), strict=True):
         side[NOT_STATED] = float(np.isnan(values).sum())
     return _shift(sides[0], sides[1], patients)

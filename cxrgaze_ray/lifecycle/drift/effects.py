@@ -21,7 +21,7 @@ class Patients:
 
     @property
     def smaller(self) -> float:
-        """Of the smaller side."""
+        """How many patients the smaller side stands for."""
         return min(self.baseline, self.current)
 
 

@@ -4,9 +4,9 @@ from cxrgaze_ray.lifecycle.monitoring.compare import monitor
 from cxrgaze_ray.lifecycle.monitoring.gauges import LOOPBACK, ReportGauges, serve_gauges
 from cxrgaze_ray.lifecycle.monitoring.page import monitor_page, sentences
 from cxrgaze_ray.lifecycle.monitoring.report import Finding, MonitorReport, Side, Suspicion
+from cxrgaze_ray.lifecycle.monitoring.run_selection import open_runs
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings, Thresholds
 from cxrgaze_ray.lifecycle.monitoring.watch import Outputs, Watch
-from cxrgaze_ray.lifecycle.monitoring.windows import open_window
 
 __all__ = [
     "LOOPBACK",
@@ -21,7 +21,7 @@ __all__ = [
     "Watch",
     "monitor",
     "monitor_page",
-    "open_window",
+    "open_runs",
     "sentences",
     "serve_gauges",
 ]

@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 import numpy as np
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable
 from cxrgaze_ray.gaze.egd import EgdTables
+from cxrgaze_ray.lifecycle.monitoring.feature_columns import SideFeatures, read_features
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
 from cxrgaze_ray.lifecycle.monitoring.performance import (
     absent_performance,
     compare_performance,
-    figure_of,
-    read_answers,
+    quality,
+    table_of_runs,
 )
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
-from cxrgaze_ray.lifecycle.monitoring.sides import SideRows, read_side
 from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
 from cxrgaze_ray.scoring.runs import Run
 
@@ -38,7 +38,7 @@ def monitor(
     Parameters
     ----------
     baseline, current
-        At least one run each: see `open_window`.
+        At least one run each: see `open_runs`.
     truth
         Labels and gaze that have arrived since, by image id.
 
@@ -50,21 +50,22 @@ def monitor(
     settings = settings or MonitorSettings()
     _check_profiles([*baseline, *current])
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
-    before, after = (read_side(runs, settings, maps=same) for runs in (baseline, current))
-    found = [one for one in compare_features(before, after, settings) if same or one.family not in OF_THE_MODEL]
-    answers = (read_answers(baseline, truth), read_answers(current, truth)) if truth else None
-    labelled = absent_performance(settings, _NO_LABELS) if answers is None else compare_performance(*answers, settings)
-    findings = judge([*found, *labelled], settings.alpha)
+    before, after = (read_features(runs, settings, maps=same) for runs in (baseline, current))
+    features = compare_features(before, after, settings)
+    comparisons = [feature for feature in features if same or feature.family not in OF_THE_MODEL]
+    tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
+    labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
+    findings = judge([*comparisons, *labelled], settings.alpha)
     if not same:
         findings += [
             absent(family, name, getattr(settings.thresholds, family), _OTHER_WEIGHTS)
             for family in OF_THE_MODEL
             for name in FEATURES[family]
         ]
-    findings.sort(key=lambda one: FAMILIES.index(one.family))
+    findings.sort(key=lambda finding: FAMILIES.index(finding.family))
     return MonitorReport(
-        baseline=_labelled(before.side, answers[0]) if answers else before.side,
-        current=_labelled(after.side, answers[1]) if answers else after.side,
+        baseline=_labelled(before.side, tables[0]) if tables else before.side,
+        current=_labelled(after.side, tables[1]) if tables else after.side,
         findings=tuple(findings),
         suspicions=suspect(findings),
         notes=tuple(_notes(before, after, baseline, current)),
@@ -73,16 +74,16 @@ def monitor(
     )
 
 
-def judge(found: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
+def judge(results: Sequence[Comparison | Finding], alpha: float) -> list[Finding]:
     """Judge comparisons together: `alpha` is divided among all that have enough patients (Bonferroni)."""
-    looked_at = sum(isinstance(one, Comparison) and one.enough for one in found)
+    looked_at = sum(isinstance(result, Comparison) and result.enough for result in results)
     share = alpha / max(1, looked_at)
-    return [one.judge(share) if isinstance(one, Comparison) else one for one in found]
+    return [result.judge(share) if isinstance(result, Comparison) else result for result in results]
 
 
-def _labelled(side: Side, answers: Answers) -> Side:
-    labelled = int((answers.labels_N != UNKNOWN).sum())
-    return side.model_copy(update={"labelled": labelled, "auc_macro": figure_of("auc_macro", answers)})
+def _labelled(side: Side, table: EvaluationTable) -> Side:
+    labelled = int((table.labels_N != UNKNOWN).sum())
+    return side.model_copy(update={"labelled": labelled, "auc_macro": quality("auc_macro", table)})
 
 
 def _check_profiles(runs: Sequence[Run]) -> None:
@@ -94,7 +95,7 @@ def _check_profiles(runs: Sequence[Run]) -> None:
         )
 
 
-def _notes(before: SideRows, after: SideRows, baseline: Sequence[Run], current: Sequence[Run]) -> list[str]:
+def _notes(before: SideFeatures, after: SideFeatures, baseline: Sequence[Run], current: Sequence[Run]) -> list[str]:
     notes = [*_notes_of_runs([*baseline, *current]), *_notes_of_time(before.side, after.side)]
     for name, rows in (("baseline", before), ("current side", after)):
         if rows.without_patient:

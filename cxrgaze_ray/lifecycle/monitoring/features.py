@@ -11,17 +11,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.lifecycle.drift import Difference, Drop, Patients, Shift, category_shift, number_shift, rate_difference
-from cxrgaze_ray.lifecycle.monitoring.report import Bin, Family, Finding
-from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
-from cxrgaze_ray.lifecycle.monitoring.sides import (
+from cxrgaze_ray.lifecycle.monitoring.feature_columns import (
     CATEGORIES,
     INTENSITIES,
     MAP_STATISTICS,
     PROBABILITIES,
     SIZES,
-    Rows,
-    SideRows,
+    FeatureTable,
+    SideFeatures,
 )
+from cxrgaze_ray.lifecycle.monitoring.report import Bin, Family, Finding
+from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 from cxrgaze_ray.schemas import Reason
 
 BEST_PROBABILITY = "p_highest"
@@ -64,7 +64,7 @@ class Comparison:
 
     family: Family
     feature: str
-    found: Shift | Difference | Drop
+    change: Shift | Difference | Drop
     threshold: float
     patients: int
     least: int
@@ -78,30 +78,30 @@ class Comparison:
 
     def judge(self, alpha: float) -> Finding:
         """Return the finding, with a noise bound that chance exceeds with probability `alpha`."""
-        noise = self.found.noise(alpha) if self.enough else None
-        size = abs(self.found.effect) if isinstance(self.found, Difference) else self.found.effect
+        noise = self.change.noise(alpha) if self.enough else None
+        size = abs(self.change.effect) if isinstance(self.change, Difference) else self.change.effect
         beyond = noise is not None and size >= self.threshold and size > noise
         few = f" Only {self.patients} patients on the smaller side; {self.least} are needed."
         return Finding(
             family=self.family,
             feature=self.feature,
-            measure="psi" if isinstance(self.found, Shift) else "difference",
-            effect=self.found.effect,
+            measure="psi" if isinstance(self.change, Shift) else "difference",
+            effect=self.change.effect,
             threshold=self.threshold,
             noise=noise,
             status="alert" if beyond else "ok" if self.enough else "too_few",
             subgroup=self.subgroup,
             detail=self.detail + ("" if self.enough else few),
-            baseline=None if isinstance(self.found, Shift) else self.found.baseline,
-            current=None if isinstance(self.found, Shift) else self.found.current,
-            bins=_bins(self.found),
+            baseline=None if isinstance(self.change, Shift) else self.change.baseline,
+            current=None if isinstance(self.change, Shift) else self.change.current,
+            bins=_bins(self.change),
         )
 
 
-def _bins(found: Shift | Difference | Drop) -> tuple[Bin, ...]:
-    if not isinstance(found, Shift):
+def _bins(change: Shift | Difference | Drop) -> tuple[Bin, ...]:
+    if not isinstance(change, Shift):
         return ()
-    return tuple(Bin(name=name, baseline=p, current=found.current[name]) for name, p in found.baseline.items())
+    return tuple(Bin(name=name, baseline=p, current=change.current[name]) for name, p in change.baseline.items())
 
 
 def absent(family: Family, feature: str, threshold: float, why: str) -> Finding:
@@ -119,7 +119,7 @@ def absent(family: Family, feature: str, threshold: float, why: str) -> Finding:
     )
 
 
-def compare_features(baseline: SideRows, current: SideRows, settings: MonitorSettings) -> Iterator[Comparison]:
+def compare_features(baseline: SideFeatures, current: SideFeatures, settings: MonitorSettings) -> Iterator[Comparison]:
     """Yield the comparisons of everything that needs no label, family by family."""
     pair = _Pair(baseline.scored, current.scored, settings)
     for name in CATEGORIES:
@@ -134,15 +134,15 @@ def compare_features(baseline: SideRows, current: SideRows, settings: MonitorSet
         yield maps.numbers("saliency", name)
     every = _Pair(baseline.everything, current.everything, settings)
     for rate in RATES:
-        found = (pair if rate.startswith(_OF_SCORED) else every).rate(rate)
-        if found is not None:
-            yield found
+        comparison = (pair if rate.startswith(_OF_SCORED) else every).rate(rate)
+        if comparison is not None:
+            yield comparison
 
 
 class _Pair:
     """The same rows of both sides."""
 
-    def __init__(self, baseline: Rows, current: Rows, settings: MonitorSettings) -> None:
+    def __init__(self, baseline: FeatureTable, current: FeatureTable, settings: MonitorSettings) -> None:
         self._sides, self._settings = (baseline, current), settings
         self._patients = Patients(baseline.effective, current.effective)
 
@@ -162,26 +162,26 @@ class _Pair:
         baseline, current = ((_having(rows, column, value), rows.images_P) for rows in self._sides)
         return self._comparison("outcomes", rate, rate_difference(baseline, current))
 
-    def _comparison(self, family: Family, name: str, found: Shift | Difference) -> Comparison:
+    def _comparison(self, family: Family, name: str, change: Shift | Difference) -> Comparison:
         return Comparison(
             family=family,
             feature=name,
-            found=found,
+            change=change,
             threshold=float(getattr(self._settings.thresholds, family)),
             patients=min(rows.patients for rows in self._sides),
             least=self._settings.least_patients,
-            detail=_largest(found)
-            if isinstance(found, Shift)
-            else f"{found.baseline:.1%} and now {found.current:.1%}.",
+            detail=_largest(change)
+            if isinstance(change, Shift)
+            else f"{change.baseline:.1%} and now {change.current:.1%}.",
         )
 
 
-def _largest(found: Shift) -> str:
+def _largest(change: Shift) -> str:
     """Say which bin's share moved most."""
-    if not found.baseline:
+    if not change.baseline:
         return "Nothing to compare."
-    name = max(found.baseline, key=lambda one: abs(found.current[one] - found.baseline[one]))
-    return f"Most in {name}: {found.baseline[name]:.1%} and now {found.current[name]:.1%}."
+    name = max(change.baseline, key=lambda bin_name: abs(change.current[bin_name] - change.baseline[bin_name]))
+    return f"Most in {name}: {change.baseline[name]:.1%} and now {change.current[name]:.1%}."
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str | None, int]:
@@ -189,7 +189,7 @@ def _counts(column: pa.ChunkedArray) -> dict[str | None, int]:
     return {entry["values"]: entry["counts"] for entry in entries}
 
 
-def _having(rows: Rows, column: str, value: str) -> NDArray[np.int64]:
+def _having(rows: FeatureTable, column: str, value: str) -> NDArray[np.int64]:
     """Return how many rows of each patient have column=value."""
     having_N = pc.fill_null(pc.equal(rows.table[column].cast(pa.string()), value), False).to_numpy()
     return np.bincount(rows.group_N[having_N], minlength=rows.patients)
@@ -198,6 +198,6 @@ def _having(rows: Rows, column: str, value: str) -> NDArray[np.int64]:
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
     """Return a column of numbers, NaN where it says nothing."""
     if name == BEST_PROBABILITY:
-        return np.max([_numbers(table, one) for one in PROBABILITIES], axis=0)  # type: ignore[no-any-return]
+        return np.max([_numbers(table, column) for column in PROBABILITIES], axis=0)  # type: ignore[no-any-return]
     values: NDArray[np.float64] = pc.fill_null(table[name].cast(pa.float64()), np.nan).to_numpy()
     return values

@@ -65,17 +65,23 @@ def serve_gauges(gauges: Gauges, port: int, host: str) -> Iterator[int]:
 
 def families(report: MonitorReport) -> list[Family]:
     """Return every gauge; labels are features, families, drifts, sides and statuses, all of closed lists."""
-    overall = [one for one in report.findings if one.subgroup is None and one.feature in FEATURES[one.family]]
-    names = [(one.family, one.feature) for one in overall]
-    measured = [(name, one.effect) for name, one in zip(names, overall, strict=True) if one.effect is not None]
-    suspected = {one.drift for one in report.suspicions}
+    overall = [
+        finding
+        for finding in report.findings
+        if finding.subgroup is None and finding.feature in FEATURES[finding.family]
+    ]
+    names = [(finding.family, finding.feature) for finding in overall]
+    measured = [
+        (name, finding.effect) for name, finding in zip(names, overall, strict=True) if finding.effect is not None
+    ]
+    suspected = {suspicion.drift for suspicion in report.suspicions}
     sides = {"baseline": report.baseline, "current": report.current}
     statuses = ("scored", "skipped", "failed")
-    images = [((name, one), float(getattr(side, one))) for name, side in sides.items() for one in statuses]
+    images = [((name, status), float(getattr(side, status))) for name, side in sides.items() for status in statuses]
     areas = [((name,), side.auc_macro) for name, side in sides.items() if side.auc_macro is not None]
     return [
         gauge(DRIFT_EFFECT, measured),
-        gauge(DRIFT_THRESHOLD, [(name, one.threshold) for name, one in zip(names, overall, strict=True)]),
+        gauge(DRIFT_THRESHOLD, [(name, finding.threshold) for name, finding in zip(names, overall, strict=True)]),
         gauge(DRIFT_ALERT, [(name, _alerted(report.alerts, *name)) for name in names]),
         gauge(DRIFT_SUSPECTED, [((drift,), float(drift in suspected)) for drift in DRIFTS]),
         gauge(MONITOR_IMAGES, images),
@@ -86,4 +92,4 @@ def families(report: MonitorReport) -> list[Family]:
 
 def _alerted(alerts: Iterable[Finding], family: str, feature: str) -> float:
     """Return 1 if a feature is alerted, in a subgroup too: its name is no label, but its alert must not be lost."""
-    return float(any(one.family == family and one.feature == feature for one in alerts))
+    return float(any(finding.family == family and finding.feature == feature for finding in alerts))

@@ -36,24 +36,26 @@ class Row:
 
 def monitor_page(report: MonitorReport) -> str:
     """Return a report as HTML: suspicions first, then every finding, then the distributions that moved."""
-    performance = [one for one in report.findings if one.family == "performance"]
-    small = {one.subgroup for one in performance if one.subgroup and one.status == "too_few"}
+    performance = [finding for finding in report.findings if finding.family == "performance"]
+    small = {finding.subgroup for finding in performance if finding.subgroup and finding.status == "too_few"}
     return render(
         "monitor.html",
         report=report,
         sides=(("baseline", report.baseline), ("current", report.current)),
         families=[(_TITLES[name], _rows(report, name)) for name in FAMILIES if name != "performance"],
-        performance=[_row(one) for one in performance if one.subgroup not in small],
-        uncompared=sorted({one.detail for one in performance if one.subgroup is None and one.status in _UNSAID}),
+        performance=[_row(finding) for finding in performance if finding.subgroup not in small],
+        uncompared=sorted(
+            {finding.detail for finding in performance if finding.subgroup is None and finding.status in _UNSAID}
+        ),
         small=len(small),
-        moved=[one for one in report.alerts if one.bins],
+        moved=[finding for finding in report.alerts if finding.bins],
         statuses={"ok": "", "alert": "alert", "too_few": "too few", "absent": "not compared"},
     )
 
 
 def _rows(report: MonitorReport, family: str) -> list[Row]:
     """Return a family's findings, the largest effect first."""
-    rows = [_row(one) for one in report.findings if one.family == family]
+    rows = [_row(finding) for finding in report.findings if finding.family == family]
     return sorted(rows, key=lambda row: -row.bar)
 
 
@@ -78,6 +80,6 @@ def sentences(report: MonitorReport) -> Iterable[str]:
         yield f"Too few patients to say anything: {report.settings.least_patients} are needed on both sides."
     elif not report.alerts:
         yield "No alert."
-    for one in report.suspicions:
-        yield f"Suspected: {one.drift}. {one.sentence} ({', '.join(one.features)})"
+    for suspicion in report.suspicions:
+        yield f"Suspected: {suspicion.drift}. {suspicion.sentence} ({', '.join(suspicion.features)})"
     yield from report.notes

@@ -1,4 +1,4 @@
-"""How good the answers are, where labels or gaze have arrived: both sides, overall and by subgroup."""
+"""How good the predictions are, where labels or gaze have arrived: both sides, overall and by subgroup."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.answers import FACETS, UNKNOWN, Answers, Target
-from cxrgaze_ray.evaluation.evaluate import answer_run
-from cxrgaze_ray.evaluation.resample import Draws, draw_patients
-from cxrgaze_ray.evaluation.statistics import Statistic, lower_is_better, mean, statistic_of
+from cxrgaze_ray.evaluation.evaluate import table_of_run
+from cxrgaze_ray.evaluation.statistics import (
+    Draws,
+    Statistic,
+    draw_patients,
+    lower_is_better,
+    mean,
+    statistic_of,
+    value_of,
+)
+from cxrgaze_ray.evaluation.table import FACETS, UNKNOWN, EvaluationTable, Target
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.lifecycle.drift import Drop
 from cxrgaze_ray.lifecycle.monitoring.features import Comparison, absent
@@ -21,12 +28,12 @@ from cxrgaze_ray.lifecycle.monitoring.report import Finding
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings, Thresholds
 from cxrgaze_ray.scoring.runs import Run
 
-Name = Literal["auc_macro", "ece", "cc", "kl", "hs"]
+MetricName = Literal["auc_macro", "ece", "cc", "kl", "hs"]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of quality.
+class QualityMetric:
+    """A metric of how good predictions are, and how two sides are compared by it.
 
     Attributes
     ----------
@@ -35,7 +42,7 @@ class Figure:
     known
         Whether it can be computed of each image.
     statistic
-        From answers that it can be computed of to what computes it under weights.
+        From a table of images that it can be computed of to what computes it under weights.
     lower_is_better
         Which way it goes.
     grows_when_few
@@ -43,38 +50,38 @@ class Figure:
     """
 
     title: str
-    known: Callable[[Answers], NDArray[np.bool_]]
-    statistic: Callable[[Answers], Statistic]
+    known: Callable[[EvaluationTable], NDArray[np.bool_]]
+    statistic: Callable[[EvaluationTable], Statistic]
     lower_is_better: bool = False
     grows_when_few: bool = False
 
 
-def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> Figure:
-    """Return a figure of the gate's, of labelled images."""
-    return Figure(
+def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> QualityMetric:
+    """Return a metric of the gate's, of labelled images."""
+    return QualityMetric(
         title,
-        lambda answers: answers.labels_N != UNKNOWN,
-        lambda answers: statistic_of(answers, target, np.arange(len(answers))),
+        lambda table: table.labels_N != UNKNOWN,
+        lambda table: statistic_of(table, target),
         lower_is_better(target),
         grows_when_few,
     )
 
 
-def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bool = False) -> Figure:
+def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bool = False) -> QualityMetric:
     """Return a mean over images that somebody looked at."""
 
-    def per_image(answers: Answers) -> NDArray[np.float64]:
-        return {"cc": answers.cc_N, "kl": answers.kl_N, "hs": answers.hs_N}[name]
+    def per_image(table: EvaluationTable) -> NDArray[np.float64]:
+        return {"cc": table.cc_N, "kl": table.kl_N, "hs": table.hs_N}[name]
 
-    return Figure(
+    return QualityMetric(
         title,
-        lambda answers: ~np.isnan(per_image(answers)),
-        lambda answers: lambda weights_NR: mean(per_image(answers), weights_NR),
+        lambda table: ~np.isnan(per_image(table)),
+        lambda table: lambda weights_NR: mean(per_image(table), weights_NR),
         lower_is_better,
     )
 
 
-FIGURES: dict[Name, Figure] = {
+QUALITY_METRICS: dict[MetricName, QualityMetric] = {
     "auc_macro": _of_labels("AUC macro", "auc_macro"),
     "ece": _of_labels("Calibration error", "ece", grows_when_few=True),
     "cc": _of_maps("Saliency CC", "cc"),
@@ -83,103 +90,109 @@ FIGURES: dict[Name, Figure] = {
 }
 
 
-def figure_of(name: Name, answers: Answers) -> float | None:
-    """Return a figure of the images that it can be computed of; None where they leave it undefined."""
-    return _value(name, answers.take(FIGURES[name].known(answers)))
+def quality(name: MetricName, table: EvaluationTable) -> float | None:
+    """Return a metric of the images that it can be computed of; None where they leave it undefined."""
+    return _value(name, table.take(QUALITY_METRICS[name].known(table)))
 
 
-def _value(name: Name, known: Answers) -> float | None:
-    value = float(FIGURES[name].statistic(known)(np.ones((len(known), 1), np.float32))[0])
-    return value if np.isfinite(value) else None
+def _value(name: MetricName, known: EvaluationTable) -> float | None:
+    return value_of(QUALITY_METRICS[name].statistic(known), len(known))
 
 
-def read_answers(runs: Sequence[Run], truth: EgdTables) -> Answers:
+def table_of_runs(runs: Sequence[Run], truth: EgdTables) -> EvaluationTable:
     """Put a side's rows beside what is known of them; of an image in several runs, the newest row counts."""
     newest = sorted(runs, key=lambda run: run.spec.created_at, reverse=True)
     tables, seen = [], set[str]()
     for run in newest:
-        answers = answer_run(run, truth, known_only=True)
-        new = np.array([image not in seen for image in answers.image_ids], np.bool_)
-        seen.update(answers.image_ids)
-        tables.append(answers.take(new).to_table())
-    return Answers.from_table(pa.concat_tables(tables))
+        table = table_of_run(run, truth, known_only=True)
+        new = np.array([image not in seen for image in table.image_ids], np.bool_)
+        seen.update(table.image_ids)
+        tables.append(table.take(new).to_table())
+    return EvaluationTable.from_table(pa.concat_tables(tables))
 
 
 def compare_performance(
-    baseline: Answers, current: Answers, settings: MonitorSettings
+    baseline: EvaluationTable, current: EvaluationTable, settings: MonitorSettings
 ) -> Iterator[Comparison | Finding]:
-    """Yield how much worse each figure is, overall and in each subgroup that both sides have."""
-    for name in FIGURES:
+    """Yield how much worse each metric is, overall and in each subgroup that both sides have."""
+    for name in QUALITY_METRICS:
         yield _overall(name, baseline, current, settings)
     for facet in FACETS:
         values = {value for value in current.facets[facet] if value is not None} & {*baseline.facets[facet]}
         for value in sorted(values):
             before, after = (_part(side, facet, value) for side in (baseline, current))
-            for name in FIGURES:
-                found = _compare(name, before, after, settings, f"{facet}={value}")
-                if found is not None:
-                    yield found
+            for name in QUALITY_METRICS:
+                comparison = _compare(name, before, after, settings, f"{facet}={value}")
+                if comparison is not None:
+                    yield comparison
 
 
-def _part(side: Answers, facet: str, value: str) -> Answers:
-    return side.take(np.array([one == value for one in side.facets[facet]], np.bool_))
+def _part(side: EvaluationTable, facet: str, value: str) -> EvaluationTable:
+    return side.take(np.array([stated == value for stated in side.facets[facet]], np.bool_))
 
 
 def absent_performance(settings: MonitorSettings, why: str) -> Iterator[Finding]:
     """Yield what stands in the report where there are no labels."""
-    for name in FIGURES:
+    for name in QUALITY_METRICS:
         yield absent("performance", name, _threshold(name, settings.thresholds), why)
 
 
-def _overall(name: Name, baseline: Answers, current: Answers, settings: MonitorSettings) -> Comparison | Finding:
-    found = _compare(name, baseline, current, settings, None)
-    if found is not None:
-        return found
-    why = f"{FIGURES[name].title}: a side lacks the {'labels' if name in ('auc_macro', 'ece') else 'gaze'} for it."
+def _overall(
+    name: MetricName, baseline: EvaluationTable, current: EvaluationTable, settings: MonitorSettings
+) -> Comparison | Finding:
+    comparison = _compare(name, baseline, current, settings, None)
+    if comparison is not None:
+        return comparison
+    lacking = "labels" if name in ("auc_macro", "ece") else "gaze"
+    why = f"{QUALITY_METRICS[name].title}: a side lacks the {lacking} for it."
     return absent("performance", name, _threshold(name, settings.thresholds), why)
 
 
-def _threshold(name: Name, thresholds: Thresholds, subgroup: str | None = None) -> float:
+def _threshold(name: MetricName, thresholds: Thresholds, subgroup: str | None = None) -> float:
     own = float(getattr(thresholds, "auc" if name == "auc_macro" else name))
     return own if subgroup is None else max(own, thresholds.subgroup)
 
 
 def _compare(
-    name: Name, baseline: Answers, current: Answers, settings: MonitorSettings, subgroup: str | None
+    name: MetricName,
+    baseline: EvaluationTable,
+    current: EvaluationTable,
+    settings: MonitorSettings,
+    subgroup: str | None,
 ) -> Comparison | None:
-    """Compare a figure by its bootstrap error on either side; None where a side has none."""
-    figure = FIGURES[name]
-    sides = [side.take(figure.known(side)) for side in (baseline, current)]
+    """Compare a metric by its bootstrap error on either side; None where a side has none."""
+    metric = QUALITY_METRICS[name]
+    sides = [side.take(metric.known(side)) for side in (baseline, current)]
     values = [value for side in sides if (value := _value(name, side)) is not None]
     if len(values) < len(sides):
         return None
     patients = [len(set(side.patients)) for side in sides]
-    if figure.grows_when_few:
+    if metric.grows_when_few:
         values = [_of_some(name, side, min(patients), settings) for side in sides]
     errors = [_error(name, side, settings) for side in sides]
     return Comparison(
         family="performance",
         feature=name,
-        found=Drop(values[0], values[1], -1 if figure.lower_is_better else 1, float(np.hypot(errors[0], errors[1]))),
+        change=Drop(values[0], values[1], -1 if metric.lower_is_better else 1, float(np.hypot(errors[0], errors[1]))),
         threshold=_threshold(name, settings.thresholds, subgroup),
         patients=min(patients),
         least=settings.subgroup_patients if subgroup else settings.least_patients,
-        detail=f"{figure.title} {values[0]:.3f} and now {values[1]:.3f}, of {patients[0]} and {patients[1]} patients.",
+        detail=f"{metric.title} {values[0]:.3f} and now {values[1]:.3f}, of {patients[0]} and {patients[1]} patients.",
         subgroup=subgroup,
     )
 
 
-def _error(name: Name, side: Answers, settings: MonitorSettings) -> float:
-    """Return the standard error of a figure, by drawing patients with replacement."""
-    values_R = draw_patients(side.patients, settings.rounds, settings.seed).apply(FIGURES[name].statistic(side))
+def _error(name: MetricName, side: EvaluationTable, settings: MonitorSettings) -> float:
+    """Return the standard error of a metric, by drawing patients with replacement."""
+    values_R = draw_patients(side.patients, settings.rounds, settings.seed).apply(QUALITY_METRICS[name].statistic(side))
     defined_R = values_R[np.isfinite(values_R)]
     return float(np.std(defined_R, ddof=1)) if len(defined_R) > 1 else 0.0
 
 
-def _of_some(name: Name, side: Answers, patients: int, settings: MonitorSettings) -> float:
-    """Return a figure's mean over draws of some of the patients: what it would be, were there no more of them."""
+def _of_some(name: MetricName, side: EvaluationTable, patients: int, settings: MonitorSettings) -> float:
+    """Return a metric's mean over draws of some of the patients: what it would be, were there no more of them."""
     names, patient_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
     rounds = settings.rounds if patients < len(names) else 1
     order_PR = np.random.default_rng(settings.seed).random((len(names), rounds)).argsort(axis=0)
     chosen = Draws((order_PR < patients).astype(np.float32), patient_N.astype(np.int64))
-    return float(np.nanmean(chosen.apply(FIGURES[name].statistic(side))))
+    return float(np.nanmean(chosen.apply(QUALITY_METRICS[name].statistic(side))))

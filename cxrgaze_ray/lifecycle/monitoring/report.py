@@ -10,8 +10,8 @@ from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 Family = Literal["acquisition", "intensity", "scores", "predictions", "saliency", "outcomes", "performance"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
-Drift = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
-DRIFTS: tuple[Drift, ...] = get_args(Drift)
+SuspectedDrift = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
+DRIFTS: tuple[SuspectedDrift, ...] = get_args(SuspectedDrift)
 
 
 class Bin(Record):
@@ -59,7 +59,7 @@ class Finding(Record):
 class Suspicion(Record):
     """What the alerts look like together."""
 
-    drift: Drift
+    drift: SuspectedDrift
     features: tuple[str, ...]
     """Alerted features that led there."""
 
@@ -83,7 +83,7 @@ class Side(Record):
     """Scored images whose diagnosis has arrived."""
 
     auc_macro: float | None = None
-    """Of the labelled images."""
+    """Macro AUC of the labelled images."""
 
     first_at: str
     """When the first run was planned."""
@@ -124,8 +124,8 @@ class MonitorReport(Record):
     def summary(self) -> dict[str, Any]:
         """Return what was found, without what was looked at: alerts, suspicions, notes, whether there was enough."""
         return {
-            "alerts": [one.model_dump(exclude={"bins"}) for one in self.alerts],
-            "suspicions": [one.model_dump() for one in self.suspicions],
+            "alerts": [finding.model_dump(exclude={"bins"}) for finding in self.alerts],
+            "suspicions": [suspicion.model_dump() for suspicion in self.suspicions],
             "notes": self.notes,
             "enough": self.enough,
         }

@@ -78,7 +78,7 @@ class MonitorSettings(Settings):
     """Bootstrap rounds of a labelled figure."""
 
     seed: Seed = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
     @model_validator(mode="after")
     def _box_has_an_inside(self) -> Self:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from cxrgaze_ray.lifecycle.monitoring.report import Drift, Finding, Suspicion
+from cxrgaze_ray.lifecycle.monitoring.report import Finding, SuspectedDrift, Suspicion
 
 _DEVICE = frozenset(
     {"manufacturer", "device_model", "bits_stored", "transfer_syntax", "photometric", "rows", "columns"}
 )
 _POLARITY = "photometric_check=disagrees"
 
-_SENTENCES: dict[Drift, str] = {
+_SENTENCES: dict[SuspectedDrift, str] = {
     "polarity": "More pictures look inverted than their tags say: a device or an export may have changed polarity.",
     "site": "The files come from other devices or encodings than before: a site, a scanner or an export may be new.",
     "exposure": "Images are brighter, darker or of another contrast, though the files say nothing of another device: "
@@ -32,15 +32,15 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
     point to other patients.
     """
     rest = [finding for finding in findings if finding.status == "alert"]
-    found: list[Suspicion] = []
+    suspicions: list[Suspicion] = []
 
-    def take(drift: Drift, *signs: Callable[[Finding], bool]) -> bool:
+    def take(drift: SuspectedDrift, *signs: Callable[[Finding], bool]) -> bool:
         """Name a drift if the first sign is there; take what it and the other signs explain."""
         if not any(signs[0](alert) for alert in rest):
             return False
         taken = [alert for alert in rest if any(sign(alert) for sign in signs)]
         rest[:] = [alert for alert in rest if alert not in taken]
-        found.append(Suspicion(drift=drift, features=_names(taken), sentence=_SENTENCES[drift]))
+        suspicions.append(Suspicion(drift=drift, features=_names(taken), sentence=_SENTENCES[drift]))
         return True
 
     take("performance", _of("performance"))
@@ -51,7 +51,7 @@ def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
         take("prevalence", _of("predictions", "scores"), _of("saliency"))
     take("quality", _of("outcomes"))
     take("unknown", lambda _: True)
-    return tuple(found)
+    return tuple(suspicions)
 
 
 def _of(*families: str) -> Callable[[Finding], bool]:
@@ -71,5 +71,5 @@ def _device(finding: Finding) -> bool:
 
 
 def _names(findings: Sequence[Finding]) -> tuple[str, ...]:
-    names = [f"{one.feature} ({one.subgroup})" if one.subgroup else one.feature for one in findings]
+    names = [f"{finding.feature} ({finding.subgroup})" if finding.subgroup else finding.feature for finding in findings]
     return tuple(dict.fromkeys(names))

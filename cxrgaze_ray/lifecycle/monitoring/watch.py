@@ -1,4 +1,4 @@
-"""Compare windows of runs once, or again and again as runs arrive; and write down what was found."""
+"""Compare two sides' runs once, or again and again as runs arrive; and write down what was found."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cxrgaze_ray.lifecycle.monitoring.compare import monitor
 from cxrgaze_ray.lifecycle.monitoring.gauges import families
 from cxrgaze_ray.lifecycle.monitoring.page import monitor_page
 from cxrgaze_ray.lifecycle.monitoring.report import MonitorReport
+from cxrgaze_ray.lifecycle.monitoring.run_selection import check_apart, open_runs
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
-from cxrgaze_ray.lifecycle.monitoring.windows import check_apart, open_window
 from cxrgaze_ray.lifecycle.prometheus import check_textfile, write_textfile
 from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.storage import open_output, open_parent, open_store
@@ -39,7 +39,7 @@ class Outputs(Settings):
 
     def write(self, report: MonitorReport) -> None:
         """Write the report to every place that is named."""
-        for uri, text in ((self.out, monitor_page), (self.json_out, lambda one: one.model_dump_json(indent=2))):
+        for uri, text in ((self.out, monitor_page), (self.json_out, lambda report: report.model_dump_json(indent=2))):
             if uri is not None:
                 store, key = open_parent(uri)
                 store.put(key, text(report).encode())
@@ -48,12 +48,12 @@ class Outputs(Settings):
 
 
 class Watch:
-    """Two windows of runs that are compared whenever `look` is called.
+    """Two sides' runs, which are compared whenever `look` is called.
 
     Parameters
     ----------
     baseline, current
-        URIs: see `open_window`. Under a parent, runs that have finished since are taken up; a parent of the current
+        URIs: see `open_runs`. Under a parent, runs that have finished since are taken up; a parent of the current
         side does not give the runs of the baseline.
     last
         Of each parent of the current side, its newest runs only.
@@ -76,8 +76,8 @@ class Watch:
 
     def look(self) -> MonitorReport:
         """Compare what is there now; where nothing is new since the last look, that report still holds."""
-        baseline = open_window(self._baseline)
-        current = open_window(self._current, last=self._last, without={run.store.uri for run in baseline})
+        baseline = open_runs(self._baseline)
+        current = open_runs(self._current, last=self._last, without={run.store.uri for run in baseline})
         check_apart(baseline, current)
         if self._labels is not None:
             return monitor(baseline, current, self._settings, read_egd(open_store(self._labels)))

@@ -2,11 +2,11 @@
 
 Read in this order: `policy` (what a hospital may choose), `decide` (reports and facts to a decision), `settings` (what
 a retraining is asked for), `data` (stores, and what is new in them), `workspace` (what it leaves on disk, and how it
-goes on after a crash), `consider` (what it would be), `evidence` (golden outputs, latency, size), `run` (one step after
-the other), `page` and `gauges` (for people and for Prometheus).
+goes on after a crash), `assessment` (what it would be), `evidence` (golden outputs, latency, size), `run` (one step
+after the other), `page` and `gauges` (for people and for Prometheus).
 """
 
-from cxrgaze_ray.lifecycle.retraining.consider import plan_retraining
+from cxrgaze_ray.lifecycle.retraining.assessment import plan_retraining
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Situation, decide
 from cxrgaze_ray.lifecycle.retraining.gauges import Textfile
 from cxrgaze_ray.lifecycle.retraining.policy import DecidePolicy, Policy, read_policy

@@ -72,29 +72,29 @@ def decide(policy: Policy, situation: Situation, reports: Sequence[MonitorReport
     situation
         With the facts.
     reports
-        Of the monitor, newest last.
+        Reports of the monitor, newest last.
 
     Returns
     -------
     Decision
         Never without a reason.
     """
-    found = [*_impossible(policy, situation)]
+    proposals = [*_impossible(policy, situation)]
     if situation.reason != "manual":
-        found += [*_clock(policy.decide, situation, reports), *_too_soon(policy.decide, situation)]
-        found += [*_drift(policy.decide, situation, reports)]
-        found += [*_labels(policy.decide, situation, drifted=any(report.alerts for report in reports))]
+        proposals += [*_clock(policy.decide, situation, reports), *_too_soon(policy.decide, situation)]
+        proposals += [*_drift(policy.decide, situation, reports)]
+        proposals += [*_labels(policy.decide, situation, drifted=any(report.alerts for report in reports))]
     else:
-        found.append((Action.RETRAIN, "A person asked for it."))
-    action = min((action for action, _ in found), key=_ORDER.index)
-    ordered = sorted(found, key=lambda one: one[0] is not action)
+        proposals.append((Action.RETRAIN, "A person asked for it."))
+    action = min((action for action, _ in proposals), key=_ORDER.index)
+    ordered = sorted(proposals, key=lambda proposal: proposal[0] is not action)
     return Decision(action=action, reasons=tuple(why for _, why in ordered))
 
 
-Found = Iterator[tuple[Action, str]]
+Proposals = Iterator[tuple[Action, str]]
 
 
-def _impossible(policy: Policy, situation: Situation) -> Found:
+def _impossible(policy: Policy, situation: Situation) -> Proposals:
     """Yield what no retraining can do without, whoever asks for it."""
     if not situation.train_patients:
         yield Action.ASK, "No patient of the training split has a label: label some first."
@@ -122,15 +122,16 @@ def _impossible(policy: Policy, situation: Situation) -> Found:
         )
 
 
-def _clock(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Found:
+def _clock(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Proposals:
     """Yield a doubt if something is dated after now: ages could not be told."""
-    dates = [("The last retraining", situation.last_retraining_at), *(("A report", one.made_at) for one in reports)]
+    reported = [("A report", report.made_at) for report in reports]
+    dates = [("The last retraining", situation.last_retraining_at), *reported]
     for what, at in dates:
         if at is not None and (ahead := -_age_s(situation, at)) > policy.clock_tolerance_s:
             yield Action.ASK, f"{what} is dated {ahead / 3600:.1f} hours after this machine's clock: clocks disagree."
 
 
-def _too_soon(policy: DecidePolicy, situation: Situation) -> Found:
+def _too_soon(policy: DecidePolicy, situation: Situation) -> Proposals:
     if situation.last_retraining_at is None:
         return
     days = _age_s(situation, situation.last_retraining_at) / _DAY_S
@@ -141,7 +142,7 @@ def _too_soon(policy: DecidePolicy, situation: Situation) -> Found:
         )
 
 
-def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Found:
+def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Proposals:
     """Yield what the monitor's fresh reports say."""
     fresh = [report for report in reports if _age_s(situation, report.made_at) <= policy.report_days * _DAY_S]
     if situation.reason == "drift" and not fresh:
@@ -159,7 +160,7 @@ def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[Monitor
         yield Action.WAIT, "No report shows a drift."
 
 
-def _labels(policy: DecidePolicy, situation: Situation, *, drifted: bool) -> Found:
+def _labels(policy: DecidePolicy, situation: Situation, *, drifted: bool) -> Proposals:
     """Yield whether there is something to learn that the champion has not learned."""
     new, least = situation.new_patients, policy.least_new_patients
     if new >= least:

@@ -1,4 +1,4 @@
-"""What the gate looks at beside answers: golden outputs, latency and size of the bundles."""
+"""What the gate looks at beside predictions: golden outputs, latency and size of the bundles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROUNDS = 5
 
 
 def golden_difference(bundle: Bundle) -> float | None:
-    """Return the largest difference between a bundle's recorded golden logits and what it answers; None without any."""
+    """Return the largest difference between a bundle's recorded golden logits and its logits now; None without any."""
     predictor = Predictor.from_bundle(bundle)
     gaps = [
         float(np.abs(np.subtract(predictor.golden_logits(golden.seed), golden.logits)).max())
@@ -30,7 +30,7 @@ def golden_difference(bundle: Bundle) -> float | None:
 
 def latency_ratio(champion: Bundle, candidate: Bundle, rounds: int = _ROUNDS) -> float:
     """Return the candidate's time for a network batch over the champion's, in turn: the median of rounds."""
-    predictors = [Predictor.from_bundle(one) for one in (champion, candidate)]
+    predictors = [Predictor.from_bundle(bundle) for bundle in (champion, candidate)]
     for predictor in predictors:
         _seconds(predictor)
     return median(

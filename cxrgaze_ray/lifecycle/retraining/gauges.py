@@ -36,7 +36,7 @@ class Textfile:
     Parameters
     ----------
     path
-        Of the file; None keeps none.
+        Path of the file; None keeps none.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -76,24 +76,24 @@ class Textfile:
 
 
 def _families(state: str, gate: GateReport | None, promoted: bool, seconds: float) -> list[Family]:
-    found = [
-        gauge(RETRAINING, [((one,), float(one == state)) for one in STATES]),
+    state_gauges = [
+        gauge(RETRAINING, [((name,), float(name == state)) for name in STATES]),
         gauge(RETRAINING_PROMOTED, [((), float(promoted))]),
         gauge(RETRAINING_SECONDS, [((), seconds)]),
         gauge(RETRAINING_TIME_SECONDS, [((), time.time())]),
     ]
     if gate is None:
-        return found
-    verdicts = Counter(one.verdict for one in gate.criteria)
+        return state_gauges
+    verdicts = Counter(criterion.verdict for criterion in gate.criteria)
     values = [
-        ((one.name, model), value)
-        for one in gate.criteria
-        if one.subgroup is None
-        for model, value in (("champion", one.champion), ("candidate", one.candidate))
+        ((criterion.name, model), value)
+        for criterion in gate.criteria
+        if criterion.subgroup is None
+        for model, value in (("champion", criterion.champion), ("candidate", criterion.candidate))
         if value is not None
     ]
     return [
-        *found,
-        gauge(GATE_CRITERIA, [((one,), float(verdicts[one])) for one in get_args(Verdict)]),
+        *state_gauges,
+        gauge(GATE_CRITERIA, [((verdict,), float(verdicts[verdict])) for verdict in get_args(Verdict)]),
         gauge(GATE_VALUE, dict(values).items()),
     ]

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from pydantic import Field
 
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.evaluation.gate import GateSettings
+from cxrgaze_ray.lifecycle.monitoring.report import DRIFTS, SuspectedDrift
 from cxrgaze_ray.storage import read_settings
-
-DriftKind = Literal["exposure", "polarity", "site", "prevalence", "quality", "performance", "unknown"]
-_KINDS = get_args(DriftKind)
 
 
 class DecidePolicy(Settings):
     """When to retrain, and when to ask a person instead."""
 
-    retrain_on: tuple[DriftKind, ...] = Field(
-        ("site", "exposure", "prevalence", "performance"), min_length=0, max_length=len(_KINDS)
+    retrain_on: tuple[SuspectedDrift, ...] = Field(
+        ("site", "exposure", "prevalence", "performance"), min_length=0, max_length=len(DRIFTS)
     )
     """Suspicions that new labels may mend."""
 
-    ask_on: tuple[DriftKind, ...] = Field(("polarity", "quality", "unknown"), min_length=0, max_length=len(_KINDS))
+    ask_on: tuple[SuspectedDrift, ...] = Field(("polarity", "quality", "unknown"), min_length=0, max_length=len(DRIFTS))
     """Suspicions that a person must look into first: a model would only learn the fault."""
 
     least_new_patients: int = Field(50, ge=0, le=100_000_000)

@@ -9,10 +9,10 @@ from typing import Any
 
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
-from cxrgaze_ray.evaluation.answers import Answers
-from cxrgaze_ray.evaluation.evaluate import answer_bundle, evaluate
-from cxrgaze_ray.evaluation.gate import GateReport, Outcome, judge, spent
-from cxrgaze_ray.lifecycle.retraining.consider import Considered, check_named, consider, now, training_settings
+from cxrgaze_ray.evaluation.evaluate import evaluate, table_of_bundle
+from cxrgaze_ray.evaluation.gate import GateOutcome, GateReport, judge, spent
+from cxrgaze_ray.evaluation.table import EvaluationTable
+from cxrgaze_ray.lifecycle.retraining.assessment import Assessment, assess, check_settings, now, training_settings
 from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Reason
 from cxrgaze_ray.lifecycle.retraining.evidence import gather_facts
@@ -103,11 +103,11 @@ def run_retraining(
     RunConflict
         If another retraining of the model is at work.
     UserError, EnvironmentFault
-        See `consider`. The same command goes on where this one was.
+        See `assess`. The same command goes on where this one was.
     """
     hooks = hooks or Hooks()
     registry = Registry(open_store(settings.registry))
-    check_named(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
+    check_settings(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
     check_outputs(settings)
     root = registry.store.child(f"{settings.name}/{FOLDER}")
     with (
@@ -119,16 +119,16 @@ def run_retraining(
         if missing := missing_stores(settings):
             ingest_new(missing, hooks.say, hooks.on_progress, joined)
         work = unfinished(root, settings.sha256())
-        considered = consider(settings, reason)
-        if work is None or work.spec.stores != considered.stores.parts:
-            if considered.decision.action is not Action.RETRAIN:
-                return Result(considered.decision)
-            work = _begin(settings, reason, considered)
+        assessment = assess(settings, reason)
+        if work is None or work.spec.stores != assessment.stores.parts:
+            if assessment.decision.action is not Action.RETRAIN:
+                return Result(assessment.decision)
+            work = _begin(settings, reason, assessment)
         if (ended := work.conclusion()) is not None:
             return Result(work.spec.decision, ended, work.gate(), already=True)
         for why in work.spec.decision.reasons:
             hooks.say(why)
-        return _Retraining(settings, considered.registry, considered.stores, work, lease, joined, hooks).conclude()
+        return _Retraining(settings, assessment.registry, assessment.stores, work, lease, joined, hooks).conclude()
 
 
 @dataclass
@@ -145,21 +145,21 @@ class _Once:
         return nullcontext()
 
 
-def _begin(settings: RetrainSettings, reason: Reason, considered: Considered) -> Workspace:
-    parts = considered.stores.parts
+def _begin(settings: RetrainSettings, reason: Reason, assessment: Assessment) -> Workspace:
+    parts = assessment.stores.parts
     spec = Spec(
-        retraining_id=make_id(settings.sha256(), considered.champion, parts, considered.policy),
+        retraining_id=make_id(settings.sha256(), assessment.champion, parts, assessment.policy),
         name=settings.name,
         reason=reason,
         settings_sha256=settings.sha256(),
-        champion=considered.champion,
+        champion=assessment.champion,
         stores=parts,
-        policy=considered.policy,
-        decision=considered.decision,
+        policy=assessment.policy,
+        decision=assessment.decision,
         created_at=now(),
         who=signature(),
     )
-    return Workspace.create(considered.root, spec)
+    return Workspace.create(assessment.root, spec)
 
 
 class _Retraining:
@@ -230,23 +230,25 @@ class _Retraining:
             self._work.keep_gate(spent(used, self._spec.policy.gate))
             return pin, self._entered(pin)
         self._registry.look(self._spec.name, sha, tests, reason=self._tag)
-        answers = self._answers("candidate", candidate)
-        pin = self._publish(candidate.with_metrics(evaluate(answers, self._stores.info.caution()).summary()))
+        table = self._evaluation_table("candidate", candidate)
+        pin = self._publish(candidate.with_metrics(evaluate(table, self._stores.info.caution()).summary()))
         if self._work.gate() is None:
             published = read_bundle(open_store(pin.uri))
             facts = gather_facts(champion, published, (used if seen else used + 1, allowed))
-            self._work.keep_gate(judge(self._answers("champion", champion), answers, facts, self._spec.policy.gate))
+            self._work.keep_gate(
+                judge(self._evaluation_table("champion", champion), table, facts, self._spec.policy.gate)
+            )
         return pin, self._entered(pin)
 
-    def _answers(self, who: str, bundle: Bundle) -> Answers:
-        if (kept := self._work.answers(who)) is not None:
+    def _evaluation_table(self, who: str, bundle: Bundle) -> EvaluationTable:
+        if (kept := self._work.evaluation_table(who)) is not None:
             return kept
         self._hooks.say(f"Asking the {who} about the locked test split.")
-        answers = answer_bundle(
+        table = table_of_bundle(
             bundle, self._stores, "test", on_progress=lambda done, total: self._hooks.on_progress(who, done, total)
         )
-        self._work.keep_answers(who, answers)
-        return answers
+        self._work.keep_evaluation_table(who, table)
+        return table
 
     def _publish(self, candidate: Bundle) -> ModelPin:
         """Publish the candidate, whatever the gate will say: a version in the ledger is not one in service."""
@@ -271,7 +273,7 @@ class _Retraining:
         stands = self._registry.aliases(name).get(CHAMPION)
         if stands == pin.version:
             return True, ""
-        if report.outcome is not Outcome.ACCEPTED:
+        if report.outcome is not GateOutcome.ACCEPTED:
             return False, ""
         if not self._settings.auto_promote:
             return False, f"To put it into service: cxrgaze models promote {name} {pin.version}."

@@ -2,7 +2,7 @@
 
 request.json            what was asked for, and what it was pinned to, once
 candidate/              the bundle, as it was trained
-answers-champion.parquet, answers-candidate.parquet
+answers-champion.parquet, answers-candidate.parquet     what each predicted for the locked test split
 gate.json               the table that led to the outcome; its hash stands in the ledger
 page.html               for people
 outcome.json            last: nothing goes on after it
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxrgaze_ray.config import Record
-from cxrgaze_ray.evaluation.answers import Answers
 from cxrgaze_ray.evaluation.gate import GateReport
+from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.lifecycle.retraining.decide import Decision, Reason
 from cxrgaze_ray.lifecycle.retraining.policy import Policy
 from cxrgaze_ray.models.bundle import INFO, Bundle, read_bundle, write_bundle
@@ -90,16 +90,16 @@ class Workspace:
         """Write the trained bundle."""
         write_bundle(self.store.child("candidate"), bundle)
 
-    def answers(self, who: str) -> Answers | None:
-        """Return the champion's or the candidate's answers to the locked test split, if they are there."""
+    def evaluation_table(self, who: str) -> EvaluationTable | None:
+        """Return the champion's or the candidate's predictions for the locked test split, if they are there."""
         key = f"answers-{who}.parquet"
         if not self.store.exists(key):
             return None
-        return Answers.from_table(pq.read_table(pa.BufferReader(self.store.get(key))))
+        return EvaluationTable.from_table(pq.read_table(pa.BufferReader(self.store.get(key))))
 
-    def keep_answers(self, who: str, answers: Answers) -> None:
-        """Write answers, so that anybody can judge again."""
-        self.store.put(f"answers-{who}.parquet", table_bytes(answers.to_table()))
+    def keep_evaluation_table(self, who: str, table: EvaluationTable) -> None:
+        """Write predictions, so that anybody can judge again."""
+        self.store.put(f"answers-{who}.parquet", table_bytes(table.to_table()))
 
     def gate(self) -> GateReport | None:
         """Return the gate's report, if it has judged."""
@@ -130,25 +130,25 @@ class Workspace:
 
 def retrainings(root: Store) -> Iterator[Workspace]:
     """Yield every retraining of a model, in order of their beginning."""
-    found = []
+    specs = []
     for folder in root.folders():
         child = root.child(folder)
         if child.exists(_REQUEST):
-            found.append(Spec.model_validate_json(child.get(_REQUEST)))
-    for spec in sorted(found, key=lambda spec: spec.created_at):
+            specs.append(Spec.model_validate_json(child.get(_REQUEST)))
+    for spec in sorted(specs, key=lambda spec: spec.created_at):
         yield Workspace(root, spec)
 
 
 def unfinished(root: Store, settings_sha256: str) -> Workspace | None:
     """Return the last retraining of the same settings that has not ended."""
-    same = [one for one in retrainings(root) if one.spec.settings_sha256 == settings_sha256]
-    return next((one for one in reversed(same) if one.conclusion() is None), None)
+    same = [workspace for workspace in retrainings(root) if workspace.spec.settings_sha256 == settings_sha256]
+    return next((workspace for workspace in reversed(same) if workspace.conclusion() is None), None)
 
 
 def last_at(root: Store) -> str | None:
     """Return when the last retraining ended, or began if it has not; None without one."""
     dates = []
-    for one in retrainings(root):
-        ended = one.conclusion()
-        dates.append(ended.finished_at if ended else one.spec.created_at)
+    for workspace in retrainings(root):
+        ended = workspace.conclusion()
+        dates.append(ended.finished_at if ended else workspace.spec.created_at)
     return max(dates, default=None)

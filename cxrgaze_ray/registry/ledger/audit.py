@@ -16,7 +16,7 @@ _FILE = re.compile(r"(?:.*/)?(\d{8})\.json")
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One thing that is wrong, or, as a note, only odd.
 
     Attributes
@@ -49,16 +49,16 @@ class Link:
     sha256: str
 
 
-def audit_ledger(ledger: Ledger, head: str | None = None) -> tuple[list[Link], list[Finding]]:
+def audit_ledger(ledger: Ledger, head: str | None = None) -> tuple[list[Link], list[AuditFinding]]:
     """Read what can be read of a ledger, and name what is wrong with it; `head` is the hash of an entry to be there."""
     links: list[Link] = []
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     files = ledger.files(afresh=True)
     for key, file in files.items():
         if (match := _FILE.fullmatch(key)) is None:
-            findings.append(Finding(key, "This is no entry of the ledger: a stray file.", "Remove it."))
+            findings.append(AuditFinding(key, "This is no entry of the ledger: a stray file.", "Remove it."))
         elif file.entry is None:
-            findings.append(Finding(key, "The entry can't be read: it was cut or edited.", RESTORE))
+            findings.append(AuditFinding(key, "The entry can't be read: it was cut or edited.", RESTORE))
         else:
             links.append(Link(int(match[1]), key, file.entry, file.sha256))
     findings += _missing(ledger, files)
@@ -66,32 +66,32 @@ def audit_ledger(ledger: Ledger, head: str | None = None) -> tuple[list[Link], l
         findings += _place(link, before if before and before.place == link.place - 1 else None)
     if head is not None and head not in {link.sha256 for link in links}:
         what = f"No entry has the hash {head[:12]}: the ledger's tail was cut, or entries were rewritten."
-        findings.append(Finding(ledger.key(links[-1].place + 1 if links else 0), what, RESTORE))
+        findings.append(AuditFinding(ledger.key(links[-1].place + 1 if links else 0), what, RESTORE))
     return links, [*findings, *_claims(links)]
 
 
-def _missing(ledger: Ledger, keys: Iterable[str]) -> Iterator[Finding]:
+def _missing(ledger: Ledger, keys: Iterable[str]) -> Iterator[AuditFinding]:
     numbers = {int(match[1]) for key in keys if (match := _FILE.fullmatch(key))}
     for number in sorted(set(range(max(numbers, default=-1))) - numbers):
-        yield Finding(ledger.key(number), f"Entry {number} is missing.", RESTORE)
+        yield AuditFinding(ledger.key(number), f"Entry {number} is missing.", RESTORE)
 
 
-def _place(link: Link, before: Link | None) -> Iterator[Finding]:
+def _place(link: Link, before: Link | None) -> Iterator[AuditFinding]:
     """Check an entry's own number, and that it follows the one before it."""
     entry, place = link.entry, link.place
     if entry.number != place:
         what = f"The entry in the place of number {place} is number {entry.number}: entries were moved."
-        yield Finding(link.key, what, RESTORE)
+        yield AuditFinding(link.key, what, RESTORE)
     if place == 0 and entry.previous_sha256:
-        yield Finding(link.key, "The first entry follows another one, which is gone.", RESTORE)
+        yield AuditFinding(link.key, "The first entry follows another one, which is gone.", RESTORE)
     if before is None:
         return
     if entry.previous_sha256 != before.sha256:
         what = f"Entry {place} was written after another entry {place - 1} than this: it was edited or replaced."
-        yield Finding(before.key, what, RESTORE)
+        yield AuditFinding(before.key, what, RESTORE)
     if (now := _date(entry)) and (then := _date(before.entry)) and now < then:
         what = f"Entry {place} is dated {entry.at}, before entry {place - 1}: the writers' clocks disagree."
-        yield Finding(link.key, what, "Set the clocks; the order is that of the numbers, and stands.", note=True)
+        yield AuditFinding(link.key, what, "Set the clocks; the order is that of the numbers, and stands.", note=True)
 
 
 def _date(entry: Entry) -> datetime | None:
@@ -102,25 +102,25 @@ def _date(entry: Entry) -> datetime | None:
     return date if date.tzinfo else None
 
 
-def _claims(links: list[Link]) -> Iterator[Finding]:
+def _claims(links: list[Link]) -> Iterator[AuditFinding]:
     """Check that entries speak of what was published before them."""
     published: dict[str | None, str] = {}
     for link in links:
         entry = link.entry
         if entry.action == "publish":
             if not is_version(entry.version):
-                yield Finding(link.key, "It publishes what has no version's name.", RESTORE)
+                yield AuditFinding(link.key, "It publishes what has no version's name.", RESTORE)
             if entry.version in published:
-                yield Finding(link.key, f"It publishes {entry.version}, which was published before.", RESTORE)
+                yield AuditFinding(link.key, f"It publishes {entry.version}, which was published before.", RESTORE)
             published.setdefault(entry.version, entry.weights_sha256)
             continue
         if entry.version is None and entry.action == "look":
             continue
         if entry.action in MOVES and not entry.alias:
-            yield Finding(link.key, f"It is a {entry.action} of no alias.", RESTORE)
+            yield AuditFinding(link.key, f"It is a {entry.action} of no alias.", RESTORE)
         if entry.version not in published:
             about = f"{entry.alias} stand for {entry.version}" if entry.alias else f"a statement on {entry.version}"
             what = f"It makes {about}, which was not published before."
-            yield Finding(link.key, what, RESTORE)
+            yield AuditFinding(link.key, what, RESTORE)
         elif published[entry.version] != entry.weights_sha256:
-            yield Finding(link.key, f"It names other weights than those published as {entry.version}.", RESTORE)
+            yield AuditFinding(link.key, f"It names other weights than those published as {entry.version}.", RESTORE)

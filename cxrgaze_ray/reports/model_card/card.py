@@ -14,8 +14,8 @@ from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
 from cxrgaze_ray.registry.ledger import Chain, Entry
 from cxrgaze_ray.registry.versions import CHAMPION, Registry
-from cxrgaze_ray.reports.model_card.gates import Gate, read_gate
-from cxrgaze_ray.reports.model_card.metrics import Figure, figures
+from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
+from cxrgaze_ray.reports.model_card.metrics import MetricRow, metric_rows
 from cxrgaze_ray.reports.printable import printable
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 
@@ -70,8 +70,8 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
     info, bundle_sha256 = read_hashed_info(store)
     size = store.info(WEIGHTS)
     history = [entry for entry in chain.entries if _concerns(entry, pin.version, info.weights_sha256)]
-    gates = [read_gate(registry.store.child(name), entry) for entry in history if entry.action == "gate"]
-    shown = figures(info.metrics)
+    gates = [read_judgement(registry.store.child(name), entry) for entry in history if entry.action == "gate"]
+    shown = metric_rows(info.metrics)
     context = {
         "name": name,
         "version": pin.version,
@@ -105,7 +105,7 @@ def _concerns(entry: Entry, version: str, weights_sha256: str) -> bool:
     return entry.version == version or (entry.version is None and entry.weights_sha256 == weights_sha256)
 
 
-def _limits(info: BundleInfo, gates: list[Gate]) -> list[str]:
+def _limits(info: BundleInfo, gates: list[Judgement]) -> list[str]:
     """Say what nobody may conclude, from what is known and what is not."""
     limits = [] if info.trained else ["The weights are untrained: its answers mean nothing."]
     names = ", ".join(info.classes).replace("_", " ")
@@ -169,7 +169,7 @@ def _stages(info: BundleInfo) -> list[Row]:
     return [(name, _plain(values)) for name, values in stages.items()]
 
 
-def _tiles(shown: list[Figure], gates: list[Gate]) -> list[tuple[str, str, str]]:
+def _tiles(shown: list[MetricRow], gates: list[Judgement]) -> list[tuple[str, str, str]]:
     """Choose the figures to see first: (kind, value, what it is)."""
     wanted = ("AUC macro", "accuracy", "calibration error", "saliency CC")
     tiles = [("", one.value, one.name) for one in shown if one.name in wanted]

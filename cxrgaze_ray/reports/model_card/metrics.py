@@ -7,8 +7,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A metric; `low` and `high` are its 95% interval, as texts and in percent of [0,1]."""
+class MetricRow:
+    """A metric with its 95% interval, as texts and in percent of [0,1]."""
 
     name: str
     value: str
@@ -18,36 +18,36 @@ class Figure:
     width: float = 0.0
 
 
-def figures(metrics: dict[str, Any]) -> list[Figure]:
+def metric_rows(metrics: dict[str, Any]) -> list[MetricRow]:
     """Read figures leniently: bundles of other versions may hold more or less."""
     diagnosis, saliency = _part(metrics, "diagnosis"), _part(metrics, "saliency")
     intervals = _part(metrics, "intervals")
     found = [
-        *(_figure(f"AUC {name.replace('_', ' ')}", value) for name, value in _part(diagnosis, "auc").items()),
-        _figure("AUC macro", diagnosis.get("auc_macro"), intervals.get("auc_macro")),
-        _figure("AUC micro", diagnosis.get("auc_micro")),
-        _figure("accuracy", diagnosis.get("accuracy"), intervals.get("accuracy")),
-        _figure("calibration error", diagnosis.get("ece"), intervals.get("ece")),
-        _figure("saliency CC", saliency.get("cc"), intervals.get("cc")),
-        _figure("saliency HS", saliency.get("hs")),
-        _figure("saliency KL", saliency.get("kl"), bounded=False),
+        *(_metric_row(f"AUC {name.replace('_', ' ')}", value) for name, value in _part(diagnosis, "auc").items()),
+        _metric_row("AUC macro", diagnosis.get("auc_macro"), intervals.get("auc_macro")),
+        _metric_row("AUC micro", diagnosis.get("auc_micro")),
+        _metric_row("accuracy", diagnosis.get("accuracy"), intervals.get("accuracy")),
+        _metric_row("calibration error", diagnosis.get("ece"), intervals.get("ece")),
+        _metric_row("saliency CC", saliency.get("cc"), intervals.get("cc")),
+        _metric_row("saliency HS", saliency.get("hs")),
+        _metric_row("saliency KL", saliency.get("kl"), bounded=False),
     ]
     return [*_counts(diagnosis, saliency), *(one for one in found if one is not None)]
 
 
-def _counts(diagnosis: dict[str, Any], saliency: dict[str, Any]) -> list[Figure]:
+def _counts(diagnosis: dict[str, Any], saliency: dict[str, Any]) -> list[MetricRow]:
     named = (("labelled images", diagnosis), ("images with gaze", saliency))
-    return [Figure(name, f"{part['images']}") for name, part in named if part.get("images") is not None]
+    return [MetricRow(name, f"{part['images']}") for name, part in named if part.get("images") is not None]
 
 
-def _figure(name: str, value: object, interval: object = None, *, bounded: bool = True) -> Figure | None:
+def _metric_row(name: str, value: object, interval: object = None, *, bounded: bool = True) -> MetricRow | None:
     if not isinstance(value, int | float):
         return None
     low, high = (interval.get("low"), interval.get("high")) if isinstance(interval, dict) else (None, None)
     share = _share(value) if bounded else None
     if not isinstance(low, int | float) or not isinstance(high, int | float):
-        return Figure(name, f"{value:.3f}", share=share)
-    return Figure(name, f"{value:.3f}", f"{low:.3f} to {high:.3f}", share, _share(low), _share(high) - _share(low))
+        return MetricRow(name, f"{value:.3f}", share=share)
+    return MetricRow(name, f"{value:.3f}", f"{low:.3f} to {high:.3f}", share, _share(low), _share(high) - _share(low))
 
 
 def _share(value: float) -> float:

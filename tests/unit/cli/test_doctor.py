@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cxrgaze_ray.cli import app
-from cxrgaze_ray.cli.doctor import Finding, examine
+from cxrgaze_ray.cli.doctor import Check, examine
 from cxrgaze_ray.errors import StoreUnavailable, UserError
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
@@ -21,7 +21,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import LocalStore
 
 
-def findings(registry: Path | str) -> dict[str, Finding]:
+def findings(registry: Path | str) -> dict[str, Check]:
     return {finding.subject: finding for finding in examine(str(registry))}
 
 

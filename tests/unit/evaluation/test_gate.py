@@ -7,46 +7,46 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.answers import UNKNOWN, AnswerList, Answers
-from cxrgaze_ray.evaluation.gate import Facts, GateReport, GateSettings, Outcome, judge
-from tests.model_pairs import CHAMPION, Model, answer_pair
+from cxrgaze_ray.evaluation.gate import COLUMNS, Facts, GateOutcome, GateReport, GateSettings, gate_rows, judge
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
+from tests.model_pairs import CHAMPION, Model, table_pair
 
 SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
 FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
 
 
 def gate(patients: int, model: Model = CHAMPION, facts: Facts = FACTS) -> GateReport:
-    return judge(*answer_pair(patients, 3, model), facts, SETTINGS)
+    return judge(*table_pair(patients, 3, model), facts, SETTINGS)
 
 
 def test_one_as_good_is_accepted() -> None:
     report = gate(1000)
-    assert (report.outcome, report.exit_code) == (Outcome.ACCEPTED, 0)
+    assert (report.outcome, report.exit_code) == (GateOutcome.ACCEPTED, 0)
     assert report.patients == 1000
     assert report.why == "Accepted: every criterion passes, on 1000 patients."
 
 
 def test_a_worse_one_is_rejected() -> None:
     report = gate(1000, Model(own=2))
-    assert (report.outcome, report.exit_code) == (Outcome.REJECTED, 10)
+    assert (report.outcome, report.exit_code) == (GateOutcome.REJECTED, 10)
     assert report.why.startswith("Rejected: Macro AUC is ")
 
 
 def test_few_patients_leave_it_open() -> None:
     report = gate(40)
-    assert (report.outcome, report.exit_code) == (Outcome.CANNOT_TELL, 11)
+    assert (report.outcome, report.exit_code) == (GateOutcome.CANNOT_TELL, 11)
     assert report.why.startswith("Cannot tell: ")
     assert "say the same" in report.why
 
 
 def test_a_fault_outweighs_what_cannot_be_told() -> None:
     facts = FACTS.model_copy(update={"golden_reproduced": False, "looks_used": 99})
-    assert gate(40, facts=facts).outcome is Outcome.REJECTED
+    assert gate(40, facts=facts).outcome is GateOutcome.REJECTED
 
 
 def test_a_spent_budget_rejects_nobody() -> None:
     report = gate(1000, facts=FACTS.model_copy(update={"looks_used": 21}))
-    assert report.outcome is Outcome.CANNOT_TELL
+    assert report.outcome is GateOutcome.CANNOT_TELL
     assert report.why == (
         "Cannot tell: This test split was shown to 21 candidates; the policy allows 20: only a new test split can tell."
     )
@@ -57,33 +57,33 @@ def test_the_same_answers_give_the_same_report() -> None:
 
 
 def test_a_model_against_itself_is_no_worse_and_no_better() -> None:
-    same, _ = answer_pair(60, 0)
+    same, _ = table_pair(60, 0)
     report = judge(same, same, FACTS, SETTINGS)
-    assert report.outcome is Outcome.ACCEPTED
+    assert report.outcome is GateOutcome.ACCEPTED
     assert {one.difference for one in report.criteria if one.champion is not None} == {0.0}
 
 
 @pytest.mark.parametrize("labels", [UNKNOWN, 1])
 def test_without_labels_or_with_one_class_only_it_cannot_tell(labels: int) -> None:
-    champion, candidate = (replace(one, labels_N=np.full(len(one), labels)) for one in answer_pair(100, 0))
+    champion, candidate = (replace(one, labels_N=np.full(len(one), labels)) for one in table_pair(100, 0))
     report = judge(champion, candidate, FACTS, SETTINGS)
-    assert report.outcome is Outcome.CANNOT_TELL
+    assert report.outcome is GateOutcome.CANNOT_TELL
     assert report.criteria[0].why.startswith("Macro AUC ")
     assert report.patients == (0 if labels == UNKNOWN else 100)
 
 
 def test_without_patients_it_cannot_tell() -> None:
-    nothing = AnswerList().answers()
+    nothing = EvaluationTableBuilder().build()
     report = judge(nothing, nothing, FACTS, SETTINGS)
-    assert (report.outcome, report.patients, report.images) == (Outcome.CANNOT_TELL, 0, 0)
+    assert (report.outcome, report.patients, report.images) == (GateOutcome.CANNOT_TELL, 0, 0)
 
 
-def shuffled(answers: Answers) -> Answers:
-    return answers.take(np.arange(len(answers))[::-1])
+def shuffled(table: EvaluationTable) -> EvaluationTable:
+    return table.take(np.arange(len(table))[::-1])
 
 
 def test_answers_to_other_images_are_refused() -> None:
-    champion, candidate = answer_pair(60, 0)
+    champion, candidate = table_pair(60, 0)
     with pytest.raises(ValueError, match="same images in the same order"):
         judge(champion, shuffled(candidate), FACTS, SETTINGS)
     with pytest.raises(ValueError, match="same images in the same order"):
@@ -91,7 +91,7 @@ def test_answers_to_other_images_are_refused() -> None:
 
 
 def test_answers_that_disagree_on_the_truth_are_refused() -> None:
-    champion, candidate = answer_pair(60, 0)
+    champion, candidate = table_pair(60, 0)
     for other in (
         replace(candidate, labels_N=(candidate.labels_N + 1) % 3),
         replace(candidate, patients=candidate.image_ids),
@@ -102,7 +102,7 @@ def test_answers_that_disagree_on_the_truth_are_refused() -> None:
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    champion, candidate = answer_pair(60, 0)
+    champion, candidate = table_pair(60, 0)
     candidate.probabilities_NK[3, 1] = np.nan
     with pytest.raises(ValueError, match="not a number"):
         judge(champion, candidate, FACTS, SETTINGS)
@@ -118,24 +118,42 @@ def test_a_report_survives_being_stored(patients: int) -> None:
 
 def test_the_table_has_a_row_a_criterion() -> None:
     report = gate(400)
-    rows = report.rows()
+    rows = gate_rows(report.criteria)
     assert len(rows) == len(report.criteria)
-    assert len({len(row) for row in rows}) == 1
-    assert rows[0][:2] == ["AUC macro", "non-inferiority"]
-    assert rows[0][6] == "0.02"
-    assert " to " in rows[0][5]
-    titles = [row[0] for row in rows]
-    assert titles[1:3] == ["calibration error", "cc"]
-    assert "AUC macro (sex=not stated)" in titles
-    assert rows[titles.index("AUC macro (sex=not stated)")][-1] == "not applicable"
+    assert all(len(row.cells()) == len(COLUMNS) for row in rows)
+    assert (rows[0].criterion, rows[0].rule, rows[0].margin) == ("AUC macro", "non-inferiority", "0.02")
+    assert " to " in rows[0].bounds
+    verdicts = {row.criterion: row.verdict for row in rows}
+    assert list(verdicts)[1:3] == ["calibration error", "cc"]
+    assert verdicts["AUC macro (sex=not stated)"] == "not applicable"
+    assert next(row.candidate for row in rows if row.criterion == "patients") == "400"
+
+
+def test_drawings_share_an_axis_and_the_margin_lies_where_worse_is() -> None:
+    criteria = gate(400).criteria
+    spans = {row.criterion: row.span for row in gate_rows(criteria)}
+    scales = [
+        (span.high - span.low) / (criterion.high - criterion.low)
+        for criterion, span in zip(criteria, spans.values(), strict=True)
+        if span and criterion.low is not None and criterion.high is not None
+    ]
+    assert len(scales) > 3
+    assert scales == pytest.approx([scales[0]] * len(scales))
+    auc, error = spans["AUC macro"], spans["calibration error"]
+    assert auc is not None
+    assert error is not None
+    assert auc.margin is not None
+    assert error.margin is not None
+    assert 0 <= auc.margin < 50 < error.margin <= 100
+    assert spans["golden outputs"] is None
 
 
 def test_no_reason_names_a_patient_or_an_image() -> None:
-    old, new = (secret(one) for one in answer_pair(60, 0))
+    old, new = (secret(one) for one in table_pair(60, 0))
     assert "SECRET" not in judge(old, new, FACTS, SETTINGS).model_dump_json()
 
 
-def secret(answers: Answers) -> Answers:
+def secret(table: EvaluationTable) -> EvaluationTable:
     """Mark what must not be told."""
-    names = tuple(f"SECRET-{name}" for name in answers.patients)
-    return replace(answers, patients=names, image_ids=tuple(f"SECRET-{name}" for name in answers.image_ids))
+    names = tuple(f"SECRET-{name}" for name in table.patients)
+    return replace(table, patients=names, image_ids=tuple(f"SECRET-{name}" for name in table.image_ids))

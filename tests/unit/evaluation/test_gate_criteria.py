@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.evaluation.answers import UNKNOWN, Answers, Target
 from cxrgaze_ray.evaluation.gate.checks import checks
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.evaluation.gate.report import Criterion
 from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings, Superiority
-from tests.model_pairs import HARMED, Model, answer_pair
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Target
+from tests.model_pairs import HARMED, Model, table_pair
 
 SETTINGS = GateSettings(rounds=400)
 FACTS = Facts(golden_reproduced=True, golden_difference=1e-7, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
 
 
 def pair(patients: int, model: Model, seed: int = 0) -> Pair:
-    return Pair.of(*answer_pair(patients, seed, model), SETTINGS.rounds, 0)
+    return Pair.of(*table_pair(patients, seed, model), SETTINGS.rounds, 0)
 
 
 def no_worse(patients: int, model: Model, target: Target = "auc_macro", margin: float = 0.02) -> Criterion:
@@ -82,7 +82,7 @@ def test_saliency(patients: int, loss: float, verdict: str) -> None:
 
 
 def test_a_candidate_whose_maps_turn_constant_fails() -> None:
-    champion, candidate = answer_pair(300, 0)
+    champion, candidate = table_pair(300, 0)
     constant = replace(candidate, cc_N=np.full(len(candidate), np.nan))
     assert saliency(Pair.of(champion, constant, 200, 0), SETTINGS).verdict == "fail"
     assert saliency(Pair.of(constant, champion, 200, 0), SETTINGS).verdict == "not_applicable"
@@ -154,7 +154,7 @@ def test_every_value_is_looked_at_and_small_ones_are_listed() -> None:
 
 
 def test_a_subgroup_of_one_class_is_not_applicable() -> None:
-    champion, candidate = answer_pair(200, 0)
+    champion, candidate = table_pair(200, 0)
     views = tuple("PA" if label == 1 else "AP" for label in champion.labels_N)
     champion = replace(champion, facets={**champion.facets, "view_position": views})
     found = {one.subgroup: one for one in guards(Pair.of(champion, candidate, 200, 0), SETTINGS)}
@@ -165,7 +165,7 @@ def test_a_subgroup_of_one_class_is_not_applicable() -> None:
 
 
 def test_draws_without_a_rare_class_leave_it_open() -> None:
-    champion, candidate = answer_pair(200, 0)
+    champion, candidate = table_pair(200, 0)
     rare = champion.labels_N.copy()
     rare[rare == 2] = 1
     rare[0] = 2
@@ -176,12 +176,12 @@ def test_draws_without_a_rare_class_leave_it_open() -> None:
     assert "undefined in many draws" in found.why
 
 
-def unlabelled(answers: Answers) -> Answers:
-    return replace(answers, labels_N=np.full(len(answers), UNKNOWN))
+def unlabelled(table: EvaluationTable) -> EvaluationTable:
+    return replace(table, labels_N=np.full(len(table), UNKNOWN))
 
 
 def test_unlabelled_images_count_for_saliency_only() -> None:
-    old, new = (unlabelled(one) for one in answer_pair(200, 0))
+    old, new = (unlabelled(one) for one in table_pair(200, 0))
     both = Pair.of(old, new, 200, 0)
     assert saliency(both, SETTINGS).verdict == "pass"
     assert guards(both, SETTINGS) == []

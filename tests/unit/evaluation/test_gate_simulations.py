@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.evaluation.gate import Criterion, Facts, GateReport, GateSettings, Outcome, judge
+from cxrgaze_ray.evaluation.gate import Criterion, Facts, GateOutcome, GateReport, GateSettings, judge
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import non_inferiority
-from tests.model_pairs import CHAMPION, HARMED, Model, answer_pair, true_loss
+from tests.model_pairs import CHAMPION, HARMED, Model, table_pair, true_loss
 
 SEEDS = 200
 FACTS = Facts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
@@ -47,8 +47,8 @@ def cases(quick: GateSettings, *policy: int, patients: int) -> list[Any]:
 
 def simulate(title: str, patients: int, model: Model, settings: GateSettings) -> list[GateReport]:
     """Judge one candidate on 200 test sets, and print how often it got which outcome, and what decided."""
-    reports = [judge(*answer_pair(patients, seed, model), FACTS, settings) for seed in range(SEEDS)]
-    outcomes = ", ".join(f"{outcome.value} {share(reports, outcome):.1%}" for outcome in Outcome)
+    reports = [judge(*table_pair(patients, seed, model), FACTS, settings) for seed in range(SEEDS)]
+    outcomes = ", ".join(f"{outcome.value} {share(reports, outcome):.1%}" for outcome in GateOutcome)
     guarded = f"{len(settings.facets)} facets guarded"
     print(f"\n{title}, {patients} patients, {settings.rounds} draws, {guarded}: {outcomes}")
     for verdict in ("pass", "fail", "cannot_tell"):
@@ -60,7 +60,7 @@ def simulate(title: str, patients: int, model: Model, settings: GateSettings) ->
     return reports
 
 
-def share(reports: list[GateReport], outcome: Outcome) -> float:
+def share(reports: list[GateReport], outcome: GateOutcome) -> float:
     return sum(report.outcome is outcome for report in reports) / len(reports)
 
 
@@ -86,7 +86,7 @@ def test_the_models_differ_by_what_is_said() -> None:
 @pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 100, 400, patients=100))
 def test_an_inferior_one_is_hardly_ever_accepted(patients: int, settings: GateSettings) -> None:
     reports = simulate("0.04 worse", patients, INFERIOR, settings)
-    assert share(reports, Outcome.ACCEPTED) <= 0.05
+    assert share(reports, GateOutcome.ACCEPTED) <= 0.05
     assert share_of(reports, is_auc, "pass") <= 0.05
 
 
@@ -95,7 +95,7 @@ def test_an_inferior_one_is_hardly_ever_accepted(patients: int, settings: GateSe
 @pytest.mark.parametrize(("target", "model"), [("auc_macro", AT_MARGIN), ("ece", OVERCONFIDENT)], ids=["auc", "ece"])
 def test_one_at_the_margin_passes_as_seldom_as_alpha_says(patients: int, target: Any, model: Model) -> None:
     passed = sum(
-        non_inferiority(Pair.of(*answer_pair(patients, seed, model), 1000, 0), target, 0.02, 0.05).verdict == "pass"
+        non_inferiority(Pair.of(*table_pair(patients, seed, model), 1000, 0), target, 0.02, 0.05).verdict == "pass"
         for seed in range(SEEDS)
     )
     print(f"\n{target} at the margin, {patients} patients: {passed / SEEDS:.1%} pass")
@@ -108,16 +108,16 @@ def test_one_at_the_margin_passes_as_seldom_as_alpha_says(patients: int, target:
 def test_an_equal_one_passes_where_there_are_enough_patients(patients: int, settings: GateSettings) -> None:
     reports = simulate("equal", patients, CHAMPION, settings)
     assert share_of(reports, is_auc, "pass") >= 0.8
-    assert share(reports, Outcome.ACCEPTED) >= 0.7
-    assert share(reports, Outcome.REJECTED) <= 0.1
+    assert share(reports, GateOutcome.ACCEPTED) >= 0.7
+    assert share(reports, GateOutcome.REJECTED) <= 0.1
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("patients", "settings"), cases(QUICK_GUARDS, 500, patients=500))
 def test_one_that_harms_a_single_subgroup_is_rejected(patients: int, settings: GateSettings) -> None:
     reports = simulate("0.15 worse in one subgroup", patients, HARMFUL, settings)
-    assert share(reports, Outcome.REJECTED) >= 0.8
-    assert share(reports, Outcome.ACCEPTED) <= 0.05
+    assert share(reports, GateOutcome.REJECTED) >= 0.8
+    assert share(reports, GateOutcome.ACCEPTED) <= 0.05
     assert share_of(reports, lambda one: one.subgroup == "=".join(HARMED), "fail") >= 0.8
 
 
@@ -125,8 +125,8 @@ def test_one_that_harms_a_single_subgroup_is_rejected(patients: int, settings: G
 @pytest.mark.parametrize(("patients", "settings"), cases(QUICK, 300, patients=300))
 def test_an_overfitted_one_is_rejected(patients: int, settings: GateSettings) -> None:
     reports = simulate("overfitted", patients, OVERFITTED, settings)
-    assert share(reports, Outcome.REJECTED) >= 0.9
-    assert share(reports, Outcome.ACCEPTED) == 0
+    assert share(reports, GateOutcome.REJECTED) >= 0.9
+    assert share(reports, GateOutcome.ACCEPTED) == 0
 
 
 @pytest.mark.long
@@ -135,7 +135,7 @@ def test_an_overfitted_one_is_rejected(patients: int, settings: GateSettings) ->
 def test_among_few_patients_it_cannot_tell(model: Model, patients: int, settings: GateSettings) -> None:
     """And an inferior one is not accepted either where the policy has no least number of patients."""
     by_policy = simulate(f"{'equal' if model == CHAMPION else '0.04 worse'}", patients, model, settings)
-    assert share(by_policy, Outcome.CANNOT_TELL) == 1
+    assert share(by_policy, GateOutcome.CANNOT_TELL) == 1
     if model == INFERIOR:
         settings = settings.model_copy(update={"least_patients": 2})
-        assert share(simulate("0.04 worse, no least", patients, model, settings), Outcome.ACCEPTED) <= 0.05
+        assert share(simulate("0.04 worse, no least", patients, model, settings), GateOutcome.ACCEPTED) <= 0.05

@@ -17,15 +17,14 @@ from cxrgaze_ray.evaluation.metrics import (
     DiagnosisMetrics,
     Evaluation,
     ImageScore,
-    Interval,
     SaliencyMetrics,
-    bootstrap,
     correlation,
     diagnosis_metrics,
     histogram_similarity,
     kl_divergence,
     saliency_metrics,
 )
+from cxrgaze_ray.evaluation.statistics import Interval
 
 MAPS = arrays.arrays(np.float32, (3, 4), elements=st.floats(0.125, 100, width=32))
 
@@ -76,6 +75,11 @@ def test_images_of_one_class_have_no_macro_auc() -> None:
 def test_no_labelled_image_is_an_error() -> None:
     with pytest.raises(ValueError, match="no labelled image"):
         diagnosis_metrics(np.empty((0, 3)), np.empty(0, int))
+
+
+def test_a_probability_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        diagnosis_metrics(np.where(PROBABILITIES == 0.7, np.nan, PROBABILITIES), LABELS)
 
 
 def half(left: float, right: float) -> NDArray[np.float32]:
@@ -180,82 +184,6 @@ def test_no_defined_correlation_gives_none() -> None:
 def test_no_gaze_map_is_an_error() -> None:
     with pytest.raises(ValueError, match="no gaze map"):
         saliency_metrics([])
-
-
-PATIENTS = ["c", "a", "b", "a", "c", "d", "a", "e"]
-
-
-def test_bootstrap_never_separates_the_images_of_a_patient() -> None:
-    draws: list[NDArray[np.int64]] = []
-
-    def record(index: NDArray[np.int64]) -> float:
-        draws.append(index)
-        return 0.0
-
-    bootstrap(record, PATIENTS, rounds=50)
-    assert np.array_equal(draws[0], np.arange(len(PATIENTS)))
-    assert len(draws) == 51
-    for draw in draws[1:]:
-        times = np.bincount(draw, minlength=len(PATIENTS))
-        by_patient = {name: {int(t) for t, p in zip(times, PATIENTS, strict=True) if p == name} for name in PATIENTS}
-        assert all(len(counts) == 1 for counts in by_patient.values())
-        assert sum(counts.pop() for counts in by_patient.values()) == len(by_patient)
-    assert len({len(draw) for draw in draws[1:]}) > 1
-
-
-def test_bootstrap_of_one_patient_is_a_point() -> None:
-    values = np.array([1.0, 2.0, 6.0])
-    assert bootstrap(lambda index: float(values[index].mean()), ["a"] * 3) == Interval(3, 3, 3)
-
-
-def test_bootstrap_is_seeded() -> None:
-    values = np.random.default_rng(1).random(len(PATIENTS))
-
-    def mean(index: NDArray[np.int64]) -> float:
-        return float(values[index].mean())
-
-    first = bootstrap(mean, PATIENTS, seed=7)
-    assert first == bootstrap(mean, PATIENTS, seed=7)
-    assert first != bootstrap(mean, PATIENTS, seed=8)
-    assert first is not None
-    assert first.value == pytest.approx(values.mean())
-    assert first.low < first.value < first.high
-
-
-def test_bootstrap_of_a_mean_is_as_wide_as_theory_says() -> None:
-    values = np.random.default_rng(2).normal(size=400)
-    found = bootstrap(lambda index: float(values[index].mean()), [str(i) for i in range(400)], rounds=1000)
-    assert found is not None
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-
-
-def test_a_higher_level_is_wider() -> None:
-    values = np.random.default_rng(3).random(30)
-    patients = [str(i) for i in range(30)]
-    narrow = bootstrap(lambda index: float(values[index].mean()), patients, level=0.5)
-    wide = bootstrap(lambda index: float(values[index].mean()), patients, level=0.99)
-    assert narrow is not None
-    assert wide is not None
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
-def test_an_undefined_statistic_has_no_interval() -> None:
-    assert bootstrap(lambda index: None, PATIENTS) is None
-
-
-def test_undefined_draws_are_left_out() -> None:
-    labels = np.array([0, 0, 0, 1])
-
-    def auc(index: NDArray[np.int64]) -> float | None:
-        return None if len(set(labels[index])) < 2 else 0.5
-
-    assert bootstrap(auc, ["a", "b", "c", "d"]) == Interval(0.5, 0.5, 0.5)
-
-
-def test_a_statistic_defined_only_on_the_images_themselves_is_a_point() -> None:
-    images = list(range(len(PATIENTS)))
-    found = bootstrap(lambda index: 0.5 if index.tolist() == images else None, PATIENTS)
-    assert found == Interval(0.5, 0.5, 0.5)
 
 
 EVALUATION = Evaluation(

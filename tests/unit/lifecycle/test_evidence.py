@@ -1,4 +1,4 @@
-"""What the gate looks at beside answers."""
+"""What the gate looks at beside predictions."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.answers import FACETS, Answers
 from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
+from cxrgaze_ray.evaluation.table import FACETS, EvaluationTable
 from cxrgaze_ray.gaze.egd import EgdTables, Study, read_egd
 from cxrgaze_ray.lifecycle.monitoring import MonitorSettings, monitor
 from cxrgaze_ray.lifecycle.monitoring.compare import judge
-from cxrgaze_ray.lifecycle.monitoring.performance import FIGURES, compare_performance, figure_of
+from cxrgaze_ray.lifecycle.monitoring.performance import QUALITY_METRICS, compare_performance, quality
 from cxrgaze_ray.storage import LocalStore
 from tests.populations import make_run, population
 
@@ -27,8 +27,8 @@ def truth_of(*sides: list[dict[str, Any]]) -> EgdTables:
     return EgdTables(studies, {}, {}, np.empty((0, 2)))
 
 
-def answers(patients: int, seed: int, skill: float = 2.0, weak: dict[str, float] | None = None) -> Answers:
-    """Make up answers; `weak` lists the skill in some facet values."""
+def table(patients: int, seed: int, skill: float = 2.0, weak: dict[str, float] | None = None) -> EvaluationTable:
+    """Make up predictions; `weak` lists the skill in some facet values."""
     rng = np.random.default_rng(seed)
     whose = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
     sexes = np.array(["F", "M"])[rng.integers(0, 2, patients)][whose]
@@ -37,70 +37,70 @@ def answers(patients: int, seed: int, skill: float = 2.0, weak: dict[str, float]
     logits = rng.normal(size=(len(whose), 3)) + skills[:, None] * np.eye(3)[labels]
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     facets: dict[str, tuple[str | None, ...]] = dict.fromkeys(FACETS, (None,) * len(whose))
-    return Answers(
+    return EvaluationTable(
         tuple(f"i{n}" for n in range(len(whose))), tuple(f"p{n}" for n in whose), labels, chances.astype(np.float32),
         rng.normal(0.4, 0.1, len(whose)), np.clip(rng.normal(0.6, 0.1, len(whose)), -1, 1), np.full(len(whose), 0.5),
         np.ones(len(whose), np.bool_), facets | {"sex": tuple(map(str, sexes))},
     )  # fmt: skip
 
 
-def alerts(before: Answers, after: Answers) -> dict[tuple[str, str | None], float | None]:
+def alerts(before: EvaluationTable, after: EvaluationTable) -> dict[tuple[str, str | None], float | None]:
     found = judge(list(compare_performance(before, after, SETTINGS)), SETTINGS.alpha)
     return {(one.feature, one.subgroup): one.effect for one in found if one.status == "alert"}
 
 
 def test_the_figures_are_those_of_the_metrics() -> None:
-    made = answers(80, 1)
+    made = table(80, 1)
     expected = diagnosis_metrics(made.probabilities_NK, made.labels_N)
-    assert figure_of("auc_macro", made) == pytest.approx(expected.auc_macro)
-    assert figure_of("ece", made) == pytest.approx(expected.ece)
-    assert figure_of("auc_macro", made.take(made.labels_N == 1)) is None
+    assert quality("auc_macro", made) == pytest.approx(expected.auc_macro)
+    assert quality("ece", made) == pytest.approx(expected.ece)
+    assert quality("auc_macro", made.take(made.labels_N == 1)) is None
     nothing = made.take(np.zeros(len(made), np.bool_))
-    assert [figure_of(name, nothing) for name in FIGURES] == [None] * len(FIGURES)
+    assert [quality(name, nothing) for name in QUALITY_METRICS] == [None] * len(QUALITY_METRICS)
 
 
 def test_the_same_skill_raises_no_alert_over_many_samples() -> None:
-    assert sum(bool(alerts(answers(150, 2 * seed), answers(120, 2 * seed + 1))) for seed in range(8)) == 0
+    assert sum(bool(alerts(table(150, 2 * seed), table(120, 2 * seed + 1))) for seed in range(8)) == 0
 
 
 def test_a_model_that_got_worse_is_told_by_how_much() -> None:
-    found = alerts(answers(300, 1), answers(300, 2, skill=0.8))
+    found = alerts(table(300, 1), table(300, 2, skill=0.8))
     assert found["auc_macro", None] == pytest.approx(0.2, abs=0.06)
     assert ("cc", None) not in found
-    assert {name for name, _ in alerts(answers(300, 2, skill=0.8), answers(300, 1))} <= {"ece"}  # better is no alert
+    assert {name for name, _ in alerts(table(300, 2, skill=0.8), table(300, 1))} <= {"ece"}  # better is no alert
 
 
 def test_few_labels_beside_many_do_not_look_badly_calibrated() -> None:
     """Chance raises a calibration error of few images: the many are drawn down to as few."""
-    many = answers(3000, 1)
+    many = table(3000, 1)
     for seed in range(4):
-        found = judge(list(compare_performance(many, answers(60, 10 + seed), SETTINGS)), SETTINGS.alpha)
+        found = judge(list(compare_performance(many, table(60, 10 + seed), SETTINGS)), SETTINGS.alpha)
         (error,) = (one for one in found if (one.feature, one.subgroup) == ("ece", None))
         assert abs(error.effect or 0) < 0.06
         assert error.status == "ok"
 
 
 def test_a_model_that_got_worse_for_some_is_seen_there() -> None:
-    found = alerts(answers(500, 1, skill=2.5), answers(500, 2, skill=2.5, weak={"F": 1.0}))
+    found = alerts(table(500, 1, skill=2.5), table(500, 2, skill=2.5, weak={"F": 1.0}))
     assert ("auc_macro", "sex=F") in found
     assert ("auc_macro", "sex=M") not in found
 
 
 def test_maps_that_look_elsewhere_than_readers_are_told() -> None:
     for name, worse in (("cc", -0.2), ("kl", 0.3), ("hs", -0.2)):
-        before, after = answers(200, 1), answers(200, 2)
+        before, after = table(200, 1), table(200, 2)
         getattr(after, f"{name}_N")[:] += worse
         assert set(alerts(before, after)) == {(name, None), (name, "sex=F"), (name, "sex=M")}
         assert not alerts(after, before), "better is no alert"
 
 
 def test_few_labelled_patients_are_no_evidence() -> None:
-    found = judge(list(compare_performance(answers(200, 1), answers(40, 2, skill=0.0), SETTINGS)), SETTINGS.alpha)
+    found = judge(list(compare_performance(table(200, 1), table(40, 2, skill=0.0), SETTINGS)), SETTINGS.alpha)
     assert {one.status for one in found if one.subgroup is None} == {"too_few"}
 
 
 def test_one_class_alone_has_no_area() -> None:
-    made = answers(100, 1)
+    made = table(100, 1)
     alone = made.take(made.labels_N == 2)
     (area,) = (
         one

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import ConfigError, UserError
 from cxrgaze_ray.gaze import saliency
-from cxrgaze_ray.lifecycle.monitoring import MonitorReport, MonitorSettings, Watch, monitor, open_window
+from cxrgaze_ray.lifecycle.monitoring import MonitorReport, MonitorSettings, Watch, monitor, open_runs
 from cxrgaze_ray.lifecycle.monitoring.compare import judge
+from cxrgaze_ray.lifecycle.monitoring.feature_columns import MAP_STATISTICS, FeatureTable, SideFeatures, map_statistics
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, compare_features
 from cxrgaze_ray.lifecycle.monitoring.report import Side
 from cxrgaze_ray.lifecycle.monitoring.settings import Thresholds
-from cxrgaze_ray.lifecycle.monitoring.sides import MAP_STATISTICS, Rows, SideRows, map_statistics
 from cxrgaze_ray.schemas import RESULT
 from cxrgaze_ray.scoring.runs import Run
 from tests.populations import make_run, map_of, population
@@ -29,8 +29,8 @@ QUICK = MonitorSettings(saliency_sample=150)
 SPLITS = 200
 
 
-def side_rows(rows: list[dict[str, Any]]) -> SideRows:
-    """Return rows as `read_side` would, without a run in between; maps are whatever their patient's is."""
+def side_rows(rows: list[dict[str, Any]]) -> SideFeatures:
+    """Return rows as `read_features` would, without a run in between; maps are whatever their patient's is."""
     numbers = {name: number for number, name in enumerate(sorted({row["subject_id"] for row in rows}))}
     schema = pa.schema([*RESULT, pa.field("patient", pa.int64())])
     table = pa.Table.from_pylist([{**row, "patient": numbers[row["subject_id"]]} for row in rows], schema=schema)
@@ -38,16 +38,16 @@ def side_rows(rows: list[dict[str, Any]]) -> SideRows:
     shapes = np.array([map_of({"subject_id": one}) for one in scored["subject_id"].to_pylist()], float)
     maps = {name: pa.array(shapes**power) for power, name in enumerate(MAP_STATISTICS, 1)}
     sample = pa.table(maps | {"patient": scored["patient"]})
-    return SideRows(SIDE, Rows.of(table), Rows.of(scored), Rows.of(sample), 0)
+    return SideFeatures(SIDE, FeatureTable.of(table), FeatureTable.of(scored), FeatureTable.of(sample), 0)
 
 
-def part(side: SideRows, chosen: NDArray[np.bool_]) -> SideRows:
+def part(side: SideFeatures, chosen: NDArray[np.bool_]) -> SideFeatures:
     """Return the rows of some patients."""
     groups = (side.everything, side.scored, side.maps)
     first, second, third = (
-        Rows.of(rows.table.filter(pa.array(chosen[rows.table["patient"].to_numpy()]))) for rows in groups
+        FeatureTable.of(rows.table.filter(pa.array(chosen[rows.table["patient"].to_numpy()]))) for rows in groups
     )
-    return SideRows(SIDE, first, second, third, 0)
+    return SideFeatures(SIDE, first, second, third, 0)
 
 
 def test_one_population_split_200_times_raises_alarms_in_less_than_5_percent() -> None:
@@ -214,7 +214,7 @@ def test_an_unfinished_run_is_refused(before: Run, tmp_path: Path) -> None:
         monitor([before], [run], QUICK)
     assert "Finish it" in refused.value.hint
     with pytest.raises(UserError, match="is unfinished"):
-        open_window([run.store.uri])
+        open_runs([run.store.uri])
 
 
 def test_clocks_that_disagree_and_untrained_models_are_noted(before: Run, tmp_path: Path) -> None:
@@ -228,22 +228,22 @@ def test_a_window_is_the_newest_finished_runs_of_a_parent(tmp_path: Path) -> Non
     rows = population(12, seed=5)
     for day in (3, 1, 2, 4):
         make_run(tmp_path, rows, name=f"run-{day}", at=f"2026-03-0{day}T00:00:00+00:00", finish=day != 4)
-    assert [run.spec.run_id for run in open_window([str(tmp_path)])] == ["run-1", "run-2", "run-3"]
-    assert [run.spec.run_id for run in open_window([str(tmp_path)], last=2)] == ["run-2", "run-3"]
+    assert [run.spec.run_id for run in open_runs([str(tmp_path)])] == ["run-1", "run-2", "run-3"]
+    assert [run.spec.run_id for run in open_runs([str(tmp_path)], last=2)] == ["run-2", "run-3"]
     twice = [str(tmp_path / "run-1"), str(tmp_path)]
-    assert [run.spec.run_id for run in open_window(twice, last=1)] == ["run-1", "run-3"]
+    assert [run.spec.run_id for run in open_runs(twice, last=1)] == ["run-1", "run-3"]
     without = {str(tmp_path / "run-3")}
-    assert [run.spec.run_id for run in open_window([str(tmp_path)], last=1, without=without)] == ["run-2"]
+    assert [run.spec.run_id for run in open_runs([str(tmp_path)], last=1, without=without)] == ["run-2"]
     with pytest.raises(UserError, match="no run at or under"):
-        open_window([str(tmp_path / "nothing")])
+        open_runs([str(tmp_path / "nothing")])
     with pytest.raises(UserError, match=r"Every finished run under .* is in the baseline already"):
-        open_window([str(tmp_path)], without={str(tmp_path / f"run-{day}") for day in (1, 2, 3)})
+        open_runs([str(tmp_path)], without={str(tmp_path / f"run-{day}") for day in (1, 2, 3)})
 
 
 def test_unfinished_runs_of_a_parent_are_not_said_to_be_absent(tmp_path: Path) -> None:
     make_run(tmp_path, population(12, seed=5), finish=False)
     with pytest.raises(UserError, match=r"No run under .* is finished"):
-        open_window([str(tmp_path)])
+        open_runs([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

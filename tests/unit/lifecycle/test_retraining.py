@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.cluster import connection as cluster
 from cxrgaze_ray.errors import BundleError, EnvironmentFault, RegistryError, RunConflict, UserError
-from cxrgaze_ray.evaluation.gate import GateSettings, Outcome
+from cxrgaze_ray.evaluation.gate import GateOutcome, GateSettings
 from cxrgaze_ray.lifecycle.retraining import (
     Action,
     DecidePolicy,
@@ -131,7 +131,7 @@ def test_an_accepted_candidate_waits_for_a_person(
     result = retrain(settings)
     assert result.exit_code == 0
     assert result.gate is not None
-    assert result.gate.outcome is Outcome.ACCEPTED, result.gate.rows()
+    assert result.gate.outcome is GateOutcome.ACCEPTED, result.gate.criteria
     assert trained == ["cxrgaze@v0001"]
     assert actions(registry) == JUDGED
     assert registry.aliases("cxrgaze") == {"champion": "v0001"}

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.errors import RegistryError
-from cxrgaze_ray.evaluation.answers import AnswerList
-from cxrgaze_ray.evaluation.evaluate import evaluate as evaluate_answers
+from cxrgaze_ray.evaluation.evaluate import evaluate as evaluate_table
+from cxrgaze_ray.evaluation.table import EvaluationTableBuilder
 from cxrgaze_ray.models.bundle import Bundle, make_bundle, write_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
@@ -26,7 +26,7 @@ NAME = "net"
 @pytest.fixture(autouse=True)
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the model's answers out: what is shown to it is counted before it answers."""
-    nothing = evaluate_answers(AnswerList().answers())
+    nothing = evaluate_table(EvaluationTableBuilder().build())
     monkeypatch.setattr("cxrgaze_ray.evaluation.evaluate.evaluate_bundle", lambda *_, **__: nothing)
 
 

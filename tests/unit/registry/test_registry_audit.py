@@ -17,7 +17,7 @@ from cxrgaze_ray.models.bundle import INFO, WEIGHTS, Bundle, make_bundle, read_b
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.audit import verify_registry
-from cxrgaze_ray.registry.ledger.audit import Finding
+from cxrgaze_ray.registry.ledger.audit import AuditFinding
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import LocalStore
 
@@ -181,7 +181,7 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
 }  # fmt: skip
 
 
-def faults(registry: Registry, head: str | None = None) -> list[Finding]:
+def faults(registry: Registry, head: str | None = None) -> list[AuditFinding]:
     return [one for one in verify_registry(registry, NAME, head) if not one.note]
 
 

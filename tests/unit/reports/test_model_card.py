@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.errors import ConfigError, RegistryError
-from cxrgaze_ray.evaluation.metrics import Evaluation, Interval, diagnosis_metrics, saliency_metrics
+from cxrgaze_ray.evaluation.gate import GateSettings
+from cxrgaze_ray.evaluation.metrics import Evaluation, diagnosis_metrics, saliency_metrics
+from cxrgaze_ray.evaluation.statistics import Interval
 from cxrgaze_ray.models.bundle import INFO, Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
@@ -39,10 +41,13 @@ CRITERIA: list[dict[str, Any]] = [
     },
     {
         "name": "golden outputs", "subgroup": None, "rule": "check", "champion": None, "candidate": 1.5e-6,
-        "margin": 1024, "verdict": "pass",
+        "margin": 1024, "verdict": "pass", "why": "It reproduces them.",
     },
 ]  # fmt: skip
-REPORT = {"outcome": "cannot_tell", "why": "One subgroup is too small.", "patients": 214, "images": 260}
+REPORT = {
+    "outcome": "cannot_tell", "why": "One subgroup is too small.", "patients": 214, "images": 260,
+    "settings": GateSettings().model_dump(mode="json"),
+}  # fmt: skip
 
 
 def trained(seed: int) -> Bundle:
@@ -193,16 +198,16 @@ def test_a_report_that_was_edited_is_not_shown(registry: Registry, form: Any) ->
 @pytest.mark.parametrize(
     "report",
     [
-        [], "text", {}, {"criteria": None}, {"criteria": ["x", {}]}, {"criteria": [{"low": "a", "high": None}]},
-        {"criteria": [{"name": {"a": 1}, "difference": True, "low": 1e308, "high": float("nan"), "patients": [1]}]},
-        {"criteria": [{"difference": 0, "low": 0, "high": 0, "margin": 0}], "why": 3, "patients": None},
+        [], "text", {}, REPORT, REPORT | {"criteria": ["x", {}]}, REPORT | {"criteria": CRITERIA, "from_later": 1},
     ],
     ids=str,
 )  # fmt: skip
 def test_reports_of_other_versions_do_not_break_the_card(registry: Registry, report: Any) -> None:
     record(registry, report, "gates/other.json")
     for form in ("html", "md"):
-        assert "ledger entry 6" in text_of(registry, form=form)
+        text = text_of(registry, form=form)
+        assert "ledger entry 6" in text
+        assert re.search("This version of cxrgaze can.{1,5}t read the report", text)
 
 
 @pytest.mark.parametrize(

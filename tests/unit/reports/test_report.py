@@ -21,10 +21,10 @@ from cxrgaze_ray.errors import CxrgazeError, StoreUnavailable
 from cxrgaze_ray.evaluation.metrics import (
     Evaluation,
     ImageScore,
-    Interval,
     SaliencyMetrics,
     diagnosis_metrics,
 )
+from cxrgaze_ray.evaluation.statistics import Interval
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables, read_egd
 from cxrgaze_ray.phantoms import GAZE_FOLDER, make_archive

@@ -1,4 +1,4 @@
-"""One side of a comparison, read column by column: several runs as one table, an image once."""
+"""Feature columns of one side of a comparison: several runs as one table, an image once."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of a side, and whose they are.
+class FeatureTable:
+    """Features of some of a side's images, one row an image, and whose they are.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Rows:
     images_P: NDArray[np.int64]
 
     @classmethod
-    def of(cls, table: pa.Table) -> Rows:
+    def of(cls, table: pa.Table) -> FeatureTable:
         """Count the patients of a table with the column ``patient``."""
         _, group_N, images_P = np.unique(table["patient"].to_numpy(), return_inverse=True, return_counts=True)
         return cls(table, group_N, images_P)
@@ -73,18 +73,18 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class SideRows:
-    """All rows of a side, those that were scored, and the statistics of a sample of the maps."""
+class SideFeatures:
+    """Features of all rows of a side, of those that were scored, and of a sample of the maps."""
 
     side: Side
-    everything: Rows
-    scored: Rows
-    maps: Rows
+    everything: FeatureTable
+    scored: FeatureTable
+    maps: FeatureTable
     without_patient: int
     """Scored images that no patient is known of."""
 
 
-def read_side(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool = True) -> SideRows:
+def read_features(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool = True) -> SideFeatures:
     """Read what is compared of some runs; a row takes less than 1 kB of memory.
 
     Parameters
@@ -103,12 +103,14 @@ def read_side(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool = Tr
     table = pa.concat_tables(reversed(parts)).unify_dictionaries().combine_chunks()
     scored = table.filter(pc.equal(table["status"].cast(pa.string()), "scored"))
     sample = _sample_maps(ordered, scored, settings) if maps else _no_maps()
-    everything = Rows.of(table)
+    everything = FeatureTable.of(table)
     unknown = pc.sum(pc.invert(scored["has_patient"])).as_py() or 0
-    return SideRows(_side(ordered, everything), everything, Rows.of(scored), Rows.of(sample), unknown)
+    return SideFeatures(
+        _side(ordered, everything), everything, FeatureTable.of(scored), FeatureTable.of(sample), unknown
+    )
 
 
-def _side(runs: Sequence[Run], rows: Rows) -> Side:
+def _side(runs: Sequence[Run], rows: FeatureTable) -> Side:
     statuses = rows.table["status"].cast(pa.string()).value_counts().to_pylist()
     counts = {entry["values"]: entry["counts"] for entry in statuses}
     return Side(
@@ -177,16 +179,16 @@ def _sample_maps(runs: Sequence[Run], scored: pa.Table, settings: MonitorSetting
     wanted: dict[int, dict[tuple[int, int], int]] = {}
     for row in sample.to_pylist():
         wanted.setdefault(row["run"], {})[row["shard"], row["position"]] = row["patient"]
-    found: list[tuple[float, ...]] = []
+    statistics: list[tuple[float, ...]] = []
     whose: list[int] = []
     for number, places in sorted(wanted.items()):
         for table in runs[number].tables(["shard", "position", "saliency_png"], {shard for shard, _ in places}):
             for row in table.to_pylist():
                 patient = places.get((row["shard"], row["position"]))
                 if patient is not None:
-                    found.append(map_statistics(saliency.decode_small(row["saliency_png"]), settings.central_box))
+                    statistics.append(map_statistics(saliency.decode_small(row["saliency_png"]), settings.central_box))
                     whose.append(patient)
-    values = np.array(found, np.float64).reshape(-1, len(MAP_STATISTICS))
+    values = np.array(statistics, np.float64).reshape(-1, len(MAP_STATISTICS))
     columns = {name: pa.array(values[:, place]) for place, name in enumerate(MAP_STATISTICS)}
     return pa.table(columns | {"patient": pa.array(whose, pa.uint64())})
 

@@ -1,10 +1,10 @@
-"""What a model answered to a set of images, beside what is known of them: the input of evaluation, gate and monitor."""
+"""What a model predicted for a set of images, beside what is known of them: what evaluation, gate and monitor read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +15,21 @@ from cxrgaze_ray.schemas import CLASSES
 UNKNOWN = -1
 """Label of an image whose diagnosis is not known."""
 
-FACETS = ("sex", "age_band", "view_position", "manufacturer")
+Facet = Literal["sex", "age_band", "view_position", "manufacturer"]
+FACETS: tuple[Facet, ...] = get_args(Facet)
 """Facts by which images are grouped, by their names in `schemas.FACT_FIELDS`."""
 
 Target = Literal["auc_macro", "auc_normal", "auc_heart_failure", "auc_pneumonia", "accuracy", "ece", "cc"]
 """What two models can be compared by; AUC of a class is one against the rest."""
 
 _MAPS = ("kl", "cc", "hs")
-_MapScores = tuple[float | None, float | None, float | None]
+MapScores = tuple[float | None, float | None, float | None]
+"""KL, CC and HS of one image's saliency against gaze; None where undefined or not known."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Of N images, one entry each.
+class EvaluationTable:
+    """Predictions for N images beside their labels and gaze, one entry an image.
 
     Attributes
     ----------
@@ -58,10 +60,10 @@ class Answers:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Answers:
-        """Return the answers at some places, or where a mask is true."""
+    def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> EvaluationTable:
+        """Return the rows at some places, or where a mask is true."""
         places = np.flatnonzero(index) if index.dtype == np.bool_ else index
-        return Answers(
+        return EvaluationTable(
             tuple(self.image_ids[place] for place in places),
             tuple(self.patients[place] for place in places),
             self.labels_N[places],
@@ -73,8 +75,8 @@ class Answers:
             {name: tuple(values[place] for place in places) for name, values in self.facets.items()},
         )
 
-    def labelled(self) -> Answers:
-        """Return the answers to images whose diagnosis is known."""
+    def labelled(self) -> EvaluationTable:
+        """Return the images whose diagnosis is known."""
         return self.take(self.labels_N != UNKNOWN)
 
     def to_table(self) -> pa.Table:
@@ -92,8 +94,8 @@ class Answers:
         )
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> Answers:
-        """Return the answers that `to_table` stored."""
+    def from_table(cls, table: pa.Table) -> EvaluationTable:
+        """Return the table that `to_table` stored."""
         facets = {name: name.removeprefix("facet_") for name in table.schema.names if name.startswith("facet_")}
         return cls(
             tuple(table["image_id"].to_pylist()),
@@ -109,10 +111,10 @@ class Answers:
 
 
 @dataclass
-class AnswerList:
-    """Collects answers one image at a time."""
+class EvaluationTableBuilder:
+    """Collects an evaluation table one image at a time."""
 
-    rows: list[tuple[str, str, int, NDArray[np.float32], _MapScores | None]] = field(default_factory=list)
+    rows: list[tuple[str, str, int, NDArray[np.float32], MapScores | None]] = field(default_factory=list)
     facets: dict[str, list[str | None]] = field(default_factory=lambda: {name: [] for name in FACETS})
 
     def __len__(self) -> int:
@@ -124,7 +126,7 @@ class AnswerList:
         patient: str | None,
         label: int | None,
         probabilities_K: NDArray[np.float32],
-        maps: _MapScores | None,
+        maps: MapScores | None,
         facts: dict[str, str | None],
     ) -> None:
         """Add one image; `maps` are KL, CC and HS, None where undefined, if somebody looked at it."""
@@ -132,11 +134,11 @@ class AnswerList:
         for name, values in self.facets.items():
             values.append(facts.get(name))
 
-    def answers(self) -> Answers:
+    def build(self) -> EvaluationTable:
         """Return what was collected."""
         maps = [row[4] or (None,) * len(_MAPS) for row in self.rows]
         kl, cc, hs = np.array(maps, np.float64).reshape(-1, len(_MAPS)).T  # None becomes NaN
-        return Answers(
+        return EvaluationTable(
             tuple(row[0] for row in self.rows),
             tuple(row[1] for row in self.rows),
             np.array([row[2] for row in self.rows], np.int64),

@@ -1,6 +1,8 @@
-"""Metrics of weighted images: they are those of the images repeated as often."""
+"""Statistics of weighted images are those of the images repeated as often; draws of patients are weights."""
 
 from __future__ import annotations
+
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -9,18 +11,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from cxrgaze_ray.evaluation.metrics import diagnosis_metrics, expected_calibration_error
-from cxrgaze_ray.evaluation.resample import bounds, draw_patients
+from cxrgaze_ray.evaluation.evaluate import evaluate
+from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
 from cxrgaze_ray.evaluation.statistics import (
+    Interval,
     auc,
+    bounds,
     calibration_error,
     chance_error,
+    draw_patients,
+    interval,
     macro_auc,
     mean,
     statistic_of,
     without_chance,
 )
-from tests.model_pairs import answer_pair
+from tests.model_pairs import table_pair
 
 IMAGES = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -44,18 +50,15 @@ def test_weighted_auc_is_that_of_repeated_images_ties_included(images: list[tupl
 @given(st.integers(0, 10_000))
 @settings(deadline=None, max_examples=12)
 def test_every_draw_gives_what_its_images_would(seed: int) -> None:
-    answers, _ = answer_pair(20, seed)
-    draws = draw_patients(answers.patients, 4, seed)
-    found = {
-        target: draws.apply(statistic_of(answers, target, np.arange(len(answers))))
-        for target in ("auc_macro", "ece", "accuracy")
-    }
+    table, _ = table_pair(20, seed)
+    draws = draw_patients(table.patients, 4, seed)
+    found = {target: draws.apply(statistic_of(table, target)) for target in ("auc_macro", "ece", "accuracy")}
     for place in range(4):
         times = draws.times_PR[draws.patient_N, place].astype(int)
-        index = np.repeat(np.arange(len(answers)), times)
-        probabilities, labels = answers.probabilities_NK[index], answers.labels_N[index]
+        index = np.repeat(np.arange(len(table)), times)
+        probabilities, labels = table.probabilities_NK[index], table.labels_N[index]
         metrics = diagnosis_metrics(probabilities, labels)
-        assert found["ece"][place] == pytest.approx(expected_calibration_error(probabilities, labels))
+        assert found["ece"][place] == pytest.approx(metrics.ece)
         assert found["accuracy"][place] == pytest.approx(metrics.accuracy)
         if set(labels) == {0, 1, 2}:
             assert found["auc_macro"][place] == pytest.approx(metrics.auc_macro)
@@ -85,7 +88,7 @@ def test_nothing_has_no_value() -> None:
 
 
 def test_chance_alone_gives_a_calibrated_model_an_error() -> None:
-    pairs = [answer_pair(150, seed)[0] for seed in range(40)]
+    pairs = [table_pair(150, seed)[0] for seed in range(40)]
     patients = [np.unique(one.patients, return_inverse=True)[1] for one in pairs]
     expected = [chance_error(one.probabilities_NK, one.labels_N, p) for one, p in zip(pairs, patients, strict=True)]
     found = [calibration_error(one.probabilities_NK, one.labels_N, ones(len(one)))[0] for one in pairs]
@@ -93,10 +96,10 @@ def test_chance_alone_gives_a_calibrated_model_an_error() -> None:
 
 
 def test_images_of_one_patient_are_no_more_evidence_than_one() -> None:
-    answers, _ = answer_pair(60, 0)
-    images = len(answers)
-    probabilities, labels = np.tile(answers.probabilities_NK, (2, 1)), np.tile(answers.labels_N, 2)
-    once = chance_error(answers.probabilities_NK, answers.labels_N, np.arange(images))
+    table, _ = table_pair(60, 0)
+    images = len(table)
+    probabilities, labels = np.tile(table.probabilities_NK, (2, 1)), np.tile(table.labels_N, 2)
+    once = chance_error(table.probabilities_NK, table.labels_N, np.arange(images))
     assert chance_error(probabilities, labels, np.tile(np.arange(images), 2)) == pytest.approx(once)
     assert chance_error(probabilities, labels, np.arange(2 * images)) == pytest.approx(once / np.sqrt(2))
 
@@ -106,11 +109,11 @@ def test_what_chance_adds_is_taken_off_and_no_more() -> None:
 
 
 def test_a_constant_map_counts_as_no_correlation() -> None:
-    answers, _ = answer_pair(8, 0)
-    answers = answers.take(answers.seen_N)
-    answers.cc_N[0] = np.nan
-    expected = np.nan_to_num(answers.cc_N).mean()
-    assert statistic_of(answers, "cc", np.arange(len(answers)))(ones(len(answers)))[0] == pytest.approx(expected)
+    table, _ = table_pair(8, 0)
+    table = table.take(table.seen_N)
+    table.cc_N[0] = np.nan
+    expected = np.nan_to_num(table.cc_N).mean()
+    assert statistic_of(table, "cc")(ones(len(table)))[0] == pytest.approx(expected)
 
 
 def test_the_images_of_a_patient_are_drawn_together() -> None:
@@ -127,11 +130,11 @@ def test_the_images_of_a_patient_are_drawn_together() -> None:
 
 
 def test_values_do_not_depend_on_how_draws_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, _ = answer_pair(30, 1)
-    draws = draw_patients(answers.patients, 100, 0)
-    whole = draws.apply(statistic_of(answers, "auc_macro", np.arange(len(answers))))
-    monkeypatch.setattr("cxrgaze_ray.evaluation.resample._CELLS", 1)
-    np.testing.assert_array_equal(draws.apply(statistic_of(answers, "auc_macro", np.arange(len(answers)))), whole)
+    table, _ = table_pair(30, 1)
+    draws = draw_patients(table.patients, 100, 0)
+    whole = draws.apply(statistic_of(table, "auc_macro"))
+    monkeypatch.setattr("cxrgaze_ray.evaluation.statistics._CELLS", 1)
+    np.testing.assert_array_equal(draws.apply(statistic_of(table, "auc_macro")), whole)
 
 
 def test_bounds_of_a_mean_are_as_wide_as_theory_says() -> None:
@@ -149,3 +152,38 @@ def test_bounds_need_draws_that_are_defined() -> None:
     assert bounds(draws, 0.05) is not None
     draws[:11] = np.nan
     assert bounds(draws, 0.05) is None
+
+
+def test_an_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(2).normal(size=400)
+    draws = draw_patients([str(place) for place in range(400)], 1000, 0)
+    found = interval(float(values.mean()), draws.apply(lambda weights_NR: mean(values, weights_NR)))
+    assert found is not None
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+
+
+def test_an_interval_of_one_patient_is_a_point() -> None:
+    values = np.array([1.0, 2.0, 6.0])
+    draws = draw_patients(["a"] * 3, 20, 0)
+    assert interval(3.0, draws.apply(lambda weights_NR: mean(values, weights_NR))) == Interval(3, 3, 3)
+
+
+def test_an_interval_leaves_out_undefined_draws_and_needs_a_value() -> None:
+    draws = np.array([np.nan] * 90 + [0.25] * 10)
+    assert interval(0.5, draws) == Interval(0.5, 0.25, 0.25)
+    assert interval(0.5, draws[:90]) == Interval(0.5, 0.5, 0.5)
+    assert interval(None, draws) is None
+
+
+def test_recorded_intervals_come_out_again() -> None:
+    """Intervals stand in bundles and evaluations: the same predictions give them again, to the last rounding."""
+    found = evaluate(table_pair(20, 1)[0]).intervals
+    recorded = {
+        "auc_macro": (0.8597374847374848, 0.7458771008403361, 0.9623475978480723),
+        "accuracy": (0.6842105263157895, 0.47619047619047616, 0.8616139846743295),
+        "ece": (0.17048897711854233, 0.1322509178844018, 0.34140023078769444),
+        "cc": (0.6417249385762697, 0.5874213838267285, 0.7056018881952338),
+    }
+    assert {name: astuple(one) for name, one in found.items() if one} == {
+        name: pytest.approx(values, abs=1e-15) for name, values in recorded.items()
+    }

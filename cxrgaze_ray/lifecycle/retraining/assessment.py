@@ -22,7 +22,7 @@ from cxrgaze_ray.training.settings import Preset, TrainSettings
 
 
 @dataclass(frozen=True)
-class Considered:
+class Assessment:
     """Everything that a decision rests on, read before anything is changed."""
 
     registry: Registry
@@ -39,7 +39,7 @@ def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]
     registry = Registry(open_store(settings.registry))
     champion = registry.resolve(f"{settings.name}@{CHAMPION}")
     missing = missing_stores(settings)
-    considered = None if missing else consider(settings, reason)
+    assessment = None if missing else assess(settings, reason)
     training = training_settings(settings, read_info(open_store(champion.uri)))
     plan: dict[str, Any] = {
         "champion": f"{champion.name}@{champion.version}",
@@ -49,13 +49,13 @@ def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]
         "policy": read_policy(settings.policy).name,
         "auto_promote": settings.auto_promote,
     }
-    if considered is not None:
-        plan |= considered.situation.model_dump(exclude={"reason", "now"})
-        plan |= {"decision": str(considered.decision.action), "reasons": list(considered.decision.reasons)}
+    if assessment is not None:
+        plan |= assessment.situation.model_dump(exclude={"reason", "now"})
+        plan |= {"decision": str(assessment.decision.action), "reasons": list(assessment.decision.reasons)}
     return plan
 
 
-def check_named(settings: RetrainSettings) -> None:
+def check_settings(settings: RetrainSettings) -> None:
     """Look for everything that the settings name, as far as it is there before new stores are made.
 
     Raises
@@ -75,7 +75,7 @@ def check_named(settings: RetrainSettings) -> None:
         open_parent(settings.page)
 
 
-def consider(settings: RetrainSettings, reason: Reason) -> Considered:
+def assess(settings: RetrainSettings, reason: Reason) -> Assessment:
     """Read champion, stores, reports and ledger, and decide.
 
     Raises
@@ -106,7 +106,7 @@ def consider(settings: RetrainSettings, reason: Reason) -> Considered:
     decision = decide(policy, situation, read_reports(settings.reports))
     if caution := stores.info.caution():
         decision = decision.model_copy(update={"reasons": (*decision.reasons, caution)})
-    return Considered(registry, root, policy, champion, stores, situation, decision)
+    return Assessment(registry, root, policy, champion, stores, situation, decision)
 
 
 def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:

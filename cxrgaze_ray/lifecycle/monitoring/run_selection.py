@@ -11,7 +11,7 @@ from cxrgaze_ray.storage import open_store
 _APART = "Name earlier runs as the baseline, and later ones as the current side."
 
 
-def open_window(uris: Sequence[str], *, last: int | None = None, without: Collection[str] = ()) -> list[Run]:
+def open_runs(uris: Sequence[str], *, last: int | None = None, without: Collection[str] = ()) -> list[Run]:
     """Open the runs of a side, by time of planning, each once.
 
     Parameters
@@ -28,11 +28,11 @@ def open_window(uris: Sequence[str], *, last: int | None = None, without: Collec
     UserError
         If a run that is named is unfinished, or a parent has no finished one beside those left out.
     """
-    found: dict[str, Run] = {}
+    selected: dict[str, Run] = {}
     for uri in uris:
         for run in _open(uri, last, without):
-            found.setdefault(run.store.uri, run)
-    return sorted(found.values(), key=lambda run: run.spec.created_at)
+            selected.setdefault(run.store.uri, run)
+    return sorted(selected.values(), key=lambda run: run.spec.created_at)
 
 
 def _open(uri: str, last: int | None, without: Collection[str]) -> list[Run]:

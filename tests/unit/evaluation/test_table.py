@@ -1,0 +1,77 @@
+"""Evaluation tables: collected one at a time, taken apart, stored and read back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cxrgaze_ray.evaluation.evaluate import evaluate
+from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
+
+
+@pytest.fixture
+def table() -> EvaluationTable:
+    found = EvaluationTableBuilder()
+    found.add("a", "p1", 0, np.array([0.7, 0.2, 0.1], np.float32), (0.5, 0.8, 0.6), {"sex": "F", "rows": "12"})
+    found.add("b", None, None, np.array([0.1, 0.8, 0.1], np.float32), None, {"manufacturer": "Ostia"})
+    found.add("c", "p1", 2, np.array([0.6, 0.2, 0.2], np.float32), (0.4, None, 0.7), {"sex": "M"})
+    return found.build()
+
+
+def test_what_is_not_known_is_marked(table: EvaluationTable) -> None:
+    assert table.labels_N.tolist() == [0, UNKNOWN, 2]
+    assert table.patients == ("p1", "b", "p1")
+    assert table.seen_N.tolist() == [True, False, True]
+    assert np.isnan(table.cc_N).tolist() == [False, True, True]
+    assert table.facets["sex"] == ("F", None, "M")
+    assert table.facets["manufacturer"] == (None, "Ostia", None)
+
+
+def test_a_part_keeps_everything_together(table: EvaluationTable) -> None:
+    labelled = table.labelled()
+    assert labelled.image_ids == ("a", "c")
+    assert labelled.facets["sex"] == ("F", "M")
+    np.testing.assert_array_equal(labelled.hs_N, [0.6, 0.7])
+
+
+def test_they_survive_being_stored(table: EvaluationTable) -> None:
+    again = EvaluationTable.from_table(table.to_table())
+    assert (again.image_ids, again.patients, again.facets) == (table.image_ids, table.patients, table.facets)
+    for name in ("labels_N", "probabilities_NK", "kl_N", "cc_N", "hs_N", "seen_N"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
+
+
+def test_no_image_makes_a_table_too() -> None:
+    nothing = EvaluationTableBuilder().build()
+    assert len(nothing) == 0
+    assert nothing.probabilities_NK.shape == (0, 3)
+    assert evaluate(nothing).diagnosis is None
+
+
+def test_metrics_are_of_what_is_known(table: EvaluationTable) -> None:
+    found = evaluate(table)
+    assert (found.images, found.diagnosis and found.diagnosis.images) == (3, 2)
+    assert found.saliency is not None
+    assert (found.saliency.images, found.saliency.undefined_cc) == (2, 1)
+    assert [one.p_true for one in found.scores] == [pytest.approx(0.7), None, pytest.approx(0.2)]
+
+
+def test_an_image_without_a_figure_is_left_out_of_it_and_counted(table: EvaluationTable) -> None:
+    more = EvaluationTableBuilder()
+    more.add("d", "p2", 1, np.array([0.1, 0.8, 0.1], np.float32), (None, None, None), {})
+    found = evaluate(EvaluationTable.from_table(pa.concat_tables([table.to_table(), more.build().to_table()])))
+    assert found.saliency is not None
+    assert (found.saliency.images, found.saliency.undefined_kl, found.saliency.undefined_hs) == (3, 1, 1)
+    assert (found.saliency.kl, found.saliency.hs) == pytest.approx((0.45, 0.65))
+    assert "NaN" not in json.dumps(found.summary())
+
+
+def test_calibration_error_by_hand() -> None:
+    # confidences .9 .9 .6; hits 1 0 1: bins of width 1/15 hold {.9, .9} and {.6}
+    probabilities = np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.2, 0.6, 0.2]])
+    assert diagnosis_metrics(probabilities, np.array([0, 1, 1])).ece == pytest.approx((abs(1 - 1.8) + abs(1 - 0.6)) / 3)
+    assert diagnosis_metrics(np.eye(3), np.arange(3)).ece == 0
