@@ -65,7 +65,7 @@ def scratch() -> Iterator[Path]:
 def ends_as_by_ctrl_c(
     process: subprocess.Popen[str], number: signal.Signals, scratch: Path, *, group: bool = False
 ) -> str:
-    """Send a signal to a command, or to its whole group, see that the command ends as it should and that nothing is left; return what it said."""
+    """Send a signal to a command or its whole group; see that it ends well and leaves nothing; return its words."""
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) > 3, "Ray was not there yet"
     if group:
