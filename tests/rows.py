@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.feed import Row
+from cxrgaze_ray.training.feed import StoredRow
 
 
-def make_rows(count: int, seed: int = 0, *, labels: bool = True, gaze: bool = True) -> list[Row]:
+def make_rows(count: int, seed: int = 0, *, labels: bool = True, gaze: bool = True) -> list[StoredRow]:
     """Return rows whose class can be seen: a bright spot, one of three places, that the gaze dwells on."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
@@ -21,7 +21,7 @@ def make_rows(count: int, seed: int = 0, *, labels: bool = True, gaze: bool = Tr
         image = np.rint(65535 * np.clip(0.3 * noise + 0.6 * spot, 0, 1)).astype("<u2")
         density = np.rint(65535 * spot).astype("<u2")
         rows.append(
-            Row(
+            StoredRow(
                 image_id=f"image-{index:03d}",
                 label=label if labels else None,
                 image=image.tobytes(),

@@ -25,7 +25,7 @@ OURS, REDUCED, BARE, SCRIPT = "ours", "reduced", "bare decoder", "plain script"
 
 
 @dataclass(frozen=True)
-class Row:
+class FormatResult:
     """One format's result.
 
     Attributes
@@ -60,7 +60,7 @@ class Row:
         return self.timings[SCRIPT].seconds / self.timings[name].seconds
 
 
-def bench_decode(samples: list[Sample], rounds: int = 5) -> Iterator[Row]:
+def bench_decode(samples: list[Sample], rounds: int = 5) -> Iterator[FormatResult]:
     """Race the contestants on each sample, with the libraries' own threads held to one."""
     with (
         _one_thread(),
@@ -76,7 +76,7 @@ def bench_decode(samples: list[Sample], rounds: int = 5) -> Iterator[Row]:
             }
             timings = race(contestants, rounds)
             ours, less = full.decode(sample.data), reduced.decode(sample.data)
-            yield Row(
+            yield FormatResult(
                 sample.name,
                 int(ours.facts["rows"]),
                 int(ours.facts["columns"]),

@@ -92,7 +92,7 @@ def _registry(uri: str) -> Check:
     from cxrgaze_ray.registry.versions import Registry
 
     try:
-        registry = Registry(open_store(uri).once())
+        registry = Registry(open_store(uri).without_retries())
         models = [f"{name} ({', '.join(registry.aliases(name)) or 'no alias'})" for name in registry.models()]
     except CxrgazeError as error:
         return Check("registry", False, str(error), needed=False)

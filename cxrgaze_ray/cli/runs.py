@@ -145,7 +145,7 @@ def _caution(model: str) -> str:
     from cxrgaze_ray.storage import open_store
 
     try:
-        return read_info(open_store(model).once()).lineage.caution
+        return read_info(open_store(model).without_retries()).lineage.caution
     except (UserError, EnvironmentFault):
         return ""
 

@@ -18,7 +18,7 @@ _LABELS = {"str": "string", "int": "integer", "float": "number", "bool": "boolea
 """How pydantic names the branches of a union in the place of an error."""
 
 
-class Fault(NamedTuple):
+class SettingFault(NamedTuple):
     """The first thing that is wrong: its key with dots, or "" for the whole; what is wrong, and what would not be."""
 
     key: str
@@ -26,7 +26,7 @@ class Fault(NamedTuple):
     hint: str
 
 
-def first_fault(kind: type[BaseModel], error: ValidationError, spell: Callable[[str], str] = str) -> Fault:
+def first_fault(kind: type[BaseModel], error: ValidationError, spell: Callable[[str], str] = str) -> SettingFault:
     """Describe an error of validation; `spell` turns a field's name into what the person wrote."""
     # of a union every branch has its error, and the one deepest inside is of the branch that was meant
     found = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
@@ -36,12 +36,12 @@ def first_fault(kind: type[BaseModel], error: ValidationError, spell: Callable[[
     node, place = (walk[-1][1] if walk else schema), ".".join(spell(key) for key in keys)
     if found["type"] == "extra_forbidden" or (keys and found["loc"][-1] == "[key]"):
         parent = walk[-2][1] if len(walk) > 1 else schema
-        return Fault(place, "there is no such key", _nearest(keys[-1], _keys(schema, parent), spell))
+        return SettingFault(place, "there is no such key", _nearest(keys[-1], _keys(schema, parent), spell))
     if found["type"] == "value_error":  # of a rule of ours, in a sentence that says it all
         known = ", ".join(map(spell, _keys(schema, node)))
-        return Fault(place, found["msg"].removeprefix("Value error, "), f"Keys are {known}." if known else "")
+        return SettingFault(place, found["msg"].removeprefix("Value error, "), f"Keys are {known}." if known else "")
     what = "it is missing" if found["type"] == "missing" else f"this is not allowed{_given(found['input'])}"
-    return Fault(place, what, f"Allowed is {describe(schema, node)}.")
+    return SettingFault(place, what, f"Allowed is {describe(schema, node)}.")
 
 
 def _given(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Self
 _TIMEOUT_S = 120.0
 
 
-class Load:
+class LoadGenerator:
     """Posts one radiograph after another until the block ends, and counts what it is answered.
 
     Parameters

@@ -16,7 +16,7 @@ from ray import serve
 
 from cxrgaze_ray.cluster.connection import connect
 from cxrgaze_ray.cluster.ports import claimed
-from cxrgaze_ray.demo.load import Load
+from cxrgaze_ray.demo.load import LoadGenerator
 from cxrgaze_ray.demo.steps import MODEL, SPLIT, DemoHooks, clear, draw, ingest_phantoms, score_phantoms, train_first
 from cxrgaze_ray.demo.timeline import Timeline
 from cxrgaze_ray.evaluation.gate import GateOutcome, GateSettings, gate_rows
@@ -26,11 +26,11 @@ from cxrgaze_ray.lifecycle.retraining import (
     NewData,
     Policy,
     Result,
+    RetrainHooks,
     RetrainSettings,
     plan_retraining,
     run_retraining,
 )
-from cxrgaze_ray.lifecycle.retraining import Hooks as RetrainHooks
 from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift
 from cxrgaze_ray.registry.audit import verify_registry
 from cxrgaze_ray.registry.versions import CHAMPION, Registry
@@ -148,7 +148,7 @@ class _Loop:
             before = self._decide()
             self._label()
             result = self._retrain()
-            with Load(url, self._radiograph()) as load:
+            with LoadGenerator(url, self._radiograph()) as load:
                 load.wait_for_requests(_REQUESTS)
                 promoted_by = self._promote(result)
                 over = self._roll_over(load, result) if promoted_by != "nobody" else math.inf
@@ -270,15 +270,15 @@ class _Loop:
             moment.tell(f"The ledger says: {why}.")
         return "gate" if accepted else "person"
 
-    def _roll_over(self, load: Load, result: Result) -> float:
+    def _roll_over(self, load: LoadGenerator, result: Result) -> float:
         assert result.conclusion is not None
         return self._switched(load, result.conclusion.version, "Serving rolls over, under load")
 
-    def _roll_back(self, load: Load) -> float:
+    def _roll_back(self, load: LoadGenerator) -> float:
         pin = self._registry.rollback(MODEL, reason="demo: the way back, in one command")
         return self._switched(load, pin.version, "Rolled back in one command, under load")
 
-    def _switched(self, load: Load, version: str, title: str) -> float:
+    def _switched(self, load: LoadGenerator, version: str, title: str) -> float:
         with self._line.moment(title, "service") as moment:
             seconds = load.wait_for(version)
             load.wait_for_requests(_REQUESTS)
@@ -296,7 +296,7 @@ class _Loop:
             moment.tell(f"Head {head[:16]}: {'sound' if not faults else faults[0].what}")
         return not faults
 
-    def _report(self, report: MonitorReport, result: Result, load: Load) -> str:
+    def _report(self, report: MonitorReport, result: Result, load: LoadGenerator) -> str:
         path = self._root / "report.html"
         html = render(
             "loop.html",
@@ -314,7 +314,7 @@ class _Loop:
         return str(path)
 
 
-def _switch_line(version: str, seconds: float, load: Load) -> str:
+def _switch_line(version: str, seconds: float, load: LoadGenerator) -> str:
     if math.isinf(seconds):
         return f"{version} has not answered."
     return f"{version} answers after {seconds:.1f} s; {load.requests} requests so far, {load.failures.total()} failed."

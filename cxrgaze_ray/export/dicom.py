@@ -20,8 +20,8 @@ MODEL_NAME = "cxrgaze research model"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a new object stands: one series a study, run and kind; one instance a row.
+class DerivedObject:
+    """A new object beside its source: one series for each study, run and kind; one instance for each row.
 
     Attributes
     ----------
@@ -81,17 +81,17 @@ class Place:
         return make_uid(self.spec.run_id, self.kind, purpose, self.row["image_id"] or "", place)
 
 
-def finish(target: Dataset, place: Place) -> bytes:
+def finish(target: Dataset, derived: DerivedObject) -> bytes:
     """Give an object its patient and study and the times of its row, and return its file.
 
     The constructors never see the identity: their warnings and errors quote what they are given.
     """
-    place.source.set_identity(target)
+    derived.source.set_identity(target)
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture"):
         target.pop(keyword, None)  # when the export ran: it would change the bytes, and says nothing of the result
     for equipment in target.get("ContributingEquipmentSequence", []):
         equipment.pop("ContributionDateTime", None)
-    target.ContentDate, target.ContentTime = f"{place.time:%Y%m%d}", f"{place.time:%H%M%S}"
+    target.ContentDate, target.ContentTime = f"{derived.time:%Y%m%d}", f"{derived.time:%H%M%S}"
     file = io.BytesIO()
     target.save_as(file, enforce_file_format=True)
     return file.getvalue()

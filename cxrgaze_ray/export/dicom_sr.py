@@ -19,7 +19,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 
 from cxrgaze_ray.export import concepts
-from cxrgaze_ray.export.dicom import MANUFACTURER, MODEL_NAME, Place, finish
+from cxrgaze_ray.export.dicom import MANUFACTURER, MODEL_NAME, DerivedObject, finish
 from cxrgaze_ray.export.uids import make_uid
 from cxrgaze_ray.radiograph.reading import quiet
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY
@@ -29,36 +29,36 @@ SERIES = 9101
 """SeriesNumber: out of the way of what a modality numbers."""
 
 
-def report_bytes(place: Place) -> bytes:
+def report_bytes(derived: DerivedObject) -> bytes:
     """Return the file of a report: the probabilities, the most likely class, and what computed them.
 
     Comprehensive SR, which viewers read that know no Comprehensive 3D SR; it needs no coordinates.
     """
     with quiet():
-        evidence = place.source.evidence()
+        evidence = derived.source.evidence()
         document = ComprehensiveSR(
             evidence=[evidence],
-            content=_report(place)[0],
-            series_instance_uid=place.series,
+            content=_report(derived)[0],
+            series_instance_uid=derived.series,
             series_number=SERIES,
-            sop_instance_uid=place.instance,
-            instance_number=place.number,
+            sop_instance_uid=derived.instance,
+            instance_number=derived.number,
             series_description=f"cxrgaze report. {RESEARCH_ONLY}",
             is_complete=True,
             is_final=False,
             is_verified=False,
-            **place.equipment,
+            **derived.equipment,
         )
-        return finish(document, place)
+        return finish(document, derived)
 
 
-def _report(place: Place) -> MeasurementReport:
+def _report(derived: DerivedObject) -> MeasurementReport:
     report = MeasurementReport(
-        observation_context=ObservationContext(_observer(place.spec)),
+        observation_context=ObservationContext(_observer(derived.spec)),
         procedure_reported=concepts.PROCEDURE,
-        imaging_measurements=[_findings(place)],
+        imaging_measurements=[_findings(derived)],
     )
-    untrained = "" if place.spec.model.trained else " The model is untrained: its answers mean nothing."
+    untrained = "" if derived.spec.model.trained else " The model is untrained: its answers mean nothing."
     comment = f"{RESEARCH_ONLY} Computed by a model, read by nobody.{untrained}"
     report[0].ContentSequence.append(TextContentItem(concepts.COMMENT, comment, relationship_type="CONTAINS"))
     return report
@@ -77,11 +77,11 @@ def _observer(spec: RunSpec) -> ObserverContext:
     )
 
 
-def _findings(place: Place) -> MeasurementsAndQualitativeEvaluations:
-    row, source = place.row, place.source
+def _findings(derived: DerivedObject) -> MeasurementsAndQualitativeEvaluations:
+    row, source = derived.row, derived.source
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=place.tracking, identifier="cxrgaze classification"),
-        algorithm_id=_algorithm(place.spec),
+        tracking_identifier=TrackingIdentifier(uid=derived.tracking, identifier="cxrgaze classification"),
+        algorithm_id=_algorithm(derived.spec),
         measurements=[
             Measurement(concepts.PROBABILITIES[name], round(float(row[f"p_{name}"]), 6), concepts.NO_UNITS)
             for name in CLASSES

@@ -233,13 +233,13 @@ class _Images:
     def _made(self, row: dict[str, Any], data: bytes) -> bytes:
         if self._kind == "png":
             return png_bytes(self._picture(row, data))
-        from cxrgaze_ray.export.dicom import Place  # highdicom takes a second that CSV and PNG do not pay
+        from cxrgaze_ray.export.dicom import DerivedObject  # highdicom takes a second that CSV and PNG do not pay
         from cxrgaze_ray.export.dicom_sc import capture_bytes
         from cxrgaze_ray.export.dicom_sr import report_bytes
         from cxrgaze_ray.export.source import read_source
 
-        place = Place(self._kind, self._run.spec, row, read_source(data))
-        return report_bytes(place) if self._kind == "dicom-sr" else capture_bytes(place, self._picture(row, data))
+        derived = DerivedObject(self._kind, self._run.spec, row, read_source(data))
+        return report_bytes(derived) if self._kind == "dicom-sr" else capture_bytes(derived, self._picture(row, data))
 
     def _picture(self, row: dict[str, Any], data: bytes) -> Any:
         return draw_result(self._decoder().picture(data, *BOX), row, self._run.spec.model)

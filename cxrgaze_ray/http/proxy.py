@@ -30,7 +30,7 @@ _LOG = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProxyLimits:
     """What one proxy puts up with.
 
     Attributes
@@ -83,10 +83,10 @@ def middlewares() -> list[Middleware]:
 
 
 class Door:
-    """Wraps an ASGI application; see `Limits`."""
+    """Wraps an ASGI application; see `ProxyLimits`."""
 
-    def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
-        self._app, self._limits = app, limits or Limits()
+    def __init__(self, app: ASGIApp, limits: ProxyLimits | None = None) -> None:
+        self._app, self._limits = app, limits or ProxyLimits()
         self._room, self._line = Room(self._limits.held_bytes), Line(self._limits.requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +120,7 @@ class Door:
 class _Body:
     """Receives one request's body, a part at a time as there is room; one that comes too slowly ends as a hang-up."""
 
-    def __init__(self, receive: Receive, room: Room, share: Share, line: Line, limits: Limits) -> None:
+    def __init__(self, receive: Receive, room: Room, share: Share, line: Line, limits: ProxyLimits) -> None:
         self._receive, self._room, self._share, self._line, self._limits = receive, room, share, line, limits
         self._pace = Pace(limits.press_grace_s, limits.press_bytes_s)
         self._waited, self._received = 0.0, 0

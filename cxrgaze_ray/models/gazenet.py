@@ -16,7 +16,7 @@ from torchvision.models import DenseNet
 
 from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS, pooled
 from cxrgaze_ray.models.settings import PRESETS, STRIDE, GazeNetConfig
-from cxrgaze_ray.models.unet import Decoder, Encoder, SaliencyHead
+from cxrgaze_ray.models.unet import SaliencyHead, UNetDecoder, UNetEncoder
 from cxrgaze_ray.schemas import CLASSES
 
 __all__ = ["PRESETS", "FusionClassifier", "GazeNet", "GazeNetConfig", "GazeNetOutput"]
@@ -57,7 +57,7 @@ class GazeNet(nn.Module):
         self.config = config
         self.exact_densenet = False
         """Compute DenseNet in float32 under autocast too: rounding its weights moves every image's logits alike."""
-        self.encoder = Encoder(config.widths, config.se_reduction)
+        self.encoder = UNetEncoder(config.widths, config.se_reduction)
         self.densenet = DenseNet(
             growth_rate=config.growth_rate,
             block_config=config.block_config,
@@ -66,7 +66,7 @@ class GazeNet(nn.Module):
         )
         vector = self.densenet.classifier.in_features
         deep = vector if config.tap == "denseblock4" else self.densenet.features.transition3.conv.out_channels
-        self.decoder = Decoder(deep, config.widths)
+        self.decoder = UNetDecoder(deep, config.widths)
         self.saliency_head = SaliencyHead(config.widths[0])
         self.classifier = FusionClassifier(vector + config.widths[0], config)
 

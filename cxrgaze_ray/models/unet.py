@@ -51,7 +51,7 @@ class EncoderLevel(nn.Module):
         return gated
 
 
-class Encoder(nn.Module):
+class UNetEncoder(nn.Module):
     """Levels at full to 1/16 resolution; returns every level's output, the skips and the bottleneck.
 
     Parameters
@@ -88,7 +88,7 @@ class DecoderStage(nn.Module):
         return merged
 
 
-class Decoder(nn.Module):
+class UNetDecoder(nn.Module):
     """Five stages from 1/32 to full resolution.
 
     The first brings the deep features (`inputs` channels) up to the bottleneck; each following one goes up a level.

@@ -28,7 +28,7 @@ from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.serving.decoders import Decoders
+from cxrgaze_ray.serving.decoder_pool import DecoderPool
 from cxrgaze_ray.serving.model import MAX_ONGOING
 from cxrgaze_ray.serving.multipart import file_of
 from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse, status_code
@@ -37,8 +37,9 @@ from cxrgaze_ray.storage import open_store
 _LOG = logging.getLogger("ray.serve")
 
 MAX_INSIDE = 1024
-"""Requests an ingress replica takes on at once: more than `http_proxy.Limits.requests`, so that the line is in here,
-where who came first is next. In Serve's own router those who wait ask again after pauses of up to half a second."""
+"""Requests an ingress replica takes on at once: more than `http.proxy.ProxyLimits.requests`, so that the line is in
+here, where who came first is next. In Serve's own router those who wait ask again after pauses of up to half a second.
+"""
 
 _ASKED = MAX_ONGOING // 2
 """Requests that an ingress replica has at the model at once, for the same reason."""
@@ -80,7 +81,7 @@ class Ingress:
             )
         self._model = model
         self._serving: Serving | None = None
-        self._decoders: Decoders | None = None
+        self._decoders: DecoderPool | None = None
         self._asked = asyncio.Semaphore(_ASKED)
         self._following = asyncio.get_event_loop().create_task(self._follow())
 
@@ -109,7 +110,7 @@ class Ingress:
         await self._model.broadcast("warm", pin, engine).results_async()
         before, changed = self._decoders, self._serving is None or self._serving.profile != info.profile
         if changed:
-            self._decoders = Decoders(self._settings.decoders, self._maker(info.profile))
+            self._decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
         self._serving = Serving(pin, engine, info.profile)
         if changed and before is not None:
             await before.retire()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, joined
+from cxrgaze_ray.storage.base import STREAM_BYTES, ArchiveEntry, ObjectInfo, Store, Survey, joined
 from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
 from cxrgaze_ray.storage.places import open_output, open_parent, open_store
 from cxrgaze_ray.storage.probe import Probe, check_writable, probe
@@ -14,7 +14,7 @@ from cxrgaze_ray.storage.settings_file import read_settings
 __all__ = [
     "STREAM_BYTES",
     "TEMPORARY_PREFIX",
-    "Entry",
+    "ArchiveEntry",
     "LocalStore",
     "ObjectInfo",
     "Probe",

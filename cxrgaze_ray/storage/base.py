@@ -23,7 +23,7 @@ class ObjectInfo(NamedTuple):
     etag: str
 
 
-class Entry(NamedTuple):
+class ArchiveEntry(NamedTuple):
     """What stands at a key of an archive that others made.
 
     Of a file, size and etag are those of its `ObjectInfo`. Where no file can be read, the size is None, and the etag
@@ -70,8 +70,8 @@ class Store(ABC):
         """Return the store rooted at a key of this one."""
         return type(self)(self.locate(checked(key)))
 
-    def once(self) -> Store:
-        """Return this store with no patience, for those who ask again themselves.
+    def without_retries(self) -> Store:
+        """Return this store without retries, for those who ask again themselves.
 
         Each operation makes one short attempt, and raises StoreUnavailable where others would be retried.
         """
@@ -147,13 +147,13 @@ class Store(ABC):
     def info(self, key: str) -> ObjectInfo | None:
         """Return size and etag, or None."""
 
-    def look(self, key: str) -> Entry:
+    def look(self, key: str) -> ArchiveEntry:
         """Return what stands at a key; what is no file, and what can't be read, is told apart from nothing."""
         info = self.info(key)
-        return Entry(key, info and info.size_bytes, info and info.etag)
+        return ArchiveEntry(key, info and info.size_bytes, info and info.etag)
 
     @abstractmethod
-    def survey(self, survey: Survey) -> Iterator[Entry]:
+    def survey(self, survey: Survey) -> Iterator[ArchiveEntry]:
         """Yield whatever is under the root, in key order: for archives, where nothing may be left out in silence.
 
         Raises

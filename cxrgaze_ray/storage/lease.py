@@ -67,7 +67,9 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=60)
-        store = self._store if kind is None else self._store.once()  # a store that ended the run had its time
+        store = (
+            self._store if kind is None else self._store.without_retries()
+        )  # a store that ended the run had its time
         try:
             store.put(self._key("released"), json.dumps(self._summary).encode())
         except EnvironmentFault:
@@ -109,7 +111,7 @@ class Lease:
         while first is not None and still_s < STALE_S:
             time.sleep(_LOOK_S)
             try:
-                beat = _look(self._store.once(), epoch)
+                beat = _look(self._store.without_retries(), epoch)
                 still_s += min(time.monotonic() - last, _LONG_S)
             except StoreUnavailable:
                 beat, still_s = _look(self._store, epoch), 0.0
@@ -124,7 +126,7 @@ class Lease:
 
     def _keep_beating(self) -> None:
         """Beat with one short attempt each time, so that the first beat after an outage comes soon."""
-        count, store = 0, self._store.once()
+        count, store = 0, self._store.without_retries()
         while not self._stop.wait(HEARTBEAT_S):
             count += 1
             try:

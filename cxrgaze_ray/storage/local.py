@@ -17,7 +17,7 @@ import pyarrow.fs as pafs
 
 from cxrgaze_ray.errors import ObjectDenied, StoreDenied, StoreNotFound, StoreUnavailable
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, checked
+from cxrgaze_ray.storage.base import STREAM_BYTES, ArchiveEntry, ObjectInfo, Store, Survey, checked
 from cxrgaze_ray.storage.walk import NO_SUCH_PATH, READ, Walk, local_etag, mode_denies, told, unread, way_is_shut
 
 TEMPORARY_PREFIX = ".cxrgaze-tmp-"
@@ -123,7 +123,7 @@ class LocalStore(Store):
             return None
         return _info(key, stat)
 
-    def look(self, key: str) -> Entry:
+    def look(self, key: str) -> ArchiveEntry:
         path = self._path(key)
         try:
             with _local_errors(self.locate(key)):
@@ -131,14 +131,14 @@ class LocalStore(Store):
                     return told(key, str(path), path.stat())
                 except PermissionError:
                     if way_is_shut(str(path)):
-                        return Entry(key, None, Reason.UNREADABLE)
+                        return ArchiveEntry(key, None, Reason.UNREADABLE)
                     raise
                 except OSError as error:
                     return unread(key, str(path), error)
         except StoreNotFound:
-            return Entry(key, None, None)
+            return ArchiveEntry(key, None, None)
 
-    def survey(self, survey: Survey) -> Iterator[Entry]:
+    def survey(self, survey: Survey) -> Iterator[ArchiveEntry]:
         return self._walk("", Walk(str(self.root), survey))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -149,7 +149,7 @@ class LocalStore(Store):
             if key.startswith(prefix):
                 yield ObjectInfo(key, size, etag)
 
-    def _walk(self, lead: str, walk: Walk) -> Iterator[Entry]:
+    def _walk(self, lead: str, walk: Walk) -> Iterator[ArchiveEntry]:
         with _local_errors(f"a folder below {self.uri}"):  # its own name may be a patient's
             if not self.root.is_dir():
                 raise StoreNotFound(f"There is no folder {self.root}.", "Check the path.")

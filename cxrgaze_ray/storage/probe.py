@@ -48,7 +48,7 @@ def probe(store: Store) -> Probe:
     CxrgazeError
         If the store can't be written or read at all.
     """
-    hasty = store.once()
+    hasty = store.without_retries()
     with _scratch_key(hasty) as key:
         hasty.delete(key)  # connects, so that the figures are of requests
         start = time.perf_counter()

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pyarrow.fs as pafs
 
 from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
-from cxrgaze_ray.storage.base import STREAM_BYTES, Entry, ObjectInfo, Store, Survey, checked
+from cxrgaze_ray.storage.base import STREAM_BYTES, ArchiveEntry, ObjectInfo, Store, Survey, checked
 from cxrgaze_ray.storage.ranges import RangeReader
 from cxrgaze_ray.storage.retry import Transient, retry
 from cxrgaze_ray.storage.s3_arrow import refreshing_filesystem
@@ -75,7 +75,7 @@ class S3Store(Store):
         child._patient = self._patient
         return child
 
-    def once(self) -> Store:
+    def without_retries(self) -> Store:
         hasty = copy.copy(self)
         hasty._patient = False
         return hasty
@@ -179,22 +179,22 @@ class S3Store(Store):
             return None
         return ObjectInfo(key, reply["ContentLength"], reply["ETag"].strip('"'))
 
-    def look(self, key: str) -> Entry:
+    def look(self, key: str) -> ArchiveEntry:
         if not {".", ".."} & set(key.split("/")):
             return super().look(key)
         # Amazon has such keys; others answer with 400, which is also what a HEAD gets whose credentials are too old.
         first = next(self._objects(key), None)
-        return Entry(*first) if first is not None and first.key == key else Entry(key, None, None)
+        return ArchiveEntry(*first) if first is not None and first.key == key else ArchiveEntry(key, None, None)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return (info for info in self._objects(prefix) if not _is_marker(info))
 
-    def survey(self, survey: Survey) -> Iterator[Entry]:
+    def survey(self, survey: Survey) -> Iterator[ArchiveEntry]:
         for info in self._objects():
             if _is_marker(info):
                 survey.folder_markers += 1
             else:
-                yield Entry(*info)
+                yield ArchiveEntry(*info)
 
     def _objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
         for page in self._pages(Prefix=self._lead + prefix):

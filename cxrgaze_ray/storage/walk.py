@@ -12,7 +12,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.storage.base import Entry, Survey, joined
+from cxrgaze_ray.storage.base import ArchiveEntry, Survey, joined
 
 NO_SUCH_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 READ, SEARCH = 4, 1
@@ -46,21 +46,21 @@ class Walk:
         self._root, self._real, self._survey = root, os.path.realpath(root), survey
         self._denied = False
 
-    def entries(self, lead: str = "") -> Iterator[Entry]:
+    def entries(self, lead: str = "") -> Iterator[ArchiveEntry]:
         """Yield entries in key order; `lead` stands before their keys. OSError if the root can't be listed."""
         open_folders = [self._scan(_Folder(self._root, lead, (self._real,)))]
         while open_folders:
             found = next(open_folders[-1], None)
             if found is None:
                 open_folders.pop()
-            elif isinstance(found, Entry):
+            elif isinstance(found, ArchiveEntry):
                 yield found
             else:
                 open_folders.append(self._scan(found))
         if self._denied:
             os.scandir(self._root).close()  # access that was lost to all of it, meanwhile, is no fact of an entry
 
-    def _scan(self, folder: _Folder) -> Iterator[Entry | _Folder]:
+    def _scan(self, folder: _Folder) -> Iterator[ArchiveEntry | _Folder]:
         try:
             with os.scandir(folder.path) as listing:
                 entries = list(listing)
@@ -82,19 +82,19 @@ class Walk:
         if (key := folder.lead.removesuffix("/")) not in self._survey.closed[-1:]:
             self._survey.closed.append(key)
 
-    def _judge(self, entry: os.DirEntry[str], folder: _Folder) -> Entry | _Folder | None:
+    def _judge(self, entry: os.DirEntry[str], folder: _Folder) -> ArchiveEntry | _Folder | None:
         """Say what an entry of a folder is; None for a link to a folder that it lies in, and if it can't be known."""
         key = folder.lead + entry.name
         try:
             if entry.is_symlink() and not self._follows(entry.path, folder):
-                return Entry(key, None, Reason.LINK_OUTSIDE if _leads_anywhere(entry.path) else Reason.MISSING)
+                return ArchiveEntry(key, None, Reason.LINK_OUTSIDE if _leads_anywhere(entry.path) else Reason.MISSING)
             if entry.is_dir():
                 return self._enter(entry, folder)
             stat = entry.stat()
         except PermissionError as error:
             if self._survey is not None and way_is_shut(entry.path):
                 self._denied = True
-                return Entry(key, None, Reason.UNREADABLE)
+                return ArchiveEntry(key, None, Reason.UNREADABLE)
             self._close(folder, error)
             return None
         except OSError as error:
@@ -119,24 +119,24 @@ class Walk:
         return _Folder(entry.path, f"{folder.lead}{entry.name}/", (*folder.real, real))
 
 
-def told(key: str, path: str, stat: os.stat_result) -> Entry:
+def told(key: str, path: str, stat: os.stat_result) -> ArchiveEntry:
     """Return the entry of a path, from what is known of it; nothing is opened."""
     if not S_ISREG(stat.st_mode):
-        return Entry(key, None, Reason.NOT_AN_IMAGE)
+        return ArchiveEntry(key, None, Reason.NOT_AN_IMAGE)
     # The mode is at hand; who it leaves out may still be root, or be let in by a list of its own.
     if mode_denies(stat, READ) and not os.access(path, os.R_OK, effective_ids=True):
-        return Entry(key, None, Reason.UNREADABLE)
-    return Entry(key, stat.st_size, local_etag(stat))
+        return ArchiveEntry(key, None, Reason.UNREADABLE)
+    return ArchiveEntry(key, stat.st_size, local_etag(stat))
 
 
-def unread(key: str, path: str, error: OSError) -> Entry:
+def unread(key: str, path: str, error: OSError) -> ArchiveEntry:
     """Return the entry of a path of which nothing can be known; raise the error again if it is no fact of the path."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return Entry(key, None, None)
+        return ArchiveEntry(key, None, None)
     if error.errno == errno.ENAMETOOLONG and len(os.fsencode(path)) >= os.pathconf("/", "PC_PATH_MAX"):
-        return Entry(key, None, Reason.UNREADABLE)
+        return ArchiveEntry(key, None, Reason.UNREADABLE)
     if error.errno in NO_SUCH_PATH:
-        return Entry(key, None, None)
+        return ArchiveEntry(key, None, None)
     raise error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -15,54 +15,14 @@ from torch import Tensor
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.preprocess import to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.training.batch import Batch
 from cxrgaze_ray.training.stages import Stage
 
 COLUMNS = ["image_id", "label", "image", "gaze"]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A rank's part of one step's input: image float32 in [0,1], label int64, gaze float32 summing to 1.
-
-    Attributes
-    ----------
-    fused_BF
-        Fused features instead of images and gaze, if they are cached.
-    repeats
-        Rows at its end that stand elsewhere too, and only make the ranks' parts equally large.
-    """
-
-    image_BCHW: Tensor
-    label_B: Tensor
-    gaze_BHW: Tensor
-    fused_BF: Tensor | None = None
-    repeats: int = 0
-
-    @property
-    def weight(self) -> int:
-        """Rows that count: all but the repeated ones."""
-        return len(self.label_B) - self.repeats
-
-    def counts(self) -> Tensor:
-        """Return 1 for each row that counts, 0 for each repeated one."""
-        return (torch.arange(len(self.label_B), device=self.label_B.device) < self.weight).long()
-
-    def counted(self) -> Batch:
-        """Return the rows that count; where none does, all of them, for a mean of none is not a number."""
-        keep = self.weight or len(self.label_B)
-        return self._map(lambda tensor: tensor[:keep], self.repeats if keep > self.weight else 0)
-
-    def to(self, device: torch.device) -> Batch:
-        """Move the tensors to a device."""
-        return self._map(lambda tensor: tensor.to(device), self.repeats)
-
-    def _map(self, change: Callable[[Tensor], Tensor], repeats: int) -> Batch:
-        fused = None if self.fused_BF is None else change(self.fused_BF)
-        return Batch(change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), fused, repeats)
-
-
-@dataclass(frozen=True)
-class Row:
+class StoredRow:
     """A stored row as it lies in memory: 0.65 MB of image, as much of gaze if there is any."""
 
     image_id: str
@@ -72,17 +32,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A worker among its fellows."""
+class World:
+    """The workers of a training as one of them sees them: its rank, and how many there are."""
 
     rank: int = 0
-    world: int = 1
+    size: int = 1
 
 
 class Feed:
     """Holds a split's rows in memory and deals them out, the same way every time.
 
-    Every rank holds all ids in one order and takes each `world`-th row of a shared shuffle; the last rows wrap
+    Every rank holds all ids in one order and takes each `world.size`-th row of a shared shuffle; the last rows wrap
     around, as in torch's DistributedSampler, so that all ranks take equally many steps. Batches count images over all
     ranks.
 
@@ -90,17 +50,17 @@ class Feed:
     ----------
     rows
         Of one split.
-    place
-        Which rank this is.
+    world
+        Which rank this is, and of how many.
     seed
         Of the shuffles.
     gaze
         Whether batches carry gaze maps: resizing them is work that only the saliency phase needs.
     """
 
-    def __init__(self, rows: Iterable[Row], place: Place = Place(), seed: int = 0, *, gaze: bool = True) -> None:
+    def __init__(self, rows: Iterable[StoredRow], world: World = World(), seed: int = 0, *, gaze: bool = True) -> None:
         self._rows = sorted(rows, key=lambda row: row.image_id)
-        self._place = place
+        self._world = world
         self._seed = seed
         self._gaze = gaze
         self._fused: dict[str, Tensor] = {}
@@ -127,13 +87,13 @@ class Feed:
                 f"No image of the split has {missing}, which phase {stage.name} learns from.",
                 "Ingest more, or leave the phase out: --phases.",
             )
-        return Feed(usable, self._place, self._seed, gaze=stage.needs_gaze)
+        return Feed(usable, self._world, self._seed, gaze=stage.needs_gaze)
 
     def shuffled(self, epoch: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield an epoch's training batches of this rank."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
         own, repeats = self._share(order)
-        step = max(1, batch // self._place.world)
+        step = max(1, batch // self._world.size)
         for start in range(0, len(own), step):
             part = own[start : start + step]
             yield self._batch(part, size, repeats if start + step >= len(own) else 0)
@@ -146,9 +106,9 @@ class Feed:
 
     def _share(self, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
         """Return this rank's share of some rows, as large as every other's, and how many at its end repeat."""
-        share = -(-len(order) // self._place.world)
-        own = np.resize(order, share * self._place.world)[self._place.rank :: self._place.world]
-        return own, share - len(order[self._place.rank :: self._place.world])
+        share = -(-len(order) // self._world.size)
+        own = np.resize(order, share * self._world.size)[self._world.rank :: self._world.size]
+        return own, share - len(order[self._world.rank :: self._world.size])
 
     def with_ids(self, batch: int, size: tuple[int, int]) -> Iterator[tuple[list[str], Batch]]:
         """Yield every row of the split once, whatever the rank, with its image ids."""
@@ -158,7 +118,7 @@ class Feed:
 
     def with_fused(self, fused: dict[str, Tensor]) -> Feed:
         """Return this feed with cached fused features by image id."""
-        feed = Feed(self._rows, self._place, self._seed)
+        feed = Feed(self._rows, self._world, self._seed)
         feed._fused = fused
         return feed
 
@@ -182,9 +142,9 @@ def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:
     return density
 
 
-def rows_of(tables: Iterable[pa.Table]) -> Iterator[Row]:
+def rows_of(tables: Iterable[pa.Table]) -> Iterator[StoredRow]:
     """Read rows from tables that hold `COLUMNS`; a gaze map of zeros, which no loss is defined for, is none."""
     for table in tables:
         for row in table.select(COLUMNS).to_pylist():
             looked = row["gaze"] is not None and np.frombuffer(row["gaze"], np.uint16).any()
-            yield Row(**row if looked else row | {"gaze": None})
+            yield StoredRow(**row if looked else row | {"gaze": None})

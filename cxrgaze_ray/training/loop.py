@@ -26,15 +26,15 @@ from cxrgaze_ray.training.checkpoint import (
     rng_state,
     snapshot,
 )
+from cxrgaze_ray.training.divergence import DivergenceWatch
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.ranks import share_buffers, sums
 from cxrgaze_ray.training.settings import StageName, StageSettings, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule, trainable_state
-from cxrgaze_ray.training.watch import Watch
 
 
 @dataclass(frozen=True)
-class Hooks:
+class LoopHooks:
     """What the loop needs of its surroundings.
 
     Attributes
@@ -58,7 +58,7 @@ def run_loop(
     train: Feed,
     validation: Feed,
     settings: TrainSettings,
-    hooks: Hooks,
+    hooks: LoopHooks,
     resume: Checkpoint | None = None,
 ) -> Standing:
     """Train every stage of the settings in the paper's order; the network ends with the best weights of the last.
@@ -93,7 +93,13 @@ class _Stage:
     """One phase: its module, optimiser, rows and best weights."""
 
     def __init__(
-        self, network: GazeNet, name: StageName, train: Feed, validation: Feed, settings: TrainSettings, hooks: Hooks
+        self,
+        network: GazeNet,
+        name: StageName,
+        train: Feed,
+        validation: Feed,
+        settings: TrainSettings,
+        hooks: LoopHooks,
     ) -> None:
         self.settings: StageSettings = settings.stages[name]
         self.stage, self.hooks, self.network, self.seed = STAGES[name], hooks, network, settings.seed
@@ -103,7 +109,7 @@ class _Stage:
         self.learning = trainable_state(self.module)
         self.optimiser = Adam(self.learning, lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(hooks.device.type, enabled=_half(hooks.device) == torch.float16)
-        self.watch = Watch(self.stage, self.settings.lr)
+        self.watch = DivergenceWatch(self.stage, self.settings.lr)
         self.train, self.validation = train.select(self.stage), validation.select(self.stage)
         if name == "classifier" and settings.cache_features and not settings.legacy_batchnorm_drift:
             self.train, self.validation = self._cached(self.train), self._cached(self.validation)

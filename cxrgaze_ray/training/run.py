@@ -35,9 +35,9 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
-from cxrgaze_ray.training.feed import COLUMNS, Feed, Place, Row, rows_of
+from cxrgaze_ray.training.feed import COLUMNS, Feed, StoredRow, World, rows_of
 from cxrgaze_ray.training.initial import INITIAL, begin, file_sha256
-from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.settings import TrainSettings
 
 CHECKPOINT_S = 5.0
@@ -209,16 +209,16 @@ def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
 def _walk_stages(config: dict[str, Any]) -> None:
     settings = TrainSettings.build(**config["settings"])
     context = ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size())
-    torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // place.world))
+    world = World(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // world.size))
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
     rows = _rows()
-    train, validation = (Feed(rows[split], place, settings.seed) for split in ("train", "validation"))
+    train, validation = (Feed(rows[split], world, settings.seed) for split in ("train", "validation"))
     wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
-    hooks = Hooks(
-        wrap=wrap if place.world > 1 else lambda module: module,
-        report=_Reporter(place.rank),
+    hooks = LoopHooks(
+        wrap=wrap if world.size > 1 else lambda module: module,
+        report=_Reporter(world.rank),
         device=ray.train.torch.get_device(),
     )
     resume = ray.train.get_checkpoint()
@@ -237,9 +237,9 @@ def _read_state(uri: str) -> dict[str, torch.Tensor]:
     return load(store.get(key))
 
 
-def _rows() -> dict[str, list[Row]]:
+def _rows() -> dict[str, list[StoredRow]]:
     """Read all splits in one pass: a pass costs seconds to start, however few rows it yields."""
-    rows: dict[str, list[Row]] = {"train": [], "validation": []}
+    rows: dict[str, list[StoredRow]] = {"train": [], "validation": []}
     shard = ray.train.get_dataset_shard(_DATASET)
     for table in shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1):
         for split in ("train", "validation"):

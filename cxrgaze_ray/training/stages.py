@@ -6,18 +6,16 @@ Tensor names carry their shape: B batch, H x W the stage's image size, K classes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
 from cxrgaze_ray.models.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
+from cxrgaze_ray.training.batch import Batch
 from cxrgaze_ray.training.ranks import every_rank
 from cxrgaze_ray.training.settings import StageName, TrainSettings
-
-if TYPE_CHECKING:
-    from cxrgaze_ray.training.feed import Batch
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_a_fault_that_no_retry_heals_is_told_at_once(store: Store, fault_proxy: 
 
 def test_without_patience_there_is_one_attempt(store: Store, fault_proxy: FaultProxy) -> None:
     fault_proxy.add(Fault("slow_down"))
-    for hasty in (store.once(), store.child("a").once(), store.once().child("a")):
+    for hasty in (store.without_retries(), store.child("a").without_retries(), store.without_retries().child("a")):
         with pytest.raises(StoreUnavailable):
             hasty.put("x", b"-")
     assert fault_proxy.counts == {"slow_down": 3}
@@ -164,7 +164,7 @@ def test_without_patience_silence_is_soon_given_up(
     assert _SHORT_S < 10, "the heart must beat again before it looks dead"
     fault_proxy.add(Fault("timeout", seconds=300))
     with pytest.raises(StoreUnavailable):
-        store.once().put("x", b"-")
+        store.without_retries().put("x", b"-")
     assert fault_proxy.counts == {"timeout": 1}
 
 
@@ -275,7 +275,7 @@ def test_a_server_that_comes_back_is_used_again(tmp_path: Path, monkeypatch: pyt
         store.put("a", DATA)
         server.stop()
         with pytest.raises(EnvironmentFault):
-            store.once().get("a")
+            store.without_retries().get("a")
         reading = threads.submit(store.get, "a")
         server.start()
         assert reading.result() == DATA

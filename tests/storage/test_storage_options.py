@@ -66,7 +66,7 @@ def refusal(endpoint: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, uri: s
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     forget_clients()
     with pytest.raises((StoreUnavailable, ConfigError)) as caught:
-        open_store(uri).once().get("a")
+        open_store(uri).without_retries().get("a")
     return str(caught.value)
 
 

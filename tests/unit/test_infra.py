@@ -16,7 +16,7 @@ import yaml
 
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.config.serve_file import ServeFile
-from cxrgaze_ray.http.proxy import Limits
+from cxrgaze_ray.http.proxy import ProxyLimits
 from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
 from cxrgaze_ray.telemetry import TABLE
 from tests.validators import run_tool
@@ -97,7 +97,7 @@ def test_the_reverse_proxy_lets_through_what_the_service_takes_and_hides_the_res
     assert upstream == f"{file.http_options.host}:{file.http_options.port}"
     assert f"client_max_body_size {file.ingress.max_body_mib}m;" in text
     buffers, size = map(int, re.findall(r"large_client_header_buffers (\d+) (\d+)k", text)[0])
-    assert buffers * size * 1024 <= Limits().header_bytes
+    assert buffers * size * 1024 <= ProxyLimits().header_bytes
     assert re.findall(r"location (.*) \{", text) == ["/v1/", "= /healthz", "/"]
 
 

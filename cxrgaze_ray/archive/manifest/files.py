@@ -18,7 +18,7 @@ from cxrgaze_ray.archive.manifest.columns import flat, map_distinct
 from cxrgaze_ray.errors import ObjectDenied, StoreNotFound, UserError
 from cxrgaze_ray.radiograph.reading import SNIFF_BYTES, sniff
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.storage import Entry, Store, Survey, open_parent, open_store
+from cxrgaze_ray.storage import ArchiveEntry, Store, Survey, open_parent, open_store
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -136,12 +136,12 @@ def _tables(table: pa.Table) -> frozenset[str]:
     return frozenset(at_root["key"].to_pylist())
 
 
-def _collect(entries: Iterable[Entry], root: str) -> pa.Table:
+def _collect(entries: Iterable[ArchiveEntry], root: str) -> pa.Table:
     blocks = [_block(block, root) for block in in_blocks(entries)]
     return pa.concat_tables(blocks) if blocks else FILES.empty_table()
 
 
-def _block(entries: list[Entry], root: str) -> pa.Table:
+def _block(entries: list[ArchiveEntry], root: str) -> pa.Table:
     names, sizes, etags = zip(*entries, strict=True)
     keys, uris = places.found(root, names)
     return pa.table([keys, uris, pa.array(sizes, pa.int64()), pa.array(etags, pa.string())], schema=FILES)

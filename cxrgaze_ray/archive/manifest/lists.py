@@ -12,10 +12,10 @@ from cxrgaze_ray.archive.manifest.columns import first_of_each, flat, map_distin
 from cxrgaze_ray.archive.manifest.files import in_threads
 from cxrgaze_ray.archive.manifest.identifiers import ID_NAMES
 from cxrgaze_ray.archive.manifest.table import Manifest, count, read_closed, read_origin
-from cxrgaze_ray.archive.tables import Limits, open_parquet, read_table
+from cxrgaze_ray.archive.tables import TableLimits, open_parquet, read_table
 from cxrgaze_ray.errors import StoreNotFound, UserError
 from cxrgaze_ray.radiograph.reading.views import read_view
-from cxrgaze_ray.storage import Entry, Store, joined
+from cxrgaze_ray.storage import ArchiveEntry, Store, joined
 
 _LIST = re.compile(r".+\.(csv|csv\.gz|parquet)", re.IGNORECASE)
 _FEW = 1000
@@ -30,7 +30,7 @@ def is_list(name: str) -> bool:
     return _LIST.fullmatch(name) is not None
 
 
-def read_list(store: Store, name: str, limits: Limits) -> tuple[pa.Table, int]:
+def read_list(store: Store, name: str, limits: TableLimits) -> tuple[pa.Table, int]:
     """Read a list, and look up each file that it names.
 
     Columns: ``uri`` or ``path``; and, where known, image_id, subject_id, study_id and view_position. Relative entries
@@ -90,7 +90,7 @@ def look_up(uris: pa.Array) -> tuple[pa.Array, pa.Array]:
     return sizes, pa.array([entry and entry.etag for entry in entries], pa.string())
 
 
-def _look(uri: str) -> Entry | None:
+def _look(uri: str) -> ArchiveEntry | None:
     store, key = places.open_place(uri)
     try:
         return store.look(key)
@@ -98,38 +98,38 @@ def _look(uri: str) -> Entry | None:
         return None
 
 
-def _by_listing(wanted: list[str]) -> dict[str, Entry | None]:
+def _by_listing(wanted: list[str]) -> dict[str, ArchiveEntry | None]:
     """Find many objects of one bucket in a listing of their common folder; none for those it does not hold."""
     buckets: dict[str, list[str]] = {}
     for uri in wanted:
         if uri.startswith("s3://"):
             buckets.setdefault("/".join(uri.split("/", 3)[:3]), []).append(uri)
-    known: dict[str, Entry | None] = {}
+    known: dict[str, ArchiveEntry | None] = {}
     for uris in buckets.values():
         if len(uris) > _FEW:
             known |= _list_common(uris)
     return known
 
 
-def _list_common(uris: list[str]) -> dict[str, Entry | None]:
+def _list_common(uris: list[str]) -> dict[str, ArchiveEntry | None]:
     first, last = min(uris), max(uris)
     same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     folder = first[:same].rpartition("/")[0]
     bucket, key = places.open_place(f"{folder}/")
-    absent: dict[str, Entry | None] = dict.fromkeys(uris)
-    found: dict[str, Entry | None] = {}
+    absent: dict[str, ArchiveEntry | None] = dict.fromkeys(uris)
+    found: dict[str, ArchiveEntry | None] = {}
     try:
         for number, info in enumerate(bucket.list(key)):
             if number > _WASTE * len(uris):
                 return found
             if (uri := bucket.locate(info.key)) in absent:
-                found[uri] = Entry(*info)
+                found[uri] = ArchiveEntry(*info)
     except StoreNotFound:  # no such bucket
         pass
     return absent | found
 
 
-def read_manifest(store: Store, name: str, limits: Limits) -> Manifest | None:
+def read_manifest(store: Store, name: str, limits: TableLimits) -> Manifest | None:
     """Read a manifest that was written with `with_origin`, as it is; None if the file is another list."""
     if not name.lower().endswith(".parquet"):
         return None

@@ -7,12 +7,12 @@
 from cxrgaze_ray.evaluation.gate.judge import judge, spent
 from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
-from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings, Superiority
+from cxrgaze_ray.evaluation.gate.settings import ModelFacts, GateSettings, Superiority
 
 __all__ = [
     "COLUMNS",
     "Criterion",
-    "Facts",
+    "ModelFacts",
     "GateOutcome",
     "GateReport",
     "GateRow",

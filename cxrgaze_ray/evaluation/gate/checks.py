@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from cxrgaze_ray.evaluation.gate.report import Criterion, Verdict
-from cxrgaze_ray.evaluation.gate.settings import Facts, GateSettings
+from cxrgaze_ray.evaluation.gate.settings import ModelFacts, GateSettings
 
 
-def checks(facts: Facts, settings: GateSettings, patients: int) -> list[Criterion]:
+def checks(facts: ModelFacts, settings: GateSettings, patients: int) -> list[Criterion]:
     """Judge everything beside the predictions."""
     return [
         _patients(patients, settings.least_patients),
@@ -26,7 +26,7 @@ def _patients(patients: int, least: int) -> Criterion:
     return _check("patients", "pass" if enough else "cannot_tell", why, patients, least)
 
 
-def _golden(facts: Facts) -> Criterion:
+def _golden(facts: ModelFacts) -> Criterion:
     how = "reproduces" if facts.golden_reproduced else "does not reproduce"
     why = f"The bundle {how} its recorded golden outputs: they differ by {facts.golden_difference:.2g} at most."
     return _check("golden outputs", "pass" if facts.golden_reproduced else "fail", why, facts.golden_difference)

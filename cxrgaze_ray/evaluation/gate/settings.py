@@ -85,7 +85,7 @@ class GateSettings(Settings):
     """Candidates that the same test split may be shown to: each look lets chance choose a little more."""
 
 
-class Facts(Record):
+class ModelFacts(Record):
     """What the gate knows of a candidate beside its predictions."""
 
     golden_reproduced: bool

@@ -25,7 +25,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class FindingRow:
     """One line of a table: the bar reaches its middle at the threshold, the tick stands where chance ends."""
 
     finding: Finding
@@ -53,18 +53,18 @@ def monitor_page(report: MonitorReport) -> str:
     )
 
 
-def _rows(report: MonitorReport, family: str) -> list[Row]:
+def _rows(report: MonitorReport, family: str) -> list[FindingRow]:
     """Return a family's findings, the largest effect first."""
     rows = [_row(finding) for finding in report.findings if finding.family == family]
     return sorted(rows, key=lambda row: -row.bar)
 
 
-def _row(finding: Finding) -> Row:
+def _row(finding: Finding) -> FindingRow:
     scale = 100 / (_REACH * finding.threshold)
     effect = finding.effect or 0.0
     size = effect if finding.family == "performance" else abs(effect)  # a figure that got better has no bar
     name = f"{finding.feature} ({finding.subgroup})" if finding.subgroup else finding.feature
-    return Row(
+    return FindingRow(
         finding,
         name.replace("_", " ").replace("=", ": "),
         min(100.0, max(0.0, size * scale)),

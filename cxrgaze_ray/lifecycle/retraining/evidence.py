@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from cxrgaze_ray.evaluation.gate import Facts
+from cxrgaze_ray.evaluation.gate import ModelFacts
 from cxrgaze_ray.models.bundle import Bundle, golden_image
 from cxrgaze_ray.models.predictor import Predictor
 
@@ -50,7 +50,7 @@ def size_mib(bundle: Bundle) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in bundle.state.values()) / 2**20
 
 
-def gather_facts(champion: Bundle, published: Bundle, looks: Sequence[int]) -> Facts:
+def gather_facts(champion: Bundle, published: Bundle, looks: Sequence[int]) -> ModelFacts:
     """Return what the gate must know of the published bundle.
 
     Parameters
@@ -63,7 +63,7 @@ def gather_facts(champion: Bundle, published: Bundle, looks: Sequence[int]) -> F
         Used, and allowed.
     """
     gap = golden_difference(published)
-    return Facts(
+    return ModelFacts(
         golden_reproduced=gap is not None and gap <= GOLDEN_TOLERANCE,
         golden_difference=float("inf") if gap is None else gap,
         latency_ratio=round(latency_ratio(champion, published), 3),

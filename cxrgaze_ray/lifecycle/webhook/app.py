@@ -44,8 +44,8 @@ class Webhook:
         self._settings = settings
         self._token = read_token()
         jobs = RayJobs(settings.jobs_address or ray.get_runtime_context().gcs_address)
-        # Alertmanager asks again, so the store is asked once
-        self._service = Service(settings, Triggers(open_store(settings.registry).once(), settings.name), jobs)
+        store = open_store(settings.registry).without_retries()  # Alertmanager asks again by itself
+        self._service = Service(settings, Triggers(store, settings.name), jobs)
         self._watching = asyncio.get_event_loop().create_task(watch(self._service))
 
     def __serve_build_asgi_app__(self) -> FastAPI:

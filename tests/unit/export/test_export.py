@@ -33,7 +33,7 @@ from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.manifest import list_archive
 from cxrgaze_ray.errors import ConfigError, EnvironmentFault, Interrupted, RadiographError, StoreUnavailable
 from cxrgaze_ray.export import Exported, export_run, repair
-from cxrgaze_ray.export.dicom import Place
+from cxrgaze_ray.export.dicom import DerivedObject
 from cxrgaze_ray.export.dicom_sc import capture_bytes
 from cxrgaze_ray.export.dicom_sr import report_bytes
 from cxrgaze_ray.export.picture import draw_result
@@ -252,10 +252,10 @@ def test_objects_conform_and_keep_the_identity(name: str, tmp_path: Path) -> Non
     data = make_dicom(gradient(), **{**UIDS, **tags})
     planned = {"shard": 0, "position": 0, "image_id": "a", "repeated_id": False, "subject_id": "b", "study_id": "c"}
     source, origin = read_source(data), pydicom.dcmread(io.BytesIO(data))
-    report, capture = (Place(kind, make_spec(), answer(planned, (48, 40)), source) for kind in ("sr", "sc"))
+    report, capture = (DerivedObject(kind, make_spec(), answer(planned, (48, 40)), source) for kind in ("sr", "sc"))
     small = np.full((40, 60, 3), 99, np.uint8)
-    for place, written in ((report, report_bytes(report)), (capture, capture_bytes(capture, small))):
-        path = tmp_path / f"{place.kind}.dcm"
+    for derived, written in ((report, report_bytes(report)), (capture, capture_bytes(capture, small))):
+        path = tmp_path / f"{derived.kind}.dcm"
         path.write_bytes(written)
         found = pydicom.dcmread(path)
         assert {keyword: str(found[keyword].value or "") for keyword in wanted} == wanted

@@ -13,9 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.connection import PROXY_MIDDLEWARES
-from cxrgaze_ray.http.proxy import MARK, Door, Limits
+from cxrgaze_ray.http.proxy import MARK, Door, ProxyLimits
 
-LIMITS = Limits(requests=2, header_bytes=1000, deadline_s=30.0, grace_s=0.2, floor_bytes_s=1e6)
+LIMITS = ProxyLimits(requests=2, header_bytes=1000, deadline_s=30.0, grace_s=0.2, floor_bytes_s=1e6)
 
 
 class Reply:
@@ -111,7 +111,7 @@ def test_a_body_of_the_least_rate_may_take_longer_than_the_grace() -> None:
 
 def test_waiting_for_room_is_not_the_client_s_slowness() -> None:
     async def run() -> None:
-        limits = Limits(held_bytes=2**18, grace_s=0.2, floor_bytes_s=1e9)
+        limits = ProxyLimits(held_bytes=2**18, grace_s=0.2, floor_bytes_s=1e9)
         begun, go = asyncio.Event(), asyncio.Event()
 
         async def busy(scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from torchvision.models import densenet201
 
 from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet, GazeNetConfig
-from cxrgaze_ray.models.unet import DecoderStage, Encoder, EncoderLevel, SaliencyHead, SqueezeExcite
+from cxrgaze_ray.models.unet import DecoderStage, EncoderLevel, SaliencyHead, SqueezeExcite, UNetEncoder
 from cxrgaze_ray.models.zoo import build
 
 TINY = PRESETS["tiny"]
@@ -294,7 +294,7 @@ def test_gates_have_no_biases() -> None:
 
 
 def test_encoder_halves_the_resolution_four_times() -> None:
-    outputs = Encoder((4, 4, 8, 8, 8), 4)(images(1, 64, 32))
+    outputs = UNetEncoder((4, 4, 8, 8, 8), 4)(images(1, 64, 32))
     assert [tuple(output.shape[1:]) for output in outputs] == [
         (4, 64, 32), (4, 32, 16), (8, 16, 8), (8, 8, 4), (8, 4, 2),
     ]  # fmt: skip

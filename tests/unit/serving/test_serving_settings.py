@@ -11,7 +11,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from cxrgaze_ray.cli.score import _replicas
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.http.proxy import Limits
+from cxrgaze_ray.http.proxy import ProxyLimits
 from cxrgaze_ray.scoring.driver import ScoreSettings
 from cxrgaze_ray.serving import ModelSettings, ServeFile
 from cxrgaze_ray.serving.batch import CALLS_A_REPLICA, _deployment, _remove_abandoned
@@ -43,7 +43,7 @@ def test_an_ingress_takes_on_more_than_its_proxy_lets_in(path: Path) -> None:
     (ingress,) = [
         one for one in ServeFile.from_yaml(path.read_text()).applications[0].deployments if one.name == "Ingress"
     ]
-    assert (ingress.max_ongoing_requests or MAX_INSIDE) > Limits().requests
+    assert (ingress.max_ongoing_requests or MAX_INSIDE) > ProxyLimits().requests
 
 
 def test_the_cluster_s_file_asks_for_a_token_and_several_replicas_on_gpus() -> None:

@@ -183,7 +183,7 @@ class Impatient(LocalStore):
 
     outage: Outage
 
-    def once(self) -> LocalStore:
+    def without_retries(self) -> LocalStore:
         return LocalStore(self.uri)
 
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:

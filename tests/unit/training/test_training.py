@@ -20,8 +20,8 @@ from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
-from cxrgaze_ray.training.feed import Feed, Place, rows_of
-from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.feed import Feed, World, rows_of
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule
@@ -60,7 +60,7 @@ def train(
 ) -> tuple[GazeNet, list[dict[str, Any]]]:
     network = network or build(PRESETS["tiny"], seed=3)
     resume = options.pop("resume", None)
-    standing = run_loop(network, *feeds(), chosen, Hooks(**options), resume)
+    standing = run_loop(network, *feeds(), chosen, LoopHooks(**options), resume)
     return network, standing.history
 
 
@@ -207,7 +207,7 @@ def test_the_hand_over_refuses_a_state_that_does_not_fit() -> None:
 def test_ranks_share_every_row_and_take_equally_many_steps() -> None:
     size = PRESETS["tiny"].input_size
     rows = make_rows(7)
-    ranks = [Feed(rows, Place(rank, 2), seed=4) for rank in (0, 1)]
+    ranks = [Feed(rows, World(rank, 2), seed=4) for rank in (0, 1)]
     dealt = [[len(batch.label_B) for batch in feed.shuffled(0, 4, size)] for feed in ranks]
     assert dealt[0] == dealt[1]
     assert sum(map(sum, dealt)) == 8  # seven rows, and one again to make it even

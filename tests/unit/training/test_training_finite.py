@@ -17,8 +17,9 @@ from cxrgaze_ray.models.finite import not_finite
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training import loop
+from cxrgaze_ray.training.batch import Batch
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
-from cxrgaze_ray.training.feed import Batch, Feed
+from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName
 from tests.unit.training.test_training import at_rate, settings, train
 

@@ -19,8 +19,9 @@ from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.losses import TripletMining
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.training.feed import Batch, Feed, Place, Row
-from cxrgaze_ray.training.loop import Hooks, run_loop
+from cxrgaze_ray.training.batch import Batch
+from cxrgaze_ray.training.feed import Feed, StoredRow, World
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
 from cxrgaze_ray.training.stages import STAGES, StageModule
 from tests.rows import make_rows
@@ -34,7 +35,7 @@ CASES: list[tuple[StageName, TripletMining]] = [
 ]
 
 
-def rows() -> tuple[list[Row], list[Row]]:
+def rows() -> tuple[list[StoredRow], list[StoredRow]]:
     """Return rows of both splits, the validation's in classes of which no batch mines as many triplets as another.
 
     Its batches are of 4, 4 and 1 rows: the second holds no triplet of the first kind, the last none and no row for
@@ -64,19 +65,19 @@ def settings(name: StageName, mining: TripletMining = "batch_all", lr: float = 0
     return at_rate(TrainSettings.for_preset("tiny", [name], backbone="fresh", triplet=mining, stages=stages), name, lr)
 
 
-def figures(place: Place, name: StageName, mining: TripletMining) -> dict[str, float]:
+def figures(world: World, name: StageName, mining: TripletMining) -> dict[str, float]:
     """Return the losses of an epoch that learns nothing, so that any number of ranks sees the same weights."""
-    train, validation = (Feed(split, place) for split in rows())
-    (epoch,) = run_loop(network(), train, validation, settings(name, mining), Hooks(wrap=_wrap(place))).history
+    train, validation = (Feed(split, world) for split in rows())
+    (epoch,) = run_loop(network(), train, validation, settings(name, mining), LoopHooks(wrap=_wrap(world))).history
     return {split: epoch[f"{split}_loss"] for split in ("train", "validation")}
 
 
-def gradient(place: Place, mining: TripletMining) -> list[float]:
+def gradient(world: World, mining: TripletMining) -> list[float]:
     """Return the gradient of the first convolution in the contrastive phase, summed over an epoch."""
     learner = network()
     stage = STAGES["contrastive"]
-    wrapped = _wrap(place)(StageModule(learner, stage, settings("contrastive", mining)).train())
-    for batch in Feed(rows()[0], place).shuffled(0, BATCH, stage.image_size(learner.config)):
+    wrapped = _wrap(world)(StageModule(learner, stage, settings("contrastive", mining)).train())
+    for batch in Feed(rows()[0], world).shuffled(0, BATCH, stage.image_size(learner.config)):
         wrapped(batch).loss.backward()
     found = learner.densenet.features.conv0.weight.grad
     assert isinstance(found, torch.Tensor)
@@ -84,13 +85,13 @@ def gradient(place: Place, mining: TripletMining) -> list[float]:
     return values
 
 
-def diverged(place: Place) -> str:
+def diverged(world: World) -> str:
     """Return what is said where the second rank alone meets a NaN, in its second step."""
-    feed = Feed(rows()[0], place)
-    if place.rank == 1:
+    feed = Feed(rows()[0], world)
+    if world.rank == 1:
         feed = _Poisoned(feed)
     try:
-        run_loop(network(), feed, Feed(rows()[1], place), settings("saliency", lr=1e-4), Hooks(wrap=_wrap(place)))
+        run_loop(network(), feed, Feed(rows()[1], world), settings("saliency", lr=1e-4), LoopHooks(wrap=_wrap(world)))
     except TrainingDiverged as error:
         return str(error)
     return "nothing"
@@ -100,7 +101,7 @@ class _Poisoned(Feed):
     """Deals NaN in the second step."""
 
     def __init__(self, feed: Feed) -> None:
-        super().__init__(feed._rows, feed._place)
+        super().__init__(feed._rows, feed._world)
 
     def select(self, stage: Any) -> Feed:
         return _Poisoned(super().select(stage))
@@ -110,18 +111,18 @@ class _Poisoned(Feed):
             yield replace(batch, image_BCHW=batch.image_BCHW * math.nan) if number == 1 else batch
 
 
-def _wrap(place: Place) -> Any:
-    return nn.parallel.DistributedDataParallel if place.world > 1 else lambda module: module
+def _wrap(world: World) -> Any:
+    return nn.parallel.DistributedDataParallel if world.size > 1 else lambda module: module
 
 
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    place = Place(rank, 2)
+    world = World(rank, 2)
     found = {
-        "figures": {f"{name} {mining}": figures(place, name, mining) for name, mining in CASES},
-        "gradients": {mining: gradient(place, mining) for mining in MININGS},
-        "said": diverged(place),
+        "figures": {f"{name} {mining}": figures(world, name, mining) for name, mining in CASES},
+        "gradients": {mining: gradient(world, mining) for mining in MININGS},
+        "said": diverged(world),
     }
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
@@ -137,7 +138,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("name", "mining"), CASES)
 def test_losses_are_those_of_one_worker(ranks: list[dict[str, Any]], name: StageName, mining: TripletMining) -> None:
-    alone = figures(Place(), name, mining)
+    alone = figures(World(), name, mining)
     assert min(alone.values()) > 0
     for found in ranks:
         assert found["figures"][f"{name} {mining}"] == pytest.approx(alone, rel=1e-5)
@@ -145,7 +146,7 @@ def test_losses_are_those_of_one_worker(ranks: list[dict[str, Any]], name: Stage
 
 @pytest.mark.parametrize("mining", MININGS)
 def test_the_contrastive_gradient_is_that_of_one_worker(ranks: list[dict[str, Any]], mining: TripletMining) -> None:
-    alone = gradient(Place(), mining)
+    alone = gradient(World(), mining)
     assert max(map(abs, alone)) > 1e-4
     for found in ranks:
         assert found["gradients"][mining] == pytest.approx(alone, rel=1e-3, abs=1e-6)

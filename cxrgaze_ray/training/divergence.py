@@ -11,7 +11,7 @@ from cxrgaze_ray.training.ranks import any_rank
 from cxrgaze_ray.training.stages import Stage
 
 
-class Watch:
+class DivergenceWatch:
     """Looks at every loss, gradient and set of weights of a phase.
 
     Parameters

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 
 
-class Decoders:
+class DecoderPool:
     """Decodes as many bodies at a time as there are decoders; the last used is taken first, so idle ones never start.
 
     Parameters

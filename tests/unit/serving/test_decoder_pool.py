@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cxrgaze_ray.radiograph.decoding import Decoder
-from cxrgaze_ray.serving.decoders import Decoders
+from cxrgaze_ray.serving.decoder_pool import DecoderPool
 
 
 class Slow:
@@ -33,22 +33,22 @@ class Slow:
         self.closed = True
 
 
-def pool_of(count: int) -> tuple[Decoders, list[Slow]]:
+def pool_of(count: int) -> tuple[DecoderPool, list[Slow]]:
     made: list[Slow] = []
 
     def make() -> Decoder:
         made.append(Slow())
         return made[-1]  # type: ignore[return-value]
 
-    return Decoders(count, make), made
+    return DecoderPool(count, make), made
 
 
-async def until(pool: Decoders, busy: list[Slow]) -> None:
+async def until(pool: DecoderPool, busy: list[Slow]) -> None:
     for one in busy:
         assert await asyncio.to_thread(one.busy.wait, 30)
 
 
-async def ask(pool: Decoders, body: bytes) -> object:
+async def ask(pool: DecoderPool, body: bytes) -> object:
     async with pool.held():
         return await pool.decode(body)
 
@@ -109,7 +109,7 @@ def test_a_refused_body_is_gone_with_its_answer() -> None:
     class Body(bytearray):
         """Bytes that can be watched."""
 
-    async def refused(pool: Decoders, body: Any) -> str:
+    async def refused(pool: DecoderPool, body: Any) -> str:
         try:
             async with pool.held():
                 await pool.decode(body)
