@@ -30,7 +30,7 @@ Connect = Callable[[], AbstractContextManager[Any]]
 
 PROXY_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PROXY_MIDDLEWARES = "cxrgaze_ray.http.proxy:middlewares"
-"""What that variable has to say in the environment of a cluster's nodes before Ray starts there: see `http_proxy`."""
+"""What that variable has to say in the environment of a cluster's nodes before Ray starts there: see `http.proxy`."""
 
 
 _KNOCK_S = 10.0

@@ -1,5 +1,5 @@
-"""What every HTTP application here does alike: tokens, counted answers, and bodies bounded in time and memory.
+"""What all HTTP applications here do alike: tokens, refusals, counted answers, and bodies bounded in time and memory.
 
-`middleware` goes into an application, `proxy` before all of them in Serve's proxy; bodies share one `body_room`.
-Knows nothing of models or retraining.
+`application` makes one, of `middleware` and with `refusals`; `proxy` stands before all of them in Serve's proxy, where
+bodies share one `body_room`. Knows nothing of models or retraining.
 """

@@ -1,4 +1,4 @@
-"""What both HTTP applications do alike: ask for the token, bound a body, count answers, and answer when they fail."""
+"""Around every route: ask for the token, bound a body, count answers, and answer when a route fails."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxrgaze_ray.errors import place_of
-
-RETRY_AFTER_S = 2
-"""When a client that got a 503 may try again, in seconds."""
+from cxrgaze_ray.http.refusals import Reply, refuse
 
 ROUTES = ("/v1/predict", "/v1/model", "/healthz")
 
@@ -26,13 +24,16 @@ _REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _LOG = logging.getLogger("ray.serve")
 
 
-def authorised(request: Request, token: str) -> bool:
-    """Say whether a request carries the bearer token; compared in a time that tells nothing of it.
+def check_token(request: Request, token: str) -> Reply | None:
+    """Refuse a request without the bearer token; one that carries it gets None.
 
     The scheme's name may be in any case (RFC 9110, 11.1).
     """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.lstrip(" ").encode("latin-1"), token.encode())
+    # compared in a time that tells nothing of the token
+    if scheme.lower() == "bearer" and hmac.compare_digest(given.lstrip(" ").encode("latin-1"), token.encode()):
+        return None
+    return refuse(401, "A bearer token is needed.", "unauthorised")
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
@@ -88,16 +89,16 @@ class Answered:
             failed = _failed(scope, error)
             if code:  # too late for another answer
                 raise
-            await failed(scope, receive, noted)
+            await failed.response()(scope, receive, noted)
         finally:
             if code:
                 self._count(scope["path"], code, time.perf_counter() - began)
 
 
-def _failed(scope: Scope, error: Exception) -> JSONResponse:
+def _failed(scope: Scope, error: Exception) -> Reply:
     """Log a failure by its place, never by its message, which may quote a file; return what the client is told."""
     given = Headers(scope=scope).get("x-request-id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     _LOG.error("request %s failed with %s", request_id, place_of(error))
-    told = {"error": "This is a fault of the service; its log has the request's id.", "reason": "bug"}
-    return JSONResponse({**told, "request_id": request_id}, 500)
+    told = refuse(500, "This is a fault of the service; its log has the request's id.", "bug")
+    return replace(told, body={**told.body, "request_id": request_id})

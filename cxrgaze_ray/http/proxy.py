@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.http.body_room import Room, Share
 from cxrgaze_ray.http.line import Line, Pace
-from cxrgaze_ray.http.middleware import RETRY_AFTER_S, route_of
+from cxrgaze_ray.http.middleware import route_of
+from cxrgaze_ray.http.refusals import Reply, refuse
 
 MARK = "x-cxrgaze-proxy"
 """Header of every answer that came through here: who starts an application can tell whether its bodies are bounded."""
@@ -60,20 +60,15 @@ class ProxyLimits:
     press_bytes_s: float = 256 * 2**10
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """An answer that no application gives."""
-
-    code: int
-    reason: str
-    message: str
+def _closing(refusal: Reply) -> Reply:
+    return replace(refusal, headers={**refusal.headers, "Connection": "close"})
 
 
-_BUSY = Refusal(503, "busy", "Too many requests are waiting; try again.")
-_LOST = Refusal(503, "unavailable", "The process that had this request is gone, or too busy; try again.")
-_LATE = Refusal(408, "too_slow", "The body came too slowly.")
-_CROWDED = Refusal(503, "busy", "The body came slowly, and others needed its place; try again.")
-_LONG_HEADERS = Refusal(431, "headers_too_large", "The headers are too large.")
+_BUSY = refuse(503, "Too many requests are waiting; try again.", "busy")
+_LOST = refuse(503, "The process that had this request is gone, or too busy; try again.", "unavailable")
+_LATE = _closing(refuse(408, "The body came too slowly.", "too_slow"))
+_CROWDED = _closing(refuse(503, "The body came slowly, and others needed its place; try again.", "busy"))
+_LONG_HEADERS = refuse(431, "The headers are too large.", "headers_too_large")
 
 
 def middlewares() -> list[Middleware]:
@@ -126,7 +121,7 @@ class _Body:
         self._waited, self._received = 0.0, 0
         self._patience: asyncio.Timeout | None = None
         self._ended = self.gone = False
-        self.refusal: Refusal | None = None
+        self.refusal: Reply | None = None
 
     @property
     def behind_s(self) -> float:
@@ -209,15 +204,10 @@ class _Answer:
         if not self._drop:
             await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Answer with one sentence and a reason code, and count it: the application never will."""
+    async def refuse(self, refusal: Reply) -> None:
+        """Send a refusal, and count it: the application never will."""
         self.started = True
-        headers = {MARK: "1"}
-        if refusal.code == 503:
-            headers["Retry-After"] = str(RETRY_AFTER_S)
-        if refusal in (_LATE, _CROWDED):
-            headers["Connection"] = "close"
-        answer = JSONResponse({"error": refusal.message, "reason": refusal.reason}, refusal.code, headers)
+        answer = replace(refusal, headers={MARK: "1", **refusal.headers}).response()
         await answer(self._scope, self._receive, self._send)
         route = route_of(self._scope["path"])
         telemetry.record(telemetry.REQUESTS, route=route, code=str(refusal.code))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
-from urllib.request import urlopen
 
 from ray import serve
 
 from cxrgaze_ray.cluster.ports import start_proxy
 from cxrgaze_ray.config.serve_file import APPLICATION, DeploymentOptions, ServeFile, ServingSettings
 from cxrgaze_ray.errors import ServingUnavailable
+from cxrgaze_ray.http.application import wait_healthy
 from cxrgaze_ray.http.proxy import MARK
 from cxrgaze_ray.serving.ingress import Ingress
 from cxrgaze_ray.serving.model import Model
@@ -51,20 +50,15 @@ def wait_ready(file: ServeFile, timeout_s: float = 120.0) -> bool:
     Returns
     -------
     bool
-        Whether the cluster's proxy bounds what clients send: see `http_proxy`.
+        Whether the cluster's proxy bounds what clients send: see `http.proxy`.
 
     Raises
     ------
     ServingUnavailable
         If it does not within the time: the model can't be resolved or loaded.
     """
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        try:
-            with urlopen(f"{file.url}/healthz", timeout=5) as answer:
-                return MARK in answer.headers
-        except OSError:
-            time.sleep(0.5)
+    if (headers := wait_healthy(file.url, timeout_s)) is not None:
+        return MARK in headers
     raise ServingUnavailable(
         f"{file.ingress.model} from {file.ingress.registry} did not load.",
         "See that `cxrgaze models show` finds it, and Ray's log.",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve.config import BackpressureConfig
@@ -21,7 +21,9 @@ from cxrgaze_ray.cluster.connection import find_cause, lost_replica
 from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.gaze import saliency
-from cxrgaze_ray.http.middleware import RETRY_AFTER_S, Answered, authorised, read_body, route_of
+from cxrgaze_ray.http.application import HEALTHY, make_application
+from cxrgaze_ray.http.middleware import check_token, read_body, route_of
+from cxrgaze_ray.http.refusals import RETRY_AFTER_S, Reply, refuse
 from cxrgaze_ray.models.bundle import read_bundle
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
@@ -31,7 +33,7 @@ from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.serving.decoder_pool import DecoderPool
 from cxrgaze_ray.serving.model import MAX_ONGOING
 from cxrgaze_ray.serving.multipart import file_of
-from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse, status_code
+from cxrgaze_ray.serving.replies import Serving, answer, describe, status_code
 from cxrgaze_ray.storage import open_store
 
 _LOG = logging.getLogger("ray.serve")
@@ -56,8 +58,7 @@ def _count(path: str, code: int, seconds: float) -> None:
     telemetry.record(telemetry.REQUEST_SECONDS, seconds, route=route)
 
 
-api = FastAPI(title="cxrgaze", docs_url=None, redoc_url=None, openapi_url=None)
-api.add_middleware(Answered, count=_count)
+api = make_application("cxrgaze", _count)
 
 
 @serve.deployment(
@@ -122,37 +123,35 @@ class Ingress:
     @api.get("/healthz")
     async def healthz(self) -> Response:
         """200 once a model is loaded and warm."""
-        if self._serving is None:
-            return refuse(503, "No model is loaded yet.", "not_ready")
-        return JSONResponse({"status": "ok"})
+        return (self._not_ready() or HEALTHY).response()
 
     @api.get("/v1/model")
     async def model(self, request: Request) -> Response:
         """The model being served."""
         if refused := self._authorise(request) or self._not_ready():
-            return refused
+            return refused.response()
         return JSONResponse(describe(self._ready()))
 
     @api.post("/v1/predict")
     async def predict(self, request: Request) -> Response:
         """Score the DICOM, JPEG or PNG in the body, or in the one file of a form."""
         if refused := self._authorise(request) or self._not_ready():
-            return refused
+            return refused.response()
         serving, decoders = self._ready(), self._decoders
         assert decoders is not None
         try:
             async with decoders.held():
                 decoded = await decoders.decode(await self._read(request))
         except RadiographError as error:
-            return refuse(status_code(error), error.message, error.reason)
+            return refuse(status_code(error), error.message, error.reason).response()
         except EnvironmentFault:
-            return refuse(503, "No decoding process starts just now; try again.", "decoder_unavailable")
+            return refuse(503, "No decoding process starts just now; try again.", "decoder_unavailable").response()
         try:
             result = await asyncio.wait_for(self._ask(decoded, serving), self._settings.model_timeout_s)
         except Exception as error:
             if not _passes(error):
                 raise
-            return refuse(503, "The model is not to be had just now; try again.", "model_unavailable")
+            return refuse(503, "The model is not to be had just now; try again.", "model_unavailable").response()
         png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
         if "image/png" in request.headers.get("accept", ""):
             return Response(png, media_type="image/png")
@@ -168,13 +167,11 @@ class Ingress:
         assert self._serving is not None
         return self._serving
 
-    def _not_ready(self) -> Response | None:
+    def _not_ready(self) -> Reply | None:
         return None if self._serving else refuse(503, "No model is loaded yet.", "not_ready")
 
-    def _authorise(self, request: Request) -> Response | None:
-        if not self._token or authorised(request, self._token):
-            return None
-        return refuse(401, "A bearer token is needed.", "unauthorised")
+    def _authorise(self, request: Request) -> Reply | None:
+        return check_token(request, self._token) if self._token else None
 
     async def _read(self, request: Request) -> bytes:
         """Read the body, never more than the limit of it."""

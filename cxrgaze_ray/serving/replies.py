@@ -9,11 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from fastapi import Response
-from fastapi.responses import JSONResponse
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.http.middleware import RETRY_AFTER_S
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.registry.pin import ModelPin
@@ -39,12 +36,6 @@ class Serving:
 def status_code(error: RadiographError) -> int:
     """Return the HTTP status of a body that can't be scored."""
     return _STATUS.get(Reason(error.reason), 422)
-
-
-def refuse(code: int, message: str, reason: str) -> Response:
-    """Answer with one sentence and a reason code."""
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_AFTER_S)}}.get(code)
-    return JSONResponse({"error": message, "reason": str(reason)}, status_code=code, headers=headers)
 
 
 def describe(serving: Serving) -> dict[str, Any]:

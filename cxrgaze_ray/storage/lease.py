@@ -67,9 +67,8 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=60)
-        store = (
-            self._store if kind is None else self._store.without_retries()
-        )  # a store that ended the run had its time
+        # a store that ended the work had its time already
+        store = self._store if kind is None else self._store.without_retries()
         try:
             store.put(self._key("released"), json.dumps(self._summary).encode())
         except EnvironmentFault:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 5.0
 _SHORT_S = 4.0
-"""For who asks again soon anyway: see `Store.once`."""
+"""For who asks again soon anyway: see `Store.without_retries`."""
 _ARROW_LONGEST_WAIT_S = 20.0
 
 LEAST_CHECKSUMS = "when_required"

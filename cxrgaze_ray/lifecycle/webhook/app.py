@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
-from urllib.request import urlopen
 
 import ray
 from fastapi import FastAPI
@@ -16,6 +14,7 @@ from ray.serve.exceptions import RayServeException
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.ports import start_proxy
 from cxrgaze_ray.errors import ConfigError, ServingUnavailable, place_of
+from cxrgaze_ray.http.application import wait_healthy
 from cxrgaze_ray.http.proxy import MARK
 from cxrgaze_ray.lifecycle.webhook.groups import Triggers
 from cxrgaze_ray.lifecycle.webhook.jobs import STATES, RayJobs
@@ -103,13 +102,8 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
             "The webhook does not start on this cluster.",
             f"See Ray's log, and that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
         ) from error
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        try:
-            with urlopen(f"{settings.url}/healthz", timeout=5) as answer:
-                return MARK in answer.headers
-        except OSError:
-            time.sleep(0.2)
+    if (headers := wait_healthy(settings.url, timeout_s)) is not None:
+        return MARK in headers
     raise ServingUnavailable(
         f"Nothing answers on {settings.url}.", "Where Ray Serve runs already it keeps its port: give that one."
     )

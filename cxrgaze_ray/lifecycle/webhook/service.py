@@ -1,39 +1,23 @@
-"""From a notification to a submitted job, and the answer. Apart from HTTP and Ray, so that it is tested without."""
+"""From a notification to a submitted job, and the answer. Apart from routes and Ray, so that it is tested without."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from cxrgaze_ray.errors import EnvironmentFault, RegistryError, UserError
+from cxrgaze_ray.http.refusals import Reply, refuse
 from cxrgaze_ray.lifecycle.webhook.groups import SUBMISSION_PREFIX, Trigger, Triggers
 from cxrgaze_ray.lifecycle.webhook.jobs import Jobs
 from cxrgaze_ray.lifecycle.webhook.payload import Incident, parse
 from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
 
-RETRY_AFTER_S = 30
-"""When who got a 503 may try again, in seconds; Alertmanager does so by itself."""
+_ASK_AGAIN_S = 30
+"""What a 503 says of when to try again, in seconds; Alertmanager does so by itself."""
 
 _SUBMISSION = re.compile(re.escape(SUBMISSION_PREFIX) + "[0-9a-f]{16}")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer: status code, body as JSON, headers."""
-
-    code: int
-    body: dict[str, Any]
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-def refuse(code: int, message: str, reason: str, retry_after_s: int | None = None) -> Reply:
-    """Answer with one sentence and a reason code."""
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return Reply(code, {"error": message, "reason": reason}, headers)
 
 
 class Service:
@@ -75,7 +59,7 @@ class Service:
             found = self._accept(incident)
             return found if isinstance(found, Reply) else self._started(found)
         except EnvironmentFault as error:
-            return refuse(503, str(error), "unavailable", RETRY_AFTER_S)
+            return refuse(503, str(error), "unavailable", _ASK_AGAIN_S)
         except RegistryError as error:
             return refuse(500, str(error), "broken_trigger")
 
@@ -87,7 +71,7 @@ class Service:
         try:
             found = self._jobs.state(submission_id)
         except EnvironmentFault as error:
-            return refuse(503, str(error), "unavailable", RETRY_AFTER_S)
+            return refuse(503, str(error), "unavailable", _ASK_AGAIN_S)
         if found is None:
             return unknown
         return Reply(200, {"submission_id": submission_id, "state": found.state, "exit_code": found.exit_code})

@@ -153,7 +153,7 @@ def test_beyond_the_line_clients_are_told_to_come_back_and_health_is_answered(co
 
 def test_a_silent_client_keeps_no_place_that_another_one_needs(counted: list[tuple[str, str]]) -> None:
     async def run() -> None:
-        door = Door(echo, Limits(requests=2, press_grace_s=0.05))
+        door = Door(echo, ProxyLimits(requests=2, press_grace_s=0.05))
         go = asyncio.Event()
         silent = [asyncio.create_task(ask(door, go.wait, b"x")) for _ in range(2)]  # type: ignore[arg-type]
         await asyncio.sleep(0.1)
@@ -171,7 +171,7 @@ def test_a_silent_client_keeps_no_place_that_another_one_needs(counted: list[tup
 
 def test_who_fills_the_room_and_then_stalls_gives_way_to_a_quick_client() -> None:
     async def run() -> None:
-        door = Door(echo, Limits(held_bytes=2**20, press_grace_s=0.05))
+        door = Door(echo, ProxyLimits(held_bytes=2**20, press_grace_s=0.05))
         never = asyncio.Event()
         stalled = [
             asyncio.create_task(ask(door, b"x" * 2**19, never.wait, b"x"))  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ def test_who_fills_the_room_and_then_stalls_gives_way_to_a_quick_client() -> Non
 
 def test_slow_clients_do_not_end_each_other_for_room() -> None:
     async def run() -> None:
-        door = Door(echo, Limits(held_bytes=3 * 2**18, press_grace_s=0.05))
+        door = Door(echo, ProxyLimits(held_bytes=3 * 2**18, press_grace_s=0.05))
         go = asyncio.Event()
 
         async def pause() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.http.refusals import Reply
 from cxrgaze_ray.lifecycle.webhook.groups import Trigger, Triggers
 from cxrgaze_ray.lifecycle.webhook.jobs import JobState, state_of
-from cxrgaze_ray.lifecycle.webhook.service import Reply, Service
+from cxrgaze_ray.lifecycle.webhook.service import Service
 from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
 from cxrgaze_ray.storage import LocalStore
 from tests.alertmanager import Clock, FakeJobs, alert, notification

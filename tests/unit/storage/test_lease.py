@@ -299,7 +299,7 @@ def test_the_heart_beats_without_patience(store: LocalStore, monkeypatch: pytest
         beaten.set()
 
     monkeypatch.setattr(hasty, "put", put)
-    monkeypatch.setattr(store, "once", lambda: hasty)
+    monkeypatch.setattr(store, "without_retries", lambda: hasty)
     with Lease(store):
         assert beaten.wait(30)
 
@@ -314,7 +314,7 @@ def test_who_leaves_with_an_error_does_not_wait_for_the_store(
     def drive() -> None:
         with Lease(store) as driver:
             die(driver)
-            monkeypatch.setattr(store, "once", lambda: hasty)
+            monkeypatch.setattr(store, "without_retries", lambda: hasty)
             raise StoreUnavailable("down")
 
     with pytest.raises(StoreUnavailable):

@@ -1,0 +1,44 @@
+"""What every application here is: its own routes and no others, each answer counted, its health there to wait for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.message import Message
+from urllib.request import urlopen
+
+from fastapi import FastAPI
+
+from cxrgaze_ray.http.middleware import Answered
+from cxrgaze_ray.http.refusals import Reply
+
+_LOOK_S = 0.2
+
+HEALTHY = Reply(200, {"status": "ok"})
+"""What /healthz answers once the application can do its work."""
+
+
+def make_application(title: str, count: Callable[[str, int, float], None]) -> FastAPI:
+    """Return an application without routes; see `Answered` for `count`."""
+    api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    api.add_middleware(Answered, count=count)
+    return api
+
+
+def wait_healthy(url: str, timeout_s: float) -> Message | None:
+    """Wait until the application at a URL answers that it is healthy.
+
+    Returns
+    -------
+    Message or None
+        The answer's headers; None if it did not come within the time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(f"{url}/healthz", timeout=5) as answer:
+                headers: Message = answer.headers
+                return headers
+        except OSError:  # a refusal is one too
+            time.sleep(_LOOK_S)
+    return None

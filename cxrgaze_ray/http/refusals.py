@@ -1,0 +1,39 @@
+"""Answers in JSON, and refusals among them: one sentence, and a reason code that programs can go by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+RETRY_AFTER_S = 2
+"""When a client that got a 503 may try again, in seconds."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: status code, body as JSON, headers."""
+
+    code: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def response(self) -> JSONResponse:
+        """Return what a route or an ASGI application sends."""
+        return JSONResponse(self.body, self.code, self.headers)
+
+
+def refuse(code: int, message: str, reason: str, retry_after_s: int | None = None) -> Reply:
+    """Refuse with one sentence and a reason code, and the headers that HTTP asks for with the status.
+
+    Parameters
+    ----------
+    retry_after_s
+        When to try again, in seconds; a 503 says `RETRY_AFTER_S` by default, others nothing.
+    """
+    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
+    wait = RETRY_AFTER_S if code == 503 and retry_after_s is None else retry_after_s
+    if wait is not None:
+        headers["Retry-After"] = str(wait)
+    return Reply(code, {"error": message, "reason": str(reason)}, headers)
