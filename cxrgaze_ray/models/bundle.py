@@ -114,16 +114,13 @@ class Bundle:
         BundleError
             If a tensor is missing, left over, or of another shape.
         """
-        from cxrgaze_ray.models.zoo import build  # torch takes seconds, which nobody pays who only reads bundle.json
+        from cxrgaze_ray.models.state import (
+            load_strictly,  # torch takes seconds, which reading bundle.json must not pay
+        )
+        from cxrgaze_ray.models.zoo import build
 
         network = build(self.info.network)
-        wanted = network.state_dict()
-        wrong = sorted(set(wanted) ^ set(self.state)) or [
-            name for name in wanted if wanted[name].shape != self.state[name].shape
-        ]
-        if wrong:
-            raise BundleError(f"The weights do not fit the network: {len(wrong)} tensors differ, first {wrong[0]}.")
-        network.load_state_dict(self.state, strict=True)
+        load_strictly(network, self.state, lambda what: BundleError(f"The weights do not fit the network: {what}."))
         return network.eval()
 
 
@@ -184,7 +181,7 @@ def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = 
 
 def check_finite(bundle: Bundle) -> None:
     """Raise BundleError if weights or golden outputs are NaN or infinite: such a network answers nothing."""
-    from cxrgaze_ray.models.finite import not_finite
+    from cxrgaze_ray.models.state import not_finite
 
     _refuse_infinite(bundle.info, not_finite(bundle.state))
 

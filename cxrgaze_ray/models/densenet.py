@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, DenseNet201_Weights
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.models.finite import not_finite
+from cxrgaze_ray.models.state import load_strictly
 from cxrgaze_ray.storage import open_parent
 
 CONTRASTIVE_PARTS = (
@@ -103,20 +103,19 @@ def _modern(name: str) -> str:
 
 
 def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
-    """Load every tensor under `features.`, or fail naming what does not fit: never a silent partial load."""
+    """Load every tensor under `features.`, or fail naming what does not fit."""
     given = {_modern(name): tensor for name, tensor in state.items() if name.startswith("features.")}
-    wanted = {name: tensor for name, tensor in densenet.state_dict().items() if name.startswith("features.")}
+    features = _without_classifier(densenet)
+    wanted = features.state_dict()
     # files from before PyTorch 0.4.1 have no such counters
     given |= {name: wanted[name] for name in wanted.keys() - given.keys() if name.endswith("num_batches_tracked")}
-    wrong = sorted(set(wanted) ^ set(given)) or sorted(n for n in wanted if wanted[n].shape != given[n].shape)
-    if wrong:
-        hint = "Give those of the preset's own DenseNet, or leave them out."
-        raise UserError(f"The backbone weights do not fit: {len(wrong)} tensors differ, first {wrong[0]}.", hint)
-    if wrong := not_finite(given):
-        raise UserError(
-            f"The backbone weights are not finite: {len(wrong)} tensors, first {wrong[0]}.", "Start from other ones."
-        )
-    _without_classifier(densenet).load_state_dict(given, strict=True)
+    hint = "Give those of the preset's own DenseNet, or leave them out."
+    load_strictly(
+        features,
+        given,
+        lambda what: UserError(f"The backbone weights do not fit: {what}.", hint),
+        lambda what: UserError(f"The backbone weights are not finite: {what}.", "Start from other ones."),
+    )
 
 
 def _without_classifier(densenet: DenseNet) -> nn.Module:

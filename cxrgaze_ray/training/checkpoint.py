@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from cxrgaze_ray.errors import BundleError, TrainingDiverged
-from cxrgaze_ray.models.finite import not_finite
+from cxrgaze_ray.models.state import load_strictly
 
 _SCALER = "scaler.json"
 _RNG = "rng"
@@ -104,19 +104,17 @@ def hand_over(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
     Raises
     ------
     BundleError
-        If a tensor is missing, left over, or differs after loading: a silent partial load is the classic bug here.
+        If a tensor is missing, left over, of another shape, or differs after loading.
     TrainingDiverged
         If one is not finite; only checkpoints of earlier versions hold such weights.
     """
-    wanted = module.state_dict()
-    if set(wanted) != set(state):
-        raise BundleError(f"The hand-over does not fit: {len(set(wanted) ^ set(state))} tensors differ.")
-    if wrong := not_finite(state):
-        raise TrainingDiverged(
-            f"The weights that this training has come to are not finite: {len(wrong)} tensors, first {wrong[0]}.",
-            "Lower the learning rates in the training's settings: that makes another training, which starts afresh.",
-        )
-    module.load_state_dict(state, strict=True)
+    hint = "Lower the learning rates in the training's settings: that makes another training, which starts afresh."
+    load_strictly(
+        module,
+        state,
+        lambda what: BundleError(f"The hand-over does not fit: {what}."),
+        lambda what: TrainingDiverged(f"The weights that this training has come to are not finite: {what}.", hint),
+    )
     arrived = sum(torch.equal(tensor.cpu(), state[name].cpu()) for name, tensor in module.state_dict().items())
     if arrived != len(state):
         raise BundleError(f"The hand-over lost tensors: {arrived} of {len(state)} arrived.")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrgaze_ray.errors import TrainingDiverged
-from cxrgaze_ray.models.finite import not_finite
+from cxrgaze_ray.models.state import not_finite
 from cxrgaze_ray.training.ranks import any_rank
 from cxrgaze_ray.training.stages import Stage
 

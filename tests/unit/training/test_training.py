@@ -202,6 +202,8 @@ def test_the_hand_over_refuses_a_state_that_does_not_fit() -> None:
         hand_over(network, {key: value for key, value in state.items() if key != name})
     with pytest.raises(BundleError, match="1 tensors"):
         hand_over(network, state | {"left.over": torch.zeros(1)})
+    with pytest.raises(BundleError, match=f"does not fit: 1 tensors differ, first {name}"):
+        hand_over(network, state | {name: torch.zeros(1)})
 
 
 def test_ranks_share_every_row_and_take_equally_many_steps() -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from cxrgaze_ray.errors import EXIT_USER, TrainingDiverged, UserError
-from cxrgaze_ray.models.finite import not_finite
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.state import not_finite
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training import loop
 from cxrgaze_ray.training.batch import Batch

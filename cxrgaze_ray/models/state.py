@@ -1,0 +1,44 @@
+"""Weights as a state dict: whether they fit a module, and whether they are numbers at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cxrgaze_ray.errors import UserError
+
+
+def load_strictly(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    misfit: Callable[[str], UserError],
+    infinite: Callable[[str], UserError] | None = None,
+) -> None:
+    """Load every tensor of a state, or none of them: a silent partial load is the classic bug here.
+
+    Parameters
+    ----------
+    misfit
+        Makes the error if a tensor is missing, left over, or of another shape, of "3 tensors differ, first NAME".
+    infinite
+        Makes the error if tensors hold NaN or infinity, of "3 tensors, first NAME"; None loads them all the same.
+    """
+    wanted = module.state_dict()
+    wrong = sorted(wanted.keys() ^ state.keys()) or sorted(n for n in wanted if wanted[n].shape != state[n].shape)
+    if wrong:
+        raise misfit(f"{len(wrong)} tensors differ, first {wrong[0]}")
+    if infinite is not None and (wrong := not_finite(state)):
+        raise infinite(f"{len(wrong)} tensors, first {wrong[0]}")
+    module.load_state_dict(state, strict=True)
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity, in order; no later step mends them."""
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and tensor.numel()}
+    if not floats:
+        return []
+    # one answer for all: on an accelerator each question of its own would wait for the device
+    sound = torch.stack([tensor.detach().isfinite().all() for tensor in floats.values()]).tolist()
+    return sorted(name for name, fine in zip(floats, sound, strict=True) if not fine)
