@@ -20,10 +20,10 @@ from cxrgaze_ray.phantoms import make_archive
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.scoring.planning import make_planned
+from cxrgaze_ray.scoring.planning import ToPlan, make_planned, pin_requested
 from cxrgaze_ray.scoring.runs import Request, Run
 from cxrgaze_ray.scoring.runs.contract import ScoreOptions
-from cxrgaze_ray.storage import LocalStore, open_store
+from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.storage.lease import Lease
 
 HOSPITAL_ROWS = (2544, 3056)
@@ -64,8 +64,8 @@ def plan_run(archive: str, out: str, registry: str, limit: int | None = None) ->
     """Plan a run as `cxrgaze score` does, with identifiers as they are."""
     options = ScoreOptions(identities="keep", view="all", limit=limit)
     request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
-    manifest = list_archive(archive, Identities)
-    return make_planned(request, out, registry, manifest, ENGINE, new=False).run
+    found = ToPlan(list_archive(archive, Identities), *pin_requested(request, registry))
+    return make_planned(request, out, found, ENGINE, new=False).run
 
 
 def gather(run: Run, application: str, pools: Pools, on_progress: Callable[[Progress], None]) -> None:
@@ -87,14 +87,3 @@ def gather_marked(run: Run, application: str, pools: Pools) -> list[Mark]:
 
     gather(run, application, pools, note)
     return marks
-
-
-def open_rows(archive: str, count: int) -> list[dict[str, object]]:
-    """Return the first manifest rows of an archive."""
-    rows: list[dict[str, object]] = list_archive(archive, Identities).table.slice(0, count).to_pylist()
-    return rows
-
-
-def child_store(out: str, name: str) -> str:
-    """Return the URI of a folder below another."""
-    return open_store(out).child(name).uri

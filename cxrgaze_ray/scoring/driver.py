@@ -18,7 +18,7 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
+from cxrgaze_ray.scoring.planning import Planned, ToPlan, find_planned, make_planned
 from cxrgaze_ray.scoring.runs import Request, Run, Success
 from cxrgaze_ray.serving import ModelSettings, batch_model
 from cxrgaze_ray.storage import check_writable, open_store
@@ -118,8 +118,8 @@ def score_archive(
     check_writable(open_store(out))
     with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
         planned = found
-        if isinstance(planned, Manifest):
-            planned = make_planned(request, out, registry, planned, model.plan_engine(request.engine), new=new)
+        if isinstance(planned, ToPlan):
+            planned = make_planned(request, out, planned, model.plan_engine(request.engine), new=new)
         if planned is not found and planned.complete:
             return _complete(planned.run)
         used = identities_named(planned.run.spec.identities, chosen)

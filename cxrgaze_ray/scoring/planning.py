@@ -37,6 +37,19 @@ class Planned:
     complete: bool
 
 
+@dataclass(frozen=True)
+class ToPlan:
+    """What a new run is planned of: its inputs, and its model as it was when the command began.
+
+    The alias is resolved once. If it moves while the archive is listed, which may take an hour, the run still has the
+    model that was checked and spoken of.
+    """
+
+    manifest: Manifest
+    pin: ModelPin
+    info: BundleInfo
+
+
 def check_out(out: str) -> None:
     """Try at once whether a first run can be written; where there are runs, what was asked for may be done already."""
     store = open_store(out)
@@ -54,8 +67,8 @@ def find_planned(
     new: bool,
     retry_failed: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> Planned | Manifest:
-    """Look for the run that a request means; return the fresh manifest if a new run is to be planned.
+) -> Planned | ToPlan:
+    """Look for the run that a request means, or return what a new one is to be planned of.
 
     An unfinished run of the same request is continued with its stored plan and pinned weights, although the
     archive or the alias may have moved. A finished one stands only for the same files and the same weights; if there
@@ -79,7 +92,8 @@ def find_planned(
             f"There is no run of this command under {out}, and so no failed row.",
             f"See `cxrgaze runs list {out}`: archive, model and options must be those that the run was begun with.",
         )
-    pin, _ = _model_of(request, registry)  # an archive takes minutes to list: what is wrong with the model is said now
+    # an archive takes minutes to list: what is wrong with the model is said before
+    pin, info = pin_requested(request, registry)
     if not same:
         check_writable(open_store(out))  # before an archive is listed for an hour; a finished run needs no writing
     manifest = list_wanted(request, out, identities, on_listed)
@@ -88,7 +102,7 @@ def find_planned(
             return Planned(run, continued=False, complete=True)
     if same and not request.not_in:
         say(_why_new(same[-1].spec, request, manifest, pin))
-    return manifest
+    return ToPlan(manifest, pin, info)
 
 
 def _continued(run: Run) -> Planned:
@@ -128,9 +142,9 @@ def list_wanted(
     return unseen
 
 
-def make_planned(request: Request, out: str, registry: str, manifest: Manifest, engine: str, *, new: bool) -> Planned:
+def make_planned(request: Request, out: str, found: ToPlan, engine: str, *, new: bool) -> Planned:
     """Plan a new run; if the same run is there after all, return it."""
-    pin, info = _model_of(request, registry)
+    manifest, pin, info = found.manifest, found.pin, found.info
     run_id = make_run_id(
         manifest.sha256(), pin, profile_sha256(info.profile), engine, request.options, manifest.identities
     )
@@ -159,7 +173,7 @@ def make_planned(request: Request, out: str, registry: str, manifest: Manifest, 
     return Planned(run, continued=False, complete=run.success() is not None)
 
 
-def _model_of(request: Request, registry: str) -> tuple[ModelPin, BundleInfo]:
+def pin_requested(request: Request, registry: str) -> tuple[ModelPin, BundleInfo]:
     """Pin the model of a request, and check that it can do what is asked."""
     pin = pin_model(registry, request.model)
     info = read_info(open_store(pin.uri))

@@ -7,16 +7,16 @@
 from cxrgaze_ray.evaluation.gate.judge import judge, spent
 from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
-from cxrgaze_ray.evaluation.gate.settings import ModelFacts, GateSettings, Superiority
+from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts, Superiority
 
 __all__ = [
     "COLUMNS",
     "Criterion",
-    "ModelFacts",
     "GateOutcome",
     "GateReport",
     "GateRow",
     "GateSettings",
+    "ModelFacts",
     "Superiority",
     "gate_rows",
     "judge",

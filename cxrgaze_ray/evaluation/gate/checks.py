@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cxrgaze_ray.evaluation.gate.report import Criterion, Verdict
-from cxrgaze_ray.evaluation.gate.settings import ModelFacts, GateSettings
+from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts
 
 
 def checks(facts: ModelFacts, settings: GateSettings, patients: int) -> list[Criterion]:

@@ -6,11 +6,13 @@ from cxrgaze_ray.evaluation.gate.checks import checks, looks
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import calibration, guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
-from cxrgaze_ray.evaluation.gate.settings import ModelFacts, GateSettings
+from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts
 from cxrgaze_ray.evaluation.table import EvaluationTable
 
 
-def judge(champion: EvaluationTable, candidate: EvaluationTable, facts: ModelFacts, settings: GateSettings) -> GateReport:
+def judge(
+    champion: EvaluationTable, candidate: EvaluationTable, facts: ModelFacts, settings: GateSettings
+) -> GateReport:
     """Judge a candidate against the champion by their predictions for the same images.
 
     Any criterion that fails rejects the candidate, but with fewer than `least_patients` labelled patients only facts

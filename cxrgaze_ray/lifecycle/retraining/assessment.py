@@ -36,10 +36,9 @@ class Assessment:
 
 def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]:
     """Say what a retraining would do, and change nothing; without a decision while stores are to be made first."""
-    registry = Registry(open_store(settings.registry))
-    champion = registry.resolve(f"{settings.name}@{CHAMPION}")
     missing = missing_stores(settings)
     assessment = None if missing else assess(settings, reason)
+    champion = assessment.champion if assessment else _champion(settings)
     training = training_settings(settings, read_info(open_store(champion.uri)))
     plan: dict[str, Any] = {
         "champion": f"{champion.name}@{champion.version}",
@@ -65,7 +64,7 @@ def check_settings(settings: RetrainSettings) -> None:
     UserError
         If a store, a report, the policy or a training setting is not there or wrong.
     """
-    champion = Registry(open_store(settings.registry)).resolve(f"{settings.name}@{CHAMPION}")
+    champion = _champion(settings)
     read_policy(settings.policy)
     read_reports(settings.reports)
     training_settings(settings, read_info(open_store(champion.uri)))
@@ -88,6 +87,7 @@ def assess(settings: RetrainSettings, reason: Reason) -> Assessment:
         If the champion learned from images of another profile.
     """
     registry, policy = Registry(open_store(settings.registry)), read_policy(settings.policy)
+    # asked again, as `check_named` did: the retraining that had the lease before this one may have promoted another
     champion = registry.resolve(f"{settings.name}@{CHAMPION}")
     info, stores = read_info(open_store(champion.uri)), open_stores(settings)
     check_store(stores.info, info)
@@ -107,6 +107,10 @@ def assess(settings: RetrainSettings, reason: Reason) -> Assessment:
     if caution := stores.info.caution():
         decision = decision.model_copy(update={"reasons": (*decision.reasons, caution)})
     return Assessment(registry, root, policy, champion, stores, situation, decision)
+
+
+def _champion(settings: RetrainSettings) -> ModelPin:
+    return Registry(open_store(settings.registry)).resolve(f"{settings.name}@{CHAMPION}")
 
 
 def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:

@@ -32,10 +32,6 @@ _INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-Message = tuple[dict[str, Any], bytes]
-"""Header and body."""
-
-
 class Ended(Exception):
     """The process ended instead of answering.
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.gate import COLUMNS, ModelFacts, GateOutcome, GateReport, GateSettings, gate_rows, judge
+from cxrgaze_ray.evaluation.gate import COLUMNS, GateOutcome, GateReport, GateSettings, ModelFacts, gate_rows, judge
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
 from tests.model_pairs import CHAMPION, Model, table_pair
 
 SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
-FACTS = ModelFacts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
+FACTS = ModelFacts(
+    golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20
+)
 
 
 def gate(patients: int, model: Model = CHAMPION, facts: ModelFacts = FACTS) -> GateReport:

@@ -12,12 +12,14 @@ from cxrgaze_ray.evaluation.gate.checks import checks
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.evaluation.gate.report import Criterion
-from cxrgaze_ray.evaluation.gate.settings import ModelFacts, GateSettings, Superiority
+from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts, Superiority
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Target
 from tests.model_pairs import HARMED, Model, table_pair
 
 SETTINGS = GateSettings(rounds=400)
-FACTS = ModelFacts(golden_reproduced=True, golden_difference=1e-7, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
+FACTS = ModelFacts(
+    golden_reproduced=True, golden_difference=1e-7, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20
+)
 
 
 def pair(patients: int, model: Model, seed: int = 0) -> Pair:

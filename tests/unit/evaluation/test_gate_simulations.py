@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.evaluation.gate import Criterion, ModelFacts, GateOutcome, GateReport, GateSettings, judge
+from cxrgaze_ray.evaluation.gate import Criterion, GateOutcome, GateReport, GateSettings, ModelFacts, judge
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import non_inferiority
 from tests.model_pairs import CHAMPION, HARMED, Model, table_pair, true_loss
 
 SEEDS = 200
-FACTS = ModelFacts(golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20)
+FACTS = ModelFacts(
+    golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=90, looks_used=1, looks_of=20
+)
 POLICY = GateSettings()
 QUICK = GateSettings(rounds=200, facets=())
 QUICK_GUARDS = GateSettings(rounds=200, facets=(HARMED[0],))

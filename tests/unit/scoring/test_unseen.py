@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from cxrgaze_ray.archive.identities import Identities
-from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.errors import NothingNew, RunConflict
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
-from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
+from cxrgaze_ray.scoring.planning import Planned, ToPlan, find_planned, make_planned
 from cxrgaze_ray.scoring.runs import Request, Run
 from cxrgaze_ray.scoring.unseen import seen_runs
 from cxrgaze_ray.storage import LocalStore
@@ -53,8 +53,8 @@ class Nights:
             follow_links=follow_links,
         )
         found = find_planned(request, self.out, self.registry, Identities, new=False)
-        if isinstance(found, Manifest):
-            found = make_planned(request, self.out, self.registry, found, "reference-float32-cpu", new=False)
+        if isinstance(found, ToPlan):
+            found = make_planned(request, self.out, found, "reference-float32-cpu", new=False)
         assert isinstance(found, Planned)
         return found.run
 
@@ -72,6 +72,19 @@ def nights(tmp_path: Path, registry: str) -> Nights:
 
 def names(run: Run) -> list[str]:
     return [Path(uri).name for uri in run.plan()["uri"].to_pylist()]
+
+
+def test_the_model_is_resolved_once_a_run(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, resolve = [], Registry.resolve
+
+    def counted(self: Registry, reference: str) -> ModelPin:
+        asked.append(reference)
+        return resolve(self, reference)
+
+    monkeypatch.setattr(Registry, "resolve", counted)
+    nights.arrive("a.jpg")
+    nights.plan()
+    assert asked == ["m@champion"]
 
 
 def test_every_night_plans_what_came_since(nights: Nights) -> None:
