@@ -21,6 +21,7 @@ _START_S = 240.0
 _STOP_S = 60.0
 _PR_SET_PDEATHSIG = 1
 _ADDRESS_FILE = "ray_current_cluster"
+"""Ray's own file: with port 0 nobody but the head knows where it listens, and its output is for people."""
 
 
 @contextmanager
@@ -65,6 +66,7 @@ def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: 
 
 
 def _end_with_us() -> None:
+    # in the child, before it becomes the head; the kernel signals it when the thread that started it ends, even killed
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

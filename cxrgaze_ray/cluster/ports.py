@@ -31,7 +31,7 @@ def claimed(host: str, port: int, option: str = "--port") -> Iterator[None]:
 
 
 def taken(host: str, port: int, why: str, option: str = "--port") -> ConfigError:
-    """Return the error of a port that is not to be had."""
+    """Return the error for a port that can't be used."""
     return ConfigError(f"Nothing can listen on {host}:{port}: {why}.", f"Use another {option}, or end what has it.")
 
 

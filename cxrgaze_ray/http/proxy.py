@@ -39,9 +39,9 @@ class ProxyLimits:
         At once, waiting ones included; others are told to come back, or the slowest if it is behind. Health checks
         always pass.
     held_bytes
-        Of all bodies together, from their first byte to the answer.
+        Bytes of all bodies together, each from its first byte to its answer.
     header_bytes
-        Of one request's headers.
+        Most bytes of one request's headers.
     deadline_s
         Longest time to wait for one body's bytes in all; waiting for room does not count.
     grace_s, floor_bytes_s

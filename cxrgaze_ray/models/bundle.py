@@ -43,7 +43,7 @@ class Lineage(Record):
     """Version that the training was begun with."""
 
     settings: dict[str, Any] = {}
-    """Of the training, its seed and stages included."""
+    """Settings of the training, its seed and stages included."""
 
     backbone: str | None = None
     """DenseNet's first weights: imagenet, file or fresh."""
@@ -75,7 +75,7 @@ class BundleInfo(Record):
     classes: tuple[str, ...] = CLASSES
     weights_sha256: str
     metrics: dict[str, Any] = {}
-    """Of an evaluation, with intervals."""
+    """What an evaluation found, with intervals."""
 
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Logits are divided by it before softmax: calibration."""

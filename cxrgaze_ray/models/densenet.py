@@ -52,7 +52,7 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
     Returns
     -------
     BackboneReport
-        ``fresh`` with a warning where ImageNet weights do not fit the network or can't be had.
+        ``fresh`` with a warning where ImageNet weights do not fit the network or can't be downloaded.
 
     Raises
     ------

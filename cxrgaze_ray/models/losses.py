@@ -23,7 +23,7 @@ def triplet_loss(
     labels_B
         Class indices.
     margin
-        Of the hinge.
+        Margin of the hinge.
     mining
         ``batch_all``: the mean hinge of all valid triplets. ``batch_hard``: farthest positive and nearest negative
         of each anchor, mean. ``rowwise_sum``: the released code's: hinges of row-wise distances between un-pooled

@@ -85,6 +85,7 @@ def plan_engine(kind: EngineKind, device: DeviceName = "auto") -> Engine:
 
 def _native_dtype(device: str) -> Literal["float32", "bfloat16", "float16"]:
     if device == "cuda":
+        # torch says that it supports bfloat16 before Ampere, too, where it is only emulated
         return "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
     # torch answers this for the instruction set it was built for only; the kernel knows the processor
     flags = Path("/proc/cpuinfo")

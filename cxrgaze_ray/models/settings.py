@@ -35,11 +35,11 @@ class GazeNetConfig(Settings):
     """Which DenseNet output the decoder starts from."""
 
     se_reduction: Width = 16
-    """Of squeeze and excite."""
+    """What squeeze and excite divides the channels by."""
 
     fusion_hidden: Width = 64
     dropout: float = Field(0.25, ge=0, lt=1)
-    """Of the fusion classifier."""
+    """Hidden units of the fusion classifier, and its dropout."""
 
     input_size: tuple[Pixels, Pixels] = (640, 512)
     """Height and width of the network's input."""

@@ -26,7 +26,7 @@ def load_strictly(
         Makes the error if tensors hold NaN or infinity, of "3 tensors, first NAME"; None loads them all the same.
     """
     wanted = module.state_dict()
-    wrong = sorted(wanted.keys() ^ state.keys()) or sorted(n for n in wanted if wanted[n].shape != state[n].shape)
+    wrong = sorted(wanted.keys() ^ state.keys()) or [n for n in wanted if wanted[n].shape != state[n].shape]
     if wrong:
         raise misfit(f"{len(wrong)} tensors differ, first {wrong[0]}")
     if infinite is not None and (wrong := not_finite(state)):

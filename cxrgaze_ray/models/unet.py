@@ -59,7 +59,7 @@ class UNetEncoder(nn.Module):
     widths
         Channels of each level.
     reduction
-        Of squeeze and excite.
+        What squeeze and excite divides the channels by.
     """
 
     def __init__(self, widths: Sequence[int], reduction: int) -> None:

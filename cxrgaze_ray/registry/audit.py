@@ -35,9 +35,9 @@ def verify_registry(
     Parameters
     ----------
     registry
-        Holds the model.
+        Registry that holds the model.
     name
-        Of the model.
+        Name of the model.
     head
         Hash of an entry that was the last one once, kept elsewhere: in a model card, say. It must be in the ledger.
     on_progress

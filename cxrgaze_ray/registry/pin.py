@@ -1,4 +1,4 @@
-"""The exact weights of one version: what runs, services and reports hold on to."""
+"""The pin of a model: what runs, services and reports hold on to while aliases move."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from cxrgaze_ray.config import Record
 
 
 class ModelPin(Record):
-    """The exact weights of a run: the same until it ends, wherever the alias moves."""
+    """The exact weights of one version, or of a bundle outside any registry; an alias is resolved to one once."""
 
+    # run.json of every run begun so far holds one: a new field would need a default
     uri: str
     name: str
     version: str

@@ -242,6 +242,7 @@ class Registry:
         nonce = uuid.uuid4().hex.encode()
         while True:
             store = self.version_store(name, rules.version_name(number))
+            # ours, too, where the put's answer was lost and the next try found its own claim
             if store.put_if_absent("claim", nonce) or store.get("claim") == nonce:
                 return rules.version_name(number)
             number += 1

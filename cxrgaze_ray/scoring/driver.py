@@ -177,7 +177,9 @@ def _only_finish(planned: Planned, say: Reporter) -> Outcome:
 
 
 def _lease(run: Run, say: Reporter) -> Lease:
-    return Lease(run.store, lambda s: say(f"Watching for {s:.0f} s if another driver lives."))
+    watching = "Watching for {:.0f} s if another driver lives."
+    hint = "Wait for it, or use another --out."
+    return Lease(run.store, lambda s: say(watching.format(s)), what="run", hint=hint)
 
 
 def _finish(run: Run, lease: Lease) -> Success:

@@ -84,6 +84,7 @@ class Ingress:
         self._serving: Serving | None = None
         self._decoders: DecoderPool | None = None
         self._asked = asyncio.Semaphore(_ASKED)
+        # kept, for the loop itself holds its tasks only weakly
         self._following = asyncio.get_event_loop().create_task(self._follow())
 
     @cached_property
@@ -109,6 +110,7 @@ class Ingress:
         info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
+        # nothing is awaited until both are set: a request finds model and decoders of one profile
         before, changed = self._decoders, self._serving is None or self._serving.profile != info.profile
         if changed:
             self._decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
@@ -137,6 +139,7 @@ class Ingress:
         """Score the DICOM, JPEG or PNG in the body, or in the one file of a form."""
         if refused := self._authorise(request) or self._not_ready():
             return refused.response()
+        # taken together, before the body is awaited: the alias may move meanwhile
         serving, decoders = self._ready(), self._decoders
         assert decoders is not None
         try:
@@ -159,6 +162,7 @@ class Ingress:
 
     async def _ask(self, decoded: Decoded, serving: Serving) -> Predictions:
         async with self._asked:
+            # Serve cancels the call when the client hangs up: see `Model._compute`
             asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True)
             result: Predictions = await asked
         return result

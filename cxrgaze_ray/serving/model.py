@@ -62,7 +62,7 @@ class Model:
             await self._begin_with(served)
 
     async def _begin_with(self, served: Served) -> None:
-        """Load what is served, if it is to be had: else the ingress has it loaded as soon as it is."""
+        """Load what is served, if it can be found and read by now: else the ingress has it loaded as soon as it can."""
         with contextlib.suppress(CxrgazeError, TimeoutError):
             pin = await asyncio.wait_for(asyncio.to_thread(pin_model, served.registry, served.model), BEGIN_WITHIN_S)
             await asyncio.wait_for(self.warm(pin, await self.plan_engine(served.engine)), BEGIN_WITHIN_S)
@@ -112,6 +112,7 @@ class Model:
         return await self._compute(self._timed, predictor, images_bhw, pin.version, between, urgent=urgent)
 
     async def _compute(self, function: Callable[..., T], *args: object, urgent: bool) -> T:
+        # cancelled with its caller: a piece whose turn has not come is then never computed
         return await asyncio.wrap_future(self._lanes.submit(function, *args, urgent=urgent))
 
     @staticmethod

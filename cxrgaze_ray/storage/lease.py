@@ -1,4 +1,4 @@
-"""One driver at a time: a lease that an observer may take over once its heartbeat stands still."""
+"""One driver at a time in a folder: a lease that another may take over once its holder's heartbeat stands still."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONG_S = 2.0
 
 
 class Lease:
-    """Holds ``lease/<epoch>.json`` of a run while a driver works.
+    """Holds ``lease/<epoch>.json`` of a folder while a driver works there.
 
     The claim is one put_if_absent, so two drivers can't both hold an epoch. Staleness is judged by the observer's
     own clock: a heartbeat that stood still for `STALE_S` seconds of looks that all succeeded is dead, whatever time
@@ -31,18 +31,27 @@ class Lease:
     Parameters
     ----------
     store
-        The run's store.
+        The folder.
     on_wait
         Called once if another driver's heartbeat must be watched, with the seconds that takes.
     what
-        It is that is held, for messages.
+        What the folder holds, for messages.
+    hint
+        What a driver that finds another one at work may do, for messages.
     """
 
-    def __init__(self, store: Store, on_wait: Callable[[float], None] = lambda _: None, *, what: str = "run") -> None:
+    def __init__(
+        self,
+        store: Store,
+        on_wait: Callable[[float], None] = lambda _: None,
+        *,
+        what: str = "folder",
+        hint: str = "Wait for it to end.",
+    ) -> None:
         self._store = store
         self._on_wait = on_wait
         self._what = what
-        self._hint = "Wait for it, or use another --out." if what == "run" else "Wait for it to end."
+        self._hint = hint
         self._nonce = uuid.uuid4().hex
         self._epoch = 0
         self._stop = threading.Event()
@@ -53,7 +62,9 @@ class Lease:
         latest = self._latest()
         if latest and _look(self._store, latest) is not None:
             self._watch(latest)
+        # never an epoch again: its successor's file is how a driver that was taken for dead finds out, in `check`
         self._epoch = latest + 1
+        # a put whose answer was lost is tried again, and then finds its own claim
         if not self._store.put_if_absent(self._key("json"), self._nonce.encode()) and not self._ours():
             raise RunConflict(f"Another driver took this {self._what} just now.", self._hint)
         self._beat(self._store, 0)
@@ -66,7 +77,7 @@ class Lease:
     ) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=60)
+            self._thread.join(timeout=60)  # a beat that lands later does no harm: `_look` asks for `released` first
         # a store that ended the work had its time already
         store = self._store if kind is None else self._store.without_retries()
         try:
@@ -85,7 +96,10 @@ class Lease:
         return dict(self._summary)
 
     def check(self) -> None:
-        """Raise RunConflict if a later driver took the run over: this one must commit nothing more."""
+        """Raise RunConflict if a later driver took the folder over: this one must commit nothing more.
+
+        Another may still take over between this and the commit: one that may not be made twice is a put_if_absent.
+        """
         if self._store.exists(f"lease/{self._epoch + 1:08d}.json"):
             raise RunConflict(f"Another driver took this {self._what} over.", "It goes on there; nothing is lost.")
 
@@ -106,6 +120,7 @@ class Lease:
     def _watch(self, epoch: int) -> None:
         """Return once the holder of an epoch let go or is dead; RunConflict if its heart beats."""
         self._on_wait(STALE_S)
+        # only looks that succeeded count: this driver may have slept, and a store that was away let nobody beat
         first, last, still_s = _look(self._store, epoch), time.monotonic(), 0.0
         while first is not None and still_s < STALE_S:
             time.sleep(_LOOK_S)
@@ -145,7 +160,7 @@ def _look(store: Store, epoch: int) -> bytes | None:
 
 
 def drivers_summary(store: Store) -> dict[str, float]:
-    """Sum the figures of every driver that let go of a run."""
+    """Sum the figures of every driver that let go of a folder."""
     total: dict[str, float] = {}
     for info in store.list("lease/"):
         if info.key.endswith(".released"):

@@ -89,6 +89,7 @@ class LocalStore(Store):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with _local_errors(self.locate(key)), self._temporary(key, io.BytesIO(data)) as temporary:
             try:
+                # atomic, and of the whole file: a rename would replace what is there, and O_EXCL show a part of it
                 self._path(key).hardlink_to(temporary)
             except FileExistsError:
                 return False

@@ -15,7 +15,7 @@ class RangeReader(io.RawIOBase):
     read_part
         Returns the bytes from a start on, of a size.
     size_bytes
-        Of the object.
+        Size of the object.
     """
 
     def __init__(self, read_part: Callable[[int, int], bytes], size_bytes: int) -> None:

@@ -51,7 +51,7 @@ class S3Store(Store):
     Parameters
     ----------
     uri
-        Of the prefix.
+        URI of the prefix.
     exact
         Take every slash of it as it is, since to S3 ``a//`` and ``/a/`` are other prefixes than ``a/``. Otherwise
         slashes at both ends mean nothing, as people expect where we write.

@@ -49,11 +49,11 @@ class Feed:
     Parameters
     ----------
     rows
-        Of one split.
+        Rows of one split.
     world
         Which rank this is, and of how many.
     seed
-        Of the shuffles.
+        Seed of the shuffles.
     gaze
         Whether batches carry gaze maps: resizing them is work that only the saliency phase needs.
     """

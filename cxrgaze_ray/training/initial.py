@@ -39,7 +39,7 @@ def begin(
     work
         Folder of the training.
     settings
-        Of the training.
+        Settings of the training.
     lineage
         All that is known of it but where DenseNet's first weights come from.
     parent

@@ -105,7 +105,7 @@ class _Stage:
         self.stage, self.hooks, self.network, self.seed = STAGES[name], hooks, network, settings.seed
         self.size = self.stage.image_size(network.config)
         self.module = StageModule(network, self.stage, settings)
-        self.wrapped = hooks.wrap(self.module)
+        self.wrapped = hooks.wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns by now
         self.learning = trainable_state(self.module)
         self.optimiser = Adam(self.learning, lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(hooks.device.type, enabled=_half(hooks.device) == torch.float16)
@@ -117,6 +117,7 @@ class _Stage:
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""
         best = snapshot(self.network) if resume is None else resume.best
+        # each stage from its own seed: what is drawn does not depend on where a killed training went on
         torch.manual_seed(self.seed * 1000 + standing.stage)
         if resume is not None and not self._finished(standing):
             self._restore(resume)
@@ -223,7 +224,7 @@ class _Stage:
         return total / count
 
     def _cached(self, feed: Feed) -> Feed:
-        """Compute the fused features of every row once: all that feeds them is frozen."""
+        """Compute the fused features of every row once: all that feeds them is frozen, and dropout comes after them."""
         self.module.eval()
         fused: dict[str, Tensor] = {}
         for ids, batch in feed.with_ids(self.settings.batch, self.size):

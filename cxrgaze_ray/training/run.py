@@ -74,7 +74,7 @@ def run_stages(
     registry
         Resolves `parent`, and holds the checkpoints.
     name
-        Of the model.
+        Name of the model.
     parent
         Model whose weights to start from.
     backbone_weights

@@ -57,7 +57,7 @@ class TrainSettings(Settings):
 
     backbone: Literal["imagenet", "fresh"] = "imagenet"
     """Where DenseNet starts if neither a parent nor a file of weights is given: ImageNet weights, if they fit and can
-    be had, or fresh."""
+    be downloaded, or fresh ones."""
 
     @property
     def network(self) -> GazeNetConfig:

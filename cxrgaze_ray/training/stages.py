@@ -72,7 +72,11 @@ class StageModule(nn.Module):
         return [module for name in self.stage.trains for module in parts[name]]
 
     def train(self, mode: bool = True) -> StageModule:
-        """Set the learning parts to train or eval mode; frozen ones stay in eval, buffers and all."""
+        """Set the learning parts to train or eval mode; frozen ones stay in eval, buffers and all.
+
+        In train mode a frozen batch norm would normalise by the batch, and its statistics would drift away from those
+        that the rest was learned with, although no gradient reaches it.
+        """
         super().train(mode and self.settings.legacy_batchnorm_drift)
         self.training = mode  # of the phase itself, however many of its parts are frozen
         for part in self.learning():

@@ -45,8 +45,11 @@ class Webhook:
         jobs = RayJobs(settings.jobs_address or ray.get_runtime_context().gcs_address)
         store = open_store(settings.registry).without_retries()  # Alertmanager asks again by itself
         self._service = Service(settings, Triggers(store, settings.name), jobs)
+        # kept, for the loop itself holds its tasks only weakly
         self._watching = asyncio.get_event_loop().create_task(watch(self._service))
 
+    # Serve calls this in the replica: the routes close over a service that can't be pickled, as an app given to
+    # `serve.ingress` would be
     def __serve_build_asgi_app__(self) -> FastAPI:
         return make_api(self._service, self._token, self._settings.max_body_kib * 1024)
 

@@ -77,6 +77,7 @@ class Triggers:
             started_at=incident.started_at,
             nonce=uuid.uuid4().hex,
         )
+        # the put's own answer may be lost, and says nothing then: whose nonce stands there decides
         self._store.put_if_absent(_key(number, _CLAIM), trigger.model_dump_json(indent=2).encode())
         return trigger if self._read(_key(number, _CLAIM)).nonce == trigger.nonce else None
 

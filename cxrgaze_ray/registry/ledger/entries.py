@@ -26,16 +26,16 @@ class Draft(Record):
     reason: str = ""
     who: str = ""
     bundle_sha256: str | None = None
-    """Of a publication: hash of bundle.json, which holds metrics, temperature and profile."""
+    """For a publication: hash of bundle.json, which holds metrics, temperature and profile."""
 
     stores: tuple[str, ...] = ()
-    """Of a look: hashes of the stores whose test splits the weights were shown to."""
+    """For a look: hashes of the stores whose test splits the weights were shown to."""
 
     outcome: str | None = None
-    """Of a gate: accepted, rejected or cannot_tell."""
+    """For a gate: accepted, rejected or cannot_tell."""
 
     evidence: str | None = None
-    """Of a gate: key of its report, below the model's folder."""
+    """For a gate: key of its report, below the model's folder."""
 
     evidence_sha256: str | None = None
 

@@ -54,9 +54,9 @@ def skipped(
     Parameters
     ----------
     name, alias
-        Of the model, and which of its aliases is moved.
+        Name of the model, and which of its aliases is moved.
     version
-        Is promoted; None while it is yet to be published.
+        Version to be promoted; None while it is yet to be published.
     chain
         The ledger as it is.
     trained

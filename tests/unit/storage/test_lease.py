@@ -62,7 +62,7 @@ def test_a_driver_whose_heartbeat_stands_still_is_taken_over(
         first.check()
         with Lease(store) as second:
             second.check()
-            with pytest.raises(RunConflict, match="took this run over"):
+            with pytest.raises(RunConflict, match="took this folder over"):
                 first.check()
     assert len(epochs(store)) == 2
 
@@ -287,7 +287,7 @@ def test_a_driver_without_heartbeat_goes_on_unless_taken_over(
         outage.on = False
         driver.check()
         store.put("lease/00000002.json", b"other")
-        with pytest.raises(RunConflict, match="took this run over"):
+        with pytest.raises(RunConflict, match="took this folder over"):
             driver.check()
 
 
