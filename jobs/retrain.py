@@ -6,7 +6,7 @@ from typing import Any
 from cxrgaze_ray.cli.console import say
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-from cxrgaze_ray.lifecycle.retraining import RetrainHooks, RetrainSettings, run_retraining
+from cxrgaze_ray.lifecycle.retraining import Hooks, RetrainSettings, run_retraining
 from cxrgaze_ray.lifecycle.retraining.decide import Reason
 
 
@@ -19,7 +19,7 @@ class RetrainJob(RetrainSettings):
 
 def work(job: RetrainJob) -> dict[str, Any]:
     connected = partial(connect, job.cluster, quiet=False)
-    return run_retraining(job, job.reason, connected, RetrainHooks(say=say)).summary()
+    return run_retraining(job, job.reason, connected, Hooks(say=say)).summary()
 
 
 if __name__ == "__main__":

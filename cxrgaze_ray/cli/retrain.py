@@ -37,13 +37,7 @@ def retrain(
     Example: cxrgaze retrain --config jobs/retrain.yaml --reason schedule --auto-promote
     """
     from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-    from cxrgaze_ray.lifecycle.retraining import (
-        RetrainHooks,
-        Textfile,
-        plan_retraining,
-        read_retraining,
-        run_retraining,
-    )
+    from cxrgaze_ray.lifecycle.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
 
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page)
@@ -51,7 +45,7 @@ def retrain(
         _show_plan(plan_retraining(settings, reason), as_json)
         return
     with Textfile(textfile) as told, bar("Retraining", quiet=as_json) as progress:
-        hooks = RetrainHooks(
+        hooks = Hooks(
             on_begin=told.begin,
             say=(lambda _: None) if as_json else say,
             on_progress=lambda part, done, total: progress.update(done, total, part),

@@ -23,10 +23,10 @@ from cxrgaze_ray.evaluation.gate import GateOutcome, GateSettings, gate_rows
 from cxrgaze_ray.lifecycle.monitoring import MonitorReport, monitor
 from cxrgaze_ray.lifecycle.retraining import (
     DecidePolicy,
+    Hooks,
     NewData,
     Policy,
     Result,
-    RetrainHooks,
     RetrainSettings,
     plan_retraining,
     run_retraining,
@@ -250,7 +250,7 @@ class _Loop:
 
     def _retrain(self) -> Result:
         with self._line.moment("Retraining from the champion, and judging the candidate", "decision") as moment:
-            hooks = RetrainHooks(say=self._hooks.say, on_progress=self._hooks.on_progress)
+            hooks = Hooks(say=self._hooks.say, on_progress=self._hooks.on_progress)
             result = run_retraining(self._settings(labelled=True), "drift", connect, hooks)
             if result.conclusion is not None:
                 outcome = result.conclusion.outcome.replace("_", " ")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.archive.identities import Identities
-from cxrgaze_ray.archive.tables import TableLimits, TextTable, columns_of, read_rows
+from cxrgaze_ray.archive.tables import Limits, TextTable, columns_of, read_rows
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.ids import find_images, folded, numbered, without_repeats
 from cxrgaze_ray.storage import Store
@@ -24,7 +24,7 @@ _PLACE = ("DICOM_ID", "X_ORIGINAL", "Y_ORIGINAL")
 _MOMENTS = ("TIMETICK(f=10000000)", "Time (in secs)", "CNT")
 """Columns that tell two samples of one place from one sample written twice; the first that is there will do."""
 
-_LIMITS = TableLimits(table_bytes=2**35, table_rows=2**27)
+_LIMITS = Limits(table_bytes=2**35, table_rows=2**27)
 _KEEP = Identities()
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.archive.identities import Identities
-from cxrgaze_ray.archive.tables import TableLimits, TextTable, read_rows
+from cxrgaze_ray.archive.tables import Limits, TextTable, read_rows
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.gaze.heatmap import Fixations
 from cxrgaze_ray.gaze.ids import find_images, folded, numbered, without_repeats
@@ -35,7 +35,7 @@ _FIXATION_COLUMNS = (
 _READING_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _IMAGE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _HINT = "Give the folder of REFLACX, the one that holds main_data."
-_METADATA_LIMITS, _FIXATION_LIMITS = TableLimits(table_bytes=2**27), TableLimits(table_bytes=2**24)
+_METADATA_LIMITS, _FIXATION_LIMITS = Limits(table_bytes=2**27), Limits(table_bytes=2**24)
 _LARGEST_SIDE = 2**15
 _TRUE, _FALSE = (pa.array(values) for values in (("true", "1"), ("false", "0")))
 

@@ -12,8 +12,6 @@ from fastapi import FastAPI
 from cxrgaze_ray.http.middleware import Answered
 from cxrgaze_ray.http.refusals import Reply
 
-_LOOK_S = 0.2
-
 HEALTHY = Reply(200, {"status": "ok"})
 """What /healthz answers once the application can do its work."""
 
@@ -26,13 +24,7 @@ def make_application(title: str, count: Callable[[str, int, float], None]) -> Fa
 
 
 def wait_healthy(url: str, timeout_s: float) -> Message | None:
-    """Wait until the application at a URL answers that it is healthy.
-
-    Returns
-    -------
-    Message or None
-        The answer's headers; None if it did not come within the time.
-    """
+    """Wait for an application's first healthy answer and return its headers; None if none comes within the time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
@@ -40,5 +32,5 @@ def wait_healthy(url: str, timeout_s: float) -> Message | None:
                 headers: Message = answer.headers
                 return headers
         except OSError:  # a refusal is one too
-            time.sleep(_LOOK_S)
+            time.sleep(0.2)
     return None

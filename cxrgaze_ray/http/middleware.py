@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import place_of
 from cxrgaze_ray.http.refusals import Reply, refuse
 
@@ -53,6 +54,13 @@ async def read_body(request: Request, limit: int) -> bytes | None:
 def route_of(path: str) -> str:
     """Return the route that a path ends with, or other: a metric's label is never what a client thought of."""
     return next((route for route in ROUTES if path.endswith(route)), "other")
+
+
+def count_request(path: str, code: int, seconds: float) -> None:
+    """Count an answer of the application that scores, its own or the proxy's in its place."""
+    route = route_of(path)
+    telemetry.record(telemetry.REQUESTS, route=route, code=str(code))
+    telemetry.record(telemetry.REQUEST_SECONDS, seconds, route=route)
 
 
 class Answered:

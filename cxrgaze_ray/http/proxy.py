@@ -16,11 +16,10 @@ from functools import partial
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.http.body_room import Room, Share
 from cxrgaze_ray.http.line import Line, Pace
-from cxrgaze_ray.http.middleware import route_of
+from cxrgaze_ray.http.middleware import count_request
 from cxrgaze_ray.http.refusals import Reply, refuse
 
 MARK = "x-cxrgaze-proxy"
@@ -209,9 +208,7 @@ class _Answer:
         self.started = True
         answer = replace(refusal, headers={MARK: "1", **refusal.headers}).response()
         await answer(self._scope, self._receive, self._send)
-        route = route_of(self._scope["path"])
-        telemetry.record(telemetry.REQUESTS, route=route, code=str(refusal.code))
-        telemetry.record(telemetry.REQUEST_SECONDS, time.perf_counter() - self._began, route=route)
+        count_request(self._scope["path"], refusal.code, time.perf_counter() - self._began)
 
 
 def _is_serves_own(start: Message) -> bool:

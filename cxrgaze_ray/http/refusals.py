@@ -25,13 +25,7 @@ class Reply:
 
 
 def refuse(code: int, message: str, reason: str, retry_after_s: int | None = None) -> Reply:
-    """Refuse with one sentence and a reason code, and the headers that HTTP asks for with the status.
-
-    Parameters
-    ----------
-    retry_after_s
-        When to try again, in seconds; a 503 says `RETRY_AFTER_S` by default, others nothing.
-    """
+    """Refuse with one sentence and a reason code; a 503 says when to try again, by default after `RETRY_AFTER_S`."""
     headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
     wait = RETRY_AFTER_S if code == 503 and retry_after_s is None else retry_after_s
     if wait is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -52,12 +53,10 @@ class Engine:
     @classmethod
     def parse(cls, name: str) -> Engine:
         """Return the engine of a name; ConfigError if there is none."""
-        for dtype in _DTYPES:
-            for channels_last in (False, True):
-                for device in ("cpu", "cuda"):
-                    engine = cls(dtype, channels_last, device)  # type: ignore[arg-type]
-                    if engine.name == name:
-                        return engine
+        for dtype, channels_last, device in product(_DTYPES, (False, True), ("cpu", "cuda")):
+            engine = cls(dtype, channels_last, device)  # type: ignore[arg-type]
+            if engine.name == name:
+                return engine
         raise ConfigError(f"There is no engine {name}.")
 
 

@@ -18,12 +18,8 @@ def load_strictly(
 ) -> None:
     """Load every tensor of a state, or none of them: a silent partial load is the classic bug here.
 
-    Parameters
-    ----------
-    misfit
-        Makes the error if a tensor is missing, left over, or of another shape, of "3 tensors differ, first NAME".
-    infinite
-        Makes the error if tensors hold NaN or infinity, of "3 tensors, first NAME"; None loads them all the same.
+    `misfit` makes the error if tensors are missing, left over or of another shape, of "3 tensors differ, first NAME";
+    `infinite`, where it is given, if they hold NaN or infinity, of "3 tensors, first NAME".
     """
     wanted = module.state_dict()
     wrong = sorted(wanted.keys() ^ state.keys()) or [n for n in wanted if wanted[n].shape != state[n].shape]

@@ -39,11 +39,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class ToPlan:
-    """What a new run is planned of: its inputs, and its model as it was when the command began.
-
-    The alias is resolved once. If it moves while the archive is listed, which may take an hour, the run still has the
-    model that was checked and spoken of.
-    """
+    """What a new run is planned of. Its model is the one that was checked before an hour of listing: aliases move."""
 
     manifest: Manifest
     pin: ModelPin

@@ -15,14 +15,13 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
 
-from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.cluster.connection import find_cause, lost_replica
 from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.http.application import HEALTHY, make_application
-from cxrgaze_ray.http.middleware import check_token, read_body, route_of
+from cxrgaze_ray.http.middleware import check_token, count_request, read_body
 from cxrgaze_ray.http.refusals import RETRY_AFTER_S, Reply, refuse
 from cxrgaze_ray.models.bundle import read_bundle
 from cxrgaze_ray.models.predictions import Predictions
@@ -52,13 +51,7 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or lost_replica(error) or isinstance(find_cause(error), CxrgazeError)
 
 
-def _count(path: str, code: int, seconds: float) -> None:
-    route = route_of(path)
-    telemetry.record(telemetry.REQUESTS, route=route, code=str(code))
-    telemetry.record(telemetry.REQUEST_SECONDS, seconds, route=route)
-
-
-api = make_application("cxrgaze", _count)
+api = make_application("cxrgaze", count_request)
 
 
 @serve.deployment(

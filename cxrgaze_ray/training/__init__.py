@@ -1,7 +1,7 @@
 """The four phases, freeze-staged, in one Ray Train run.
 
-Read in this order: `settings` (what can be chosen), `batch` (what one step learns from), `stages` (what each phase
-trains, and its loss), `feed` (rows to batches), `ranks` (what workers tell each other), `divergence` (stops what is no
+Read in this order: `settings` (what can be chosen), `stages` (what each phase trains, what one of its steps learns
+from, and its loss), `feed` (rows to batches), `ranks` (what workers tell each other), `divergence` (stops what is no
 longer finite), `loop` (walks the stages; knows nothing of Ray), `checkpoint` (what a killed training goes on from),
 `initial` (what it starts from), `run` (the only one of these that imports Ray), and `publishing` (train, evaluate,
 publish).

@@ -15,8 +15,7 @@ from torch import Tensor
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.preprocess import to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.batch import Batch
-from cxrgaze_ray.training.stages import Stage
+from cxrgaze_ray.training.stages import Batch, Stage
 
 COLUMNS = ["image_id", "label", "image", "gaze"]
 

@@ -6,8 +6,8 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,12 +165,12 @@ def _fit(trainer: TorchTrainer) -> ray.train.Result:
 
 def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:
     filesystem, root = work.filesystem()
-    gpus = bool(_cluster_gpus())
+    gpus = bool(ray.cluster_resources().get("GPU"))  # type: ignore[no-untyped-call]
     loop: Any = train_loop_per_worker  # declared to return nothing, though Ray Train hands on what it returns
     return TorchTrainer(
         loop,
         train_loop_config=config,
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **_gpu(gpus)}),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1}),
         datasets={_DATASET: store.dataset([*COLUMNS, "split"])},
         # every rank reads all rows and keeps its share: a split of the stream would drop the rows that do not divide
         dataset_config=DataConfig(datasets_to_split=[]),
@@ -182,15 +182,6 @@ def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: st
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-
-
-def _gpu(gpus: bool) -> dict[str, float]:
-    return {"GPU": 1} if gpus else {}
-
-
-def _cluster_gpus() -> float:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("GPU", 0.0)
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
@@ -315,27 +306,24 @@ class _Board:
         return lines
 
 
-class _progress:
-    """Shows the board's lines while a training runs."""
+@contextmanager
+def _progress(say: Callable[[str], None]) -> Iterator[None]:
+    """Show the board's lines while a training runs."""
+    actor: Any = ray.remote(_Board)
+    board, stop = actor.options(name=_BOARD, num_cpus=0).remote(), threading.Event()
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._stop = threading.Event()
-
-    def __enter__(self) -> None:
-        actor: Any = ray.remote(_Board)
-        self._board = actor.options(name=_BOARD, num_cpus=0).remote()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        ray.kill(self._board)
-
-    def _watch(self) -> None:
+    def watch() -> None:
         stopping = False
-        while not stopping:
-            stopping = self._stop.wait(0.5)
-            for line in ray.get(self._board.take.remote()):
-                self._say(line)
+        while not stopping:  # once more after the end: the last lines may have come since the last look
+            stopping = stop.wait(0.5)
+            for line in ray.get(board.take.remote()):
+                say(line)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        ray.kill(board)

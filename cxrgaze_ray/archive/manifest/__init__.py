@@ -13,13 +13,13 @@ from cxrgaze_ray.archive.manifest.archive import list_archive
 from cxrgaze_ray.archive.manifest.fetch import fetch_listed
 from cxrgaze_ray.archive.manifest.identifiers import name_ids
 from cxrgaze_ray.archive.manifest.table import CLOSED, DE_IDENTIFIED, Manifest, closed_sentence, with_origin
-from cxrgaze_ray.archive.tables import TableLimits
+from cxrgaze_ray.archive.tables import Limits
 
 __all__ = [
     "CLOSED",
     "DE_IDENTIFIED",
+    "Limits",
     "Manifest",
-    "TableLimits",
     "closed_sentence",
     "fetch_listed",
     "list_archive",

@@ -19,7 +19,7 @@ from cxrgaze_ray.archive.manifest.identifiers import ID_NAMES, name_rows
 from cxrgaze_ray.archive.manifest.lists import is_list, read_list, read_manifest
 from cxrgaze_ray.archive.manifest.places import path_of_place, place_of_path
 from cxrgaze_ray.archive.manifest.table import CLOSED, DE_IDENTIFIED, Manifest, count, make_table
-from cxrgaze_ray.archive.tables import TableLimits
+from cxrgaze_ray.archive.tables import Limits
 from cxrgaze_ray.errors import StoreDenied, UserError
 from cxrgaze_ray.storage import open_parent
 
@@ -28,7 +28,7 @@ Source = Identities | Callable[[], Identities] | None
 
 
 def list_archive(
-    uri: str, identities: Source = None, limits: TableLimits | None = None, *, follow_links: bool = False
+    uri: str, identities: Source = None, limits: Limits | None = None, *, follow_links: bool = False
 ) -> Manifest:
     """List every input of an archive, one row a file; what stands there and is no file to be read is a row, too.
 
@@ -56,7 +56,7 @@ def list_archive(
     EnvironmentFault
         If the store can't be read, or no folder of it. The message names the archive, and no place in it.
     """
-    limits = limits or TableLimits()
+    limits = limits or Limits()
     with without_places(f"The archive {uri}"):
         uri = path_of_place(uri)
         store, name = open_parent(uri, exact=True)
@@ -69,7 +69,7 @@ def list_archive(
         return _list_files(find_files(uri, follow_links=follow_links), identities, limits)
 
 
-def _list_files(found: Found, identities: Source, limits: TableLimits) -> Manifest:
+def _list_files(found: Found, identities: Source, limits: Limits) -> Manifest:
     records, repeats = mimic.read_records(found, limits)
     rows = mimic.join_records(found, records)
     rows = rows.append_column("format", formats(rows))

@@ -12,7 +12,7 @@ from cxrgaze_ray.archive.manifest.columns import first_of_each, flat, map_distin
 from cxrgaze_ray.archive.manifest.files import in_threads
 from cxrgaze_ray.archive.manifest.identifiers import ID_NAMES
 from cxrgaze_ray.archive.manifest.table import Manifest, count, read_closed, read_origin
-from cxrgaze_ray.archive.tables import TableLimits, open_parquet, read_table
+from cxrgaze_ray.archive.tables import Limits, open_parquet, read_table
 from cxrgaze_ray.errors import StoreNotFound, UserError
 from cxrgaze_ray.radiograph.reading.views import read_view
 from cxrgaze_ray.storage import ArchiveEntry, Store, joined
@@ -30,7 +30,7 @@ def is_list(name: str) -> bool:
     return _LIST.fullmatch(name) is not None
 
 
-def read_list(store: Store, name: str, limits: TableLimits) -> tuple[pa.Table, int]:
+def read_list(store: Store, name: str, limits: Limits) -> tuple[pa.Table, int]:
     """Read a list, and look up each file that it names.
 
     Columns: ``uri`` or ``path``; and, where known, image_id, subject_id, study_id and view_position. Relative entries
@@ -129,7 +129,7 @@ def _list_common(uris: list[str]) -> dict[str, ArchiveEntry | None]:
     return absent | found
 
 
-def read_manifest(store: Store, name: str, limits: TableLimits) -> Manifest | None:
+def read_manifest(store: Store, name: str, limits: Limits) -> Manifest | None:
     """Read a manifest that was written with `with_origin`, as it is; None if the file is another list."""
     if not name.lower().endswith(".parquet"):
         return None

@@ -12,7 +12,7 @@ from cxrgaze_ray.archive.manifest import places
 from cxrgaze_ray.archive.manifest.columns import first_of_each, flat, lookup, map_distinct, nulls
 from cxrgaze_ray.archive.manifest.files import Found
 from cxrgaze_ray.archive.manifest.identifiers import ID_NAMES, are_ids
-from cxrgaze_ray.archive.tables import TableLimits, read_table
+from cxrgaze_ray.archive.tables import Limits, read_table
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.reading.views import read_view, view_of_procedure
 from cxrgaze_ray.schemas import FINDINGS, Reason
@@ -40,7 +40,7 @@ def table_name(found: Found, stem: str) -> str | None:
     return next((name for name in (f"{stem}.gz", stem) if name in found.tables), None)
 
 
-def read_records(found: Found, limits: TableLimits) -> tuple[pa.Table, int]:
+def read_records(found: Found, limits: Limits) -> tuple[pa.Table, int]:
     """Read which files there are to be, and whose they are.
 
     MIMIC-CXR has a record list. MIMIC-CXR-JPG has none: its metadata gives the ids, and these the paths.
@@ -126,7 +126,7 @@ def ids_of_paths(uris: Any, *, strict: bool) -> dict[str, pa.Array]:
     return {name: flat(pc.struct_field(groups, name)) for name in ID_NAMES}
 
 
-def read_views(found: Found, image_ids: Any, limits: TableLimits) -> dict[str, pa.Array]:
+def read_views(found: Found, image_ids: Any, limits: Limits) -> dict[str, pa.Array]:
     """Return view_position and view_source: ViewPosition, else the view's code, else the procedure's text."""
     rows = len(image_ids)
     name = table_name(found, METADATA)
@@ -145,7 +145,7 @@ def read_views(found: Found, image_ids: Any, limits: TableLimits) -> dict[str, p
     }
 
 
-def read_split(found: Found, image_ids: Any, limits: TableLimits) -> pa.Array:
+def read_split(found: Found, image_ids: Any, limits: Limits) -> pa.Array:
     """Return the archive's own split of each image: train, validate, test, or null."""
     name = table_name(found, _SPLIT)
     if name is None:
@@ -155,7 +155,7 @@ def read_split(found: Found, image_ids: Any, limits: TableLimits) -> pa.Array:
     return known.take(lookup(image_ids, table["dicom_id"]))
 
 
-def read_findings(found: Found, subject_ids: Any, study_ids: Any, limits: TableLimits) -> dict[str, pa.Array]:
+def read_findings(found: Found, subject_ids: Any, study_ids: Any, limits: Limits) -> dict[str, pa.Array]:
     """Return finding_* of each image's study (int8): CheXpert's labels, or NegBio's where only these are there."""
     name = table_name(found, _CHEXPERT) or table_name(found, _NEGBIO)
     if name is None:

@@ -2,6 +2,6 @@
 
 from cxrgaze_ray.archive.tables.parquet import open_parquet
 from cxrgaze_ray.archive.tables.read import TextTable, columns_of, read_rows, read_table
-from cxrgaze_ray.archive.tables.text import TableLimits
+from cxrgaze_ray.archive.tables.text import Limits
 
-__all__ = ["TableLimits", "TextTable", "columns_of", "open_parquet", "read_rows", "read_table"]
+__all__ = ["Limits", "TextTable", "columns_of", "open_parquet", "read_rows", "read_table"]

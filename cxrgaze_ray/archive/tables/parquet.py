@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxrgaze_ray.archive.tables.header import choose, no_rows
-from cxrgaze_ray.archive.tables.text import TableLimits
+from cxrgaze_ray.archive.tables.text import Limits
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage import Store
 
@@ -16,7 +16,7 @@ _PARQUET_BYTES = 2**29
 _BATCH_ROWS = 2**16
 
 
-def read_parquet(store: Store, name: str, wanted: tuple[str, ...], limits: TableLimits) -> Iterator[pa.RecordBatch]:
+def read_parquet(store: Store, name: str, wanted: tuple[str, ...], limits: Limits) -> Iterator[pa.RecordBatch]:
     """Yield the wanted columns in batches, one without rows first, until the limits are passed."""
     file = open_parquet(store, name, limits)
     chosen = choose(file.schema_arrow.names, wanted, name)
@@ -33,7 +33,7 @@ def read_parquet(store: Store, name: str, wanted: tuple[str, ...], limits: Table
         raise UserError(f"{name} has columns that are no text.", "Write them as strings.") from None
 
 
-def open_parquet(store: Store, name: str, limits: TableLimits) -> pq.ParquetFile:
+def open_parquet(store: Store, name: str, limits: Limits) -> pq.ParquetFile:
     """Open a Parquet file whose own account of itself is within the limits."""
     info = store.info(name)
     if info is not None and info.size_bytes > _PARQUET_BYTES:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import IO, AnyStr
 
 from cxrgaze_ray.archive.tables.header import read_header
-from cxrgaze_ray.archive.tables.text import TableLimits, Text
+from cxrgaze_ray.archive.tables.text import Limits, Text
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage import Store
 
@@ -19,7 +19,7 @@ _LONGEST_LINE = 2**24
 _EVERY_LINE = "Check that every line has the header's columns."
 
 
-def unreadable(store: Store, name: str, wanted: tuple[str, ...], limits: TableLimits) -> UserError:
+def unreadable(store: Store, name: str, wanted: tuple[str, ...], limits: Limits) -> UserError:
     """Return the error that says what a table can't be read for, and in which line; no cell is part of it."""
     if (line := _not_utf8(store, name, limits)) is not None:
         return UserError(f"{name}, line {line}: no UTF-8 text.", "Save it as UTF-8.")
@@ -35,7 +35,7 @@ def unreadable(store: Store, name: str, wanted: tuple[str, ...], limits: TableLi
     return UserError(f"{name} is no sound CSV.", _EVERY_LINE)
 
 
-def line_of(store: Store, name: str, wanted: tuple[str, ...], limits: TableLimits, place: int) -> int | None:
+def line_of(store: Store, name: str, wanted: tuple[str, ...], limits: Limits, place: int) -> int | None:
     """Return the line where the row at a place begins, counting those with as many cells as the header; None if lost.
 
     A quoted cell may span lines, so that rows and lines are not the same.
@@ -49,7 +49,7 @@ def line_of(store: Store, name: str, wanted: tuple[str, ...], limits: TableLimit
         return None
 
 
-def _rows(store: Store, name: str, wanted: tuple[str, ...], limits: TableLimits) -> Iterator[tuple[int, list[str]]]:
+def _rows(store: Store, name: str, wanted: tuple[str, ...], limits: Limits) -> Iterator[tuple[int, list[str]]]:
     """Yield the header and every row that is not blank, with the line where it begins."""
     text = Text(store, name, limits)
     header = read_header(text, wanted)
@@ -68,7 +68,7 @@ def _bounded(lines: IO[AnyStr]) -> Iterator[AnyStr]:
         yield line
 
 
-def _not_utf8(store: Store, name: str, limits: TableLimits) -> int | None:
+def _not_utf8(store: Store, name: str, limits: Limits) -> int | None:
     lines = io.BufferedReader(Text(store, name, limits))
     with suppress(csv.Error):  # a line that is too long is met again, when rows are read
         for number, line in enumerate(_bounded(lines), 1):

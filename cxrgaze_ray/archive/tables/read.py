@@ -19,7 +19,7 @@ from cxrgaze_ray.archive.tables.numbers import NoNumber, as_numbers
 from cxrgaze_ray.archive.tables.parquet import read_parquet
 from cxrgaze_ray.archive.tables.places import line_of, unreadable
 from cxrgaze_ray.archive.tables.ragged import RaggedRows
-from cxrgaze_ray.archive.tables.text import TableLimits, Text
+from cxrgaze_ray.archive.tables.text import Limits, Text
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.storage import STREAM_BYTES, Store
 from cxrgaze_ray.storage.spool import spooled
@@ -72,9 +72,7 @@ class TextTable:
             raise UserError(f"{where} column {column}: no number.", _DECIMALS) from None
 
 
-def read_table(
-    store: Store, name: str, needed: tuple[str, ...], also: tuple[str, ...], limits: TableLimits
-) -> pa.Table:
+def read_table(store: Store, name: str, needed: tuple[str, ...], also: tuple[str, ...], limits: Limits) -> pa.Table:
     """Read columns of a table by name, whatever the case of the name: every row, or an error.
 
     Parameters
@@ -98,9 +96,7 @@ def read_table(
     return _Reader(store, name, needed, also, limits, "error").read().rows
 
 
-def read_rows(
-    store: Store, name: str, needed: tuple[str, ...], also: tuple[str, ...], limits: TableLimits
-) -> TextTable:
+def read_rows(store: Store, name: str, needed: tuple[str, ...], also: tuple[str, ...], limits: Limits) -> TextTable:
     """Read columns of a table as `read_table` does; count and leave out rows of more or fewer cells than the header.
 
     Raises
@@ -114,7 +110,7 @@ def read_rows(
     return table
 
 
-def columns_of(store: Store, name: str, wanted: tuple[str, ...], limits: TableLimits) -> tuple[str, ...]:
+def columns_of(store: Store, name: str, wanted: tuple[str, ...], limits: Limits) -> tuple[str, ...]:
     """Return which of the wanted columns a CSV table has, in the order in which they are wanted."""
     header = read_header(Text(store, name, limits), wanted)
     found = {column for _, column in called(header.columns, wanted)}
@@ -130,7 +126,7 @@ class _Reader:
         name: str,
         needed: tuple[str, ...],
         also: tuple[str, ...],
-        limits: TableLimits,
+        limits: Limits,
         ragged: Literal["error", "skip"],
     ) -> None:
         self._store, self._name, self._limits, self._ragged = store, name, limits, ragged

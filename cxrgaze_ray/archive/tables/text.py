@@ -17,7 +17,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
-class TableLimits:
+class Limits:
     """What a table may unpack to.
 
     Attributes
@@ -35,7 +35,7 @@ class TableLimits:
 class Text(io.RawIOBase):
     """Text of a file, packed or not, UTF-8 or UTF-16 as spreadsheets write it, without its byte order mark."""
 
-    def __init__(self, store: Store, name: str, limits: TableLimits) -> None:
+    def __init__(self, store: Store, name: str, limits: Limits) -> None:
         super().__init__()
         blocks = store.stream(name)
         unpacked = _unpacked(blocks, name) if name.lower().endswith(".gz") else blocks
@@ -67,7 +67,7 @@ class Text(io.RawIOBase):
             self._buffer += block
 
 
-def _bounded(blocks: Iterator[bytes], name: str, limits: TableLimits) -> Iterator[bytes]:
+def _bounded(blocks: Iterator[bytes], name: str, limits: Limits) -> Iterator[bytes]:
     size = 0
     for block in blocks:
         size += len(block)

@@ -10,17 +10,17 @@ from cxrgaze_ray.lifecycle.retraining.assessment import plan_retraining
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Situation, decide
 from cxrgaze_ray.lifecycle.retraining.gauges import Textfile
 from cxrgaze_ray.lifecycle.retraining.policy import DecidePolicy, Policy, read_policy
-from cxrgaze_ray.lifecycle.retraining.run import Result, RetrainHooks, run_retraining
+from cxrgaze_ray.lifecycle.retraining.run import Hooks, Result, run_retraining
 from cxrgaze_ray.lifecycle.retraining.settings import NewData, RetrainSettings, read_retraining
 
 __all__ = [
     "Action",
     "DecidePolicy",
     "Decision",
+    "Hooks",
     "NewData",
     "Policy",
     "Result",
-    "RetrainHooks",
     "RetrainSettings",
     "Situation",
     "Textfile",

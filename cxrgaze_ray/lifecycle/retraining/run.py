@@ -30,7 +30,7 @@ from cxrgaze_ray.training.run import run_stages
 
 
 @dataclass(frozen=True)
-class RetrainHooks:
+class Hooks:
     """Where a retraining tells how it goes: that it holds the lease, sentences, and steps of the part it is at."""
 
     on_begin: Callable[[], None] = lambda: None
@@ -80,7 +80,7 @@ def run_retraining(
     settings: RetrainSettings,
     reason: Reason,
     connect: Connect,
-    hooks: RetrainHooks | None = None,
+    hooks: Hooks | None = None,
 ) -> Result:
     """Decide, assemble, train, gate, publish, and promote if that is allowed; one retraining of a model at a time.
 
@@ -105,7 +105,7 @@ def run_retraining(
     UserError, EnvironmentFault
         See `assess`. The same command goes on where this one was.
     """
-    hooks = hooks or RetrainHooks()
+    hooks = hooks or Hooks()
     registry = Registry(open_store(settings.registry))
     check_settings(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
     check_outputs(settings)
@@ -173,7 +173,7 @@ class _Retraining:
         work: Workspace,
         lease: Lease,
         join: Connect,
-        hooks: RetrainHooks,
+        hooks: Hooks,
     ) -> None:
         self._settings, self._registry, self._stores, self._work = settings, registry, stores, work
         self._lease, self._join, self._hooks, self._spec = lease, join, hooks, work.spec

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cxrgaze_ray.archive.manifest import Manifest, TableLimits, fetch_listed, list_archive, with_origin
+from cxrgaze_ray.archive.manifest import Limits, Manifest, fetch_listed, list_archive, with_origin
 from cxrgaze_ray.errors import RadiographError, UserError
 from cxrgaze_ray.schemas import Reason
 from tests.unit.archive.test_manifest import DICOM, put
@@ -150,7 +150,7 @@ def test_a_gzip_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
     path = put(tmp_path, "bomb.csv.gz", buffer.getvalue())
     tracemalloc.start()
     with pytest.raises(UserError, match="unpacks to more than"):
-        list_archive(str(path), limits=TableLimits(table_bytes=2**22))
+        list_archive(str(path), limits=Limits(table_bytes=2**22))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 * 2**20
@@ -160,8 +160,8 @@ def test_a_gzip_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
 def test_rows_are_bounded(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, {"uri": [f"{n}.dcm" for n in range(11)]})
     with pytest.raises(UserError, match="more than 10 rows"):
-        list_archive(path, limits=TableLimits(table_rows=10))
-    assert len(list_archive(path, limits=TableLimits(table_rows=11)).table) == 11
+        list_archive(path, limits=Limits(table_rows=10))
+    assert len(list_archive(path, limits=Limits(table_rows=11)).table) == 11
 
 
 def test_one_endless_field_is_an_error(tmp_path: Path) -> None:

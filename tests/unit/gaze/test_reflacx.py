@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from cxrgaze_ray.archive.tables import TableLimits
+from cxrgaze_ray.archive.tables import Limits
 from cxrgaze_ray.errors import RadiographError, StoreNotFound, UserError
 from cxrgaze_ray.gaze.heatmap import Fixations, Samples, gaze_map, mean_map
 from cxrgaze_ray.gaze.reflacx import read_fixations, read_index
@@ -170,7 +170,7 @@ def test_broken_fixation_tables_are_a_user_error(tmp_path: Path, monkeypatch: py
         store.put("main_data/R1/fixations.csv", table)
         with pytest.raises(UserError, match="fixations"):
             read_fixations(store, "R1")
-    monkeypatch.setattr("cxrgaze_ray.gaze.reflacx._FIXATION_LIMITS", TableLimits(table_bytes=10))
+    monkeypatch.setattr("cxrgaze_ray.gaze.reflacx._FIXATION_LIMITS", Limits(table_bytes=10))
     with pytest.raises(UserError, match="more than 10 bytes"):
         read_fixations(store, "R1")
     with pytest.raises(UserError, match="malformed"):

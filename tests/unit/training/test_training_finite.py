@@ -17,10 +17,10 @@ from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.state import not_finite
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training import loop
-from cxrgaze_ray.training.batch import Batch
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName
+from cxrgaze_ray.training.stages import Batch
 from tests.unit.training.test_training import at_rate, settings, train
 
 Deal = Callable[..., Iterator[Batch]]

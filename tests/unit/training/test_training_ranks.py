@@ -19,11 +19,10 @@ from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.losses import TripletMining
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.training.batch import Batch
 from cxrgaze_ray.training.feed import Feed, StoredRow, World
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
-from cxrgaze_ray.training.stages import STAGES, StageModule
+from cxrgaze_ray.training.stages import STAGES, Batch, StageModule
 from tests.rows import make_rows
 from tests.unit.training.test_training import at_rate
 
