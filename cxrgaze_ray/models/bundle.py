@@ -114,9 +114,8 @@ class Bundle:
         BundleError
             If a tensor is missing, left over, or of another shape.
         """
-        from cxrgaze_ray.models.state import (
-            load_strictly,  # torch takes seconds, which reading bundle.json must not pay
-        )
+        # torch takes seconds, which nobody pays who only reads bundle.json
+        from cxrgaze_ray.models.state import load_strictly
         from cxrgaze_ray.models.zoo import build
 
         network = build(self.info.network)

@@ -46,9 +46,11 @@ def epochs(store: LocalStore) -> list[str]:
 def test_a_second_driver_is_told_while_the_first_one_works(store: LocalStore) -> None:
     waits: list[float] = []
     with Lease(store) as first:
-        with pytest.raises(RunConflict, match="Another driver is working"), Lease(store, waits.append):
+        second = Lease(store, waits.append, what="run", hint="Use another --out.")
+        with pytest.raises(RunConflict, match="Another driver is working on this run") as told, second:
             pass
         first.check()
+    assert told.value.hint == "Use another --out."
     assert waits == [60.0]
     assert len(epochs(store)) == 1
 
