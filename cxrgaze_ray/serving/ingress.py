@@ -75,7 +75,6 @@ class Ingress:
             )
         self._model = model
         self._serving: Serving | None = None
-        self._decoders: DecoderPool | None = None
         self._asked = asyncio.Semaphore(_ASKED)
         # kept, for the loop itself holds its tasks only weakly
         self._following = asyncio.get_event_loop().create_task(self._follow())
@@ -103,13 +102,14 @@ class Ingress:
         info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
-        # nothing is awaited until both are set: a request finds model and decoders of one profile
-        before, changed = self._decoders, self._serving is None or self._serving.profile != info.profile
-        if changed:
-            self._decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
-        self._serving = Serving(pin, engine, info.profile)
-        if changed and before is not None:
-            await before.retire()
+        before = self._serving
+        if before is not None and before.profile == info.profile:
+            self._serving = Serving(pin, engine, info.profile, before.decoders)
+            return
+        decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
+        self._serving = Serving(pin, engine, info.profile, decoders)
+        if before is not None:
+            await before.decoders.retire()
 
     def _maker(self, profile: str) -> Callable[[], Decoder]:
         reading = Reading(frontal_only=self._settings.view == "frontal")
@@ -132,12 +132,10 @@ class Ingress:
         """Score the DICOM, JPEG or PNG in the body, or in the one file of a form."""
         if refused := self._authorise(request) or self._not_ready():
             return refused.response()
-        # taken together, before the body is awaited: the alias may move meanwhile
-        serving, decoders = self._ready(), self._decoders
-        assert decoders is not None
+        serving = self._ready()  # before the body is awaited: the alias may move meanwhile
         try:
-            async with decoders.held():
-                decoded = await decoders.decode(await self._read(request))
+            async with serving.decoders.held():
+                decoded = await serving.decoders.decode(await self._read(request))
         except RadiographError as error:
             return refuse(status_code(error), error.message, error.reason).response()
         except EnvironmentFault:

@@ -15,6 +15,7 @@ from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason, split_oddities
+from cxrgaze_ray.serving.decoder_pool import DecoderPool
 
 _STATUS = {
     Reason.TOO_LARGE: 413,
@@ -26,11 +27,12 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Serving:
-    """The model being served."""
+    """The model being served, and what decodes for it."""
 
     pin: ModelPin
     engine: str
     profile: str
+    decoders: DecoderPool
 
 
 def status_code(error: RadiographError) -> int:

@@ -98,7 +98,7 @@ class Lease:
     def check(self) -> None:
         """Raise RunConflict if a later driver took the folder over: this one must commit nothing more.
 
-        Another may still take over between this and the commit: one that must not be made twice has to be a put_if_absent.
+        Another may still take over between this and the commit: what must not be done twice has to be a put_if_absent.
         """
         if self._store.exists(f"lease/{self._epoch + 1:08d}.json"):
             raise RunConflict(f"Another driver took this {self._what} over.", "It goes on there; nothing is lost.")
