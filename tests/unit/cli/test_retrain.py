@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from cxrgaze_ray.cli.retrain import retrain
-from cxrgaze_ray.evaluation.gate import COLUMNS, Facts, GateSettings, judge
+from cxrgaze_ray.evaluation.gate import COLUMNS, GateSettings, ModelFacts, judge
 from cxrgaze_ray.lifecycle.retraining import Action, Decision, Result
 from cxrgaze_ray.lifecycle.retraining.workspace import Conclusion
 from tests.model_pairs import table_pair
@@ -17,7 +17,7 @@ from tests.model_pairs import table_pair
 def test_the_gates_table_has_a_header_and_a_row_a_criterion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    facts = Facts(
+    facts = ModelFacts(
         golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=1.0, looks_used=1, looks_of=20
     )
     gate = judge(*table_pair(80, 0), facts, GateSettings(rounds=100))
