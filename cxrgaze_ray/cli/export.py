@@ -77,7 +77,11 @@ def export(
         say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths adds them.")
     if done.lost:
         missed = sum(done.lost.values())
-        raise lost_sources(f"{missed} of {missed + done.written + done.there} files were not written", done.lost)
+        raise lost_sources(
+            f"{missed} of {missed + done.written + done.there} files were not written",
+            done.lost,
+            opened.spec.request.archive,
+        )
 
 
 def _lines(done: Exported, out: str) -> list[str]:

@@ -12,6 +12,7 @@ from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, PromotionR
 
 if TYPE_CHECKING:
     from cxrgaze_ray.registry.pin import ModelPin
+    from cxrgaze_ray.registry.versions import Registry
 
 Name = Annotated[str, typer.Argument(help="Model name.")]
 Who = Annotated[
@@ -114,7 +115,7 @@ def promote(
     ledger = Registry(open_store(registry))
     skipped: list[str] = []
     pin = ledger.promote(name, version, alias, reason, who=who, say=skipped.append)
-    moved(pin, f"{name}@{alias} is {pin.version}.", ledger.head(name), as_json, skipped)
+    moved(pin, f"{name}@{alias} is {pin.version}.", ledger, as_json, skipped)
 
 
 def rollback(
@@ -134,13 +135,19 @@ def rollback(
 
     ledger = Registry(open_store(registry))
     pin = ledger.rollback(name, alias, reason, who=who)
-    moved(pin, f"{name}@{alias} is {pin.version} again.", ledger.head(name), as_json)
+    moved(pin, f"{name}@{alias} is {pin.version} again.", ledger, as_json)
 
 
-def moved(pin: ModelPin, sentence: str, head: str, as_json: bool, skipped: Sequence[str] = ()) -> None:
-    """Show where an alias stands now, what was skipped for that, and the ledger's new head."""
-    told = pin.model_dump() | {"head": head, "skipped": list(skipped)}
-    show(told, as_json=as_json, lines=[sentence, *skipped, f"The ledger's head is {head}"])
+def moved(pin: ModelPin, sentence: str, registry: Registry, as_json: bool, skipped: Sequence[str] = ()) -> None:
+    """Show where an alias stands now, what was skipped for that, what is not known of it, and the ledger's new head."""
+    chain = registry.ledger(pin.name).read()
+    lines = [sentence, *skipped]
+    if not pin.trained:
+        lines.append(f"{pin.name}@{pin.version} is untrained: its answers mean nothing.")
+    elif chain.gate(pin.version) is None and not skipped:
+        lines.append(f"No gate has judged {pin.name}@{pin.version}.")
+    told = pin.model_dump() | {"head": chain.head, "skipped": list(skipped)}
+    show(told, as_json=as_json, lines=[*lines, f"The ledger's head is {chain.head}"])
 
 
 def aliases_text(aliases: dict[str, str]) -> str:

@@ -136,7 +136,7 @@ def report(
     if not as_json:
         say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths shows them.")
     if lost:
-        raise lost_pictures(lost)
+        raise lost_pictures(lost, opened.spec.request.archive)
 
 
 def _caution(model: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -175,7 +176,13 @@ def train(
         connect=partial(connect, ClusterSettings(address=address)),
         say=(lambda _: None) if as_json else say,
     )
-    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published in {registry}."])
+    lines = [f"{name}@{pin.version} is published in {registry}."]
+    if promote:
+        lines.append(f"It is {name}@champion now.")
+    else:
+        where = "" if registry == DEFAULT_REGISTRY else f" --registry {shlex.quote(registry)}"
+        lines.append(f"To put it into service: cxrgaze models promote {name} {pin.version}{where}")
+    show(pin.model_dump(), as_json=as_json, lines=lines)
 
 
 def evaluate(

@@ -31,8 +31,9 @@ def claimed(host: str, port: int, option: str = "--port") -> Iterator[None]:
 
 
 def taken(host: str, port: int, why: str, option: str = "--port") -> ConfigError:
-    """Return the error for a port that can't be used."""
-    return ConfigError(f"Nothing can listen on {host}:{port}: {why}.", f"Use another {option}, or end what has it.")
+    """Return the error of a port that can't be used; of all interfaces (0.0.0.0), the number is all there is to say."""
+    where = f"port {port}" if host == "0.0.0.0" else f"{host}:{port}"
+    return ConfigError(f"Nothing can listen on {where}: {why}.", f"Use another {option}, or end what has it.")
 
 
 def _check(host: str, port: int, option: str) -> None:

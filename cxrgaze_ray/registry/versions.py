@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -173,6 +174,9 @@ class Registry:
         ledger = self.ledger(rules.checked_name(name))
         seen = ledger.read()
         trail = seen.trail(alias)
+        if not trail:
+            known = ", ".join(sorted(seen.aliases())) or "none"
+            raise RegistryError(f"{name} has no alias {alias}.", f"Its aliases: {known}.")
         if len(trail) < 2:
             raise RegistryError(f"{name}@{alias} has no earlier version to go back to.", "Promote one by its version.")
         pin = self._pin(name, trail[-2], seen)
@@ -250,16 +254,23 @@ class Registry:
     def _find(self, name: str, wanted: str, chain: Chain) -> ModelPin:
         """Pin a version or alias."""
         if not chain.entries:
-            raise RegistryError(
-                f"There is no model {name} in {self.store.uri}.",
-                "Train one, or try the plumbing with `cxrgaze models init --preset tiny`.",
-            )
+            raise self._no_model(name)
         version = rules.normal_version(wanted) if rules.VERSION.fullmatch(wanted) else chain.aliases().get(wanted)
         if version is None:
-            raise RegistryError(
-                f"{name} has no alias {wanted}.", f"Promote a version: cxrgaze models promote {name} VERSION."
-            )
+            known = ", ".join([*sorted(chain.aliases()), *chain.versions()])
+            raise RegistryError(f"{name} has no alias {wanted}.", f"It has {known}.")
         return self._pin(name, version, chain)
+
+    def _no_model(self, name: str) -> RegistryError:
+        if others := self.models():
+            return RegistryError(
+                f"There is no model {name} in {self.store.uri}.", f"The models there are {', '.join(others)}."
+            )
+        start = f"cxrgaze models init --preset tiny --registry {shlex.quote(self.store.uri)}"
+        return RegistryError(
+            f"There is no model {name} in {self.store.uri}, and no other.",
+            f"If that is the registry you mean, train a model, or try the plumbing: {start}.",
+        )
 
     def _pin(self, name: str, version: str, chain: Chain) -> ModelPin:
         entry = chain.published(version)

@@ -389,7 +389,11 @@ def test_who_moved_an_alias_and_the_new_head_are_told(
     cxrgaze("models", "init", "--name", "net", *where)
     cxrgaze("models", "init", "--name", "net", "--seed", 1, "--no-promote", *where)
     ended = cxrgaze("models", "promote", "net", "v2", "--who", "ann", "--reason", "better", *where)
-    assert ended.out == f"net@champion is v0002.\nThe ledger's head is {ledger.head('net')}\n"
+    assert ended.out.splitlines() == [
+        "net@champion is v0002.",
+        "net@v0002 is untrained: its answers mean nothing.",
+        f"The ledger's head is {ledger.head('net')}",
+    ]
     monkeypatch.setenv("CXRGAZE_WHO", "bob")
     assert cxrgaze("models", "rollback", "net", *where, "--json").json["head"] == ledger.head("net")
     assert [entry.who for entry in ledger.history("net")][-2:] == ["ann", "bob"]

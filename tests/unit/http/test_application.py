@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 import pytest
 
-from cxrgaze_ray.http.application import HEALTHY, wait_healthy
+from cxrgaze_ray.http.application import HEALTHY, make_application, wait_healthy
 from cxrgaze_ray.http.refusals import refuse
 
 
@@ -67,3 +69,25 @@ def test_a_refusal_is_one_sentence_and_a_reason(code: int, wait: int | None, hea
     assert (response.status_code, response.body) == (code, b'{"error":"No.","reason":"because"}')
     assert {name: response.headers[name] for name in headers} == headers
     assert len(response.headers) == len(headers) + 2  # of the body: its length and type
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "reason"),
+    [("GET", "/v1/predct", 404, "not_found"), ("GET", "/v1/predict", 405, "method_not_allowed")],
+)
+def test_a_wrong_path_or_method_is_refused_with_the_routes_there_are(
+    method: str, path: str, code: int, reason: str
+) -> None:
+    counted: list[tuple[str, int]] = []
+    api = make_application("test", lambda path, code, _seconds: counted.append((path, code)))
+    api.post("/v1/predict")(lambda: {})
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api), base_url="http://x") as client:
+            return await client.request(method, path)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["reason"]) == (code, reason)
+    assert "POST /v1/predict" in answer.json()["error"]
+    assert [counted_code for _, counted_code in counted] == [code]
+    assert answer.headers.get("allow") == ("POST" if code == 405 else None)

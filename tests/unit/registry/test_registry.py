@@ -162,7 +162,8 @@ def test_a_rollback_moves_its_own_alias_only(registry: Registry, pins: list[Mode
 @pytest.mark.parametrize("alias", ["champion", "unknown"])
 def test_nothing_to_roll_back_to(registry: Registry, pins: list[ModelPin], alias: str) -> None:
     registry.promote(NAME, "v1")
-    with pytest.raises(RegistryError, match="no earlier version to go back to"):
+    told = "no earlier version to go back to" if alias == "champion" else r"no alias unknown\. Its aliases: champion\."
+    with pytest.raises(RegistryError, match=told):
         registry.rollback(NAME, alias)
     assert len(registry.history(NAME)) == 4
 
@@ -419,9 +420,9 @@ def test_looks_and_gates_move_no_alias(registry: Registry, pins: list[ModelPin])
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("other@champion", r"no model other in .*registry\..*cxrgaze models init"),
+        ("other@champion", r"no model other in .*registry\. The models there are net\."),
         ("net@v9", r"net has no version v0009\. See `cxrgaze models show net`"),
-        ("net@canary", r"no alias canary\. Promote a version: cxrgaze models promote net VERSION"),
+        ("net@canary", r"no alias canary\. It has v0001, v0002, v0003\."),
         ("net@", "no alias"),
         ("net@v0", "no alias v0"),
         ("net@V1", "no alias V1"),
@@ -444,7 +445,7 @@ def test_a_registry_that_is_not_there_yet_is_empty(registry: Registry) -> None:
         registry.resolve("net@champion")
     with pytest.raises(RegistryError, match="There is no model net"):
         registry.promote(NAME, "v1")
-    with pytest.raises(RegistryError, match="no earlier version"):
+    with pytest.raises(RegistryError, match="no alias champion"):
         registry.rollback(NAME)
     assert not Path(registry.store.uri).exists()
 
