@@ -9,7 +9,7 @@ SOUND := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:
 help:
 	@echo "make demo       the whole line on phantom radiographs: train, host, score, report (about 5 minutes)"
 	@echo "make test       all tests but the long ones"
-	@echo "make test-long  faults and whole loops"
+	@echo "make test-long  faults and whole loops, about 90 minutes; make test-sixth COMMITS=0 to 5 runs a sixth of them"
 	@echo "make fuzz       100,000 broken and hostile files through the decoder; COUNT=1000 SEED=7 for others"
 	@echo "make bench      how fast it decodes, scores and serves, and in how much memory; let nothing else run meanwhile"
 	@echo "make check      ruff, mypy, import-linter"
@@ -38,6 +38,10 @@ test: $(STAMP)
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long --durations=5
+
+# one sixth of the long tests: make test-sixth COMMITS=8 takes the eighth commit's
+test-sixth: $(STAMP)
+	$(BIN)/python -m pytest -m long --durations=5 $$($(BIN)/python -m tests.long_tests $(COMMITS))
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.long_tests import SIXTHS, files_of
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -24,3 +26,14 @@ def test_make_check_runs_the_same() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
     for words in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
         assert f"$(BIN)/{words}\n" in recipe + "\n"
+
+
+def test_every_long_test_is_in_one_sixth_of_them() -> None:
+    tests = ROOT / "tests"
+    long = {
+        str(path.relative_to(tests))
+        for path in tests.rglob("test_*.py")
+        if "pytest.mark.long" in path.read_text() and path != Path(__file__)
+    }
+    assert sorted(name for sixth in SIXTHS for name in sixth) == sorted(long)
+    assert {name for commits in range(6) for name in files_of(commits)} == {f"tests/{name}" for name in long}

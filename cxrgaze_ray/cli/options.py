@@ -25,7 +25,7 @@ PromotionReason = Annotated[
     str,
     typer.Option(
         "--reason",
-        help="Why it is promoted; a must where the gate did not accept it, or less is known of it than of what stands.",
+        help="Why it is promoted; needed where the gate rejected it or could not tell, or where more is known of the model it replaces.",
     ),
 ]
 MetricsPort = Annotated[

@@ -1,4 +1,8 @@
-"""What people set and what we write down: frozen, strict, and with messages that say what is allowed."""
+"""What people set and what we write down: frozen, strict, and with messages that say what is allowed.
+
+`Settings` and `Record` are the bases, with the types of their fields; `serve_file` reads Ray Serve's config file.
+Knows nothing of what is set, except for that file.
+"""
 
 from __future__ import annotations
 

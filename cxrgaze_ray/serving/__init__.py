@@ -1,4 +1,8 @@
-"""The Serve application: an HTTP ingress that decodes, and a model deployment that sees ready images only."""
+"""The Serve application: an HTTP ingress that decodes, and a model deployment that sees ready images only.
+
+`build_app` is the import path of a Serve config file; `batch_model` is how a scoring run comes to the same deployment.
+Knows nothing of runs, plans or training.
+"""
 
 from cxrgaze_ray.config.serve_file import APPLICATION, ComputeSettings, ServeFile, ServingSettings
 from cxrgaze_ray.serving.app import build_app, start_http, stop_http, wait_ready

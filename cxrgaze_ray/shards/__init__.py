@@ -1,4 +1,8 @@
-"""The shard store: archive and gaze joined, decoded and split once, for training and evaluation to read."""
+"""The shard store: archive and gaze joined, decoded and split once, for training and evaluation to read.
+
+`ingest` makes one, `ShardStore` reads it, `ShardUnion` joins several, and `Trainable` is what a training takes.
+No patient is in two splits. Knows nothing of models.
+"""
 
 from cxrgaze_ray.shards.ingest import IngestProgress, ingest
 from cxrgaze_ray.shards.settings import IngestSettings

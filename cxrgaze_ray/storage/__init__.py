@@ -1,4 +1,8 @@
-"""One Store for local folders and ``s3://`` prefixes: everything cxrgaze reads or writes goes through it."""
+"""One Store for local folders and ``s3://`` prefixes: everything cxrgaze reads or writes goes through it.
+
+`open_store` gives one; `lease` lets one driver at a time work in a folder, and `read_ahead` hides the latency of reads.
+Only here is S3 spoken to, and retried. Knows nothing of what is stored.
+"""
 
 from __future__ import annotations
 

@@ -91,10 +91,10 @@ def test_two_workers_train_as_one_does(store: ShardStore, tmp_path: Path) -> Non
         train_and_publish(store, settings(), Registry(LocalStore(str(folder))), workers=workers)
         (metrics,) = folder.rglob("metrics.json")
         history[workers] = json.loads(metrics.read_text())
-    # validation of untouched weights would be equal; after two epochs in another batch order it is near
+    # another order of batches, and so other weights: losses were 1.8% apart at most when this was measured
     for one, two in zip(history[1], history[2], strict=True):
         assert (one["stage"], one["epoch"]) == (two["stage"], two["epoch"])
-        assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.5)
+        assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)
 
 
 @pytest.mark.long

@@ -13,8 +13,8 @@ from cxrgaze_ray.radiograph.preprocess import profile_names
 from cxrgaze_ray.schemas import ODDITY_HELP, REASON_HELP, Reason, status_of
 
 ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| `(\w+)` \| (scored|skipped|failed) \| (.+?) \| `(\w+)\.py::(\w+)` \|$", README, re.MULTILINE)
+HANDBOOK = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| `(\w+)` \| (scored|skipped|failed) \| (.+?) \| `(\w+)\.py::(\w+)` \|$", HANDBOOK, re.MULTILINE)
 
 
 def test_every_reason_stands_in_the_table_once() -> None:
@@ -34,13 +34,13 @@ def test_a_row_of_the_table_is_true(reason: str, status: str, help_text: str, fi
 
 def test_every_oddity_is_described() -> None:
     for oddity, text in ODDITY_HELP.items():
-        assert f"| `{oddity}` | {text} |" in README
+        assert f"| `{oddity}` | {text} |" in HANDBOOK
 
 
 def test_the_table_of_codecs_is_the_one_of_the_code() -> None:
-    assert codec_table() in README
+    assert codec_table() in HANDBOOK
 
 
 def test_every_profile_is_described() -> None:
     for name in profile_names():
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in HANDBOOK
