@@ -25,7 +25,7 @@ PromotionReason = Annotated[
     str,
     typer.Option(
         "--reason",
-        help="Why it is promoted; needed where the gate rejected it or could not tell, or knew more of what it replaces.",
+        help="Why it is promoted; needed if the gate rejected it, could not tell, or knew more of its predecessor.",
     ),
 ]
 MetricsPort = Annotated[
