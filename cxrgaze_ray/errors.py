@@ -14,7 +14,7 @@
     ├── EnvironmentFault          exit 4: nothing is wrong with the input; run the same command again
     │   ├── StoreUnavailable      endpoint unreachable, timeout, 5xx, disk full
     │   ├── StoreDenied           credentials missing, wrong, expired or not allowed
-    │   │   └── ObjectDenied        one object that the store itself says can't be read; a row where it is an input
+    │   │   └── ObjectDenied        one object that the store itself will not let be read; an input becomes a row
     │   └── ServingUnavailable    the Serve application is not there, or lost its replicas for good
     ├── NothingNew                exit 0: every input has its row in another run already
     ├── Interrupted               exit 130: the user asked to stop; what was committed stands
@@ -38,7 +38,7 @@ EXIT_REJECTED = 10
 """The gate found the candidate worse: not a failure of the command, and nothing to retry."""
 
 EXIT_CANNOT_TELL = 11
-"""The gate had too little to go by."""
+"""The gate had too little to go on."""
 
 EXIT_INTERRUPTED = 130
 
@@ -114,7 +114,7 @@ class StoreDenied(EnvironmentFault):
 
 
 class ObjectDenied(StoreDenied):
-    """This one object can't be read, shown by what is known of the object itself: no outage looks like that."""
+    """This one object can't be read, as facts about the object itself show: no outage looks like that."""
 
 
 class ServingUnavailable(EnvironmentFault):
@@ -146,7 +146,7 @@ class RadiographError(CxrgazeError):
     Attributes
     ----------
     facts
-        What the tags said before the input was refused, by the names of `schemas.FACT_FIELDS`; often empty.
+        What the tags said before the input was refused, keyed by the names in `schemas.FACT_FIELDS`; often empty.
     patient, study
         The file's own identifiers, for the row's keyed hashes; never part of the message.
     """

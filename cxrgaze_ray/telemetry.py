@@ -1,8 +1,8 @@
 """Every metric in one table. Labels are closed: statuses, reasons, stages and versions, never identifiers.
 
 Inside a Ray process the values go to Ray's metrics endpoint (``ray.util.metrics``), where Prometheus scrapes them
-as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing. Monitor and retraining show
-gauges of their own by the names of this table: see `lifecycle.prometheus`.
+as ``ray_<name>`` with ``_total`` added to counters; elsewhere `record` does nothing. Monitoring and retraining
+expose gauges of their own under names from this table: see `lifecycle.prometheus`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _AGAIN_S = 0.5
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 IMAGES = Metric("cxrgaze_images", "counter", "Inputs finished.", ("job", "status", "reason"))
-DECODE_SECONDS = Metric("cxrgaze_decode_seconds", "histogram", "Bytes to model image, an image.", ("job",), _SECONDS)
-MODEL_SECONDS = Metric("cxrgaze_model_seconds", "histogram", "Forward pass, a chunk.", ("bundle",), _SECONDS)
+DECODE_SECONDS = Metric("cxrgaze_decode_seconds", "histogram", "Time from bytes to model image.", ("job",), _SECONDS)
+MODEL_SECONDS = Metric("cxrgaze_model_seconds", "histogram", "Forward pass of one chunk.", ("bundle",), _SECONDS)
 SHARD_COMMITS = Metric("cxrgaze_shard_commits", "counter", "Shards committed.", ("job",))
-SHARDS_LEFT = Metric("cxrgaze_shards_left", "gauge", "Shards that a driver at work has still to commit.", ("job",))
+SHARDS_LEFT = Metric("cxrgaze_shards_left", "gauge", "Shards that a running driver has yet to commit.", ("job",))
 REQUESTS = Metric("cxrgaze_http_requests", "counter", "HTTP requests answered.", ("route", "code"))
-REQUEST_SECONDS = Metric("cxrgaze_http_request_seconds", "histogram", "HTTP request to answer.", ("route",), _SECONDS)
+REQUEST_SECONDS = Metric("cxrgaze_http_request_seconds", "histogram", "Time to an HTTP answer.", ("route",), _SECONDS)
 TRAINING_LOSS = Metric("cxrgaze_training_loss", "gauge", "Mean loss of the last epoch.", ("stage", "split"))
 TRAINING_EPOCH = Metric("cxrgaze_training_epoch", "gauge", "Epochs finished.", ("stage",))
 WEBHOOK_REQUESTS = Metric("cxrgaze_webhook_requests", "counter", "Requests to the webhook answered.", ("code",))
 WEBHOOK_TRIGGER = Metric("cxrgaze_webhook_trigger_time_seconds", "gauge", "Unix time of the last accepted trigger.")
 WEBHOOK_RETRAINING = Metric(
-    "cxrgaze_webhook_retraining", "gauge", "1 for what became of the last trigger's job, else 0.", ("state",)
+    "cxrgaze_webhook_retraining", "gauge", "1 for the state of the last trigger's job, else 0.", ("state",)
 )
 
 _FEATURE = ("family", "feature")
@@ -55,11 +55,11 @@ MONITOR_IMAGES = Metric("cxrgaze_monitor_images", "gauge", "Images that were com
 MONITOR_AUC = Metric("cxrgaze_monitor_auc", "gauge", "Macro AUC of images whose label has arrived.", ("side",))
 MONITOR_TIME_SECONDS = Metric("cxrgaze_monitor_time_seconds", "gauge", "Unix time of the last comparison.")
 
-RETRAINING = Metric("cxrgaze_retraining", "gauge", "1 for what became of the last retraining, else 0.", ("state",))
-RETRAINING_PROMOTED = Metric("cxrgaze_retraining_promoted", "gauge", "1 if its candidate is in service.")
-RETRAINING_SECONDS = Metric("cxrgaze_retraining_seconds", "gauge", "How long its command has taken.")
-RETRAINING_TIME_SECONDS = Metric("cxrgaze_retraining_time_seconds", "gauge", "Unix time of its last change of state.")
-GATE_VALUE = Metric("cxrgaze_gate_value", "gauge", "What a model reached in the last gate.", ("criterion", "model"))
+RETRAINING = Metric("cxrgaze_retraining", "gauge", "1 for the state of the last retraining, else 0.", ("state",))
+RETRAINING_PROMOTED = Metric("cxrgaze_retraining_promoted", "gauge", "1 if the last candidate is in service.")
+RETRAINING_SECONDS = Metric("cxrgaze_retraining_seconds", "gauge", "Seconds that the last retraining has taken.")
+RETRAINING_TIME_SECONDS = Metric("cxrgaze_retraining_time_seconds", "gauge", "Unix time of the last change of state.")
+GATE_VALUE = Metric("cxrgaze_gate_value", "gauge", "Value a model reached in the last gate.", ("criterion", "model"))
 GATE_CRITERIA = Metric("cxrgaze_gate_criteria", "gauge", "Criteria of the last gate by verdict.", ("verdict",))
 
 TABLE = (

@@ -61,7 +61,7 @@ def load_model(
         Folder or ``s3://`` prefix of the registry that a name is looked up in.
     engine
         ``float32`` is the reference; ``fast`` uses the precision that the hardware computes natively; ``auto`` is
-        fast where there is one.
+        fast where the hardware has such a precision.
     device
         ``auto`` takes a GPU that this process may use, else the CPU.
 
@@ -114,10 +114,10 @@ class Model:
         view: Literal["frontal", "all"] = "frontal",
         on_progress: Callable[[int, int], None] = lambda *_: None,
     ) -> Results:
-        """Score files: one result for each, in their order, be it scored, skipped or failed with a reason.
+        """Score files: one result for each, in their order, whether scored, skipped or failed with a reason.
 
-        Files are decoded in a process of their own, which a broken one may crash without harm. What an image gets does
-        not depend on what it was sent with, and is what an archive's run gives it.
+        Files are decoded in a separate process, which a broken file may crash without harm. An image's answer does not
+        depend on the images sent with it, and is the same as in an archive's run.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Model:
         view
             ``frontal`` skips lateral views; ``all`` scores them too.
         on_progress
-            Called with the number of files that are done, and of all.
+            Called with the number of files done, and of all files.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class Model:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What a model says of one file, or why it says nothing. In a notebook it shows as its `overlay`.
+    """A model's answer for one file, or why there is none. In a notebook it shows as its `overlay`.
 
     Attributes
     ----------
@@ -171,9 +171,9 @@ class Result:
     profile, engine
         How the image was prepared, and what the network ran on.
     facts
-        What is known of the file, by the names of `schemas.FACT_FIELDS`.
+        What is known about the file, keyed by the names in `schemas.FACT_FIELDS`.
     probabilities
-        By class, summing to 1; None if the file was not scored.
+        Probability of each class, summing to 1; None if the file was not scored.
     affine
         Where the source's pixels lie in the model image.
     density_HW
@@ -215,7 +215,7 @@ class Result:
         Raises
         ------
         RadiographError
-            With the reason, if the file was not scored.
+            If the file was not scored; it carries the reason.
         """
         density_HW, affine = self._answer()
         return saliency.to_source(density_HW, affine)
@@ -228,7 +228,7 @@ class Result:
         Raises
         ------
         RadiographError
-            With the reason, if the file was not scored, or is no longer what was scored.
+            If the file was not scored, or has changed since; it carries the reason.
         EnvironmentFault
             If its store can't be read.
         """
@@ -296,7 +296,7 @@ class Results(Sequence[Result]):
         return f"Results({list(self._results)})"
 
     def to_arrow(self) -> pa.Table:
-        """Return one row a file: its name, what a run's summary says of one (but ids), and what scored it."""
+        """Return one row per file: its name, what a run's summary holds (except ids), and what scored it."""
         return pa.Table.from_pylist([result.row() for result in self], schema=_TABLE)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -310,14 +310,14 @@ class Results(Sequence[Result]):
 
 @dataclass(frozen=True)
 class _Source:
-    """A file as it was given, and as it was found: bytes, or a place with its size and etag."""
+    """A file as it was given and as it was found: bytes, or a location with its size and etag."""
 
     name: str | None
     data: bytes | None = field(default=None, repr=False)
     listed: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self) -> bytes:
-        """Return its bytes; RadiographError if there are none, or other ones than at first."""
+        """Return the file's bytes; RadiographError if they are gone or have changed."""
         return self.data if self.data is not None else fetch_listed(dict(self.listed))
 
 

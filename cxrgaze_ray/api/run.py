@@ -63,13 +63,13 @@ def score(
         ``keyed`` replaces identifiers by hashes with the key in the file (by default one below the user's
         configuration), except in de-identified layouts; ``keep`` leaves them.
     follow_links
-        Follow links that lead out of the archive; else each is a row that says so.
+        Follow links that lead out of the archive; otherwise each becomes a row that says so.
     limit
-        Score the first so many files only.
+        Score only the first so many files.
     not_in
-        Runs, or parents of runs: files that a finished one of them has a row for are left out.
+        Runs, or parents of runs: files that have a row in a finished run among them are left out.
     new
-        Start afresh, whatever is there.
+        Start afresh, even if there is a run to continue.
     retry_failed
         Score the failed rows of this request's last run again.
     address
@@ -84,7 +84,7 @@ def score(
     Raises
     ------
     ConfigError, UserError
-        If an option or a place is wrong; NothingNew if `not_in` leaves nothing over.
+        If an option or a location is wrong; NothingNew if `not_in` leaves nothing to score.
     EnvironmentFault
         If a store or the cluster can't be reached; what was committed stands.
     RunConflict
@@ -127,7 +127,7 @@ def score(
 def make_request(
     archive: str, *, model: str, engine: EngineKind, not_in: Sequence[str], follow_links: bool, **options: Any
 ) -> Request:
-    """Return what a command asks for, by the parameters of `score`; ConfigError if one is out of bounds."""
+    """Return the request of a command, from the parameters of `score`; ConfigError if one is out of bounds."""
     chosen, left_out = ScoreOptions.build(**options), tuple(not_in)
     return Request.build(
         archive=archive, model=model, engine=engine, options=chosen, not_in=left_out, follow_links=follow_links
@@ -148,7 +148,7 @@ class ScoredRun:
     run
         The run on disk.
     already_complete
-        The call that gave it found it finished, and did nothing.
+        Whether the call that returned it found it finished and did nothing.
     """
 
     run: Run

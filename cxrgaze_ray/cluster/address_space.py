@@ -7,14 +7,14 @@ import resource
 from cxrgaze_ray.errors import EnvironmentFault
 
 NEEDED_BYTES = 8 * 2**30
-"""What the largest of our processes and Ray's maps."""
+"""Address space that the largest process, ours or Ray's, maps."""
 
 SHORTAGES = (MemoryError, ImportError, OSError, RuntimeError)
-"""As what a lack of address space shows: allocations, libraries that can't be mapped, threads that can't start."""
+"""How a lack of address space shows: failed allocations, libraries that can't be mapped, threads that can't start."""
 
 
 def address_space_fault() -> EnvironmentFault | None:
-    """Return what to say if the address space is limited to less than is needed, else None."""
+    """Return the error to raise if the address space is limited to less than is needed, else None."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY or limit >= NEEDED_BYTES:
         return None

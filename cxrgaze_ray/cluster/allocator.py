@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system: by itself, glibc keeps what many bodies took as long as it likes."""
+"""Return freed memory to the system: left alone, glibc keeps what many request bodies took for as long as it likes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ctypes
 
 _M_MMAP_THRESHOLD = -3
 _LARGE = 2**15
-"""Bytes from which an allocation is one of its own, and gone once freed; parts of bodies are larger."""
+"""Size in bytes from which an allocation is mapped by itself and returned once freed; parts of bodies are larger."""
 
 
 def return_freed_memory() -> None:
-    """Set this process's allocator up; where it is not glibc's, nothing is changed."""
+    """Set up this process's allocator; where it is not glibc's, nothing changes."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)

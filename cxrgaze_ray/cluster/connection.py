@@ -26,11 +26,11 @@ from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
 
 Connect = Callable[[], AbstractContextManager[Any]]
-"""Joins a cluster while a block runs. Who needs one takes this, and enters it once everything else is checked."""
+"""Joins a cluster while a block runs. Code that needs one takes this, and enters it once all else is checked."""
 
 PROXY_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PROXY_MIDDLEWARES = "cxrgaze_ray.http.proxy:middlewares"
-"""What that variable has to say in the environment of a cluster's nodes before Ray starts there: see `http.proxy`."""
+"""Value that variable must have in the environment of a cluster's nodes before Ray starts there: see `http.proxy`."""
 
 
 _KNOCK_S = 10.0
@@ -83,9 +83,9 @@ class Cluster:
 
 
 def set_ray_environment() -> None:
-    """Set what Ray and torch read when they are first imported: token authentication, and nothing sent to its makers.
+    """Set the variables that Ray and torch read on import: token authentication, and no usage statistics sent to Ray.
 
-    Does nothing once Ray is imported: then it has read them, and setting one would only confuse its processes.
+    Does nothing once Ray is imported: it has read them by then, and setting one would only confuse its processes.
     """
     if "ray" in sys.modules:
         return
@@ -150,7 +150,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether an address, with or without a port, is this machine's own that nobody else reaches."""
+    """Tell whether an address, with or without a port, is this machine's own and out of reach for all others."""
     host = address.rpartition("://")[2].rpartition(":")[0] or address
     return host == "localhost" or host.strip("[]") == "::1" or host.startswith("127.")
 
@@ -184,7 +184,7 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
 
 
 def _knock(address: str | None) -> None:
-    """Raise OSError where nothing listens at a cluster's address: Ray would ask for ever there, deaf to signals."""
+    """Raise OSError if nothing listens at a cluster's address: Ray would retry for ever, deaf to signals."""
     host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
@@ -203,7 +203,7 @@ def _no_cluster(address: str | None, error: Exception) -> EnvironmentFault:
 def _quiet(log_file: Path) -> Iterator[None]:
     """Send all that Ray says in this process to a file: its loggers, its C++ core and its error listener print freely.
 
-    Results are printed after the cluster is gone; who writes for the user meanwhile does so on a copy of the terminal
+    Results are printed after the cluster is gone; whatever writes for the user meanwhile uses a copy of the terminal
     taken before (`cxrgaze_ray.cli.console`).
     """
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -243,7 +243,7 @@ def find_cause(error: BaseException | None) -> CxrgazeError | None:
     """Return the cxrgaze error among the causes of one that crossed Ray."""
     while error is not None:
         inner = getattr(error, "cause", None) or getattr(error, "_base_exc", None)  # Ray's, and Ray Train's
-        # what Ray raises is of our class too, with a worker's traceback for its text: the cause is what was raised
+        # Ray's wrapper has our class too, but a worker's traceback as its text: its cause is the error we raised
         if isinstance(error, CxrgazeError) and not isinstance(inner, CxrgazeError):
             return error
         error = inner or error.__cause__ or error.__context__

@@ -16,17 +16,17 @@ from cxrgaze_ray.cluster.ray_internals import DRAINS_S
 from cxrgaze_ray.cluster.session_folder import SessionFolder
 
 _START_S = 240.0
-"""Longest wait for a head node with its dashboard, in seconds: a dozen processes of Python."""
+"""Longest wait for a head node with its dashboard, in seconds: it starts a dozen Python processes."""
 
 _STOP_S = 60.0
 _PR_SET_PDEATHSIG = 1
 _ADDRESS_FILE = "ray_current_cluster"
-"""Ray's own file: with port 0 nobody but the head knows where it listens, and its output is for people."""
+"""Ray's own file: with port 0 only the head knows where it listens, and its output is meant for people."""
 
 
 @contextmanager
 def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: int | None = None) -> Iterator[str]:
-    """Start a head node with a job server on free ports, and give its address; it ends with the block or this process.
+    """Start a head node with a job server on free ports and yield its address; it ends with the block or this process.
 
     `ray.init` would do, but for one port: there the job agent listens on 52365 only, and where another cluster of
     this machine has it, jobs can't be submitted.
@@ -34,7 +34,7 @@ def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: 
     Raises
     ------
     ConnectionError
-        If it does not start; what it said is in the folder's log file.
+        If it does not start; its output is in the folder's log file.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--port=0", "--dashboard-port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=true"]

@@ -1,4 +1,4 @@
-"""What asks a command to stop: Ctrl-C, the SIGTERM of a cluster manager, the SIGHUP of a terminal that is gone."""
+"""Requests to stop a command: Ctrl-C, the SIGTERM of a cluster manager, the SIGHUP of a terminal that is gone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def answer_as_ctrl_c(*terminals: IO[str]) -> None:
-    """From now on, answer SIGTERM and SIGHUP as Ctrl-C is answered at that moment; what is ignored stays so (nohup).
+    """From now on, answer SIGTERM and SIGHUP as Ctrl-C is answered at that moment; a signal ignored (nohup) stays so.
 
     Parameters
     ----------
     terminals
-        Streams beside stdout and stderr that may be written to when the terminal is gone.
+        Streams other than stdout and stderr that may be written to when the terminal is gone.
     """
-    # a terminal that is gone does not say any more that it was one
+    # once a terminal is gone, isatty() no longer tells that it was one
     written_to = [stream for stream in (sys.stdout, sys.stderr, *terminals) if stream.isatty()]
 
     def answer(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # shell and kernel both send it: that is no second wish
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # shell and kernel both send it: that is no second request
             for stream in written_to:
                 _send_nowhere(stream)
         ctrl_c = signal.getsignal(signal.SIGINT)
@@ -40,7 +40,7 @@ def answer_as_ctrl_c(*terminals: IO[str]) -> None:
 
 
 def _send_nowhere(stream: IO[str]) -> None:
-    """Let what is still said go nowhere: writing to a terminal that is gone would be an error."""
+    """Discard what is still written: writing to a terminal that is gone would be an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -50,8 +50,8 @@ def _send_nowhere(stream: IO[str]) -> None:
 def held() -> Iterator[None]:
     """Let the first request to stop wait for the end of the block; a second one ends the block.
 
-    Only those that somebody answers. Processes started in the block don't see SIGHUP: when the terminal goes, it is
-    for this process to stop them.
+    Only signals that have a handler are held. Processes started in the block don't see SIGHUP: when the terminal
+    goes, this process must stop them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

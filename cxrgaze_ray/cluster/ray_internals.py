@@ -1,6 +1,6 @@
-"""All that we need of Ray below its public interface.
+"""Everything we use of Ray below its public interface.
 
-`tests/unit/cluster/test_ray_internals.py` says why, for upgrades. Nothing here imports Ray before it is asked to.
+`tests/unit/cluster/test_ray_internals.py` says why, for upgrades. Nothing here imports Ray before it is called.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ DRAINS_S = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Environment variable: how long `ray start --block` waits for its node's work to move elsewhere before it stops."""
 
 STAYS_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""With 0, Ray takes this machine for one that never joins others, as it does on a Mac: all listens on 127.0.0.1."""
+"""With 0, Ray takes this machine for one that never joins others, like a Mac: everything listens on 127.0.0.1."""
 
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """Have what Ray starts listen on 127.0.0.1 only, and take 127.0.0.1 in an address as it stands.
 
-    Ray asks for a node's address in many places and replaces 127.0.0.1 by the machine's own everywhere, but for this
-    switch. Who has set the variable decides. The variable is for child processes; this one has read it already.
+    Ray asks for a node's address in many places and replaces 127.0.0.1 by the machine's own everywhere, unless this
+    switch is set. A variable that the user has set is left alone; it is for child processes, as this one has read it.
     """
     from ray._private import ray_constants
 
@@ -56,7 +56,7 @@ def keeping_sigterm() -> Iterator[None]:
 def in_groups_of_their_own() -> Iterator[None]:
     """Have each of a node's processes start in a process group of its own.
 
-    Who signals our whole group (`timeout`, a terminal, some batch systems) then reaches us alone, and we stop them in
+    A signal to our whole group (`timeout`, a terminal, some batch systems) then reaches us alone, and we stop them in
     order. Otherwise GCS is gone before its clients, which wait a minute for it and then abort this process.
     """
     from ray._private import services
@@ -90,14 +90,14 @@ def dead_jobs() -> set[str]:
 
 def same_version(deployment: Any, name: str, user_config: dict[str, Any] | None) -> Any:
     """Return a Serve deployment with a version of its own: another `user_config` then leaves its replicas running."""
-    return deployment.options(user_config=user_config, version=name, _internal=True)  # else it is drawn afresh
+    return deployment.options(user_config=user_config, version=name, _internal=True)  # else a random one is drawn
 
 
 def store_stats(gcs_address: str) -> Any:
-    """Return the object stores' own statistics, of the whole cluster.
+    """Return the statistics of all object stores in the cluster.
 
-    Ray shows them through its dashboard and metrics agent, which a private cluster does without; so they are asked
-    for where `ray memory` asks.
+    Ray shows them through its dashboard and metrics agent, which a private cluster does without; so we ask where
+    `ray memory` asks.
     """
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 

@@ -1,4 +1,4 @@
-"""The folder of a private cluster, which nobody else on the machine may enter, and which takes all that is left."""
+"""The folder of a private cluster, which nobody else on the machine may enter, and which holds all it leaves behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SOCKET_BYTES = 107
 """Longest path of a socket, in bytes: Linux's limit."""
 
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""What Ray puts after its folder."""
+"""What Ray appends to its folder's path."""
 
 _OURS_BYTES = len(f"/{_PREFIX}12345678/{_RAY}")
 LONGEST_PARENT = _SOCKET_BYTES - len(_LONGEST_SOCKET) - _OURS_BYTES
@@ -29,7 +29,7 @@ _SHORT = ("/tmp", "/var/tmp")
 
 @dataclass(frozen=True)
 class SessionFolder:
-    """A folder of our own, mode 0700, and what lies in it.
+    """A folder of our own, mode 0700, and its contents.
 
     Attributes
     ----------
@@ -41,17 +41,17 @@ class SessionFolder:
 
     @property
     def ray(self) -> Path:
-        """Ray's folder: it opens it, and all below, to everybody (0777), so it must not be the root."""
+        """Ray's folder: Ray opens it, and all below, to everybody (0777), so it must not be the root."""
         return self.root / _RAY
 
     @property
     def log_file(self) -> Path:
-        """What this process's and a head's output goes to."""
+        """File that takes the output of this process and of a head."""
         return self.root / _LOG
 
     @contextmanager
     def takes_scratch(self) -> Iterator[None]:
-        """Have processes that are started in the block put their temporary files here: a killed one leaves them."""
+        """Have processes started in the block put their temporary files here: a killed one leaves them behind."""
         scratch, before = self.root / _SCRATCH, os.environ.get("TMPDIR")
         scratch.mkdir(exist_ok=True)
         os.environ["TMPDIR"] = str(scratch)
@@ -65,12 +65,12 @@ class SessionFolder:
 
 
 def make_session_folder() -> SessionFolder:
-    """Make the folder where temporary files go, or where that is too long for Ray's sockets, in a shorter place.
+    """Make the folder where temporary files go, or in a shorter place if that path is too long for Ray's sockets.
 
     Raises
     ------
     EnvironmentFault
-        If there is no place.
+        If no place is short enough and writable.
     """
     usual = tempfile.gettempdir()
     for parent in (usual, *_SHORT):
@@ -78,7 +78,7 @@ def make_session_folder() -> SessionFolder:
             try:
                 return SessionFolder(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
             except OSError:
-                continue  # read-only, full, not there
+                continue  # read-only, full or missing
     raise EnvironmentFault(
         f"Ray's sockets have no place: {usual} and {' and '.join(_SHORT)} have too long a path or can't be written.",
         f"Set TMPDIR to a folder that you can write, of at most {LONGEST_PARENT} characters.",

@@ -1,4 +1,4 @@
-"""What people set and what we write down: frozen, strict, and with messages that say what is allowed.
+"""Settings that people choose and records that we write: frozen, strict, with messages that say what is allowed.
 
 `Settings` and `Record` are the bases, with the types of their fields; `serve_file` reads Ray Serve's config file.
 Knows nothing of what is set, except for that file.

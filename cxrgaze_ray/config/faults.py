@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words of the person who wrote them: the key, and what it may be."""
+"""What is wrong with settings, in the words of the person who wrote them: the key, and what it may be."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _KINDS = {
     "array": "a list", "object": "a mapping of keys to values", "null": "nothing (null)",
 }  # fmt: skip
 _LABELS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-"""How pydantic names the branches of a union in the place of an error."""
+"""Names that pydantic gives to the branches of a union in an error's location."""
 
 
 class SettingFault(NamedTuple):
-    """The first thing that is wrong: its key with dots, or "" for the whole; what is wrong, and what would not be."""
+    """The first fault found: its dotted key, or "" for the whole; what is wrong, and what would be right."""
 
     key: str
     what: str
@@ -27,8 +27,8 @@ class SettingFault(NamedTuple):
 
 
 def first_fault(kind: type[BaseModel], error: ValidationError, spell: Callable[[str], str] = str) -> SettingFault:
-    """Describe an error of validation; `spell` turns a field's name into what the person wrote."""
-    # of a union every branch has its error, and the one deepest inside is of the branch that was meant
+    """Describe a validation error; `spell` turns a field's name into what the person wrote."""
+    # every branch of a union reports an error; the most deeply nested one is from the branch that was meant
     found = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
     schema = kind.model_json_schema()
     walk = list(_walk(schema, found["loc"]))
@@ -37,11 +37,11 @@ def first_fault(kind: type[BaseModel], error: ValidationError, spell: Callable[[
     if found["type"] == "extra_forbidden" or (keys and found["loc"][-1] == "[key]"):
         parent = walk[-2][1] if len(walk) > 1 else schema
         return SettingFault(place, "there is no such key", _nearest(keys[-1], _keys(schema, parent), spell))
-    if found["type"] == "value_error":  # of a rule of ours, in a sentence that says it all
-        known = ", ".join(map(spell, _keys(schema, node)))
-        return SettingFault(place, found["msg"].removeprefix("Value error, "), f"Keys are {known}." if known else "")
+    if found["type"] == "value_error":  # from a rule of ours, whose sentence says it all
+        hint = f"The keys are {', '.join(map(spell, known))}." if (known := _keys(schema, node)) else ""
+        return SettingFault(place, found["msg"].removeprefix("Value error, "), hint)
     what = "it is missing" if found["type"] == "missing" else f"this is not allowed{_given(found['input'])}"
-    return SettingFault(place, what, f"Allowed is {describe(schema, node)}.")
+    return SettingFault(place, what, f"It must be {describe(schema, node)}.")
 
 
 def _given(value: Any) -> str:
@@ -65,10 +65,10 @@ def _one(schema: Schema, node: Schema) -> str:
     if kind == "object" and "properties" in node:
         return f"a mapping with keys among {', '.join(node['properties'])}"
     if kind == "array" and isinstance(node.get("items"), dict):
-        return f"a list{_size(node, 'Items')}, each of it {describe(schema, node['items'])}"
+        return f"a list{_size(node, 'Items')}, each {describe(schema, node['items'])}"
     if kind == "string":
         return (
-            "the path of a file that is there"
+            "the path of an existing file"
             if node.get("format") == "file-path"
             else f"text{_size(node, 'Length')}{_form(node)}"
         )
@@ -85,7 +85,7 @@ def _bounds(node: Schema) -> str:
 
 def _size(node: Schema, unit: str) -> str:
     least, most = node.get(f"min{unit}", 0), node.get(f"max{unit}")
-    word = {"Items": "entr", "Length": "letter"}[unit]
+    word = {"Items": "entr", "Length": "character"}[unit]
     words = word + {"Items": "y" if most == 1 else "ies", "Length": "" if most == 1 else "s"}[unit]
     if most is None:
         return f" of at least {least} {words}" if least else ""
@@ -106,13 +106,13 @@ def _shown(value: Any) -> str:
 
 def _nearest(key: str, known: Sequence[str], spell: Callable[[str], str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
-    return (f"Did you mean {spell(near[0])}? " if near else "") + f"Keys are {', '.join(map(spell, known))}."
+    return (f"Did you mean {spell(near[0])}? " if near else "") + f"The keys are {', '.join(map(spell, known))}."
 
 
 def _walk(schema: Schema, place: Sequence[int | str]) -> Iterator[tuple[int | str, Schema, bool]]:
     """Yield each part of an error's place, what may stand there, and whether the person wrote it.
 
-    A part that is no key is a branch of a union; the last one, if no more follows, leaves all branches open.
+    A part that is not a key is a branch of a union; if it is the last part, all branches remain open.
     """
     node = _resolved(schema, schema)
     for number, part in enumerate(place):
@@ -149,14 +149,14 @@ def _branches(node: Schema) -> Iterator[Schema]:
 
 
 def _branch(schema: Schema, node: Schema, label: str) -> Schema:
-    """Return the branch of a union that pydantic names so."""
+    """Return the branch of a union that pydantic gives this label."""
     resolved = [_resolved(schema, one) for one in _branches(node)]
     kind = _LABELS.get(label, "array" if "[" in label else "")
     return next((one for one in resolved if one.get("title") == label or one.get("type") == kind), resolved[0])
 
 
 def _resolved(schema: Schema, node: Schema) -> Schema:
-    """Follow a reference; what stands beside it, such as a default, stays."""
+    """Follow a reference; keep what stands beside it, such as a default."""
     if "$ref" not in node:
         return node
     target: Schema = schema["$defs"][node["$ref"].rpartition("/")[2]]

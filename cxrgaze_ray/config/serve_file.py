@@ -1,4 +1,4 @@
-"""A Ray Serve config file, read strictly. Apart from `serving`, so that a command can check one before it loads Ray."""
+"""A Ray Serve config file, read strictly. Not in `serving`, so that a command can check one before it loads Ray."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class IngressSettings(Settings):
     """Longest time that decoding one image may take, in seconds."""
 
     decoders: int = Field(2, ge=1, le=1024)
-    """Decoding processes of an ingress replica: so many bodies are decoded at once."""
+    """Decoding processes of an ingress replica, and so the number of bodies decoded at once."""
 
     model_timeout_s: float = Field(60.0, gt=0, le=3600)
     """Longest time that a request waits for the model, in seconds; then it is answered 503."""
@@ -58,12 +58,12 @@ class ComputeSettings(Settings):
     """CPU threads of a forward pass; None takes every core. Set it where several replicas share a node's cores."""
 
     device: DeviceName = "auto"
-    """Where a replica computes; auto takes the GPU that Ray gave it, if it gave one that is really there."""
+    """Where a replica computes; auto takes the GPU that Ray gave it, if it gave one that really exists."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the application serves: a replica that starts later loads it before it counts as ready."""
+    """The model that the application serves: a replica that starts later loads it before it counts as ready."""
 
     registry: str
     model: str
@@ -78,7 +78,7 @@ class ServingSettings(Settings):
 
     @property
     def served(self) -> Served:
-        """What replicas load before they are ready."""
+        """The model that replicas load before they are ready."""
         return Served(self.ingress.registry, self.ingress.model, self.ingress.engine)
 
 
@@ -102,7 +102,7 @@ class AutoscalingOptions(Settings):
 
 
 class ActorOptions(Settings):
-    """What a replica takes of its node."""
+    """The share of its node that a replica takes."""
 
     num_cpus: float = Field(1.0, ge=0, le=10_000)
     num_gpus: float = Field(0.0, ge=0, le=1000)
@@ -153,7 +153,7 @@ class ServeFile(Settings):
         )
 
     def with_arguments(self, *, port: int | None = None, **ingress: Any) -> ServeFile:
-        """Return the file with its port or some arguments of the ingress replaced; None leaves one as it is."""
+        """Return the file with its port or some arguments of the ingress replaced; None leaves a value as it is."""
         data = self.model_dump()
         arguments = data["applications"][0]["args"]["ingress"]
         arguments.update({name: value for name, value in ingress.items() if value is not None})

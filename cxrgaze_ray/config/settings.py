@@ -13,13 +13,13 @@ from cxrgaze_ray.errors import ConfigError
 
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Uri = Annotated[str, Field(min_length=1, max_length=4096)]
-"""A path or an s3:// place."""
+"""A path or an s3:// location."""
 
 Uris = Annotated[tuple[Uri, ...], Field(min_length=0, max_length=10_000)]
-"""None of them, or many."""
+"""Any number of paths or s3:// locations, none included."""
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""What every generator of random numbers takes."""
+"""Seed of a random number generator."""
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Field(pattern=MODEL_NAME)]
@@ -33,7 +33,7 @@ EngineKind = Literal["auto", "float32", "fast"]
 
 
 class Record(BaseModel):
-    """Base of what the code writes down and reads again: frozen, and strict about its fields."""
+    """Base of records that the code writes and reads back: frozen, and strict about its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class Settings(Record):
         Raises
         ------
         ConfigError
-            If the text is no YAML mapping, or a key or value is wrong; it names place, key and what is allowed.
+            If the text is not a YAML mapping, or a key or value is wrong; it names place, key and what is allowed.
         """
         where = f"{place}: " if place else ""
         try:
@@ -66,11 +66,11 @@ class Settings(Record):
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             cause = getattr(error, "problem", None) or "syntax"
-            raise ConfigError(f"{where}This is not YAML{line}: {cause}.", "Write one key: value a line.") from error
+            raise ConfigError(f"{where}This is not YAML{line}: {cause}.", "Write one key: value per line.") from error
         values = {} if values is None else values
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-            keys = ", ".join(cls.model_fields)
-            raise ConfigError(f"{where}The settings are not a YAML mapping of names to values.", f"Keys are {keys}.")
+            hint = f"The keys are {', '.join(cls.model_fields)}."
+            raise ConfigError(f"{where}The settings are not a YAML mapping of names to values.", hint)
         given = {name: value for name, value in overrides.items() if value is not None}
         return cls.checked(values | given, f"{where}Setting", given=given)
 
@@ -92,13 +92,13 @@ class Settings(Record):
         Parameters
         ----------
         values
-            By field.
+            Values by the name of their field.
         subject
-            What a message begins with, before the key: the place, and what a setting is called there.
+            Start of a message, before the key: the place, and what a setting is called there.
         spell
-            How the person wrote a key.
+            Turns a field's name into the key as the person wrote it.
         given
-            Fields that were given beside the file, on the command line.
+            Fields that were given on the command line rather than in the file.
         """
         try:
             return cls.model_validate(values)
@@ -111,10 +111,10 @@ class Settings(Record):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only, and refuses a key that stands twice, of which YAML would take the last."""
+    """Reads plain values only, and refuses a repeated key, of which YAML would take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value]
         if twice := next((key for at, key in enumerate(keys) if key.value in [one.value for one in keys[:at]]), None):
-            raise yaml.constructor.ConstructorError(None, None, f"{twice.value} stands twice", twice.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice.value} occurs twice", twice.start_mark)
         return super().construct_mapping(node, deep)

@@ -1,4 +1,4 @@
-"""What every application here is: its own routes and no others, each answer counted, its health there to wait for."""
+"""The base of every application: its own routes and no others, each answer counted, a health check to wait for."""
 
 from __future__ import annotations
 

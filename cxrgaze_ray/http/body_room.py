@@ -1,4 +1,4 @@
-"""How much of all request bodies may be held at once: who comes when there is no more has to wait with sending."""
+"""A bound on all request bodies held at once: when it is reached, further clients must wait before they send more."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from itertools import islice
 
 _READ = 2**18
-"""Bytes that are set aside for one read: what the server hands on at a time is no larger, or hardly."""
+"""Bytes set aside for one read: the server hands on no more at a time, or hardly more."""
 
 _PRESS_EVERY_S = 0.25
-"""Seconds after which one that waits presses again: who was quick before may be slow by now."""
+"""Seconds after which a waiting request presses again: a client that was quick may be slow by now."""
 
 
 class Share:
-    """What one request holds."""
+    """The bytes that one request holds."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -22,7 +22,7 @@ class Share:
 
 
 class Room:
-    """A bound on the bytes of all bodies together. The oldest request may always go on, so that one can end.
+    """A bound on the bytes of all bodies together. The oldest request may always go on, so that one can finish.
 
     Whoever came first goes on first: if all went on in turn, many clients would fill the room with beginnings, and
     those that could be answered would come one at a time.
@@ -30,7 +30,7 @@ class Room:
     Parameters
     ----------
     limit
-        Bytes; it is passed by no more than the oldest request's body.
+        The bound in bytes; the oldest request's body may exceed it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -57,9 +57,9 @@ class Room:
         Parameters
         ----------
         share
-            Whose read it is.
+            Share of the request that wants to read.
         press
-            Called now and then while there is none, with the bytes that those lack who wait.
+            Called now and then while there is no room, with the bytes that waiting requests lack.
         """
         while not self._may(share):
             share.turn = asyncio.get_running_loop().create_future()
@@ -72,7 +72,7 @@ class Room:
         self._hold(share, _READ)
 
     def after_read(self, share: Share, size: int) -> None:
-        """Hold what was read instead of what was set aside for it."""
+        """Hold the bytes that were read instead of those set aside for them."""
         self._hold(share, size - _READ)
         self._wake()
 
@@ -88,9 +88,9 @@ class Room:
         return next(iter(self._shares), None)
 
     def _wake(self) -> None:
-        """Let as many go on as there is room for, and the oldest."""
+        """Let the oldest request go on, and as many others as there is room for."""
         if not self._waiting:
-            return  # as after most reads: nothing to look for among all who are here
+            return  # the case after most reads: no need to search all shares
         room = max(0, (self._limit - self.held) // _READ)
         in_turn = (share for share in self._shares if share in self._waiting)
         for share in [*islice(in_turn, room), self._oldest]:

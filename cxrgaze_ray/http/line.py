@@ -1,4 +1,4 @@
-"""Who is inside the proxy, and who gives way: clients that hardly send keep no place that another one needs."""
+"""Which requests are inside the proxy, and which give way: a client that hardly sends keeps no place others need."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from typing import Protocol
 
 _PRESS_EVERY_S = 0.25
-"""Seconds between two looks for who holds the room that others need."""
+"""Seconds between two searches for clients holding room that others need."""
 
 
 class Pace:
-    """How far a client is behind a rate: waiting for it spends a grace, and its bytes refill that.
+    """How far a client is behind a rate: waiting for it uses up a grace period, and its bytes refill it.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ class Pace:
         self._since: float | None = None
 
     def wait(self) -> None:
-        """Note that from now on its bytes are waited for."""
+        """Note that we wait for the client's bytes from now on."""
         self._since = time.monotonic()
 
     def came(self, size: int) -> None:
-        """Note that the wait is over, and so many bytes came."""
+        """Note that the wait is over, and that `size` bytes came."""
         self._left = min(self._grace_s, -self.behind_s + size / self._bytes_s)
         self._since = None
 
@@ -41,7 +41,7 @@ class Pace:
 
 
 class Guest(Protocol):
-    """A request whose body comes."""
+    """A request whose body is arriving."""
 
     @property
     def behind_s(self) -> float:
@@ -52,16 +52,16 @@ class Guest(Protocol):
         """Bytes of its body."""
 
     def give_way(self) -> None:
-        """End it."""
+        """End the request."""
 
 
 class Line:
-    """The requests inside, up to a bound; the slowest ends where its place or its bytes' room is needed.
+    """The requests inside, up to a bound; the slowest is ended when its place, or the room its bytes take, is needed.
 
     Parameters
     ----------
     limit
-        Requests at once.
+        Most requests at once.
     """
 
     def __init__(self, limit: int) -> None:
@@ -71,7 +71,7 @@ class Line:
         self._pressed = 0.0
 
     def has_place(self) -> bool:
-        """Say whether one more may come in; if there was no place, the slowest gives way."""
+        """Tell whether one more request may come in; if there is no place, the slowest gives way."""
         if len(self._inside) < self._limit:
             return True
         slowest = max(self._inside, key=lambda guest: guest.behind_s)
@@ -81,11 +81,11 @@ class Line:
         return True
 
     def enter(self, guest: Guest) -> None:
-        """Take one in."""
+        """Let a request in."""
         self._inside.add(guest)
 
     def leave(self, guest: Guest) -> None:
-        """Let one out."""
+        """Let a request out."""
         self._inside.discard(guest)
         self._leaving.discard(guest)
 

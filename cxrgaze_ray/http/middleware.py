@@ -26,12 +26,12 @@ _LOG = logging.getLogger("ray.serve")
 
 
 def check_token(request: Request, token: str) -> Reply | None:
-    """Refuse a request without the bearer token; one that carries it gets None.
+    """Refuse a request without the bearer token; return None for one that carries it.
 
     The scheme's name may be in any case (RFC 9110, 11.1).
     """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # compared in a time that tells nothing of the token
+    # compared in constant time, which reveals nothing of the token
     if scheme.lower() == "bearer" and hmac.compare_digest(given.lstrip(" ").encode("latin-1"), token.encode()):
         return None
     return refuse(401, "A bearer token is needed.", "unauthorised")
@@ -52,19 +52,19 @@ async def read_body(request: Request, limit: int) -> bytes | None:
 
 
 def route_of(path: str) -> str:
-    """Return the route that a path ends with, or other: a metric's label is never what a client thought of."""
+    """Return the route that a path ends with, or ``other``: a client's own words never become a metric's label."""
     return next((route for route in ROUTES if path.endswith(route)), "other")
 
 
 def count_request(path: str, code: int, seconds: float) -> None:
-    """Count an answer of the application that scores, its own or the proxy's in its place."""
+    """Count an answer of the scoring application, or of the proxy in its place."""
     route = route_of(path)
     telemetry.record(telemetry.REQUESTS, route=route, code=str(code))
     telemetry.record(telemetry.REQUEST_SECONDS, seconds, route=route)
 
 
 class Answered:
-    """Around an application: every answer is counted, and a failure of ours is one, as JSON with the request's id.
+    """Wraps an application: counts every answer, and answers for our own failures, in JSON with the request's id.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """What stands before every application in Ray Serve's HTTP proxy: bodies bounded in time and memory, answers as JSON.
 
-Serve's proxy reads a body however slowly it comes and hands each part on, without any bound; a request that is lost
-with its replica, or shed, it answers in plain text or as a bug. Ray calls `middlewares` in the proxies of a cluster
-whose nodes have `cluster.PROXY_VARIABLE` in their environment, as a private one has.
+Serve's proxy reads a body however slowly it comes and hands each part on, without any bound; it answers a request that
+is shed, or lost with its replica, in plain text or as a bug. Ray calls `middlewares` in the proxies of a cluster whose
+nodes have `cluster.PROXY_VARIABLE` in their environment, as those of a private one do.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from cxrgaze_ray.http.middleware import count_request
 from cxrgaze_ray.http.refusals import Reply, refuse
 
 MARK = "x-cxrgaze-proxy"
-"""Header of every answer that came through here: who starts an application can tell whether its bodies are bounded."""
+"""Header of every answer that came through here: it tells the starter of an application that bodies are bounded."""
 
 _LOG = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
 class ProxyLimits:
-    """What one proxy puts up with.
+    """The limits of one proxy.
 
     Attributes
     ----------
     requests
-        At once, waiting ones included; others are told to come back, or the slowest if it is behind. Health checks
-        always pass.
+        Most requests at once, waiting ones included; more are told to come back, or the slowest is if it is behind.
+        Health checks always pass.
     held_bytes
         Bytes of all bodies together, each from its first byte to its answer.
     header_bytes
@@ -44,9 +44,9 @@ class ProxyLimits:
     deadline_s
         Longest time to wait for one body's bytes in all; waiting for room does not count.
     grace_s, floor_bytes_s
-        After so many seconds a body must have come at this rate.
+        Seconds after which a body must have come at the given rate, and that rate.
     press_grace_s, press_bytes_s
-        A body that is this silent, or slower, gives way where its place is needed, or its room by a quicker one.
+        A body silent for so long, or slower than this, gives way if its place is needed, or its room by a quicker one.
     """
 
     requests: int = 512
@@ -71,7 +71,7 @@ _LONG_HEADERS = refuse(431, "The headers are too large.", "headers_too_large")
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Ray Serve puts around its proxy, in whose process this is called."""
+    """Return the middlewares for Ray Serve's proxy, in whose process this is called."""
     return_freed_memory()
     return [Middleware(Door)]
 
@@ -129,7 +129,7 @@ class _Body:
 
     @property
     def held(self) -> int:
-        """Bytes that are here."""
+        """Bytes held here."""
         return self._share.held
 
     def give_way(self) -> None:
@@ -184,7 +184,7 @@ class _Body:
 
 
 class _Answer:
-    """Sends one request's answer; what Serve says in plain text of its own troubles becomes JSON."""
+    """Sends one request's answer; Serve's own errors, which are plain text, become JSON."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -192,7 +192,7 @@ class _Answer:
         self._drop = self.started = False
 
     async def send(self, message: Message) -> None:
-        """Pass on a message of the application's, or of Serve's proxy."""
+        """Pass on a message from the application or from Serve's proxy."""
         if message["type"] == "http.response.start":
             if _is_serves_own(message):
                 self._drop = True
@@ -212,6 +212,6 @@ class _Answer:
 
 
 def _is_serves_own(start: Message) -> bool:
-    """Say whether an answer is Serve's: shed, timed out, or without any replica. Our applications speak JSON."""
+    """Tell whether an answer is Serve's: shed, timed out, or without any replica. Our applications speak JSON."""
     plain = any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in start["headers"])
     return plain and int(start["status"]) in (408, 503)

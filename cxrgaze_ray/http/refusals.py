@@ -1,4 +1,4 @@
-"""Answers in JSON, and refusals among them: one sentence, and a reason code that programs can go by."""
+"""Answers in JSON, and refusals among them: one sentence, and a reason code that programs can act on."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_settings_are_frozen() -> None:
         Example().batch = 9  # type: ignore[misc]
 
 
-KEYS = "Keys are epochs, share, kind, names, ca, place, stages."
+KEYS = "The keys are epochs, share, kind, names, ca, place, stages."
 
 
 class Choice(Settings):
@@ -87,28 +87,28 @@ class Choice(Settings):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("epochs: 0", "Setting epochs: this is not allowed (0). Allowed is a whole number from 1 to 9; by default 5."),
+        ("epochs: 0", "Setting epochs: this is not allowed (0). It must be a whole number from 1 to 9; by default 5."),
         (
             "share: 1",
-            "Setting share: this is not allowed (1). Allowed is a number above 0 and below 1; by default 0.5.",
+            "Setting share: this is not allowed (1). It must be a number above 0 and below 1; by default 0.5.",
         ),
-        ("kind: fats", "Setting kind: this is not allowed. Allowed is one of fast, slow; by default fast."),
-        ("names: []", "Setting names: this is not allowed. Allowed is a list of 1 to 2 entries, each of it text."),
-        ("ca: /no", "Setting ca: this is not allowed. Allowed is the path of a file that is there or nothing (null)."),
+        ("kind: fats", "Setting kind: this is not allowed. It must be one of fast, slow; by default fast."),
+        ("names: []", "Setting names: this is not allowed. It must be a list of 1 to 2 entries, each text."),
+        ("ca: /no", "Setting ca: this is not allowed. It must be the path of an existing file or nothing (null)."),
         ("epoch: 1", f"Setting epoch: there is no such key. Did you mean epochs? {KEYS}"),
         ("zzz: 1", f"Setting zzz: there is no such key. {KEYS}"),
-        ("place: {rate: x}", "Setting place.rate: this is not allowed. Allowed is a number; by default 0.5."),
-        ("place: {rat: 1}", "Setting place.rat: there is no such key. Did you mean rate? Keys are rate."),
-        ("place: 5", "Setting place: this is not allowed (5). Allowed is text or a mapping with keys among rate."),
-        ("stages: {tow: {}}", "Setting stages.tow: there is no such key. Did you mean two? Keys are one, two."),
+        ("place: {rate: x}", "Setting place.rate: this is not allowed. It must be a number; by default 0.5."),
+        ("place: {rat: 1}", "Setting place.rat: there is no such key. Did you mean rate? The keys are rate."),
+        ("place: 5", "Setting place: this is not allowed (5). It must be text or a mapping with keys among rate."),
+        ("stages: {tow: {}}", "Setting stages.tow: there is no such key. Did you mean two? The keys are one, two."),
         (
             "stages: {two: {rate: x}}",
-            "Setting stages.two.rate: this is not allowed. Allowed is a number; by default 0.5.",
+            "Setting stages.two.rate: this is not allowed. It must be a number; by default 0.5.",
         ),
         ("epochs: 9\nkind: slow", f"Settings: nine slow epochs are too many. {KEYS}"),
         (
             "epochs: 3\nkind: slow\nepochs: 4",
-            "This is not YAML, line 3: epochs stands twice. Write one key: value a line.",
+            "This is not YAML, line 3: epochs occurs twice. Write one key: value per line.",
         ),
         ("[]", f"The settings are not a YAML mapping of names to values. {KEYS}"),
     ],
@@ -128,7 +128,7 @@ def test_a_missing_key_is_said_to_be_missing() -> None:
     class Needed(Settings):
         archive: str
 
-    with pytest.raises(ConfigError, match=r"^a\.yaml: Setting archive: it is missing\. Allowed is text\.$"):
+    with pytest.raises(ConfigError, match=r"^a\.yaml: Setting archive: it is missing\. It must be text\.$"):
         Needed.from_yaml("", "a.yaml")
 
 
