@@ -24,10 +24,10 @@ class ObjectInfo(NamedTuple):
 
 
 class ArchiveEntry(NamedTuple):
-    """What stands at a key of an archive that others made.
+    """What was found at a key of an archive that others made.
 
-    Of a file, size and etag are those of its `ObjectInfo`. Where no file can be read, the size is None, and the etag
-    is the `schemas.Reason` why, or None if nothing is there.
+    For a file, size and etag are those of its `ObjectInfo`. Where no file can be read, the size is None, and the etag
+    is the `schemas.Reason` why, or None if the key is empty.
     """
 
     key: str
@@ -37,16 +37,16 @@ class ArchiveEntry(NamedTuple):
 
 @dataclass
 class Survey:
-    """How an archive is walked, and what was met that is no entry.
+    """How an archive is walked, and what was met that is not an entry.
 
     Attributes
     ----------
     follow_links
-        Follow links that lead out of the archive, too; else each is an entry that says so.
+        Whether links that lead out of the archive are followed; otherwise each is an entry that says so.
     closed
-        Keys of folders that may not be listed: what lies in them is unknown.
+        Keys of folders that may not be listed: their contents are unknown.
     link_loops
-        Links to a folder that they lie in: what it holds is listed already.
+        Links to a folder that they lie in: its contents are listed already.
     folder_markers
         Empty objects that stand for a folder.
     """
@@ -71,7 +71,7 @@ class Store(ABC):
         return type(self)(self.locate(checked(key)))
 
     def without_retries(self) -> Store:
-        """Return this store without retries, for those who ask again themselves.
+        """Return this store without retries, for callers that retry by themselves.
 
         Each operation makes one short attempt, and raises StoreUnavailable where others would be retried.
         """
@@ -82,79 +82,79 @@ class Store(ABC):
         return joined(self.uri, key)
 
     def read_text(self, key: str) -> str:
-        """Return an object as UTF-8 text; UserError if it is none."""
+        """Return an object as UTF-8 text; UserError if it is not UTF-8."""
         try:
             return self.get(key).decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{self.locate(key)} is not UTF-8 text.", "Check the file.") from error
 
     def exists(self, key: str) -> bool:
-        """Say whether an object is there."""
+        """Return whether an object exists."""
         return self.info(key) is not None
 
     def get(self, key: str) -> bytes:
-        """Return an object's bytes; StoreNotFound if it is not there."""
+        """Return an object's bytes; StoreNotFound if it does not exist."""
         return self.fetch(key)[0]
 
     @abstractmethod
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
-        """Return an object's bytes with the size and etag they had; StoreNotFound if it is not there."""
+        """Return an object's bytes with the size and etag they had; StoreNotFound if it does not exist."""
 
     def fetch_same(self, info: ObjectInfo) -> bytes | None:
-        """Return an object's bytes if they are still those of an info, else None; StoreNotFound if it is not there."""
+        """Return an object's bytes if they still match an info, else None; StoreNotFound if it does not exist."""
         data, now = self.fetch(info.key)
         return data if now == info else None
 
     @abstractmethod
     def stream(self, key: str) -> Iterator[bytes]:
-        """Yield an object's bytes in blocks of at most `STREAM_BYTES`; StoreNotFound if it is not there.
+        """Yield an object's bytes in blocks of at most `STREAM_BYTES`; StoreNotFound if it does not exist.
 
         They are of one version: StoreUnavailable if the object is replaced meanwhile.
         """
 
     @abstractmethod
     def open_input(self, key: str) -> IO[bytes]:
-        """Open an object to read it here and there, as Parquet readers do; StoreNotFound if it is not there.
+        """Open an object for random access, as Parquet readers need; StoreNotFound if it does not exist.
 
-        Reads are retried and fail as those of `get` do, and are of one version of the object.
+        Reads are retried and fail as those of `get` do, and all see one version of the object.
         """
 
     @abstractmethod
     def head(self, key: str, size: int) -> bytes:
-        """Return an object's first `size` bytes; StoreNotFound if it is not there."""
+        """Return an object's first `size` bytes; StoreNotFound if it does not exist."""
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing what was there. Readers see the old or the new bytes."""
+        """Write a whole object, replacing any earlier one. Readers see the old or the new bytes."""
 
     @abstractmethod
     def put_file(self, key: str, file: IO[bytes]) -> None:
-        """Write what a file holds as `put` does, from its start, without holding it in memory."""
+        """Write a file's contents as `put` does, from its start, without holding them in memory."""
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object only if there is none: True if this call's bytes now stand there.
+        """Write an object only if there is none: True if this call's bytes are now stored.
 
         Atomic against every other writer. After a lost reply the answer may be False although
-        the bytes are ours: who must know carries a nonce in them and reads back.
+        the bytes are ours: a caller that must know puts a nonce in them and reads them back.
         """
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens if it is not there."""
+        """Remove an object; nothing happens if it does not exist."""
 
     @abstractmethod
     def info(self, key: str) -> ObjectInfo | None:
         """Return size and etag, or None."""
 
     def look(self, key: str) -> ArchiveEntry:
-        """Return what stands at a key; what is no file, and what can't be read, is told apart from nothing."""
+        """Return what a key holds; anything that is not a file, or can't be read, is told apart from nothing."""
         info = self.info(key)
         return ArchiveEntry(key, info and info.size_bytes, info and info.etag)
 
     @abstractmethod
     def survey(self, survey: Survey) -> Iterator[ArchiveEntry]:
-        """Yield whatever is under the root, in key order: for archives, where nothing may be left out in silence.
+        """Yield everything under the root, in key order: for archives, where nothing may be left out silently.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Store(ABC):
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
         """Return the Arrow filesystem and the root's path on it, for Parquet readers and Ray.
 
-        It speaks for itself: its errors are plain OSError. To read Parquet files, `open_input` is the safer way.
+        Its errors are plain OSError, not ours. To read Parquet files, `open_input` is the safer way.
         """
 
 
@@ -184,7 +184,7 @@ def joined(uri: str, key: str) -> str:
 
 
 def checked(key: str) -> str:
-    """Return a key, or raise UserError if it leaves its store."""
+    """Return a key, or raise UserError if it leads out of its store."""
     if key.startswith("/") or ".." in key.split("/"):
-        raise UserError("A key leaves its store.")
+        raise UserError("A key leads out of its store.")
     return key

@@ -1,4 +1,4 @@
-"""One driver at a time in a folder: a lease that another may take over once its holder's heartbeat stands still."""
+"""One driver at a time in a folder: a lease that another may take over once its holder's heartbeat has stopped."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ HEARTBEAT_S = 2.0
 STALE_S = 10.0
 _LOOK_S = 0.5
 _LONG_S = 2.0
-"""What two looks tell of the time between them at most: whoever was asleep longer saw nothing of it."""
+"""The longest time, in seconds, that two successive looks vouch for: a driver asleep for longer saw nothing of it."""
 
 
 class Lease:
     """Holds ``lease/<epoch>.json`` of a folder while a driver works there.
 
     The claim is one put_if_absent, so two drivers can't both hold an epoch. Staleness is judged by the observer's
-    own clock: a heartbeat that stood still for `STALE_S` seconds of looks that all succeeded is dead, whatever time
-    its writer had. While the store is away nobody's heart can beat, so an outage begins the wait again. A driver that
-    could not beat for long works on if nobody took over: `check` tells, before each commit.
+    own clock: a heartbeat that did not change for `STALE_S` seconds of looks that all succeeded is dead, whatever its
+    writer's clock said. While the store is away no driver can beat, so an outage restarts the wait. A driver that could
+    not beat for long works on if nobody took over: `check` finds out, before each commit.
 
     Parameters
     ----------
     store
         The folder.
     on_wait
-        Called once if another driver's heartbeat must be watched, with the seconds that takes.
+        Called once if another driver's heartbeat must be watched, with the seconds that this takes.
     what
         What the folder holds, for messages.
     hint
-        What a driver that finds another one at work may do, for messages.
+        Advice to a driver that finds another one at work, for messages.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Lease:
         latest = self._latest()
         if latest and _look(self._store, latest) is not None:
             self._watch(latest)
-        # never an epoch again: its successor's file is how a driver that was taken for dead finds out, in `check`
+        # epochs are never reused: a driver that was taken for dead finds its successor's file, in `check`
         self._epoch = latest + 1
-        # a put whose answer was lost is tried again, and then finds its own claim
+        # a put whose answer was lost is retried, and then finds its own claim
         if not self._store.put_if_absent(self._key("json"), self._nonce.encode()) and not self._ours():
             raise RunConflict(f"Another driver took this {self._what} just now.", self._hint)
         self._beat(self._store, 0)
@@ -78,30 +78,31 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=60)  # a beat that lands later does no harm: `_look` asks for `released` first
-        # a store that ended the work had its time already
+        # a store whose failure ended the work has had its retries already
         store = self._store if kind is None else self._store.without_retries()
         try:
             store.put(self._key("released"), json.dumps(self._summary).encode())
         except EnvironmentFault:
             if kind is None:
-                raise  # otherwise the fault that ended the run is the one to tell
+                raise  # otherwise the fault that ended the run is the one to report
 
     def note(self, **figures: float) -> None:
-        """Keep this driver's figures (seconds, images), written when it lets go."""
+        """Keep this driver's figures (seconds, images), written when it releases the lease."""
         self._summary.update(figures)
 
     @property
     def figures(self) -> dict[str, float]:
-        """What this driver noted so far."""
+        """The figures this driver has noted so far."""
         return dict(self._summary)
 
     def check(self) -> None:
         """Raise RunConflict if a later driver took the folder over: this one must commit nothing more.
 
-        Another may still take over between this and the commit: what must not be done twice has to be a put_if_absent.
+        Another may still take over between this and the commit: anything that must not happen twice has to be a
+        put_if_absent.
         """
         if self._store.exists(f"lease/{self._epoch + 1:08d}.json"):
-            raise RunConflict(f"Another driver took this {self._what} over.", "It goes on there; nothing is lost.")
+            raise RunConflict(f"Another driver took over this {self._what}.", "It works on there; nothing is lost.")
 
     def _key(self, kind: str) -> str:
         return f"lease/{self._epoch:08d}.{kind}"
@@ -118,7 +119,7 @@ class Lease:
             return 0  # nobody ever held it
 
     def _watch(self, epoch: int) -> None:
-        """Return once the holder of an epoch let go or is dead; RunConflict if its heart beats."""
+        """Return once the holder of an epoch released it or is dead; RunConflict if its heart beats."""
         self._on_wait(STALE_S)
         # only looks that succeeded count: this driver may have slept, and a store that was away let nobody beat
         first, last, still_s = _look(self._store, epoch), time.monotonic(), 0.0
@@ -150,7 +151,7 @@ class Lease:
 
 
 def _look(store: Store, epoch: int) -> bytes | None:
-    """Return the last heartbeat of an epoch, empty before the first one; None if its holder let go."""
+    """Return the last heartbeat of an epoch, empty before the first one; None if its holder released it."""
     if store.exists(f"lease/{epoch:08d}.released"):
         return None
     try:
@@ -160,7 +161,7 @@ def _look(store: Store, epoch: int) -> bytes | None:
 
 
 def drivers_summary(store: Store) -> dict[str, float]:
-    """Sum the figures of every driver that let go of a folder."""
+    """Sum the figures of every driver that released its lease of a folder."""
     total: dict[str, float] = {}
     for info in store.list("lease/"):
         if info.key.endswith(".released"):

@@ -30,7 +30,7 @@ class LocalStore(Store):
 
     def __init__(self, uri: str) -> None:
         path = Path(uri).expanduser()
-        self.root = path.resolve() if ".." in path.parts else path.absolute()  # a URI holds no way up
+        self.root = path.resolve() if ".." in path.parts else path.absolute()  # a URI has no parent steps
         super().__init__(str(self.root).rstrip("/") or "/")
 
     def _path(self, key: str) -> Path:
@@ -68,7 +68,7 @@ class LocalStore(Store):
             yield file
 
     def _opened(self, key: str) -> IO[bytes]:
-        """Open a file; a pipe, which would wait for ever, and a device, which may do anything, are none."""
+        """Open a file, but no pipe, which would wait for ever, nor a device, which may do anything."""
         path = self._path(key)
         stat = path.stat()
         _check_regular(stat)
@@ -89,7 +89,7 @@ class LocalStore(Store):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with _local_errors(self.locate(key)), self._temporary(key, io.BytesIO(data)) as temporary:
             try:
-                # atomic, and of the whole file: a rename would replace what is there, and O_EXCL show a part of it
+                # atomic, and shows the whole file: a rename would replace an existing one, and O_EXCL would show a part
                 self._path(key).hardlink_to(temporary)
             except FileExistsError:
                 return False
@@ -167,7 +167,7 @@ class LocalStore(Store):
 
 
 def _open_file(path: str, flags: int) -> int:
-    """Open a regular file, and wait for nothing that was put in its place a moment ago."""
+    """Open a regular file, without waiting on whatever may have just been put in its place."""
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     try:
         _check_regular(os.fstat(descriptor))
@@ -196,9 +196,9 @@ def _local_errors(uri: str) -> Iterator[None]:
         raise StoreDenied(f"No permission for {uri}.", _MODE) from error
     except OSError as error:
         if error.errno in NO_SUCH_PATH:
-            raise StoreNotFound(f"There can be no file {uri}.", "Check the path.") from error
+            raise StoreNotFound(f"{uri} can't be a file's path.", "Check the path.") from error
         if error.errno in _FULL:
             raise StoreUnavailable(
                 f"The disk is full: {uri} was not written.", "Make room, then run the same command again."
             ) from error
-        raise StoreUnavailable(f"{uri}: {error.strerror}.", "Mend that, then run the same command again.") from error
+        raise StoreUnavailable(f"{uri}: {error.strerror}.", "Fix that, then run the same command again.") from error

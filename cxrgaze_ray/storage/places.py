@@ -18,16 +18,16 @@ def open_store(uri: str, *, exact: bool = False) -> Store:
     uri
         ``s3://bucket/prefix`` or a local path. Nothing is created or contacted yet.
     exact
-        Take it as it is, for what others wrote: every slash of an S3 prefix, and a local path of any bytes.
+        Take the URI literally, to read what others wrote: every slash of an S3 prefix, and any bytes in a local path.
 
     Raises
     ------
     UserError
-        If the URI is no such place, or is no text; ConfigError if an option of S3 is wrong.
+        If the URI is neither, or is not text; ConfigError if an option of S3 is wrong.
     """
     uris.check(uri)
     if not exact and not _is_text(uri):
-        raise UserError(f"The name {uri} holds bytes that are no UTF-8.", "Rename it, or lead there by a link.")
+        raise UserError(f"The name {uri} holds bytes that are not UTF-8.", "Rename it, or use a link to it.")
     return S3Store(uri, exact=exact) if uri.startswith(uris.S3) else LocalStore(uri)
 
 
@@ -37,7 +37,7 @@ def open_parent(uri: str, *, exact: bool = False) -> tuple[Store, str]:
     Raises
     ------
     UserError
-        If the URI names no object. With `exact`, the store is that of the URI then, and the key is empty.
+        If the URI names no object. With `exact`, the store is then that of the URI, and the key is empty.
     """
     uris.check(uri)
     if not uris.names_object(uri):
@@ -53,7 +53,7 @@ def open_parent(uri: str, *, exact: bool = False) -> tuple[Store, str]:
 
 
 def open_output(uri: str) -> tuple[Store, str]:
-    """Split as `open_parent` what is to be written, and try at once whether it can be: before the work, not after it.
+    """Split an output's URI as `open_parent` does, and check that it can be written: before the work, not after it.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def open_output(uri: str) -> tuple[Store, str]:
 
 
 def _is_text(uri: str) -> bool:
-    """Say whether a name can be written down: bytes that are no UTF-8 are held as lone surrogates."""
+    """Return whether a name is valid text: bytes that are not UTF-8 are represented as lone surrogates."""
     try:
         uri.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What a store really does, found out by trying it."""
+"""Find out what a store really does, by trying it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cxrgaze_ray.storage.local import TEMPORARY_PREFIX, LocalStore
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ def probe(store: Store) -> Probe:
     """
     hasty = store.without_retries()
     with _scratch_key(hasty) as key:
-        hasty.delete(key)  # connects, so that the figures are of requests
+        hasty.delete(key)  # connects, so that the figures measure only requests
         start = time.perf_counter()
         hasty.put(key, b"a")
         written = time.perf_counter()
@@ -60,18 +60,18 @@ def probe(store: Store) -> Probe:
 
 
 def check_writable(store: Store) -> None:
-    """Write a small object and remove it again, so that work whose results can't be written is never begun.
+    """Write a small object and remove it again, so that no work begins whose results can't be written.
 
     Raises
     ------
     UserError
-        If there can be no such folder, or a file stands where one is needed.
+        If the folder can't exist, or a file stands where a folder is needed.
     EnvironmentFault
         If nothing can be written there.
     """
     for folder in _way_down(store):
         if _exists(folder) and not folder.is_dir():
-            raise UserError(f"{folder} is a file: nothing can be written below it.", "Name another place.")
+            raise UserError(f"{folder} is a file: nothing can be written below it.", "Choose another folder.")
     with _scratch_key(store) as key:
         try:
             store.put(key, b"")
@@ -81,14 +81,14 @@ def check_writable(store: Store) -> None:
 
 
 def _conditional(store: Store, key: str) -> str:
-    """Write twice under the condition that nothing is there: the second write must be refused."""
+    """Write twice on condition that the object does not exist: the second write must be refused."""
     store.delete(key)
     try:
         first, second = store.put_if_absent(key, b"a"), store.put_if_absent(key, b"b")
     except CxrgazeError as error:
         return f"is refused: {error}"
     if not first:
-        return "is refused where nothing is there yet"
+        return "is refused though there is no object yet"
     return "works" if not second and store.get(key) == b"a" else "is IGNORED"
 
 
@@ -112,7 +112,7 @@ def _missing_folders(store: Store) -> list[Path]:
 
 
 def _way_down(store: Store) -> list[Path]:
-    """Return a local store's folder and those it lies in, the innermost first; none of a bucket."""
+    """Return a local store's folder and those it lies in, the innermost first; none for a bucket."""
     return [store.root, *store.root.parents] if isinstance(store, LocalStore) else []
 
 

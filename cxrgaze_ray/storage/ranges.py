@@ -1,4 +1,4 @@
-"""A file whose bytes are asked for when they are read."""
+"""A file whose bytes are requested only when they are read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class RangeReader(io.RawIOBase):
-    """Reads an object here and there.
+    """Random access to an object.
 
     Parameters
     ----------
     read_part
-        Returns the bytes from a start on, of a size.
+        Returns the bytes at a start, as many as a size.
     size_bytes
         Size of the object.
     """

@@ -1,4 +1,4 @@
-"""Read many objects in order, a few of them ahead: a request's wait is long, its bytes are few."""
+"""Read many objects in order, a few of them ahead: each request waits long for few bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where requests are tried again, and the one budget for it."""
+"""The one place where requests are retried, and the one budget for retries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cxrgaze_ray.errors import StoreUnavailable
 
 SHORTEST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
-"""So that work goes on soon after an outage, however long that was."""
+"""Longest wait between attempts, so that work resumes soon after an outage of any length."""
 _FIRST_WAIT_S = 0.2
 
 T = TypeVar("T")
@@ -23,19 +23,19 @@ class Transient(StoreUnavailable):
 
 
 def retry(operation: Callable[[], T], budget_s: float) -> T:
-    """Call until no `Transient` failure comes, with growing random waits of at most `LONGEST_WAIT_S`.
+    """Call until there is no `Transient` failure, with growing random waits of at most `LONGEST_WAIT_S`.
 
     Parameters
     ----------
     operation
-        Has the same effect done twice.
+        What to call; it must be idempotent.
     budget_s
         Seconds from the first failure within which another attempt may begin; 0 for a single one.
 
     Raises
     ------
     StoreUnavailable
-        If the budget is spent; it is the last failure, with the seconds.
+        If the budget is spent: the last failure, with the seconds spent.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
@@ -46,8 +46,8 @@ def retry(operation: Callable[[], T], budget_s: float) -> T:
     try:
         return retrying(operation)
     except Transient as error:
-        # in the hint, which stays where the message is said again without the object's name
-        spent = f"It was tried again for {budget_s:g} s. " if budget_s else ""
+        # in the hint, which is kept where the message is repeated without the object's name
+        spent = f"It was retried for {budget_s:g} s. " if budget_s else ""
         raise StoreUnavailable(error.message, spent + error.hint) from error.__cause__
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 _PART_BYTES = 8 * STREAM_BYTES
-"""What `S3Store.stream` asks for at a time, and asks again when it breaks off."""
+"""Bytes that `S3Store.stream` requests at a time, and requests again when a reply breaks off."""
 _PAGE_KEYS = 1000
 _PRESENT = {"PreconditionFailed", "412"}
 _BEYOND_END = {"InvalidRange", "416"}
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class _Part(NamedTuple):
-    """Some bytes of an object, whose size and etag they tell."""
+    """Some bytes of an object, with its size and etag."""
 
     data: bytes
     size_bytes: int
@@ -44,17 +44,17 @@ class _Part(NamedTuple):
 class S3Store(Store):
     """A prefix of a bucket. Endpoint, region and credentials come from the standard AWS variables and profile.
 
-    What fails transiently (no connection, timeout, 429, 5xx, throttling, half a reply) is tried again until
-    `S3Settings.retry_s` after the first failure, a listing or a stream after its last progress; then comes
-    StoreUnavailable. Refused credentials (StoreDenied) and absent objects are told at once.
+    Transient failures (no connection, timeout, 429, 5xx, throttling, half a reply) are retried until
+    `S3Settings.retry_s` after the first one, or after the last progress of a listing or stream; then comes
+    StoreUnavailable. Refused credentials (StoreDenied) and absent objects are reported at once.
 
     Parameters
     ----------
     uri
         URI of the prefix.
     exact
-        Take every slash of it as it is, since to S3 ``a//`` and ``/a/`` are other prefixes than ``a/``. Otherwise
-        slashes at both ends mean nothing, as people expect where we write.
+        Take every slash of the URI literally, since to S3 ``a//`` and ``/a/`` are other prefixes than ``a/``.
+        Otherwise slashes at both ends mean nothing, as people expect where we write.
     """
 
     def __init__(self, uri: str, *, exact: bool = False) -> None:
@@ -65,8 +65,8 @@ class S3Store(Store):
         self._lead = path if not path or path.endswith("/") else f"{path}/"
         self.prefix = self._lead.removesuffix("/")
         self._patient = True
-        s3_settings()  # a wrong option is told before the work begins
-        odd = self._lead.endswith("//") or self._lead == "/"  # the last slash says something
+        s3_settings()  # a wrong option is reported before the work begins
+        odd = self._lead.endswith("//") or self._lead == "/"  # the last slash is significant
         shown = self._lead if odd else self.prefix
         super().__init__(f"s3://{self.bucket}/{shown}" if shown else f"s3://{self.bucket}")
 
@@ -98,7 +98,7 @@ class S3Store(Store):
                 if code(error) in _PRESENT:
                     return None
                 raise
-            # a server that knows no conditions sends another version
+            # a server that ignores conditions sends another version
             if (reply["ContentLength"], reply["ETag"].strip('"')) != (info.size_bytes, info.etag):
                 return None
             return _whole(reply, reply["Body"].read(), reply["ContentLength"]).data
@@ -159,12 +159,12 @@ class S3Store(Store):
         return self._ask(self.locate(key), write)
 
     def _unknown(self, error: ClientError, conditional: bool) -> StoreUnavailable:
-        """Return the error for a put of which the store does not know a part."""
+        """Return the error for a put that uses something the store does not support."""
         asked = checksums()["request_checksum_calculation"].lower()
-        if asked != LEAST_CHECKSUMS:  # it may be that as well, so the store's own words decide
-            kind, hint = "this put", "It may not know checksum trailers: unset AWS_REQUEST_CHECKSUM_CALCULATION."
+        if asked != LEAST_CHECKSUMS:  # that may be the reason too, so the store's own words decide
+            kind, hint = "this put", "It may not support checksum trailers: unset AWS_REQUEST_CHECKSUM_CALCULATION."
         elif conditional:
-            kind, hint = "conditional puts", "Use one that has them: nothing is committed safely without."
+            kind, hint = "conditional puts", "Use a store that supports them: nothing can be committed safely without."
         else:
             kind, hint = "puts", "Check that the endpoint (AWS_ENDPOINT_URL) is a store that can be written."
         return StoreUnavailable(f"The store of {self.uri} refuses {kind} ({told(error)}).", hint)
@@ -182,7 +182,7 @@ class S3Store(Store):
     def look(self, key: str) -> ArchiveEntry:
         if not {".", ".."} & set(key.split("/")):
             return super().look(key)
-        # Amazon has such keys; others answer with 400, which is also what a HEAD gets whose credentials are too old.
+        # Amazon has such keys; others answer with 400, but so they do to a HEAD whose credentials are too old.
         first = next(self._objects(key), None)
         return ArchiveEntry(*first) if first is not None and first.key == key else ArchiveEntry(key, None, None)
 
@@ -199,8 +199,8 @@ class S3Store(Store):
     def _objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
         for page in self._pages(Prefix=self._lead + prefix):
             for item in page.get("Contents", []):
-                if not item["Key"].startswith(self._lead):  # a server that takes // for /, as some do
-                    raise UserError(f"To its store {self.uri} is another prefix.", "Write it without doubled slashes.")
+                if not item["Key"].startswith(self._lead):  # some servers take // for /
+                    raise UserError(f"To its store, {self.uri} is another prefix.", "Write it without doubled slashes.")
                 yield ObjectInfo(item["Key"].removeprefix(self._lead), item["Size"], item["ETag"].strip('"'))
 
     def folders(self) -> tuple[str, ...]:
@@ -215,7 +215,7 @@ class S3Store(Store):
         return {"Bucket": self.bucket, "Key": self._lead + key, **_payer()}
 
     def _ask(self, uri: str, request: Callable[[S3Client], T]) -> T:
-        """Make a request within the budget, its reply's body included."""
+        """Make a request within the budget, reading the reply's body included."""
 
         def attempt() -> T:
             with s3_errors(uri):
@@ -224,7 +224,7 @@ class S3Store(Store):
         return retry(attempt, s3_settings().retry_s if self._patient else 0.0)
 
     def _part(self, key: str, start: int, size: int, etag: str | None = None) -> _Part:
-        """Read up to `size` bytes from `start` on; with an etag, of that version only."""
+        """Read up to `size` bytes from `start` on; with an etag, from that version only."""
         from botocore.exceptions import ClientError
 
         wanted: dict[str, Any] = {"Range": f"bytes={start}-{start + size - 1}"}
@@ -240,7 +240,7 @@ class S3Store(Store):
                 if code(error) in _PRESENT | _BEYOND_END:
                     raise self._changed(key) from error
                 raise
-            # a server that knows no ranges sends it all
+            # a server that ignores ranges sends the whole object
             data = reply["Body"].read(size)
             if etag not in {None, reply["ETag"].strip('"')} or (start and "ContentRange" not in reply):
                 raise self._changed(key)
@@ -252,7 +252,7 @@ class S3Store(Store):
         return StoreUnavailable(f"{self.locate(key)} changed while it was read.", "Run the same command again.")
 
     def _pages(self, **wanted: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
-        """Yield a listing's pages; one that breaks off is asked for again."""
+        """Yield a listing's pages; one that breaks off is requested again."""
 
         def read(s3: S3Client) -> ListObjectsV2OutputTypeDef:
             page = s3.list_objects_v2(Bucket=self.bucket, MaxKeys=_PAGE_KEYS, **wanted, **_payer())
@@ -269,7 +269,7 @@ class S3Store(Store):
 
 
 def _is_marker(info: ObjectInfo) -> bool:
-    """Say whether an object only stands for a folder, as consoles and sync tools write it."""
+    """Return whether an object only stands for a folder, as consoles and sync tools write them."""
     return info.size_bytes == 0 and (info.key.endswith("/") or not info.key)
 
 
@@ -278,7 +278,7 @@ def _payer() -> dict[str, Any]:
 
 
 def _whole(reply: Any, data: bytes, length: int) -> _Part:
-    """Return what was read with its object's size, unless some of it is missing."""
+    """Return the bytes read, with the object's size; Transient if some are missing."""
     if len(data) != length:
         raise Transient("S3 gave half an object.", "Run the same command again.")
     size = str(reply.get("ContentRange", "")).rpartition("/")[2] or reply["ContentLength"]

@@ -1,4 +1,4 @@
-"""Arrow's S3 filesystem with credentials that stay valid: Arrow itself keeps those it was built with."""
+"""Arrow's S3 filesystem with credentials that stay valid: Arrow alone keeps those it was built with."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cxrgaze_ray.storage.s3_client import arrow_filesystem, frozen_credentials
 
 
 def refreshing_filesystem() -> pafs.FileSystem:
-    """Return a filesystem whose every operation has credentials that hold for minutes at least.
+    """Return a filesystem whose every operation has credentials valid for some minutes at least.
 
-    boto3 renews temporary ones ahead of their end, wherever they come from. Pickled, it holds none: another process
-    takes its own.
+    boto3 renews temporary ones before they expire, wherever they come from. Pickled, the filesystem holds none:
+    another process uses its own.
     """
     return pafs.PyFileSystem(_Refreshing())
 
 
 class _Refreshing(pafs.FileSystemHandler):  # type: ignore[misc]
-    """Hands every operation to Arrow's own filesystem, which is built anew when the credentials are others."""
+    """Hands every operation to Arrow's own filesystem, which is rebuilt when the credentials change."""
 
     def __init__(self) -> None:
         self._built: tuple[Any, pafs.FileSystem] | None = None

@@ -1,4 +1,4 @@
-"""Clients of S3, built once a process from the AWS configuration and our options."""
+"""Clients of S3, built once per process from the AWS configuration and our options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 5.0
 _SHORT_S = 4.0
-"""For who asks again soon anyway: see `Store.without_retries`."""
+"""Timeout in seconds for callers that retry by themselves: see `Store.without_retries`."""
 _ARROW_LONGEST_WAIT_S = 20.0
 
 LEAST_CHECKSUMS = "when_required"
@@ -29,7 +29,7 @@ _CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
 
 @cache
 def session() -> Session:
-    """Return the AWS session, of the profile in force."""
+    """Return the AWS session for the profile in force."""
     import boto3  # 0.2 s that local work and --help do not pay
 
     return boto3.Session()
@@ -37,7 +37,7 @@ def session() -> Session:
 
 @cache
 def client(patient: bool = True) -> S3Client:
-    """Return the client, which makes one attempt a request: `retry` makes the others."""
+    """Return the client, which makes one attempt per request: `retry` makes the others."""
     from botocore.config import Config
 
     settings = s3_settings()
@@ -54,12 +54,12 @@ def client(patient: bool = True) -> S3Client:
     )
     try:
         return session().client("s3", config=config, verify=ca_bundle())
-    except ValueError as error:  # how botocore says that a URL is none
+    except ValueError as error:  # how botocore reports an invalid URL
         raise unusable(error) from error
 
 
 def checksums() -> dict[str, str]:
-    """Return when S3's optional checksums are sent and asked for, by the AWS configuration's names.
+    """Return when S3's optional checksums are sent and requested, keyed by the AWS configuration's names.
 
     By default never: the signature's SHA-256 covers a body anyway, many stores answer 501 to a trailer, and some refuse
     the header that asks for one. The standard variables and the profile turn them on.
@@ -69,13 +69,13 @@ def checksums() -> dict[str, str]:
 
 
 def forget_clients() -> None:
-    """Read environment and profile again at the next request."""
+    """Forget all clients: the next request reads environment and profile again."""
     for cached in (client, session, s3_settings):
         cached.cache_clear()
 
 
 def ca_bundle() -> str | None:
-    """Return the PEM file of the authorities to trust, or None for the usual ones; ConfigError if it is not there."""
+    """Return the PEM file of the authorities to trust, or None for the usual ones; ConfigError if it does not exist."""
     own = s3_settings().ca_bundle
     configured = own or session()._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     if configured and not Path(configured).is_file():
@@ -115,7 +115,7 @@ def arrow_filesystem(credentials: ReadOnlyCredentials | None) -> pafs.FileSystem
     """Build Arrow's S3 filesystem from the same configuration as boto3, which reads more variables.
 
     Its own retries wait up to 20 s, about as long as our budget in all. It can't accept the costs of a requester-pays
-    bucket: archives, which may lie in one, are read through boto3, and results belong in a bucket of one's own.
+    bucket: archives, which may lie in one, are read through boto3, and results belong in a bucket of your own.
     """
     with s3_errors("s3://"):
         endpoint = client().meta.endpoint_url

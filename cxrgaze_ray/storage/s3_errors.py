@@ -40,7 +40,7 @@ _CLOCK_CODES = {"RequestExpired", "RequestTimeTooSkewed"}
 _AGAIN = "Check the endpoint (AWS_ENDPOINT_URL) and run the same command again."
 _LATER = "Run the same command again later."
 _MOST_WORDS = 200
-"""Letters of a store's own message that are passed on."""
+"""Most characters of a store's own message that are passed on."""
 
 
 def code(error: ClientError) -> str:
@@ -49,14 +49,14 @@ def code(error: ClientError) -> str:
 
 
 def told(error: ClientError) -> str:
-    """Return S3's word for an error with what the store itself said of it, in one line."""
+    """Return S3's word for an error with the store's own message, in one line."""
     words = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())[:_MOST_WORDS].rstrip(". ")
     return ": ".join(part for part in (code(error), words) if part)
 
 
 @contextmanager
 def s3_errors(uri: str) -> Iterator[None]:
-    """Raise what botocore raises as an error of ours: `retry.Transient` if another attempt may help."""
+    """Turn botocore's errors into ours: `retry.Transient` if another attempt may help."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
@@ -69,10 +69,10 @@ def s3_errors(uri: str) -> Iterator[None]:
         raise _not_answered(error, uri) from error
     except (HTTPError, ResponseParserError) as error:
         raise Transient(f"S3 gave half a reply for {uri} ({type(error).__name__}).", _LATER) from error
-    except (FileNotFoundError, PermissionError) as error:  # a token's file, say, that the AWS configuration names
+    except (FileNotFoundError, PermissionError) as error:  # such as a token's file that the AWS configuration names
         cause = f"{error.filename}: {error.strerror}"
         raise StoreDenied(f"No usable AWS credentials for {uri} ({cause}).", "Check the AWS variables.") from error
-    except RuntimeError as error:  # botocore has no class for a role, a process or a file that gives what has expired
+    except RuntimeError as error:  # botocore has no class for a role, process or file that yields expired credentials
         if "expired" not in str(error):
             raise
         raise _expired(uri) from error
@@ -91,7 +91,7 @@ def _answered(error: ClientError, uri: str) -> CxrgazeError:
         return StoreDenied(f"S3 denied {error.operation_name} of {uri} ({name}).", hint)
     if name in _TRANSIENT_CODES or status in _TRANSIENT_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED):
         return Transient(f"S3 answered {name or status} for {uri}.", _LATER)
-    hint = "Check that endpoint (AWS_ENDPOINT_URL), region and bucket belong together, and that the store can do that."
+    hint = "Check that endpoint (AWS_ENDPOINT_URL), region and bucket belong together, and that the store can do it."
     return StoreUnavailable(f"S3 refused {error.operation_name} of {uri} ({told(error) or status}).", hint)
 
 
@@ -104,7 +104,7 @@ def _named(error: ClientError, uri: str) -> CxrgazeError | None:
         return StoreUnavailable(f"This machine's clock and that of S3 differ ({name}).", "Set this machine's clock.")
     if name in _FULL_CODES:
         return StoreUnavailable(f"The store of {uri} is full ({name}).", "Make room, then run the same command again.")
-    if name == "InvalidObjectState":  # of this object by definition, unlike AccessDenied, which may be of all
+    if name == "InvalidObjectState":  # by definition about this object, unlike AccessDenied, which may concern all
         hint = "Restore it into the bucket, then run the same command again."
         return ObjectDenied(f"{uri} lies in an archive tier, where it can't be read.", hint)
     if name in _ELSEWHERE_CODES:
@@ -137,22 +137,22 @@ def _not_answered(error: Exception, uri: str) -> CxrgazeError:
         boto.IncompleteReadError,
         boto.FlexibleChecksumError,
     )
-    if not isinstance(error, passing):  # nothing was sent: the configuration does not let it
+    if not isinstance(error, passing):  # nothing was sent: the configuration prevents it
         return unusable(error)
     hint = "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY." if isinstance(error, boto.ProxyConnectionError) else _AGAIN
     return Transient(f"S3 is not reachable for {uri} ({type(error).__name__}{_place(error)}).", hint)
 
 
 def unusable(error: Exception) -> ConfigError:
-    """Return the error for AWS variables or a profile that no client can be made of."""
+    """Return the error for AWS variables or a profile from which no client can be made."""
     hint = "Check the AWS variables (AWS_ENDPOINT_URL is https://host:port) and the profile in AWS_CONFIG_FILE."
     return ConfigError(f"The AWS configuration can't be used: {str(error).splitlines()[0].rstrip('.')}.", hint)
 
 
 def _no_handshake(cause: str, uri: str) -> CxrgazeError:
-    """Return the error for a TLS connection that did not come about."""
+    """Return the error for a TLS connection that could not be established."""
     if "mismatch" in cause or "doesn't match" in cause:
-        hint = "Write the endpoint (AWS_ENDPOINT_URL) with a name that its certificate has."
+        hint = "Write the endpoint (AWS_ENDPOINT_URL) with a name that is in its certificate."
         return StoreUnavailable(f"The certificate of the S3 endpoint is for another name ({uri}).", hint)
     if "expired" in cause or "not yet valid" in cause:
         hint = "Have it renewed, or set this machine's clock."

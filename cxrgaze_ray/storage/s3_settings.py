@@ -17,9 +17,9 @@ class S3Settings(Settings):
     """How to talk to S3. A field's variable is its name in capitals after ``CXRGAZE_S3_``."""
 
     retry_s: float = Field(120.0, ge=0, le=86400)
-    """Seconds for which an operation is tried again after its first transient failure."""
+    """Seconds for which an operation is retried after its first transient failure."""
     read_timeout_s: float = Field(20.0, gt=0, le=3600)
-    """Seconds of silence after which a request is given up, and tried again."""
+    """Seconds of silence after which a request is given up and retried."""
     requester_pays: bool = False
     """Accept the costs of reading other people's buckets."""
     addressing: Literal["auto", "path", "virtual"] = "auto"

@@ -11,6 +11,6 @@ Chosen = TypeVar("Chosen", bound=Settings)
 
 
 def read_settings(kind: type[Chosen], uri: str, **overrides: Any) -> Chosen:
-    """Read a YAML file; values that are not None win over it. ConfigError names file, key and what is allowed."""
+    """Read a YAML file; overrides that are not None win over it. ConfigError names file, key and what is allowed."""
     store, key = open_parent(uri)
     return kind.from_yaml(store.read_text(key), uri, **overrides)

@@ -1,7 +1,7 @@
 """Bytes on the local disk, for readers that work on threads of their own.
 
 Arrow reads a CSV ahead, on a thread that outlives an error. Where that thread reads a Python object it needs the
-interpreter, and aborts the process that is just ending; a file it reads by itself.
+interpreter, and aborts a process that is just ending; a file needs no interpreter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cxrgaze_ray.errors import StoreUnavailable
 
 @contextmanager
 def spooled(blocks: Iterable[bytes]) -> Iterator[str]:
-    """Write blocks to a file that has no name, and give a path to read it by meanwhile; nothing of it is left after.
+    """Write blocks to an unnamed file, and yield a path to read it by; nothing of it remains afterwards.
 
     Raises
     ------

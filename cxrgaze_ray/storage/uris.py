@@ -1,4 +1,4 @@
-"""What may stand where a place is asked for: a local path, or ``s3://bucket/prefix``."""
+"""The URIs that name a place: a local path, or ``s3://bucket/prefix``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _USE = f"Use a local path or {S3}bucket/prefix."
 
 
 def check(uri: str) -> None:
-    """Raise UserError for what is neither a local path nor a prefix of a bucket: it would name a strange folder."""
+    """Raise UserError for a URI that is neither a local path nor a bucket's prefix: it would name a strange folder."""
     if not uri.strip() or "\0" in uri:
-        raise UserError("A place is empty.", _USE)
+        raise UserError("The path or URI is empty.", _USE)
     if uri.startswith(S3):
         _check_bucket(uri.removeprefix(S3).partition("/")[0])
     elif found := _SCHEME.match(uri):
@@ -40,7 +40,7 @@ def _check_home(uri: str) -> None:
 
 
 def names_object(uri: str) -> bool:
-    """Say whether a URI can name a file: a bucket, ``/``, ``.``, ``..`` and ``~`` are folders by their form."""
+    """Return whether a URI can name a file: a bucket, ``/``, ``.``, ``..`` and ``~`` are folders by their form."""
     path = uri.removeprefix(S3).partition("/")[2] if uri.startswith(S3) else uri
     folder, _, name = path.rstrip("/").rpartition("/")
     return name not in {"", ".", ".."} and not (path == uri and not folder and name.startswith("~"))

@@ -1,4 +1,4 @@
-"""Walk a local folder: files in key order, and where an archive is listed, what stands in the place of a file."""
+"""Walk a local folder: files in key order and, when listing an archive, whatever stands in the place of a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cxrgaze_ray.storage.base import ArchiveEntry, Survey, joined
 
 NO_SUCH_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 READ, SEARCH = 4, 1
-"""What a mode allows a class of users, as its lowest octal digit says it."""
+"""Permissions that a mode gives to a class of users, as in its lowest octal digit."""
 
 _ANNEX = re.compile(r"(?P<top>/.*?)?/\.git/(?:modules/.+/)?annex/objects/", re.DOTALL)
-"""Where git-annex and datalad keep contents, of a repository and of those within it."""
+"""Where git-annex and datalad keep the contents of a repository and of those within it."""
 
 
 class _Folder(NamedTuple):
-    """A folder to be walked: its path, what its keys start with, and where it and those above it really are."""
+    """A folder to be walked: its path, the start of its keys, and the real places of it and of those above it."""
 
     path: str
     lead: str
@@ -38,8 +38,8 @@ class Walk:
     root
         The folder.
     survey
-        Takes what can be no entry. Without one, links are followed wherever they lead, and what may not be listed or
-        looked at is an error: nobody asked for less than all.
+        Collects what can't be an entry. Without one, links are followed wherever they lead, and anything that may not
+        be listed or looked at is an error: the caller wants everything.
     """
 
     def __init__(self, root: str, survey: Survey | None = None) -> None:
@@ -47,7 +47,7 @@ class Walk:
         self._denied = False
 
     def entries(self, lead: str = "") -> Iterator[ArchiveEntry]:
-        """Yield entries in key order; `lead` stands before their keys. OSError if the root can't be listed."""
+        """Yield entries in key order; `lead` is put before their keys. OSError if the root can't be listed."""
         open_folders = [self._scan(_Folder(self._root, lead, (self._real,)))]
         while open_folders:
             found = next(open_folders[-1], None)
@@ -58,13 +58,13 @@ class Walk:
             else:
                 open_folders.append(self._scan(found))
         if self._denied:
-            os.scandir(self._root).close()  # access that was lost to all of it, meanwhile, is no fact of an entry
+            os.scandir(self._root).close()  # if access to the whole root was lost meanwhile, the entry is not to blame
 
     def _scan(self, folder: _Folder) -> Iterator[ArchiveEntry | _Folder]:
         try:
             with os.scandir(folder.path) as listing:
                 entries = list(listing)
-        except (FileNotFoundError, NotADirectoryError):  # went meanwhile
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
             return
         except OSError as error:
             self._close(folder, error)
@@ -74,7 +74,7 @@ class Walk:
         yield from sorted(found, key=lambda one: one.lead if isinstance(one, _Folder) else one.key)
 
     def _close(self, folder: _Folder, error: OSError) -> None:
-        """Note that what lies in a folder can't all be known; raise the error if it is no fact of that folder."""
+        """Note that a folder's contents can't all be known; raise the error if that folder is not its cause."""
         one = isinstance(error, PermissionError) or error.errno == errno.ENAMETOOLONG
         if self._survey is None or folder.path == self._root or not one:
             raise error
@@ -83,7 +83,7 @@ class Walk:
             self._survey.closed.append(key)
 
     def _judge(self, entry: os.DirEntry[str], folder: _Folder) -> ArchiveEntry | _Folder | None:
-        """Say what an entry of a folder is; None for a link to a folder that it lies in, and if it can't be known."""
+        """Return what a folder's entry is; None for a link to a folder that it lies in, and if it can't be known."""
         key = folder.lead + entry.name
         try:
             if entry.is_symlink() and not self._follows(entry.path, folder):
@@ -120,17 +120,17 @@ class Walk:
 
 
 def told(key: str, path: str, stat: os.stat_result) -> ArchiveEntry:
-    """Return the entry of a path, from what is known of it; nothing is opened."""
+    """Return the entry of a path from its stat alone; nothing is opened."""
     if not S_ISREG(stat.st_mode):
         return ArchiveEntry(key, None, Reason.NOT_AN_IMAGE)
-    # The mode is at hand; who it leaves out may still be root, or be let in by a list of its own.
+    # The mode is at hand; a user it excludes may still be root, or be admitted by an access control list.
     if mode_denies(stat, READ) and not os.access(path, os.R_OK, effective_ids=True):
         return ArchiveEntry(key, None, Reason.UNREADABLE)
     return ArchiveEntry(key, stat.st_size, local_etag(stat))
 
 
 def unread(key: str, path: str, error: OSError) -> ArchiveEntry:
-    """Return the entry of a path of which nothing can be known; raise the error again if it is no fact of the path."""
+    """Return the entry of a path about which nothing can be known; raise the error again if it has another cause."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return ArchiveEntry(key, None, None)
     if error.errno == errno.ENAMETOOLONG and len(os.fsencode(path)) >= os.pathconf("/", "PC_PATH_MAX"):
@@ -141,12 +141,12 @@ def unread(key: str, path: str, error: OSError) -> ArchiveEntry:
 
 
 def local_etag(stat: os.stat_result) -> str:
-    """Return what changes with a file's content."""
+    """Return an etag, which changes with a file's content."""
     return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"
 
 
 def mode_denies(stat: os.stat_result, want: int) -> bool:
-    """Say whether a mode alone leaves this process's user out: what a lost ticket or a dead server can't feign."""
+    """Return whether a mode alone excludes this process's user, which a lost ticket or a dead server can't feign."""
     if stat.st_uid == os.geteuid():
         return not stat.st_mode >> 6 & want
     group = stat.st_gid == os.getegid() or stat.st_gid in os.getgroups()
@@ -154,7 +154,7 @@ def mode_denies(stat: os.stat_result, want: int) -> bool:
 
 
 def way_is_shut(path: str) -> bool:
-    """Say whether the last folder on the way to a path that can be looked at is closed by its mode."""
+    """Return whether the last folder on the way to a path that can be looked at is closed by its mode."""
     for folder in Path(os.path.realpath(path)).parents:
         with suppress(PermissionError, FileNotFoundError, NotADirectoryError):
             return mode_denies(folder.stat(), SEARCH)
@@ -166,7 +166,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _leads_anywhere(link: str) -> bool:
-    """Say whether there is something behind a link, or may be."""
+    """Return whether there is something behind a link, or may be."""
     try:
         os.stat(link)  # noqa: PTH116
     except FileNotFoundError:

@@ -100,7 +100,7 @@ def test_trailers_that_were_asked_for_and_refused_are_named(start: Start, monkey
     [
         ("conditions", r"is refused: .* refuses conditional puts \(NotImplemented: A header .*\)\. Use one"),
         ("honesty", "is IGNORED"),
-        ("absence", "is refused where nothing is there yet"),
+        ("absence", "is refused though there is no object yet"),
     ],
 )
 def test_a_probe_says_how_conditional_puts_fail(start: Start, lack: Lack, found: str) -> None:

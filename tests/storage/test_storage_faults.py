@@ -112,7 +112,7 @@ def test_silence_past_the_budget_is_the_environment(
     monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0.3")
     forget_clients()
     fault = fault_proxy.add(Fault("timeout", seconds=SILENT_S))
-    with pytest.raises(StoreUnavailable, match=r"was tried again for 0\.3 s\. "):
+    with pytest.raises(StoreUnavailable, match=r"was retried for 0\.3 s\. "):
         store.get("a/here")
     assert fault.hits >= 2
 
@@ -134,7 +134,7 @@ def test_past_the_budget_it_is_the_environment(
     for method, operate, _ in OPERATIONS.values():
         fault_proxy.clear()
         fault_proxy.add(Fault("slow_down", method))
-        with pytest.raises(StoreUnavailable, match=r"(SlowDown|503) for .* was tried again for 0\.3 s\. ") as caught:
+        with pytest.raises(StoreUnavailable, match=r"(SlowDown|503) for .* was retried for 0\.3 s\. ") as caught:
             operate(store)
         assert "\n" not in str(caught.value)
         assert fault_proxy.counts["slow_down"] >= 2

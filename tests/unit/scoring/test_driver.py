@@ -113,7 +113,7 @@ def test_a_driver_that_was_taken_over_after_its_last_commit_finishes_nothing(
         return done
 
     monkeypatch.setattr(Run, "commit", overtaken)
-    with pytest.raises(RunConflict, match="took this run over"):
+    with pytest.raises(RunConflict, match="took over this run"):
         score()
     assert only_run(tmp_path).pending_shards() == []
     assert only_run(tmp_path).success() is None

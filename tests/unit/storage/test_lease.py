@@ -64,7 +64,7 @@ def test_a_driver_whose_heartbeat_stands_still_is_taken_over(
         first.check()
         with Lease(store) as second:
             second.check()
-            with pytest.raises(RunConflict, match="took this folder over"):
+            with pytest.raises(RunConflict, match="took over this folder"):
                 first.check()
     assert len(epochs(store)) == 2
 
@@ -289,7 +289,7 @@ def test_a_driver_without_heartbeat_goes_on_unless_taken_over(
         outage.on = False
         driver.check()
         store.put("lease/00000002.json", b"other")
-        with pytest.raises(RunConflict, match="took this folder over"):
+        with pytest.raises(RunConflict, match="took over this folder"):
             driver.check()
 
 

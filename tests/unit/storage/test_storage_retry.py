@@ -58,7 +58,7 @@ def test_past_the_budget_it_is_told(clock: Clock) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         retry(failing(clock, 1e9), 120)
     assert type(caught.value) is StoreUnavailable
-    assert str(caught.value) == "Down. It was tried again for 120 s. Wait."
+    assert str(caught.value) == "Down. It was retried for 120 s. Wait."
     assert 120 - LONGEST_WAIT_S <= sum(clock.waits_s) <= 120
 
 
