@@ -1,4 +1,4 @@
-"""A bundle: weights.safetensors and bundle.json, everything that scoring needs to know of a model. No pickle."""
+"""A bundle: weights.safetensors and bundle.json, everything that scoring needs to know about a model. No pickle."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Lineage(Record):
 
     store_sha256: str | None = None
     stores: tuple[str, ...] = ()
-    """Hashes of the stores that `store_sha256` is made of, if it is several."""
+    """Hashes of the stores behind `store_sha256`, if there are several."""
 
     parent: str | None = None
-    """As NAME@VERSION: an alias would come to stand for another."""
+    """Parent model as NAME@VERSION: an alias would later stand for another."""
 
     code_version: str = __version__
     """Version that the training was begun with."""
@@ -46,17 +46,17 @@ class Lineage(Record):
     """Settings of the training, its seed and stages included."""
 
     backbone: str | None = None
-    """DenseNet's first weights: imagenet, file or fresh."""
+    """Source of DenseNet's first weights: imagenet, file or fresh."""
 
     split_by: str | None = None
-    """How the store's images were split: patient, archive or image; None if nobody wrote it down, or several ways."""
+    """How the store's images were split: patient, archive or image; None if not recorded, or in several ways."""
 
     caution: str = ""
     """What the store's split can't vouch for, in a sentence."""
 
 
 class Golden(Record):
-    """What the network answers to a `golden_image`, in float32 on the machine that made the bundle."""
+    """The network's answers to a `golden_image`, in float32 on the machine that made the bundle."""
 
     seed: int
     logits: tuple[float, ...]
@@ -75,20 +75,20 @@ class BundleInfo(Record):
     classes: tuple[str, ...] = CLASSES
     weights_sha256: str
     metrics: dict[str, Any] = {}
-    """What an evaluation found, with intervals."""
+    """Metrics from an evaluation, with intervals."""
 
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Logits are divided by it before softmax: calibration."""
+    """Calibration: logits are divided by it before softmax."""
 
     lineage: Lineage = Lineage()
     golden: tuple[Golden, ...] = ()
     intended_use: str = RESEARCH_ONLY
     ledger_head: str = ""
-    """Hash of the ledger's last entry before this bundle was published: whoever cuts the ledger contradicts it."""
+    """Hash of the ledger's last entry before this bundle was published: a ledger cut short contradicts it."""
 
     def check_profile(self, profile: str, sha256: str | None = None) -> None:
-        """Raise BundleError if images of a profile, and of these settings if given, are not what it learned from."""
-        hint = f"Ingest the archive again by the version that made the bundle: --profile {self.profile}."
+        """Raise BundleError if the model learned from images of another profile, or of other settings if given."""
+        hint = f"Ingest the archive again with the version that made the bundle: --profile {self.profile}."
         if profile != self.profile:
             raise BundleError(f"The bundle reads images of profile {self.profile}, not {profile}.", hint)
         if sha256 not in (None, self.profile_sha256):
@@ -114,7 +114,7 @@ class Bundle:
         BundleError
             If a tensor is missing, left over, or of another shape.
         """
-        # torch takes seconds, which nobody pays who only reads bundle.json
+        # importing torch takes seconds, which reading bundle.json alone must not cost
         from cxrgaze_ray.models.state import load_strictly
         from cxrgaze_ray.models.zoo import build
 
@@ -130,7 +130,7 @@ def make_bundle(
     import torch
     from safetensors.torch import save
 
-    # copies: the network may go on learning
+    # copies: the network may continue learning
     state = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, tensor in network.state_dict().items()
@@ -161,7 +161,7 @@ def golden_image(seed: int) -> NDArray[np.uint16]:
 def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = None) -> str:
     """Write the weights, then bundle.json, which makes the bundle complete; return the hash of bundle.json.
 
-    `head` is asked in between for the ledger's head, which bundle.json then carries.
+    `head` is called in between for the ledger's head, which bundle.json then carries.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def write_bundle(store: Store, bundle: Bundle, head: Callable[[], str] | None = 
 
 
 def check_finite(bundle: Bundle) -> None:
-    """Raise BundleError if weights or golden outputs are NaN or infinite: such a network answers nothing."""
+    """Raise BundleError if weights or golden outputs are NaN or infinite: such a network gives no usable answer."""
     from cxrgaze_ray.models.state import not_finite
 
     _refuse_infinite(bundle.info, not_finite(bundle.state))
@@ -193,7 +193,7 @@ def _refuse_infinite(info: BundleInfo, wrong: Sequence[str]) -> None:
         )
     if not np.isfinite([golden.logits for golden in info.golden]).all():
         raise BundleError(
-            f"What {info.name} answers to golden images is not finite: its weights are too large.",
+            f"The answers of {info.name} to golden images are not finite: its weights are too large.",
             "Do not use them; train again, at a lower learning rate.",
         )
 
@@ -212,7 +212,7 @@ def read_hashed_info(store: Store) -> tuple[BundleInfo, str]:
         raise BundleError(f"There is no bundle at {store.uri}.", "See `cxrgaze models list`.") from error
     except ValidationError as error:
         raise BundleError(
-            f"{INFO} at {store.uri} is not one this version reads.",
+            f"This version can't read {INFO} at {store.uri}.",
             "Use the version that wrote it, or restore it if it was edited.",
         ) from error
 
@@ -224,7 +224,7 @@ def read_bundle(store: Store) -> Bundle:
     ------
     BundleError
         If a file is missing or malformed, the weights are not those that were published or not finite, the classes
-        are others, or this version's preprocessing profile is not the one the model was trained with.
+        differ, or this version's preprocessing profile is not the one the model was trained with.
     """
     from safetensors.torch import load
 
@@ -236,7 +236,7 @@ def read_bundle(store: Store) -> Bundle:
 
 
 def check_bundle(store: Store) -> None:
-    """Check what `read_bundle` does, and raise as it does, without making tensors of the weights."""
+    """Make the checks of `read_bundle`, and raise as it does, without making tensors of the weights."""
     info, data = _read_checked(store)
     with _safetensors(store):
         tensors = deserialize(data)  # type: ignore[no-untyped-call]
@@ -244,7 +244,7 @@ def check_bundle(store: Store) -> None:
 
 
 def _is_finite(dtype: str, data: bytes) -> bool:
-    """Say whether a tensor's bytes hold neither NaN nor infinity; a type that NumPy lacks is judged by its exponent."""
+    """Return whether a tensor holds neither NaN nor infinity; a type that NumPy lacks is judged by its exponent."""
     if dtype == "BF16":
         return bool(((np.frombuffer(data, "<u2") & 0x7F80) != 0x7F80).all())
     kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(dtype)
@@ -265,7 +265,7 @@ def _read_checked(store: Store) -> tuple[BundleInfo, bytes]:
             "Do not use it; restore the file, or publish the model again.",
         )
     if info.classes != CLASSES:
-        raise BundleError(f"The bundle at {store.uri} tells {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
+        raise BundleError(f"The bundle at {store.uri} predicts {', '.join(info.classes)}, not {', '.join(CLASSES)}.")
     _check_profile(info)
     return info, data
 
@@ -275,7 +275,7 @@ def _safetensors(store: Store) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise BundleError(f"The weights at {store.uri} are no safetensors.", "Publish the model again.") from error
+        raise BundleError(f"The weights at {store.uri} are not safetensors.", "Publish the model again.") from error
 
 
 def _check_profile(info: BundleInfo) -> None:

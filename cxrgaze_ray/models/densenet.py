@@ -45,7 +45,7 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
     Parameters
     ----------
     densenet
-        Its features are overwritten, its head is kept.
+        The network: its features are overwritten, its head is kept.
     weights_file
         URI of a safetensors file with torchvision's names, with or without a classifier.
 
@@ -57,7 +57,7 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
     Raises
     ------
     UserError
-        If the file is no safetensors, does not hold exactly the features of this network, or not finite ones.
+        If the file is not safetensors, does not hold exactly the features of this network, or holds ones not finite.
     """
     if weights_file is not None:
         _load_features(densenet, _read(weights_file))
@@ -67,7 +67,7 @@ def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> Backbo
     try:
         state = DenseNet201_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError):
-        # not only a dead line: a proxy's own page has the wrong hash, and a cached file may be cut short
+        # not only for lack of a network: a proxy's own page has the wrong hash, and a cached file may be cut short
         return BackboneReport(
             "fresh",
             "ImageNet weights can't be downloaded or read here: DenseNet starts fresh, and will score worse. "
@@ -92,7 +92,7 @@ def _read(uri: str) -> dict[str, Tensor]:
         return load(store.get(key))
     except SafetensorError as error:
         raise UserError(
-            f"{uri} is no safetensors file.",
+            f"{uri} is not a safetensors file.",
             "Convert it once: safetensors.torch.save_file(torchvision_model.state_dict(), FILE).",
         ) from error
 
@@ -103,13 +103,13 @@ def _modern(name: str) -> str:
 
 
 def _load_features(densenet: DenseNet, state: dict[str, Tensor]) -> None:
-    """Load every tensor under `features.`, or fail naming what does not fit."""
+    """Load every tensor under `features.`, or fail and name those that do not fit."""
     given = {_modern(name): tensor for name, tensor in state.items() if name.startswith("features.")}
     features = _without_classifier(densenet)
     wanted = features.state_dict()
     # files from before PyTorch 0.4.1 have no such counters
     given |= {name: wanted[name] for name in wanted.keys() - given.keys() if name.endswith("num_batches_tracked")}
-    hint = "Give those of the preset's own DenseNet, or leave them out."
+    hint = "Give weights of the preset's own DenseNet, or leave them out."
     load_strictly(
         features,
         given,

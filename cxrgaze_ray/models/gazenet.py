@@ -39,7 +39,7 @@ class FusionClassifier(nn.Module):
         self.out = nn.Linear(config.fusion_hidden, len(CLASSES))
 
     def forward(self, fused_BF: Tensor) -> Tensor:
-        # float32 whatever precision the features were computed in: it costs nothing, and rounding here shows
+        # float32 whatever precision the features were computed in: it costs nothing, and rounding here would show
         with torch.autocast(fused_BF.device.type, enabled=False):
             logits_BK: Tensor = self.out(self.dropout(torch.relu(self.hidden(fused_BF.float()))))
         return logits_BK
@@ -134,5 +134,5 @@ class GazeNet(nn.Module):
 
 
 def _fuse(vector_BC: Tensor, decoded_BCHW: Tensor) -> Tensor:
-    """Return what the classifier reads, in float32."""
+    """Return the classifier's input, in float32."""
     return torch.cat([vector_BC.float(), decoded_BCHW.float().mean(dim=(2, 3))], dim=1)

@@ -26,7 +26,7 @@ def triplet_loss(
         Margin of the hinge.
     mining
         ``batch_all``: the mean hinge of all valid triplets. ``batch_hard``: farthest positive and nearest negative
-        of each anchor, mean. ``rowwise_sum``: the released code's: hinges of row-wise distances between un-pooled
+        of each anchor, mean. ``rowwise_sum``: the released code's, hinges of row-wise distances between un-pooled
         maps, averaged over a triplet's rows and summed over triplets.
 
     Returns
@@ -49,7 +49,7 @@ def triplet_loss(
 
 
 def triplet_weight(labels_B: Tensor, mining: TripletMining = "batch_all") -> int:
-    """Return how much `triplet_loss` of a batch weighs in a mean over batches: by what it was mined from.
+    """Return the weight of a batch's `triplet_loss` in a mean over batches: the number of items it was mined from.
 
     Returns
     -------

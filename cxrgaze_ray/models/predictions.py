@@ -1,4 +1,4 @@
-"""What a predictor answers. Apart from it, so that workers which only read answers need not load torch."""
+"""A predictor's answers. They have a module of their own so that workers which only read them need not load torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Predictions:
     logits_BK, probabilities_BK
         float32, in the order of `schemas.CLASSES`.
     saliency_BHW
-        float32 density at 640x512, summing to 1 an image; what the model deployment sends is at the grid of
+        float32 density at 640x512, summing to 1 per image; the model deployment sends it at the grid of
         `saliency.shrink` already.
     """
 

@@ -29,7 +29,7 @@ _SMALL_INPUT = 160 * 128
 
 @dataclass(frozen=True)
 class Engine:
-    """How a forward pass is computed; fixed when a run is planned, and on every row by its name.
+    """How a forward pass is computed; fixed when a run is planned, and named on every row.
 
     Attributes
     ----------
@@ -47,12 +47,12 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """As it stands on rows: reference-float32-cpu, fast-bfloat16-cuda and so on."""
+        """Name as it appears on rows: reference-float32-cpu, fast-bfloat16-cuda and so on."""
         return f"{'fast' if self.channels_last else 'reference'}-{self.dtype}-{self.device}"
 
     @classmethod
     def parse(cls, name: str) -> Engine:
-        """Return the engine of a name; ConfigError if there is none."""
+        """Return the engine with a name; ConfigError if there is none."""
         for dtype, channels_last, device in product(_DTYPES, (False, True), ("cpu", "cuda")):
             engine = cls(dtype, channels_last, device)  # type: ignore[arg-type]
             if engine.name == name:
@@ -74,7 +74,7 @@ def plan_engine(kind: EngineKind, device: DeviceName = "auto") -> Engine:
     place: Literal["cpu", "cuda"] = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if device == "cuda" and place == "cpu":
         raise ConfigError(
-            "No CUDA device is to be had here.", "Set the model's device to cpu or auto, or give its replicas a GPU."
+            "No CUDA device is available here.", "Set the model's device to cpu or auto, or give its replicas a GPU."
         )
     dtype = _native_dtype(place)
     if kind == "float32" or (kind == "auto" and dtype == "float32"):
@@ -84,9 +84,9 @@ def plan_engine(kind: EngineKind, device: DeviceName = "auto") -> Engine:
 
 def _native_dtype(device: str) -> Literal["float32", "bfloat16", "float16"]:
     if device == "cuda":
-        # torch says that it supports bfloat16 before Ampere, too, where it is only emulated
+        # torch reports bfloat16 support before Ampere too, where it is only emulated
         return "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
-    # torch answers this for the instruction set it was built for only; the kernel knows the processor
+    # torch answers only for the instruction set it was built for; the kernel knows the processor
     flags = Path("/proc/cpuinfo")
     words = set(flags.read_text().split()) if flags.exists() else set()
     return "bfloat16" if words & {"avx512_bf16", "amx_bf16"} else "float32"
@@ -101,8 +101,8 @@ def limit_threads(threads: int | None) -> None:
 class Predictor:
     """A bundle on an engine.
 
-    Images go through in batches of one fixed size, the last one padded: what an image gets never depends on what it
-    was sent with, so a single request and an archive agree to the byte on the same hardware.
+    Images go through in batches of one fixed size, the last one padded: an image's answer never depends on the
+    images sent with it, so a single request and an archive agree to the byte on the same hardware.
     """
 
     def __init__(self, network: GazeNet, info: BundleInfo, engine: Engine) -> None:
@@ -129,7 +129,7 @@ class Predictor:
         images_BHW
             uint16 (B, 640, 512), of the bundle's profile, 0..65535 standing for [0,1].
         between
-            Called after each network batch but the last: what may not wait for the whole of them runs there.
+            Called after each network batch but the last, to run work that can't wait for all of them.
 
         Raises
         ------
@@ -162,18 +162,18 @@ class Predictor:
         with torch.autocast(self.engine.device, _DTYPES[self.engine.dtype], enabled=self.engine.dtype != "float32"):
             output = self._network(image_B1HW)
         saliency_BHW = _to_model_grid(output.log_saliency_B1HW.float().exp())
-        # a sum is cheap where a look at every pixel is not, and one that is not finite makes it so
+        # a sum is cheap where a check of every pixel is not, and any value that is not finite makes it so
         if not (output.logits_BK.isfinite().all() & saliency_BHW.sum(dim=(1, 2)).isfinite().all()):
             raise BundleError(
-                f"{self.info.name} answers an image with values that are not finite, on engine {self.engine.name}.",
-                "Do not use what it answered before; try engine float32, and go back to an earlier version if that "
+                f"{self.info.name} gives an image values that are not finite, on engine {self.engine.name}.",
+                "Do not use its earlier answers; try engine float32, and go back to an earlier version if that "
                 "does not help.",
             )
         return output.logits_BK[:real].float().cpu(), saliency_BHW[:real].cpu()
 
 
 def _to_model_grid(saliency_B1HW: Tensor) -> Tensor:
-    """Bring a density of the network's size up to 640x512, and back to sum 1."""
+    """Enlarge a density of the network's size to 640x512, and normalise its sum to 1 again."""
     if saliency_B1HW.shape[-2:] != (HEIGHT, WIDTH):
         saliency_B1HW = functional.interpolate(saliency_B1HW, (HEIGHT, WIDTH), mode="bilinear", align_corners=False)
     return (saliency_B1HW / saliency_B1HW.sum(dim=(2, 3), keepdim=True))[:, 0]

@@ -1,4 +1,4 @@
-"""Settings of the network, which a bundle's description holds: to be read without torch."""
+"""Settings of the network, which a bundle's description holds; they can be read without torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GazeNetConfig(Settings):
     """Which DenseNet output the decoder starts from."""
 
     se_reduction: Width = 16
-    """What squeeze and excite divides the channels by."""
+    """Factor by which squeeze and excite reduces the channels."""
 
     fusion_hidden: Width = 64
     dropout: float = Field(0.25, ge=0, lt=1)

@@ -59,7 +59,7 @@ class UNetEncoder(nn.Module):
     widths
         Channels of each level.
     reduction
-        What squeeze and excite divides the channels by.
+        Factor by which squeeze and excite reduces the channels.
     """
 
     def __init__(self, widths: Sequence[int], reduction: int) -> None:
@@ -76,7 +76,7 @@ class UNetEncoder(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Upsample by two, convolve, meet the skip as cat([skip, up]), and convolve twice."""
+    """Upsample by two, convolve, join the skip as cat([skip, up]), and convolve twice."""
 
     def __init__(self, inputs: int, skip: int, up: int, outputs: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Build any network by its settings."""
+"""Build any network from its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove that a model's ledger and bundles are as they were written, or name what is not."""
+"""Prove that a model's ledger and bundles are as they were written, or name those that are not."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def verify_registry(
     name
         Name of the model.
     head
-        Hash of an entry that was the last one once, kept elsewhere: in a model card, say. It must be in the ledger.
+        Hash of an entry that was once the last one, kept elsewhere, as in a model card. It must be in the ledger.
     on_progress
-        Called with bundles checked and bundles in all.
+        Called with the number of bundles checked and the number of all.
 
     Returns
     -------
     list of AuditFinding
-        Sound if all of them are notes.
+        What was found; the model is sound if all findings are notes.
 
     Raises
     ------
     RegistryError
-        If there is no such model, or `head` is no hash.
+        If there is no such model, or `head` is not a hash.
     EnvironmentFault
         If the store can't be read: that proves nothing.
     """
     if head is not None and not _HASH.fullmatch(head):
         raise RegistryError("A ledger's head is 64 hexadecimal digits.", f"See `cxrgaze models show {name}`.")
-    versions = registry.versions(name)  # before the ledger is read: whatever is published meanwhile has its entry
+    versions = registry.versions(name)  # read before the ledger: a version published meanwhile has its entry
     links, findings = audit_ledger(registry.ledger(name), head)
     if not links and not versions:
         raise RegistryError(f"There is no model {name} in {registry.store.uri}.", "See `cxrgaze models list`.")
@@ -73,7 +73,7 @@ def _evidence(store: Store, name: str, links: list[Link]) -> Iterator[AuditFindi
         try:
             sha256 = _hash(store, key)
         except UserError:
-            yield AuditFinding(key, f"{report} is not there.", _JUDGE_AGAIN)
+            yield AuditFinding(key, f"{report} is missing.", _JUDGE_AGAIN)
             continue
         if sha256 != entry.evidence_sha256:
             yield AuditFinding(key, f"{report} was edited.", _JUDGE_AGAIN)
@@ -110,13 +110,13 @@ def _unpublished(store: Store, folder: str, links: list[Link]) -> Iterator[Audit
     """Judge a version folder without an entry."""
     key = f"{folder}/{INFO}"
     if not store.exists(INFO):
-        what = "A version was begun and not published: its number is taken, and nothing else."
-        yield AuditFinding(f"{folder}/", what, "Nothing need be done.", note=True)
+        what = "A version was begun and not published: only its number is taken."
+        yield AuditFinding(f"{folder}/", what, "Nothing needs to be done.", note=True)
         return
     yield AuditFinding(
         key,
-        "No entry publishes this bundle: its entry was removed, or its publishing was interrupted or still goes on.",
-        f"Look again when nobody publishes; remove {folder} if that was interrupted, else restore the ledger.",
+        "No entry publishes this bundle: its entry was removed, or its publication was interrupted or goes on.",
+        f"Look again when nobody publishes; remove {folder} if publication was interrupted, else restore the ledger.",
     )
     with suppress(BundleError):
         yield from _carried_head(key, read_hashed_info(store)[0], links)
@@ -149,5 +149,5 @@ def _carried_head(key: str, info: BundleInfo, before: list[Link]) -> Iterator[Au
     """Look for the ledger's head that a bundle carries among the entries before it."""
     if info.ledger_head and info.ledger_head not in {link.sha256 for link in before}:
         head = info.ledger_head[:12]
-        what = f"It was published after entry {head}, which the ledger does not hold before it: cut or rewritten."
+        what = f"It was published after entry {head}, which the ledger lacks before it; it was cut or rewritten."
         yield AuditFinding(key, what, RESTORE)

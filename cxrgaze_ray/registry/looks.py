@@ -1,4 +1,4 @@
-"""A look at a test split is one whatever the model was called: by alias, version, URI, or a copy of its weights."""
+"""A look at a test split counts however the model was named: by alias, version, URI, or a copy of its weights."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _HOME = re.compile(r"(?P<root>.+)/(?P<name>[a-z0-9][a-z0-9-]*)/(?:versions/v\d+|
 
 
 def enter_look(registry: Registry, pin: ModelPin, stores: Sequence[str], reason: str) -> tuple[str, ...]:
-    """Enter that a model is shown the test splits of stores, in every ledger that knows its weights or its name.
+    """Record that a model is shown the test splits of stores, in every ledger that knows its weights or its name.
 
     Parameters
     ----------
     registry
-        Is asked first; then the one that the bundle lies in, if that is another.
+        Registry to ask first; then comes the one that the bundle lies in, if that is another.
     pin
         The model, however it was named.
     stores
         Hashes of the stores.
     reason
-        For the entry.
+        Reason to write into the entry.
 
     Returns
     -------
     tuple of str
-        Names of the models in whose ledgers the look stands now; none if no registry knows the weights or the name.
+        Names of the models whose ledgers now hold the look; none if no registry knows the weights or the name.
 
     Raises
     ------

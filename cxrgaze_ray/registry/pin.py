@@ -1,4 +1,4 @@
-"""The pin of a model: what runs, services and reports hold on to while aliases move."""
+"""The pin of a model, which runs, services and reports keep while aliases move."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Registry:
         return max((len(chain.lookers(store)) for store in stores), default=0)
 
     def has_looked(self, name: str, weights_sha256: str, stores: Sequence[str]) -> bool:
-        """Say whether weights were shown the test splits of all these stores before."""
+        """Return whether weights were shown the test splits of all these stores before."""
         chain = self.ledger(name).read()
         return all(weights_sha256 in chain.lookers(store) for store in stores)
 

@@ -1,4 +1,4 @@
-"""What contradicts itself in a ledger: numbers, hashes, dates, and what entries say of each other."""
+"""Contradictions in a ledger: numbers, hashes, dates, and entries' statements about each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILE = re.compile(r"(?:.*/)?(\d{8})\.json")
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One thing that is wrong, or, as a note, only odd.
+    """One thing that is wrong or, as a note, merely odd.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class AuditFinding:
     mend
         What to do.
     note
-        Nothing is wrong: the registry is sound all the same.
+        Whether the registry is sound all the same.
     """
 
     file: str
@@ -42,7 +42,7 @@ class Link:
     """One file of the ledger that can be read as an entry."""
 
     place: int
-    """By its name; the entry itself may say another number."""
+    """Number in the file's name; the entry itself may state another."""
 
     key: str
     entry: Entry
@@ -50,13 +50,13 @@ class Link:
 
 
 def audit_ledger(ledger: Ledger, head: str | None = None) -> tuple[list[Link], list[AuditFinding]]:
-    """Read what can be read of a ledger, and name what is wrong with it; `head` is the hash of an entry to be there."""
+    """Read all that is readable in a ledger, and name what is wrong; `head` is the hash of an entry it must hold."""
     links: list[Link] = []
     findings: list[AuditFinding] = []
     files = ledger.files(afresh=True)
     for key, file in files.items():
         if (match := _FILE.fullmatch(key)) is None:
-            findings.append(AuditFinding(key, "This is no entry of the ledger: a stray file.", "Remove it."))
+            findings.append(AuditFinding(key, "This is not an entry of the ledger but a stray file.", "Remove it."))
         elif file.entry is None:
             findings.append(AuditFinding(key, "The entry can't be read: it was cut or edited.", RESTORE))
         else:
@@ -80,18 +80,18 @@ def _place(link: Link, before: Link | None) -> Iterator[AuditFinding]:
     """Check an entry's own number, and that it follows the one before it."""
     entry, place = link.entry, link.place
     if entry.number != place:
-        what = f"The entry in the place of number {place} is number {entry.number}: entries were moved."
+        what = f"The file of entry {place} holds entry {entry.number}: entries were moved."
         yield AuditFinding(link.key, what, RESTORE)
     if place == 0 and entry.previous_sha256:
-        yield AuditFinding(link.key, "The first entry follows another one, which is gone.", RESTORE)
+        yield AuditFinding(link.key, "The first entry follows another, which is gone.", RESTORE)
     if before is None:
         return
     if entry.previous_sha256 != before.sha256:
-        what = f"Entry {place} was written after another entry {place - 1} than this: it was edited or replaced."
+        what = f"Entry {place} was written after a different entry {place - 1}, which was edited or replaced."
         yield AuditFinding(before.key, what, RESTORE)
     if (now := _date(entry)) and (then := _date(before.entry)) and now < then:
         what = f"Entry {place} is dated {entry.at}, before entry {place - 1}: the writers' clocks disagree."
-        yield AuditFinding(link.key, what, "Set the clocks; the order is that of the numbers, and stands.", note=True)
+        yield AuditFinding(link.key, what, "Set the clocks; the order of the numbers stands.", note=True)
 
 
 def _date(entry: Entry) -> datetime | None:
@@ -103,13 +103,13 @@ def _date(entry: Entry) -> datetime | None:
 
 
 def _claims(links: list[Link]) -> Iterator[AuditFinding]:
-    """Check that entries speak of what was published before them."""
+    """Check that entries refer only to versions published before them."""
     published: dict[str | None, str] = {}
     for link in links:
         entry = link.entry
         if entry.action == "publish":
             if not is_version(entry.version):
-                yield AuditFinding(link.key, "It publishes what has no version's name.", RESTORE)
+                yield AuditFinding(link.key, "It publishes something that is not named as a version.", RESTORE)
             if entry.version in published:
                 yield AuditFinding(link.key, f"It publishes {entry.version}, which was published before.", RESTORE)
             published.setdefault(entry.version, entry.weights_sha256)
@@ -117,9 +117,9 @@ def _claims(links: list[Link]) -> Iterator[AuditFinding]:
         if entry.version is None and entry.action == "look":
             continue
         if entry.action in MOVES and not entry.alias:
-            yield AuditFinding(link.key, f"It is a {entry.action} of no alias.", RESTORE)
+            yield AuditFinding(link.key, f"It is a {entry.action} without an alias.", RESTORE)
         if entry.version not in published:
-            about = f"{entry.alias} stand for {entry.version}" if entry.alias else f"a statement on {entry.version}"
+            about = f"{entry.alias} stand for {entry.version}" if entry.alias else f"a statement about {entry.version}"
             what = f"It makes {about}, which was not published before."
             yield AuditFinding(link.key, what, RESTORE)
         elif published[entry.version] != entry.weights_sha256:

@@ -18,7 +18,7 @@ from cxrgaze_ray.storage.read_ahead import read_ahead
 
 @dataclass(frozen=True)
 class LedgerFile:
-    """A file of the ledger as it was when it was read; `entry` is None if it is no entry."""
+    """A file of the ledger as it was when it was read; `entry` is None if it is not an entry."""
 
     etag: str
     sha256: str
@@ -28,8 +28,8 @@ class LedgerFile:
 class Ledger:
     """Reads and appends; ``<name>/ledger/00000012.json`` under a registry's store.
 
-    Entries never change, so each is read once: later reads list the files, and read those that are new or whose etag is
-    another one. Who looks for what was tampered with trusts no etag, and asks for all of it `afresh`.
+    Entries never change, so each is read once: later reads list the files, and read those that are new or have another
+    etag. A search for tampering trusts no etag, and reads everything `afresh`.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -52,7 +52,7 @@ class Ledger:
         return f"{self._name}/ledger/{number:08d}.json"
 
     def read(self) -> Chain:
-        """Read what is new, and check that all entries are a gap-free chain.
+        """Read new entries, and check that all of them form a chain without gaps.
 
         Raises
         ------
@@ -75,17 +75,17 @@ class Ledger:
         Parameters
         ----------
         seen
-            What the draft was decided on.
+            The chain on which the draft was decided.
         draft
-            What to write.
+            The entry to write.
         allow
-            Asked before each try, with the chain as it is by then: raises to refuse, or says False if nothing need be
-            written any more.
+            Called before each try with the chain as it is by then: raises to refuse, or returns False if there is
+            nothing left to write.
 
         Returns
         -------
         Chain or None
-            With the entry as its last, or None if `allow` said that it need not be written.
+            The chain that ends with the entry, or None if `allow` said that it need not be written.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Ledger:
         return LedgerFile(info.etag, hashlib.sha256(data).hexdigest(), entry)
 
     def _write(self, key: str, data: bytes) -> bool:
-        """Put an entry; one that stands there already is ours if the put had succeeded and its answer was lost."""
+        """Put an entry; one that exists already is ours if an earlier put succeeded and its answer was lost."""
         return self._store.put_if_absent(key, data) or self._store.get(key) == data
 
     def _refuse_moved(self, draft: Draft, later: tuple[Entry, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What a ledger's entries say, and what follows from a chain of them."""
+"""The contents of a ledger's entries, and what follows from a chain of them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 from cxrgaze_ray.config import Record
 
 ACCEPTED = "accepted"
-"""Outcome of a gate that lets a version be promoted without a word."""
+"""Outcome of a gate that lets a version be promoted without a reason."""
 
 MOVES = ("promote", "rollback")
-"""Actions that say what an alias stands for."""
+"""Actions that set what an alias stands for."""
 
 
 class Draft(Record):
-    """What an entry says; the ledger adds its place."""
+    """Contents of an entry; the ledger adds its number."""
 
     action: Literal["publish", "look", "gate", "promote", "rollback"]
     version: str | None
-    """None for a look at weights that are not published yet."""
+    """The version that the entry is about; None for a look at weights that are not published yet."""
 
     weights_sha256: str
     alias: str | None = None
@@ -45,11 +45,11 @@ class Entry(Draft):
 
     number: int
     at: str
-    """UTC, by the writer's clock: the order is that of the numbers."""
+    """Time in UTC by the writer's clock; the order of entries is that of their numbers."""
 
     previous_sha256: str
     nonce: str
-    """Tells whose a write was whose answer got lost."""
+    """Identifies the writer of an entry when the store's answer is lost."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ UNSET = Unset.UNSET
 
 
 def is_version(name: str | None) -> bool:
-    """Say whether a name is a version's, as the registry writes it."""
+    """Return whether a name is a version's, as the registry writes it."""
     return name is not None and VERSION.fullmatch(name) is not None and normal_version(name) == name
 
 

@@ -1,4 +1,4 @@
-"""Who acts: a name for the ledger."""
+"""The name of the person or program that acts, for the ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LENGTH = 120
 
 
 def signature(who: str | None = None) -> str:
-    """Return who acts, on one line: as given, else $CXRGAZE_WHO, else user@host; never fails."""
+    """Return the actor's name on one line: as given, else $CXRGAZE_WHO, else user@host; never fails."""
     named = _tidy(who or "") or _tidy(os.environ.get("CXRGAZE_WHO", ""))
     return named or _tidy(f"{_user()}@{_host()}")
 
@@ -22,7 +22,7 @@ def _tidy(who: str) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's user id that has no name
+    except (OSError, KeyError, ImportError):  # a container's user id may have no name
         return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 

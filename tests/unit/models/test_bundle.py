@@ -117,7 +117,7 @@ def test_what_is_not_finite_is_never_written(tmp_path: Path, bundle: Bundle) -> 
     with pytest.raises(BundleError, match=r"tiny-one are not finite: 1 tensors, first classifier\.out\.bias"):
         write_bundle(store, Bundle(bundle.info, state))
     golden = (Golden(seed=1, logits=(0.0, 1.0, 2.0)), Golden(seed=2, logits=(0.0, float("nan"), 2.0)))
-    with pytest.raises(BundleError, match="answers to golden images is not finite"):
+    with pytest.raises(BundleError, match=r"answers of .* to golden images are not finite"):
         write_bundle(store, Bundle(bundle.info.model_copy(update={"golden": golden}), bundle.state))
     assert list(store.list()) == []
 
@@ -233,14 +233,14 @@ def test_a_write_that_stops_halfway_leaves_no_bundle(tmp_path: Path, bundle: Bun
 )
 def test_settings_that_this_version_does_not_know_are_refused(store: LocalStore, change: dict[str, Any]) -> None:
     edit(store, **change)
-    with pytest.raises(BundleError, match="not one this version reads"):
+    with pytest.raises(BundleError, match="This version can't read"):
         read_bundle(store)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
 def test_an_info_that_is_no_json_object_is_refused(store: LocalStore, data: bytes) -> None:
     store.put(INFO, data)
-    with pytest.raises(BundleError, match="not one this version reads"):
+    with pytest.raises(BundleError, match="This version can't read"):
         read_info(store)
 
 

@@ -61,7 +61,7 @@ def test_an_answer_that_is_not_finite_is_refused(bundle: Bundle, images: NDArray
     """Finite weights can overflow all the same; NaN must not go out as a score."""
     for name, value in (("classifier.out.weight", 3e38), ("saliency_head.layers.3.bias", np.nan)):
         state = bundle.state | {name: torch.full_like(bundle.state[name], value)}
-        with pytest.raises(BundleError, match="tiny answers an image with values that are not finite, on engine ref"):
+        with pytest.raises(BundleError, match="tiny gives an image values that are not finite, on engine ref"):
             Predictor.from_bundle(Bundle(bundle.info, state), REFERENCE).predict(images[:1])
 
 

@@ -136,7 +136,7 @@ def other_weights(registry: Registry) -> None:
     write_bundle(version_store(registry, 1), read_bundle(version_store(registry, 2)))
 
 
-CUT = "which the ledger does not hold before it"
+CUT = "which the ledger lacks before it"
 DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "a reason is edited": (edit(entry(1), b"the only one", b"the best one"), entry(1), "edited or replaced"),
     "spaces are edited": (edit(entry(3), b"\n", b""), entry(3), "edited or replaced"),
@@ -147,17 +147,17 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "the first entry is removed": (delete(entry(0)), entry(0), "Entry 0 is missing"),
     "an entry is removed": (delete(entry(3)), entry(3), "Entry 3 is missing"),
     "two entries are removed": (delete(entry(3), entry(4)), entry(4), "Entry 4 is missing"),
-    "a removal is closed up": (close_the_gap, entry(3), "in the place of number 3 is number 4"),
-    "entries are swapped": (swap(entry(1), entry(2)), entry(1), "in the place of number 1 is number 2"),
-    "the last two are swapped": (swap(entry(5), entry(6)), entry(6), "in the place of number 6 is number 5"),
-    "an entry is renamed": (move(entry(6), entry(9)), entry(9), "in the place of number 9 is number 6"),
+    "a removal is closed up": (close_the_gap, entry(3), "file of entry 3 holds entry 4"),
+    "entries are swapped": (swap(entry(1), entry(2)), entry(1), "file of entry 1 holds entry 2"),
+    "the last two are swapped": (swap(entry(5), entry(6)), entry(6), "file of entry 6 holds entry 5"),
+    "an entry is renamed": (move(entry(6), entry(9)), entry(9), "file of entry 9 holds entry 6"),
     "an entry is doubled": (lambda r: r.store.put(entry(7), r.store.get(entry(6))), entry(7), "number 7 is number 6"),
     "a stray file": (put(f"{NAME}/ledger/notes.txt", b"x"), f"{NAME}/ledger/notes.txt", "stray"),
     "the tail is cut before a publication": (delete(entry(4), entry(5), entry(6)), bundle(3), CUT),
     "a publication is cut": (delete(entry(6)), bundle(3), "No entry publishes this bundle"),
     "the whole ledger is removed": (delete(*map(entry, range(7))), bundle(2), CUT),
     "an early entry is forged": (forge(1, reason="the best one"), bundle(3), CUT),
-    "the first entry follows one": (forge(0, previous_sha256="ab"), entry(0), "follows another one, which is gone"),
+    "the first entry follows one": (forge(0, previous_sha256="ab"), entry(0), "follows another, which is gone"),
     "a bundle is recalibrated": (edit(bundle(1), b'"temperature": 1.0', b'"temperature": 2.0'), bundle(1), "edited"),
     "metrics are edited": (edit(bundle(2), b'"metrics": {}', b'"metrics": {"auc": 1}'), bundle(2), "edited after"),
     "a carried head is edited": (edit(bundle(2), b'"ledger_head": "', b'"ledger_head": "f'), bundle(2), CUT),
@@ -172,12 +172,12 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     "an alias names what comes later": (forge(1, version="v0003"), entry(1), "v0003, which was not published before"),
     "an alias names other weights": (forge(5, weights_sha256="ab"), entry(5), "other weights than those published"),
     "an alias has no name": (forge(5, alias=None), entry(5), "a promote of no alias"),
-    "a gate names what is not there": (forge(4, version="v0009"), entry(4), "a statement on v0009"),
+    "a gate names what is not there": (forge(4, version="v0009"), entry(4), "a statement about v0009"),
     "a version is published twice": (forge(6, version="v0001"), entry(6), "which was published before"),
     "a version has no version's name": (forge(6, version="../x"), entry(6), "no version's name"),
     "a report is edited": (put(f"{NAME}/{REPORT}", b"{}"), f"{NAME}/{REPORT}", "report on v0002 (entry 4) was edited"),
-    "a report is removed": (delete(f"{NAME}/{REPORT}"), f"{NAME}/{REPORT}", "is not there"),
-    "a report lies elsewhere": (forge(4, evidence="../../x"), f"{NAME}/../../x", "is not there"),
+    "a report is removed": (delete(f"{NAME}/{REPORT}"), f"{NAME}/{REPORT}", "is missing"),
+    "a report lies elsewhere": (forge(4, evidence="../../x"), f"{NAME}/../../x", "is missing"),
 }  # fmt: skip
 
 
