@@ -1,6 +1,6 @@
-"""The Serve application: an HTTP ingress that decodes, and a model deployment that sees ready images only.
+"""The Serve application: an HTTP ingress that decodes, and a model deployment that sees only ready images.
 
-`build_app` is the import path of a Serve config file; `batch_model` is how a scoring run comes to the same deployment.
+`build_app` is the import path of a Serve config file; `batch_model` gives a scoring run the same deployment.
 Knows nothing of runs, plans or training.
 """
 

@@ -40,7 +40,7 @@ def start_http(file: ServeFile) -> None:
 
 
 def stop_http() -> None:
-    """Take the application from the cluster, giving requests that are being answered some seconds to end."""
+    """Remove the application from the cluster, giving requests in progress some seconds to end."""
     serve.delete(APPLICATION)
 
 
@@ -55,13 +55,13 @@ def wait_ready(file: ServeFile, timeout_s: float = 120.0) -> bool:
     Raises
     ------
     ServingUnavailable
-        If it does not within the time: the model can't be resolved or loaded.
+        If it is not loaded within the time: the model can't be resolved or loaded.
     """
     if (headers := wait_healthy(file.url, timeout_s)) is not None:
         return MARK in headers
     raise ServingUnavailable(
         f"{file.ingress.model} from {file.ingress.registry} did not load.",
-        "See that `cxrgaze models show` finds it, and Ray's log.",
+        "Check that `cxrgaze models show` finds it, and read Ray's log.",
     )
 
 

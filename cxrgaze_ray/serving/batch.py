@@ -1,4 +1,4 @@
-"""The model deployment of a batch job: the running application's, or one of the job's own."""
+"""The model deployment of a batch job: the running application's, or one that the job starts."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class ModelSettings(ComputeSettings):
     """The replicas of a batch job's own application; where one is running already, its own settings hold."""
 
     min_replicas: int = Field(1, ge=1, le=10_000)
-    """Replicas to begin with, and to keep."""
+    """Least replicas, from the start."""
 
     max_replicas: int = Field(1, ge=1, le=10_000)
-    """Replicas at most; Serve adds them while chunks wait."""
+    """Most replicas; Serve adds them while chunks wait."""
 
     cpus: float = Field(1.0, ge=0, le=10_000)
     """Logical CPUs of a replica."""
@@ -45,10 +45,10 @@ class ModelSettings(ComputeSettings):
     """GPUs of a replica, 0.5 for two replicas on one; None takes one where the cluster has any."""
 
     upscale_delay_s: float = Field(3.0, ge=0, le=86_400)
-    """How long chunks must have waited before a replica is added, in seconds."""
+    """Seconds that chunks must have waited before a replica is added."""
 
     downscale_delay_s: float = Field(60.0, ge=0, le=86_400)
-    """How long a replica must have been idle before it is removed, in seconds."""
+    """Seconds that a replica must have been idle before it is removed."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -66,7 +66,7 @@ class BatchModel:
     application
         Name of the Serve application; its deployment is ``Model``.
     replicas
-        The most replicas that it may come to have.
+        Most replicas that it may ever have.
     """
 
     application: str
@@ -79,13 +79,13 @@ class BatchModel:
         return serve.get_deployment_handle("Model", self.application)
 
     def plan_engine(self, kind: EngineKind) -> str:
-        """Return the name of the engine that the replicas' hardware runs a kind with."""
+        """Return the name of the engine that the replicas' hardware uses for a kind."""
         with translated():
             engine: str = self.handle.plan_engine.remote(kind).result()
         return engine
 
     def warm(self, pin: ModelPin, engine: str) -> None:
-        """Have every replica load a bundle and run it once: the first chunk pays for neither.
+        """Have every replica load a bundle and run it once, so that the first chunk waits for neither.
 
         Replicas of the job's own application that start later do so before Serve counts them as ready.
         """
@@ -96,15 +96,15 @@ class BatchModel:
             try:
                 self.handle.broadcast("warm", pin, engine).results()
             except Exception as error:
-                if not lost_replica(error):  # the one that takes its place loads the bundle with its first chunk
+                if not lost_replica(error):  # its replacement loads the bundle with its first chunk
                     raise
 
 
 @contextmanager
 def batch_model(settings: ModelSettings | None = None, gpus_in_cluster: float = 0) -> Iterator[BatchModel]:
-    """Give the model deployment: the running application's, else one without HTTP that ends with the job.
+    """Yield the model deployment: the running application's, else one without HTTP that ends with the job.
 
-    A job that was killed could not remove its own; the next one does.
+    A killed job could not remove its application; the next job does.
     """
     settings = settings or ModelSettings()
     running = serve.status().applications

@@ -10,12 +10,12 @@ from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 
 
 class DecoderPool:
-    """Decodes as many bodies at a time as there are decoders; the last used is taken first, so idle ones never start.
+    """Decodes as many bodies at a time as there are decoders; the last used goes first, so spare ones never start.
 
     Parameters
     ----------
     count
-        Decoders.
+        Number of decoders.
     make
         Makes one; its process starts with its first body.
     """
@@ -29,7 +29,7 @@ class DecoderPool:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Keep the processes until the end of the block, also if they are retired meanwhile."""
+        """Keep the processes until the end of the block, even if they are retired meanwhile."""
         self._users += 1
         try:
             yield
@@ -41,11 +41,11 @@ class DecoderPool:
         """Decode a body, see `Decoder.decode`; call it within `held`."""
         decoder = await self._free.get()
         work = asyncio.ensure_future(asyncio.to_thread(decoder.decode, body))
-        work.add_done_callback(lambda _: self._idle(decoder))  # a client that hangs up leaves it busy
+        work.add_done_callback(lambda _: self._idle(decoder))  # if the client hangs up, it is still busy
         try:
             return await asyncio.shield(work)
         finally:
-            del work  # with the error it holds, and this frame in that error's trace, the body would outlive its answer
+            del work  # it holds the error, whose trace holds this frame: the body would outlive its answer
 
     async def retire(self) -> None:
         """End the processes once nobody holds them."""

@@ -38,8 +38,8 @@ from cxrgaze_ray.storage import open_store
 _LOG = logging.getLogger("ray.serve")
 
 MAX_INSIDE = 1024
-"""Requests an ingress replica takes on at once: more than `http.proxy.ProxyLimits.requests`, so that the line is in
-here, where who came first is next. In Serve's own router those who wait ask again after pauses of up to half a second.
+"""Requests an ingress replica takes on at once: more than `http.proxy.ProxyLimits.requests`, so that they queue here,
+first come, first served. In Serve's own router waiting requests retry after pauses of up to half a second.
 """
 
 _ASKED = MAX_ONGOING // 2
@@ -47,7 +47,7 @@ _ASKED = MAX_ONGOING // 2
 
 
 def _passes(error: Exception) -> bool:
-    """Whether the same request may be answered later: a replica, the bundle's store or the time ran out."""
+    """Return whether the same request may succeed later: a replica or the bundle's store failed, or time ran out."""
     return isinstance(error, TimeoutError) or lost_replica(error) or isinstance(find_cause(error), CxrgazeError)
 
 
@@ -76,12 +76,12 @@ class Ingress:
         self._model = model
         self._serving: Serving | None = None
         self._asked = asyncio.Semaphore(_ASKED)
-        # kept, for the loop itself holds its tasks only weakly
+        # kept, because the loop holds its tasks only weakly
         self._following = asyncio.get_event_loop().create_task(self._follow())
 
     @cached_property
     def _registry(self) -> Registry:
-        """Kept, so that a poll reads no more than what is new in the ledger."""
+        """The registry, kept so that a poll reads only new entries of the ledger."""
         return Registry(open_store(self._settings.registry))
 
     async def _follow(self) -> None:
@@ -92,7 +92,7 @@ class Ingress:
             except Exception as error:
                 # An unreachable registry, a bundle that does not load or a lost replica leaves the model in place.
                 if not _passes(error):
-                    _LOG.exception("following the model failed; it is tried again")
+                    _LOG.exception("following the model failed; trying again")
             await asyncio.sleep(self._settings.follow_every_s if self._serving else 1.0)
 
     async def _switch(self) -> None:
@@ -117,12 +117,12 @@ class Ingress:
 
     @api.get("/healthz")
     async def healthz(self) -> Response:
-        """200 once a model is loaded and warm."""
+        """Answer 200 once a model is loaded and warm."""
         return (self._not_ready() or HEALTHY).response()
 
     @api.get("/v1/model")
     async def model(self, request: Request) -> Response:
-        """The model being served."""
+        """Describe the model being served."""
         if refused := self._authorise(request) or self._not_ready():
             return refused.response()
         return JSONResponse(describe(self._ready()))
@@ -139,13 +139,13 @@ class Ingress:
         except RadiographError as error:
             return refuse(status_code(error), error.message, error.reason).response()
         except EnvironmentFault:
-            return refuse(503, "No decoding process starts just now; try again.", "decoder_unavailable").response()
+            return refuse(503, "No decoding process can start just now; try again.", "decoder_unavailable").response()
         try:
             result = await asyncio.wait_for(self._ask(decoded, serving), self._settings.model_timeout_s)
         except Exception as error:
             if not _passes(error):
                 raise
-            return refuse(503, "The model is not to be had just now; try again.", "model_unavailable").response()
+            return refuse(503, "The model is not available just now; try again.", "model_unavailable").response()
         png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
         if "image/png" in request.headers.get("accept", ""):
             return Response(png, media_type="image/png")
@@ -169,7 +169,7 @@ class Ingress:
         return check_token(request, self._token) if self._token else None
 
     async def _read(self, request: Request) -> bytes:
-        """Read the body, never more than the limit of it."""
+        """Read the body, but never more than the limit."""
         body = await read_body(request, self._settings.max_body_mib * 2**20)
         if body is None:
             raise RadiographError(Reason.TOO_LARGE, f"The body is over {self._settings.max_body_mib} MiB.")

@@ -1,4 +1,4 @@
-"""Two lanes into one computing thread: what people wait for goes before what an archive can wait for."""
+"""Two lanes into one computing thread: work that people wait for goes before an archive's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 URGENT_IN_A_ROW = 16
-"""Urgent pieces computed before an ordinary one has its turn: a flood of requests slows a batch job, never stops it."""
+"""Urgent pieces computed before an ordinary one gets its turn: a flood of requests slows a batch job, no more."""
 
 
 class Lanes:
@@ -41,12 +41,12 @@ class Lanes:
         return future
 
     def let_urgent_pass(self) -> None:
-        """Compute the urgent pieces that wait now, at most a row of them. Call it on the computing thread only."""
+        """Compute the urgent pieces now waiting, `URGENT_IN_A_ROW` at most. Call it only on the computing thread."""
         for _ in range(min(len(self._urgent), URGENT_IN_A_ROW)):
             self._urgent.popleft()()
 
     def close(self) -> None:
-        """Compute what is queued, then end the thread."""
+        """Finish the queued work, then end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()

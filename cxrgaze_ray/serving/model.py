@@ -34,14 +34,14 @@ PREDICTORS_KEPT = 2
 """Bundles a replica holds: the one in use, and the one it is being switched to."""
 
 MAX_ONGOING = 32
-"""Calls a replica takes on at once. A batch job keeps two in flight a replica: the rest is room for single requests."""
+"""Calls a replica takes on at once. A batch job keeps two in flight per replica; the rest is for single requests."""
 
 BEGIN_WITHIN_S = 60.0
 """Longest time that a starting replica waits for the registry, and then for the bundle, in seconds."""
 
 
 class Brief(Record):
-    """What a batch job asks of every replica: the deployment's `user_config`."""
+    """A batch job's instructions to every replica: the deployment's `user_config`."""
 
     pin: ModelPin
     engine: str
@@ -62,22 +62,22 @@ class Model:
             await self._begin_with(served)
 
     async def _begin_with(self, served: Served) -> None:
-        """Load what is served, if it can be found and read by now: else the ingress has it loaded as soon as it can."""
+        """Load the served model, if it can be found and read by now: else the ingress loads it as soon as possible."""
         with contextlib.suppress(CxrgazeError, TimeoutError):
             pin = await asyncio.wait_for(asyncio.to_thread(pin_model, served.registry, served.model), BEGIN_WITHIN_S)
             await asyncio.wait_for(self.warm(pin, await self.plan_engine(served.engine)), BEGIN_WITHIN_S)
 
     async def reconfigure(self, brief: dict[str, Any]) -> None:
-        """Load what a batch job scores with. Serve calls this before it counts a replica as ready."""
+        """Load the model a batch job scores with. Serve calls this before it counts a replica as ready."""
         wanted = Brief.model_validate(brief)
         await self.warm(wanted.pin, wanted.engine)
 
     async def plan_engine(self, kind: EngineKind) -> str:
-        """Return the name of the engine that this replica's hardware runs a kind with."""
+        """Return the name of the engine that this replica's hardware uses for a kind."""
         return plan_engine(kind, self._settings.device).name
 
     async def warm(self, pin: ModelPin, engine: str) -> None:
-        """Load a bundle and run it once, so that the next call pays for neither."""
+        """Load a bundle and run it once, so that the next call waits for neither."""
         key = (pin.weights_sha256, engine)
         if key in self._predictors:
             self._predictors.move_to_end(key)
@@ -85,13 +85,13 @@ class Model:
         await self._predictor(pin, engine)
 
     async def held(self) -> list[tuple[str, str]]:
-        """Return weights hash and engine of every predictor this replica holds, the last used one last."""
+        """Return weights hash and engine of every predictor this replica holds, the most recently used one last."""
         return list(self._predictors)
 
     async def predict(
         self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, urgent: bool = False
     ) -> Predictions:
-        """Score ready images; maps come at the grid they are stored at.
+        """Score ready images; maps are returned at the grid they are stored at.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Model:
         pin, engine
             The weights and the engine to use.
         urgent
-            Somebody waits for it: go before the chunks of batch jobs, and between the network batches of one.
+            Whether a person waits: then it goes before batch jobs' chunks, and between the network batches of one.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Model:
         return await self._compute(self._timed, predictor, images_bhw, pin.version, between, urgent=urgent)
 
     async def _compute(self, function: Callable[..., T], *args: object, urgent: bool) -> T:
-        # cancelled with its caller: a piece whose turn has not come is then never computed
+        # cancelled with its caller: a piece still waiting for its turn is then never computed
         return await asyncio.wrap_future(self._lanes.submit(function, *args, urgent=urgent))
 
     @staticmethod
@@ -127,7 +127,7 @@ class Model:
     async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
         key = (pin.weights_sha256, engine)
         if key not in self._predictors:
-            async with self._loading:  # calls that come meanwhile wait for one load; those of other bundles go on
+            async with self._loading:  # calls that come meanwhile share this load; those for bundles already held go on
                 if key not in self._predictors:
                     self._keep(key, await asyncio.to_thread(_load, pin, engine))
         self._predictors.move_to_end(key)
@@ -140,7 +140,7 @@ class Model:
 
 
 def with_stored_maps(predictions: Predictions) -> Predictions:
-    """Shrink the maps to the grid they are stored at: a quarter as much to send."""
+    """Shrink the maps to the grid they are stored at, which leaves a quarter as much to send."""
     maps = np.empty((len(predictions.saliency_BHW), SALIENCY_HEIGHT, SALIENCY_WIDTH), np.float32)
     for small, density in zip(maps, predictions.saliency_BHW, strict=True):
         small[:] = saliency.shrink(density)
@@ -148,7 +148,7 @@ def with_stored_maps(predictions: Predictions) -> Predictions:
 
 
 def _load(pin: ModelPin, engine: str) -> Predictor:
-    """Read a bundle, and run it once: beside the computing thread, which goes on with the bundle in use."""
+    """Read a bundle and run it once, off the computing thread, which goes on with the bundle in use."""
     bundle = read_bundle(open_store(pin.uri))
     if bundle.info.weights_sha256 != pin.weights_sha256:
         what = f"{pin.name}@{pin.version} no longer has the weights it was pinned to."

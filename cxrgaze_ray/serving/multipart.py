@@ -13,13 +13,13 @@ from cxrgaze_ray.schemas import Reason
 
 _MOST_PARTS = 16
 _LONGEST_HEAD = 4096
-"""Bytes of a part's headers."""
+"""Most bytes of a part's headers."""
 
 _HINT = "Send the file itself (curl --data-binary @image.dcm) or a form with one file (curl -F file=@image.dcm)."
 
 
 def file_of(body: bytes, content_type: str) -> bytes:
-    """Return the file of a form, or the body itself where it is none.
+    """Return the file in a form, or the body itself if it is not a form.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def file_of(body: bytes, content_type: str) -> bytes:
 
 
 def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
-    """Return the headers and the content of each complete part; nothing of a form with too many of them."""
+    """Return the headers and the content of each complete part; nothing if a form has too many parts."""
     parts = (b"\r\n" + body).split(b"\r\n--" + boundary, _MOST_PARTS + 1)
     if len(parts) > _MOST_PARTS + 1:
         return []

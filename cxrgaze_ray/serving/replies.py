@@ -1,5 +1,5 @@
-"""What the ingress answers. Apart from it: Ray Serve pickles the routes while `ingress` is still being imported, so
-they can use only what is imported or defined above them.
+"""The ingress's answers, in a module of their own: Ray Serve pickles the routes while `ingress` is being imported, so
+they can use only names imported or defined above them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Serving:
-    """The model being served, and what decodes for it."""
+    """The model being served, and the decoders that work for it."""
 
     pin: ModelPin
     engine: str
@@ -55,7 +55,7 @@ def describe(serving: Serving) -> dict[str, Any]:
 
 
 def answer(serving: Serving, decoded: Decoded, result: Predictions, png: bytes, peak: float) -> dict[str, Any]:
-    """Put an answer together."""
+    """Build the answer to a request."""
     probabilities = result.probabilities_BK[0]
     return {
         "prediction": CLASSES[int(np.argmax(probabilities))],
