@@ -1,5 +1,5 @@
 """How good a model is: a `table` of predictions and labels, `metrics`, `statistics` with a bootstrap, and the `gate`.
 
 `evaluate` makes the table of a bundle or a run; `gate` judges a candidate against the champion.
-Knows nothing of how a model was trained or comes into service.
+Knows nothing of how a model is trained or put into service.
 """

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 _CHUNK = 16
 _ROUNDS, _SEED = 500, 0
-"""Rounds and seed of every recorded interval: with others, those of earlier bundles could not be computed again."""
+"""Rounds and seed of every recorded interval: with others, those of earlier bundles could not be reproduced."""
 
 _MAP_NOTE = "KL is not computed from a run: its stored maps have 8 bits."
 
 
 class Labelled(Protocol):
-    """Images of known splits: a `ShardStore`, or several seen as one."""
+    """Images with known splits: a `ShardStore`, or several seen as one."""
 
     info: StoreInfo
 
@@ -71,14 +71,14 @@ def table_of_bundle(
     BundleError
         If the store's profile is not the bundle's, or has other settings.
     """
-    from cxrgaze_ray.models.predictor import Predictor, limit_threads  # torch, which who reads a run does not need
+    from cxrgaze_ray.models.predictor import Predictor, limit_threads  # torch, which reading a run does not need
 
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
     total, builder = store.rows(split), EvaluationTableBuilder()
     if not total:
-        raise UserError(f"The store has no image in the split {split}.", "Splits are train, validation and test.")
+        raise UserError(f"The store has no image in the {split} split.", "The splits are train, validation and test.")
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
             _predict(predictor, table.slice(start, _CHUNK), builder)
@@ -101,12 +101,12 @@ def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> MapScor
 
 
 def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> EvaluationTable:
-    """Put a run's scored rows beside labels and gaze that are known elsewhere, by image id; KL stays unknown.
+    """Join a run's scored rows to labels and gaze known elsewhere, by image id; KL stays unknown.
 
     Parameters
     ----------
     known_only
-        Leave out images of which neither label nor gaze is known: of a large run they would fill the memory.
+        Leave out images with neither a known label nor gaze: those of a large run would fill the memory.
     """
     builder = EvaluationTableBuilder()
     columns = [
@@ -129,8 +129,8 @@ def _against(row: dict[str, Any], truth: EgdTables) -> MapScores | None:
     try:
         gaze = gaze_map(truth.samples(row["image_id"]), Affine.of(row["affine"]))
     except RadiographError:
-        return None  # nobody looked at this image, or only past it
-    if row["saliency_peak"] == 0:  # a map of zeros is drawn as an even one, which it is not
+        return None  # nobody looked at this image, or only beside it
+    if row["saliency_peak"] == 0:  # a map of zeros would be drawn as a uniform one, which it is not
         return None, None, None
     density = saliency.decode(row["saliency_png"])
     return None, correlation(gaze, density), histogram_similarity(gaze, density)
@@ -144,13 +144,13 @@ def evaluate_bundle(
     engine: Engine | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
-    """Evaluate a bundle on a split of a shard store, whose caution is the note: see `table_of_bundle`."""
+    """Evaluate a bundle on a split of a shard store, whose caution becomes the note: see `table_of_bundle`."""
     table = table_of_bundle(bundle, store, split, engine=engine, on_progress=on_progress)
     return evaluate(table, store.info.caution())
 
 
 def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
-    """Compare a run's rows with labels and gaze that are known elsewhere, by image id."""
+    """Compare a run's rows with labels and gaze known elsewhere, by image id."""
     return evaluate(table_of_run(run, truth), _MAP_NOTE)
 
 

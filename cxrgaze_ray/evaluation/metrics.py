@@ -15,20 +15,20 @@ from cxrgaze_ray.schemas import CLASSES
 
 @dataclass(frozen=True)
 class DiagnosisMetrics:
-    """How well N labelled images were classified.
+    """Metrics of the classification of N labelled images.
 
     Attributes
     ----------
     auc
-        One-vs-rest a class, on softmax; None where the labels hold only one side.
+        One-vs-rest AUC of each class, on softmax; None where the labels hold only one side.
     auc_macro
-        Mean of the defined class AUCs; None if none is.
+        Mean of the defined class AUCs; None if none is defined.
     auc_micro
-        Over all (image, class) pairs.
+        AUC over all (image, class) pairs.
     confusion
-        Rows are true classes, columns arg-max predictions.
+        Counts; rows are true classes, columns arg-max predictions.
     ece
-        See `statistics.calibration_error`.
+        Expected calibration error: see `statistics.calibration_error`.
     """
 
     images: int
@@ -42,14 +42,14 @@ class DiagnosisMetrics:
 
 @dataclass(frozen=True)
 class SaliencyMetrics:
-    """Means and population standard deviations over the images of N where a figure is defined; None if it is nowhere.
+    """Means and population standard deviations over those of N images with a defined figure; None if there are none.
 
     Attributes
     ----------
     undefined_cc
-        Images left out of CC: a map was constant.
+        Number of images left out of CC because a map was constant.
     undefined_kl, undefined_hs
-        Images left out of KL and HS: a map had no mass, so that it stands for no density; or the figure is not known.
+        Number of images left out of KL and HS: a map had no mass, so it is no density, or the figure is not known.
     """
 
     images: int
@@ -66,7 +66,7 @@ class SaliencyMetrics:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How one image fared: probability given to its true class, and CC with its reader's gaze; None where unknown."""
+    """Scores of one image: probability of its true class, and CC with its reader's gaze; None where unknown."""
 
     image_id: str
     label: int | None
@@ -85,9 +85,9 @@ class Evaluation:
     intervals
         95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc.
     note
-        What does not hold of these figures, for people.
+        Limits of these figures, for people.
     scores
-        Of single images.
+        Scores of single images.
     """
 
     images: int
@@ -135,10 +135,10 @@ def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -
     Raises
     ------
     ValueError
-        Without images, or if a probability is not a number: ranks would be made of it all the same.
+        If there are no images, or a probability is not a number: ranks would be computed from it all the same.
     """
     if not len(labels_N):
-        raise ValueError("no labelled image to compute metrics of")
+        raise ValueError("no labelled image to compute metrics from")
     if not np.isfinite(probabilities_NK).all():
         raise ValueError("a probability is not a number")
     onehot_NK, predicted_N = np.eye(len(CLASSES), dtype=bool)[labels_N], probabilities_NK.argmax(axis=1)
@@ -160,7 +160,7 @@ def _auc(score_N: Floats, truth_N: NDArray[np.bool_]) -> float | None:
 
 
 def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
-    """Return sum q (ln q - ln p), q the gaze and p the saliency, each first brought to sum 1; None without mass."""
+    """Return sum q (ln q - ln p), q the gaze and p the saliency, each normalised to sum 1; None without mass."""
     q, p = _normalised(gaze_HW), _normalised(saliency_HW)
     if q is None or p is None:
         return None
@@ -170,7 +170,7 @@ def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
 
 def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
     """Return Pearson's r over pixels, in float64; None if a map is constant."""
-    with np.errstate(invalid="ignore"):  # infinite maps have no spread, as those with NaN
+    with np.errstate(invalid="ignore"):  # infinite maps have no spread, like those with NaN
         varied = np.ptp(gaze_HW) > 0 and np.ptp(saliency_HW) > 0
     if not varied:
         return None  # a mean is rounded, so the deviations from it need not be zero
@@ -180,13 +180,13 @@ def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
 
 
 def histogram_similarity(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
-    """Return sum min(p, q), each first brought to sum 1: 1 for equal maps, 0 for disjoint ones; None without mass."""
+    """Return sum min(p, q), each normalised to sum 1: 1 for equal maps, 0 for disjoint ones; None without mass."""
     q, p = _normalised(gaze_HW), _normalised(saliency_HW)
     return None if q is None or p is None else float(np.minimum(q, p).sum())
 
 
 def _normalised(map_HW: Floats) -> NDArray[np.float64] | None:
-    """Return a map that sums to 1; None if it can't: it is zero everywhere, or not a number somewhere."""
+    """Return a map normalised to sum 1; None if that fails: it is zero everywhere, or not a number somewhere."""
     wide = map_HW.astype(np.float64)
     total = wide.sum()
     if not (np.isfinite(total) and total > 0):
@@ -196,9 +196,9 @@ def _normalised(map_HW: Floats) -> NDArray[np.float64] | None:
 
 
 def saliency_metrics(scores: list[MapScores]) -> SaliencyMetrics:
-    """Sum up the scores of single images; ValueError without images."""
+    """Summarise the scores of single images; ValueError without images."""
     if not scores:
-        raise ValueError("no gaze map to compute metrics of")
+        raise ValueError("no gaze map to compute metrics from")
     (kl, kl_std, undefined_kl), (cc, cc_std, undefined_cc), (hs, hs_std, undefined_hs) = (
         _sum_up(values) for values in zip(*scores, strict=True)
     )
@@ -209,7 +209,7 @@ def saliency_metrics(scores: list[MapScores]) -> SaliencyMetrics:
 
 
 def _sum_up(values: tuple[float | None, ...]) -> tuple[float | None, float | None, int]:
-    """Return mean and deviation of the values that there are, and how many are missing."""
+    """Return mean and deviation of the values that are not None, and how many are."""
     known = np.array([value for value in values if value is not None])
     if not len(known):
         return None, None, len(values)

@@ -22,12 +22,12 @@ Floats = NDArray[np.floating]
 Weights = NDArray[np.float32]
 Values = NDArray[np.float64]
 Statistic = Callable[[Weights], Values]
-"""From weights (N,R) to values (R,); NaN where undefined."""
+"""Function from weights (N,R) to values (R,), which are NaN where undefined."""
 
 ECE_BINS = 15
 
 _CELLS = 1 << 19
-"""Weights at a time: 2 MiB, which stay in a core's cache."""
+"""Weights processed at a time: 2 MiB, which stay in a core's cache."""
 
 UNDEFINED_SHARE = 0.1
 """Share of draws that may leave a statistic undefined before its bounds mean nothing."""
@@ -37,15 +37,15 @@ _LEVEL = 0.95
 
 
 def value_of(statistic: Statistic, images: int) -> float | None:
-    """Return a statistic of the images themselves; None where they leave it undefined."""
+    """Return a statistic of the unweighted images; None where they leave it undefined."""
     value = float(statistic(np.ones((images, 1), np.float32))[0])
     return value if np.isfinite(value) else None
 
 
 def statistic_of(table: EvaluationTable, target: Target, places_N: NDArray[np.intp] | slice = slice(None)) -> Statistic:
-    """Return what computes a target of some rows of a table under weights; for all but CC they must be labelled.
+    """Return the function from weights to a target of some rows of a table; for all but CC they must be labelled.
 
-    On a constant map the correlation is undefined; here it counts 0. Leaving such images out, as `evaluate` does,
+    On a constant map the correlation is undefined; here it counts as 0. Leaving such images out, as `evaluate` does,
     would favour a model that gives up on the hard ones.
     """
     probabilities_NK, labels_N = table.probabilities_NK[places_N], table.labels_N[places_N]
@@ -64,7 +64,7 @@ def statistic_of(table: EvaluationTable, target: Target, places_N: NDArray[np.in
 
 
 def lower_is_better(target: str) -> bool:
-    """Tell whether a smaller value of the target is the better one."""
+    """Return whether a smaller value of the target is the better one."""
     return target == "ece"
 
 
@@ -83,7 +83,7 @@ def macro_auc(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_N
 def auc(score_N: Floats, truth_N: NDArray[np.bool_], weights_NR: Weights) -> Values:
     """Return the weighted share of (positive, negative) pairs that the scores put in order, ties counting half.
 
-    Exact, by ranks among the negatives: no pair is looked at. NaN where either side has no weight.
+    Exact, by ranks among the negatives, without looking at pairs. NaN where either side has no weight.
     """
     negatives, positives = np.flatnonzero(~truth_N), np.flatnonzero(truth_N)
     order = negatives[np.argsort(score_N[negatives], kind="stable")]
@@ -106,7 +106,7 @@ def calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], w
 
 
 def chance_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], patient_N: NDArray[np.int64]) -> float:
-    """Return the calibration error to expect of these images from a model that is perfectly calibrated.
+    """Return the calibration error that a perfectly calibrated model is expected to show on these images.
 
     In each bin the sum of gaps is then a sum of independent patients around zero, whose mean absolute value is
     sqrt(2/pi) of its standard deviation.
@@ -119,17 +119,17 @@ def chance_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], patien
 
 
 def without_chance(error_R: Values, chance: float) -> Values:
-    """Return calibration errors of draws without what chance adds: its square, twice, from theirs.
+    """Return the draws' calibration errors without chance: its square is subtracted twice from theirs.
 
     A calibration error is a mean of absolute values, so noise only ever adds to it: once in the images, and as much
     again in a draw of them. Squares of both add up. Where the noise is the larger part, two models look alike however
-    their true errors differ; bounds of plain errors would then be far too sure that a rise is small.
+    their true errors differ; bounds of plain errors would then be far too confident that a rise is small.
     """
     return np.sqrt(np.maximum(error_R**2 - 2 * chance**2, 0))
 
 
 def _gaps(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return accuracy less confidence of each image, in the row of its bin: (bins, N)."""
+    """Return accuracy minus confidence of each image, in the row of its bin: (bins, N)."""
     confidence_N = probabilities_NK.max(axis=1).astype(np.float64)
     bin_N = np.minimum((confidence_N * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     gap_BN = np.zeros((ECE_BINS, len(labels_N)))
@@ -162,15 +162,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Draws:
-    """R draws of P patients with replacement, and whose each of N images is.
+    """R draws of P patients with replacement, and the patient of each of N images.
 
     Attributes
     ----------
     times_PR
-        float32: how often a draw holds a patient. All images of a patient come along as often, for either model and
-        for every criterion: that keeps the two models paired, and the images of a patient together.
+        float32: how often a draw holds a patient. All images of a patient are drawn as often, for either model and
+        for every criterion, which keeps the two models paired and a patient's images together.
     patient_N
-        int64, row of `times_PR` an image.
+        int64, row of `times_PR` for each image.
     """
 
     times_PR: NDArray[np.float32]
@@ -182,7 +182,7 @@ class Draws:
 
     @property
     def patients(self) -> int:
-        """How many patients the images are of."""
+        """Number of patients that the images are from."""
         return len(np.unique(self.patient_N))
 
     def apply(self, statistic: Statistic) -> Values:
@@ -201,7 +201,7 @@ def draw_patients(patients: Sequence[str], rounds: int, seed: int) -> Draws:
     names, patient_N = np.unique(np.array(patients, dtype=str), return_inverse=True)
     rng, count = np.random.default_rng(seed), len(names)
     times_RP = np.zeros((rounds, count), np.float32)
-    # one call of the generator a round: recorded intervals and gate reports rest on these very draws
+    # one call of the generator per round: recorded intervals and gate reports depend on exactly these draws
     for times_P in times_RP if count else ():
         times_P[:] = np.bincount(rng.integers(0, count, count), minlength=count)
     return Draws(np.ascontiguousarray(times_RP.T), patient_N.astype(np.int64))
@@ -211,8 +211,8 @@ def bounds(draws_R: Values, alpha: float) -> tuple[float, float] | None:
     """Return one-sided bounds of a difference, each with confidence 1 - alpha; None if too many draws are undefined.
 
     They are plain quantiles of the draws. Differences of AUC, accuracy and CC have no bias to speak of, and in
-    simulations neither the basic nor the bias-corrected interval was closer to its confidence. Calibration error, which
-    is biased, is freed of it draw by draw: see `without_chance`.
+    simulations neither the basic nor the bias-corrected interval was closer to its confidence. Calibration error is
+    biased, and corrected for that draw by draw: see `without_chance`.
     """
     defined_R = draws_R[np.isfinite(draws_R)]
     if len(defined_R) < (1 - UNDEFINED_SHARE) * len(draws_R):
@@ -224,8 +224,8 @@ def bounds(draws_R: Values, alpha: float) -> tuple[float, float] | None:
 def interval(value: float | None, draws_R: Values) -> Interval | None:
     """Return the two-sided 95% percentile interval of a value; None where the images themselves leave it undefined.
 
-    Unlike `bounds`, it leaves out undefined draws however many they are, and is a point where all are: it describes,
-    and decides nothing.
+    Unlike `bounds`, it leaves out undefined draws however many there are, and is a point if all are undefined: it
+    describes, and decides nothing.
     """
     if value is None:
         return None

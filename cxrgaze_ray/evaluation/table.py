@@ -1,4 +1,4 @@
-"""What a model predicted for a set of images, beside what is known of them: what evaluation, gate and monitor read."""
+"""A model's predictions for a set of images beside the known facts: the input of evaluation, gate and monitor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ UNKNOWN = -1
 
 Facet = Literal["sex", "age_band", "view_position", "manufacturer"]
 FACETS: tuple[Facet, ...] = get_args(Facet)
-"""Facts by which images are grouped, by their names in `schemas.FACT_FIELDS`."""
+"""Facts by which images are grouped, as named in `schemas.FACT_FIELDS`."""
 
 Target = Literal["auc_macro", "auc_normal", "auc_heart_failure", "auc_pneumonia", "accuracy", "ece", "cc"]
-"""What two models can be compared by; AUC of a class is one against the rest."""
+"""Targets on which two models can be compared; the AUC of a class is one against the rest."""
 
 _MAPS = ("kl", "cc", "hs")
 MapScores = tuple[float | None, float | None, float | None]
@@ -29,22 +29,22 @@ MapScores = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class EvaluationTable:
-    """Predictions for N images beside their labels and gaze, one entry an image.
+    """Predictions for N images beside their labels and gaze, one entry per image.
 
     Attributes
     ----------
     image_ids, patients
-        Whose image it is; where no patient is known, the image stands for one.
+        Ids of images and of their patients; where no patient is known, the image stands for one.
     labels_N
         int64, index into CLASSES or `UNKNOWN`.
     probabilities_NK
         float32, in the order of CLASSES.
     kl_N, cc_N, hs_N
-        float64, saliency against the reader's gaze; NaN where nobody looked, or where it is undefined.
+        float64, saliency against the reader's gaze; NaN where nobody looked, or the figure is undefined.
     seen_N
-        bool: somebody looked at the image.
+        bool, whether somebody looked at the image.
     facets
-        Value of each of `FACETS` an image; None where the file does not say.
+        Value of each of `FACETS` for each image; None where the file does not state it.
     """
 
     image_ids: tuple[str, ...]
@@ -61,7 +61,7 @@ class EvaluationTable:
         return len(self.image_ids)
 
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> EvaluationTable:
-        """Return the rows at some places, or where a mask is true."""
+        """Return the rows at some indices, or where a mask is true."""
         places = np.flatnonzero(index) if index.dtype == np.bool_ else index
         return EvaluationTable(
             tuple(self.image_ids[place] for place in places),
@@ -80,7 +80,7 @@ class EvaluationTable:
         return self.take(self.labels_N != UNKNOWN)
 
     def to_table(self) -> pa.Table:
-        """Return one row an image, to be stored."""
+        """Return one row per image, to be stored."""
         return pa.table(
             {
                 "image_id": pa.array(self.image_ids, pa.string()),
@@ -135,7 +135,7 @@ class EvaluationTableBuilder:
             values.append(facts.get(name))
 
     def build(self) -> EvaluationTable:
-        """Return what was collected."""
+        """Return the collected table."""
         maps = [row[4] or (None,) * len(_MAPS) for row in self.rows]
         kl, cc, hs = np.array(maps, np.float64).reshape(-1, len(_MAPS)).T  # None becomes NaN
         return EvaluationTable(

@@ -1,6 +1,6 @@
-"""Whether a candidate may replace the champion: `judge` on predictions for the same images, by a policy, with reasons.
+"""Whether a candidate may replace the champion: `judge` decides by a policy, on predictions for the same images.
 
-`compare` bounds the difference of the two by `evaluation.statistics`; `criteria` and `checks` give verdicts,
+`compare` bounds their difference with `evaluation.statistics`; `criteria` and `checks` give verdicts and reasons,
 `presentation` makes the table that people see.
 """
 

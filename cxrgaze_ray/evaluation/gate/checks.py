@@ -9,7 +9,7 @@ from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts
 
 
 def checks(facts: ModelFacts, settings: GateSettings, patients: int) -> list[Criterion]:
-    """Judge everything beside the predictions."""
+    """Judge everything other than the predictions."""
     return [
         _patients(patients, settings.least_patients),
         _golden(facts),
@@ -20,7 +20,7 @@ def checks(facts: ModelFacts, settings: GateSettings, patients: int) -> list[Cri
 
 
 def _patients(patients: int, least: int) -> Criterion:
-    """Too few patients are no fault of the candidate."""
+    """Judge the number of patients; too few are not the candidate's fault."""
     enough = patients >= least
     why = f"{patients} patients have a label, {'enough' if enough else f'{least} are needed'}."
     return _check("patients", "pass" if enough else "cannot_tell", why, patients, least)
@@ -33,7 +33,7 @@ def _golden(facts: ModelFacts) -> Criterion:
 
 
 def _latency(ratio: float | None, most: float) -> Criterion:
-    """Nobody knows whether a latency that nobody measured is within the budget."""
+    """Judge the latency; one that was not measured may be within the budget or not."""
     if ratio is None or math.isnan(ratio):
         return _check("latency ratio", "cannot_tell", "The latency was not measured.", None, most)
     why = f"It takes {ratio:.2f} times the champion's latency; the policy allows {most:g}."
@@ -46,7 +46,7 @@ def _size(size_mib: float, most: float) -> Criterion:
 
 
 def looks(used: int, most: int) -> Criterion:
-    """Judge the budget of looks; a spent one speaks of the test split, not of the candidate."""
+    """Judge the budget of looks; a spent one is a fact about the test split, not about the candidate."""
     spent = used > most
     why = f"This test split was shown to {used} candidates; the policy allows {most}."
     why = f"{why[:-1]}: only a new test split can tell." if spent else why

@@ -1,4 +1,4 @@
-"""Two models on the same images: by how much one is better, and how sure that is."""
+"""Two models on the same images: how much better one is, and how certain that is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pair:
     Attributes
     ----------
     places_N
-        Which rows of the tables are meant: a part of a pair shares the whole's tables, and copies none.
+        Rows of the tables that belong to the pair: a part of a pair shares the whole's tables and copies none.
     """
 
     champion: EvaluationTable
@@ -39,13 +39,13 @@ class Pair:
 
     @classmethod
     def of(cls, champion: EvaluationTable, candidate: EvaluationTable, rounds: int, seed: int) -> Pair:
-        """Put tables side by side where label or gaze is known, and draw the patients of those.
+        """Pair the tables' rows with known label or gaze, and draw the patients of those.
 
         Raises
         ------
         ValueError
-            If they are not of the same images in the same order, with the same patients, labels and gaze, or a
-            probability is no number.
+            If they do not cover the same images in the same order, with the same patients, labels and gaze, or a
+            probability is not a number.
         """
         _check_same(champion, candidate)
         places_N = np.flatnonzero((champion.labels_N != UNKNOWN) | champion.seen_N)
@@ -57,7 +57,7 @@ class Pair:
 
     @property
     def patients(self) -> int:
-        """How many patients the images are of."""
+        """Number of patients that the images are from."""
         return self.draws.patients
 
     def labels(self) -> NDArray[np.int64]:
@@ -73,7 +73,7 @@ class Pair:
         return self.take(self.champion.seen_N[self.places_N])
 
     def values(self, facet: Facet) -> NDArray[np.str_]:
-        """Return a facet's value of each image."""
+        """Return a facet's value for each image."""
         values = self.champion.facets.get(facet, (None,) * len(self.champion))
         return np.array([values[place] or NOT_STATED for place in self.places_N], dtype=str)
 
@@ -96,14 +96,14 @@ def _check_same(champion: EvaluationTable, candidate: EvaluationTable) -> None:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A target of both models.
+    """Values of a target for both models.
 
     Attributes
     ----------
     champion, candidate
-        None where the images leave the target undefined.
+        Value of each model; None where the images leave the target undefined.
     low, high
-        One-sided bounds of the true difference, candidate less champion; None if too many draws are undefined.
+        One-sided bounds of the true difference, candidate minus champion; None if too many draws are undefined.
     """
 
     target: Target
@@ -116,22 +116,22 @@ class PairedDifference:
 
     @property
     def difference(self) -> float | None:
-        """Candidate less champion."""
+        """Candidate minus champion."""
         return None if self.champion is None or self.candidate is None else self.candidate - self.champion
 
     @property
     def gain(self) -> float:
-        """By how much the candidate is better, whatever the target's direction; NaN where undefined."""
+        """Amount by which the candidate is better, whatever the target's direction; NaN where undefined."""
         return self._gain(self.difference)
 
     @property
     def least_gain(self) -> float:
-        """Bound that the true gain is above."""
+        """Lower bound of the true gain."""
         return self._gain(self.high if lower_is_better(self.target) else self.low)
 
     @property
     def most_gain(self) -> float:
-        """Bound that the true gain is below."""
+        """Upper bound of the true gain."""
         return self._gain(self.low if lower_is_better(self.target) else self.high)
 
     def _gain(self, difference: float | None) -> float:
@@ -141,8 +141,8 @@ class PairedDifference:
 def compare(pair: Pair, target: Target, alpha: float) -> PairedDifference:
     """Compare both models on all images of a pair, with bounds at alpha.
 
-    Chance adds to both calibration errors and makes them alike. So plain draws are careful where they show that one
-    rose, and far too sure where they show that it did not by much: the upper bound is of draws freed of chance (see
+    Chance adds to both calibration errors and makes them alike. So plain draws are cautious in showing that one rose,
+    and overconfident in showing that it did not rise much: the upper bound comes from draws freed of chance (see
     `statistics.without_chance`). The difference is the plain one, and need not lie between the bounds.
     """
     old, new = (statistic_of(table, target, pair.places_N) for table in (pair.champion, pair.candidate))
@@ -159,7 +159,7 @@ def compare(pair: Pair, target: Target, alpha: float) -> PairedDifference:
 
 
 def _freed(pair: Pair, table: EvaluationTable, error_R: Values) -> Values:
-    """Return calibration errors of draws without what chance adds."""
+    """Return the draws' calibration errors without the part that chance adds."""
     places_N = pair.places_N
     chance = chance_error(table.probabilities_NK[places_N], table.labels_N[places_N], pair.draws.patient_N)
     return without_chance(error_R, chance)

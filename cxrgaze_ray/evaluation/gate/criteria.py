@@ -1,4 +1,4 @@
-"""Verdicts on what two models answered: no worse, better where the policy asks for it, no subgroup harmed."""
+"""Verdicts on two models' answers: no worse, better where the policy asks for it, no subgroup harmed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TOO_FEW = "too few patients to tell"
 
 
 def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> Criterion:
-    """Judge whether the candidate is no worse than the champion by more than a margin.
+    """Judge whether the candidate is worse than the champion by no more than a margin.
 
     - pass: the bound shows it, at confidence 1 - alpha.
-    - fail: the images show a loss beyond the margin, and the other bound that the candidate is worse at all.
+    - fail: the images show a loss beyond the margin, and the other bound shows that the candidate is worse at all.
     - cannot tell: neither, or a bound is undefined.
 
-    So a candidate whose true loss is the margin passes in about alpha of all test sets, and a worse one in fewer,
-    however few patients there are: few make the bound wide.
+    So a candidate whose true loss equals the margin passes in about a share alpha of all test sets, and a worse one in
+    fewer, however few patients there are: fewer patients make the bound wider.
     `tests/unit/evaluation/test_gate_simulations.py` measures it.
     """
     paired = compare(pair, target, alpha)
@@ -43,8 +43,8 @@ def non_inferiority(pair: Pair, target: Target, margin: float, alpha: float) -> 
 def calibration(pair: Pair, settings: GateSettings) -> Criterion:
     """Judge the calibration error by the policy's rule: see `guards` and `non_inferiority`.
 
-    Chance alone moves it by more than the margin among a few hundred patients: to prove that it did not rise takes
-    thousands, so that a guard is the default.
+    With a few hundred patients, chance alone moves it by more than the margin: proof that it did not rise takes
+    thousands, so a guard is the default.
     """
     known = pair.labelled()
     if settings.ece_rule == "non_inferiority":
@@ -55,13 +55,13 @@ def calibration(pair: Pair, settings: GateSettings) -> Criterion:
 def saliency(pair: Pair, settings: GateSettings) -> Criterion:
     """Judge the mean correlation with gaze, over images that somebody looked at: see `non_inferiority`.
 
-    Not applicable if fewer than `least_patients` patients have gaze, or the champion's maps are all constant: there
-    is nothing then to be worse than.
+    Not applicable if fewer than `least_patients` patients have gaze, or the champion's maps are all constant: then
+    nothing could be worse.
     """
     seen = pair.seen()
     patients = seen.patients
     if patients < settings.least_patients:
-        why = f"{patients} patients have gaze, {settings.least_patients} are needed to judge saliency."
+        why = f"{patients} patients have gaze; {settings.least_patients} are needed to judge saliency."
     elif np.isnan(seen.champion.cc_N[seen.places_N]).all():
         why = "The champion's saliency has no correlation with gaze: it is constant on every image."
     else:
@@ -98,7 +98,7 @@ def _better(paired: PairedDifference, margin: float, alpha: float) -> tuple[Verd
     if paired.least_gain > margin:
         return "pass", f"{wording.at_worst(paired, alpha)}: better."
     if paired.most_gain < 0:
-        return "fail", f"{wording.at_best(paired, alpha)}: worse, where it should be better."
+        return "fail", f"{wording.at_best(paired, alpha)}: worse, although it should be better."
     return "cannot_tell", f"{wording.at_worst(paired, alpha)}: not shown to be better."
 
 
@@ -109,9 +109,9 @@ def guards(pair: Pair, settings: GateSettings) -> list[Criterion]:
     - fail: they do, and the bound shows real harm, at alpha over the number of subgroups judged (Bonferroni): among
       many subgroups one looks bad by chance.
     - cannot tell: they do, but it may be chance, or the bound is undefined.
-    - not applicable: fewer than `subgroup_patients` labelled patients, or of one class only.
+    - not applicable: fewer than `subgroup_patients` labelled patients, or images of one class only.
 
-    A guard is no proof that a subgroup is unharmed: at 30 patients no test could give one. It finds what is plain.
+    A guard does not prove that a subgroup is unharmed: with 30 patients no test could. It finds obvious harm.
     """
     known = pair.labelled()
     parts = {
@@ -162,7 +162,7 @@ def _too_small(part: Pair, subgroup: str, settings: GateSettings) -> Criterion:
 def _undefined(paired: PairedDifference, rule: Rule, margin: float, subgroup: str | None = None) -> Criterion:
     name = wording.NAMES[paired.target] + (f" of {subgroup}" if subgroup else "")
     if not paired.images:
-        why = f"{name} cannot be computed: there is no such image."
+        why = f"{name} cannot be computed: there is no image for it."
     elif paired.difference is None:
         why = f"{name} is undefined: the images are of one class only."
     else:

@@ -16,15 +16,15 @@ def judge(
     """Judge a candidate against the champion by their predictions for the same images.
 
     Any criterion that fails rejects the candidate, but with fewer than `least_patients` labelled patients only facts
-    do: golden outputs, latency and size. Else, any that cannot tell leaves the outcome open, too few
-    labelled patients and a spent budget of looks among them. Else it is accepted. No label, one class only or no
-    image at all are no errors: the gate cannot tell. Every criterion must pass, so each one's risk is the outcome's:
-    no correction is due for their number.
+    do: golden outputs, latency and size. Otherwise, any that cannot tell leaves the outcome open, too few
+    labelled patients and a spent budget of looks among them. Otherwise it is accepted. No label, one class only or no
+    image at all is not an error: the gate cannot tell. Every criterion must pass, so each one's risk is the outcome's:
+    no correction for their number is needed.
 
     Raises
     ------
     ValueError
-        If the tables are not of the same images in the same order: see `Pair.of`.
+        If the tables do not cover the same images in the same order: see `Pair.of`.
     """
     pair = Pair.of(champion, candidate, settings.rounds, settings.seed)
     known = pair.labelled()
@@ -47,7 +47,7 @@ def judge(
 
 
 def _withheld(criterion: Criterion) -> Criterion:
-    """Turn a verdict of statistics against the candidate into doubt: there are too few patients to say so."""
+    """Turn a statistical verdict against the candidate into doubt: there are too few patients for it."""
     if criterion.rule == "check" or criterion.verdict != "fail":
         return criterion
     why = f"{criterion.why} But there are too few patients."
@@ -55,17 +55,17 @@ def _withheld(criterion: Criterion) -> Criterion:
 
 
 def spent(used: int, settings: GateSettings) -> GateReport:
-    """Return the report on a candidate that was not looked at, since the budget of looks is spent: it cannot tell.
+    """Return the report on a candidate that was not looked at because the budget of looks is spent: it cannot tell.
 
     Parameters
     ----------
     used
-        Candidates that the test split was shown to.
+        Number of candidates that the test split was shown to.
     """
     criterion = looks(used + 1, settings.looks)
     return GateReport(
         outcome=GateOutcome.CANNOT_TELL, criteria=(criterion,), settings=settings, patients=0, images=0,
-        why=f"Cannot tell: the test split was shown to {used} candidates already, and was not looked at again.",
+        why=f"Cannot tell: the test split was shown to {used} candidates already, and was not used again.",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ COLUMNS = ["criterion", "rule", "champion", "candidate", "difference", "bounds",
 
 @dataclass(frozen=True)
 class Span:
-    """Where a difference lies on its drawing, in percent of a width whose middle is "no difference"."""
+    """Position of a difference on its drawing, in percent of a width whose middle is "no difference"."""
 
     low: float
     high: float
@@ -23,7 +23,7 @@ class Span:
 
 @dataclass(frozen=True)
 class GateRow:
-    """A criterion as texts, empty where there is nothing to show, and as a drawing."""
+    """A criterion as texts, which are empty where there is nothing to show, and as a drawing."""
 
     criterion: str
     rule: str
@@ -43,7 +43,7 @@ class GateRow:
 
 
 def gate_rows(criteria: Sequence[Criterion]) -> list[GateRow]:
-    """Return a row of each criterion; all drawings share one axis, so that their widths can be compared."""
+    """Return a row for each criterion; all drawings share one axis, so that their widths can be compared."""
     reach = max((abs(end) for criterion in criteria for end in _extent(criterion)), default=0.0)
     return [_row(criterion, reach) for criterion in criteria]
 
@@ -79,7 +79,7 @@ def _extent(criterion: Criterion) -> tuple[float, ...]:
 def _span(criterion: Criterion, reach: float) -> Span | None:
     if criterion.difference is None or criterion.low is None or criterion.high is None or not reach:
         return None
-    # what counts as worse lies to the left, but for errors, which grow when things get worse
+    # worse lies to the left, except for errors, which grow when things get worse
     worse = 1 if lower_is_better(criterion.name) else -1
 
     def place(value: float) -> float:

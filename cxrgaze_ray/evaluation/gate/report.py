@@ -1,4 +1,4 @@
-"""What a gate found: one criterion a row, and the outcome that they add up to."""
+"""A gate's findings: one criterion per row, and the outcome they lead to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Verdict = Literal["pass", "fail", "cannot_tell", "not_applicable"]
 
 
 class GateOutcome(StrEnum):
-    """What the gate says of a candidate."""
+    """The gate's answer about a candidate."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -29,10 +29,10 @@ _EXIT = {
 
 
 class Criterion(Record):
-    """One thing that was looked at, and everything that its verdict rests on."""
+    """One thing that was judged, and everything that its verdict rests on."""
 
     name: str
-    """A target of `settings.Target`, or what a check is of."""
+    """A target of `settings.Target`, or the subject of a check."""
 
     subgroup: str | None = None
     """`facet=value` of the images judged; None for all."""
@@ -42,22 +42,22 @@ class Criterion(Record):
 
     champion: float | None = None
     candidate: float | None = None
-    """What each model reaches; None where undefined, or where there is no such thing."""
+    """Each model's value; None where it is undefined or does not exist."""
 
     difference: float | None = None
-    """Candidate less champion, as it is in these images."""
+    """Candidate minus champion, as measured on these images."""
 
     low: float | None = None
     high: float | None = None
-    """One-sided bounds of the true difference, each at the rule's own confidence; None where they mean nothing."""
+    """One-sided bounds of the true difference, each at the rule's own confidence; None where they have no meaning."""
 
     margin: float | None = None
-    """What is tolerated; of a check, its limit."""
+    """Tolerated difference; for a check, its limit."""
 
     verdict: Verdict
     patients: int = 0
     images: int = 0
-    """Whom the numbers are of."""
+    """Number of patients and images behind the numbers."""
 
     why: str
     """One sentence for people."""
@@ -70,7 +70,7 @@ class Criterion(Record):
 
 
 class GateReport(Record):
-    """The outcome with the table that led there."""
+    """The outcome with the table that led to it."""
 
     outcome: GateOutcome
     criteria: tuple[Criterion, ...]
@@ -84,10 +84,10 @@ class GateReport(Record):
 
     @property
     def judged(self) -> tuple[Criterion, ...]:
-        """Criteria that could be looked at: the rest is not applicable."""
+        """Criteria that could be judged: the rest are not applicable."""
         return tuple(criterion for criterion in self.criteria if criterion.verdict != "not_applicable")
 
     @property
     def exit_code(self) -> int:
-        """Exit code of the command that asked: 0 accepted, 10 rejected, 11 cannot tell."""
+        """Exit code of the calling command: 0 accepted, 10 rejected, 11 cannot tell."""
         return _EXIT[self.outcome]

@@ -1,4 +1,4 @@
-"""The gate's policy, and what else it is applied to beside predictions."""
+"""The gate's policy, and the facts besides predictions that it is applied to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cxrgaze_ray.config import Record, Seed, Settings, Text
 from cxrgaze_ray.evaluation.table import FACETS, Facet, Target
 
 NOT_STATED = "not stated"
-"""Value of a facet where the file does not say: a subgroup like any other."""
+"""Value of a facet that the file does not state: a subgroup like any other."""
 
 
 class Superiority(Settings):
@@ -23,10 +23,10 @@ class Superiority(Settings):
     """Judge one subgroup only: images whose facet has the value; None for all images."""
 
     value: Text | None = None
-    """The facet's value; `not stated` where the file does not say."""
+    """The facet's value; `not stated` selects files that do not state it."""
 
     margin: float = Field(0.0, ge=0, le=2)
-    """Units of the target: by how much better it must be shown to be."""
+    """Gain that must be shown, in units of the target."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -36,7 +36,7 @@ class Superiority(Settings):
 
 
 class GateSettings(Settings):
-    """Every number that a gate decides by."""
+    """Every number by which a gate decides."""
 
     alpha: float = Field(0.05, gt=0, lt=0.5)
     """One-sided risk of each bound: 0.05 for bounds of 95% confidence."""
@@ -48,26 +48,26 @@ class GateSettings(Settings):
     """Seed of the draws: the same predictions and settings give the same report."""
 
     auc_margin: float = Field(0.02, ge=0, le=1)
-    """Macro AUC in [0,1]: a loss that is not shown to be smaller than this is not accepted."""
+    """Macro AUC in [0,1]: a loss must be shown to be smaller than this to be accepted."""
 
     ece_margin: float = Field(0.02, ge=0, le=1)
-    """Expected calibration error in [0,1]: how much it may rise."""
+    """Largest allowed rise of the expected calibration error, in [0,1]."""
 
     ece_rule: Literal["guard", "non_inferiority"] = "guard"
     """guard: the rise that the test split shows must be within the margin, and a shown rise beyond it rejects.
     non_inferiority: it must be proved to be within the margin, which takes thousands of patients."""
 
     cc_margin: float = Field(0.02, ge=0, le=2)
-    """Mean correlation with the readers' gaze, in [-1,1]: the same for a loss."""
+    """Mean correlation with the readers' gaze, in [-1,1]: a loss must be shown to be smaller than this."""
 
     subgroup_margin: float = Field(0.05, ge=0, le=1)
-    """Macro AUC: no subgroup may be estimated to lose more than this."""
+    """Largest loss of macro AUC that any subgroup may be estimated to have."""
 
     subgroup_patients: int = Field(30, ge=2, le=10_000_000)
-    """Labelled patients from which on a subgroup is judged."""
+    """Least labelled patients for a subgroup to be judged."""
 
     facets: tuple[Facet, ...] = Field(FACETS, min_length=0, max_length=len(FACETS))
-    """Facts whose every value is a subgroup."""
+    """Facts of which every value forms a subgroup."""
 
     superiority: Superiority | None = None
     """A target on which the candidate must be better; None where being no worse is enough."""
@@ -76,32 +76,32 @@ class GateSettings(Settings):
     """Labelled patients below which the gate cannot tell; with gaze, below which saliency is not judged."""
 
     latency_ratio: float = Field(1.5, gt=0, le=1000)
-    """Most times the champion's latency."""
+    """Largest allowed latency, as a multiple of the champion's."""
 
     size_mib: float = Field(1024, gt=0, le=1_000_000)
-    """MiB, most size of the bundle."""
+    """Largest allowed size of the bundle, in MiB."""
 
     looks: int = Field(20, ge=1, le=1_000_000)
     """Candidates that the same test split may be shown to: each look lets chance choose a little more."""
 
 
 class ModelFacts(Record):
-    """What the gate knows of a candidate beside its predictions."""
+    """Facts the gate knows about a candidate besides its predictions."""
 
     golden_reproduced: bool
-    """The published bundle gives its own recorded golden outputs, within the engine's tolerance."""
+    """Whether the published bundle reproduces its recorded golden outputs, within the engine's tolerance."""
 
     golden_difference: float
-    """Largest absolute difference from them."""
+    """Largest absolute difference from the recorded golden outputs."""
 
     latency_ratio: float | None
-    """Candidate's latency over the champion's, measured side by side; None if nobody measured it."""
+    """Candidate's latency over the champion's, measured side by side; None if it was not measured."""
 
     size_mib: float
-    """MiB of the candidate's bundle."""
+    """Size of the candidate's bundle in MiB."""
 
     looks_used: int
     """Candidates that this test split was shown to, this one included."""
 
     looks_of: int
-    """How many the ledger's keeper allows; the policy's `looks` holds as well."""
+    """Looks that the ledger's keeper allows; the policy's `looks` applies as well."""

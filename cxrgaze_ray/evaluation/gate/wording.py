@@ -1,4 +1,4 @@
-"""Sentences that say what a comparison found."""
+"""Sentences that state a comparison's findings."""
 
 from __future__ import annotations
 
