@@ -1,4 +1,4 @@
-"""What a killed training goes on from: safetensors and JSON, no pickle."""
+"""The state from which a killed training resumes: safetensors and JSON, no pickle."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _RNG = "rng"
 
 @dataclass
 class Standing:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes
     ----------
     stage, epoch
-        Index of the stage being trained, and epochs of it that are finished.
+        Index of the stage being trained, and the number of its finished epochs.
     best_loss, best_epoch
-        Lowest validation loss of the stage, None before its first epoch.
+        Lowest validation loss of the stage and its epoch; None before the first epoch.
     history
-        Metrics of every finished epoch, all stages.
+        Metrics of every finished epoch of all stages.
     """
 
     stage: int = 0
@@ -43,7 +43,7 @@ class Standing:
 
 @dataclass
 class Checkpoint:
-    """A training between two epochs: everything that the next one depends on.
+    """A training between two epochs: everything that the next epoch depends on.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Checkpoint:
     rng
         See `rng_state`.
     scaler
-        State of the gradient scaler; empty where none is at work, as everywhere but in float16.
+        State of the gradient scaler; empty where none is used, as everywhere but in float16.
     """
 
     standing: Standing
@@ -99,21 +99,21 @@ def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def hand_over(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a state and assert that every single tensor arrived.
+    """Load a state and check that every single tensor arrived.
 
     Raises
     ------
     BundleError
         If a tensor is missing, left over, of another shape, or differs after loading.
     TrainingDiverged
-        If one is not finite; only checkpoints of earlier versions hold such weights.
+        If a tensor is not finite; only checkpoints of earlier versions hold such weights.
     """
-    hint = "Lower the learning rates in the training's settings: that makes another training, which starts afresh."
+    hint = "Lower the learning rates in the training's settings: this makes it another training, which starts afresh."
     load_strictly(
         module,
         state,
         lambda what: BundleError(f"The hand-over does not fit: {what}."),
-        lambda what: TrainingDiverged(f"The weights that this training has come to are not finite: {what}.", hint),
+        lambda what: TrainingDiverged(f"The weights that this training has reached are not finite: {what}.", hint),
     )
     arrived = sum(torch.equal(tensor.cpu(), state[name].cpu()) for name, tensor in module.state_dict().items())
     if arrived != len(state):
@@ -121,9 +121,9 @@ def hand_over(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def rng_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of the RNGs that a training on a device draws from, by type of device."""
+    """Return the states of the RNGs that a training on a device draws from, keyed by type of device."""
     states = {"cpu": torch.get_rng_state()}
-    # of this rank's device and no other: the rest draw nothing, and every rank draws as the first one does
+    # only of this rank's device: the rest draw nothing, and every rank draws as the first one does
     return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 

@@ -1,4 +1,4 @@
-"""Rows of a shard store to batches: which rows take part, in which order, on which rank."""
+"""Turn rows of a shard store into batches: which rows take part, in which order, on which rank."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ["image_id", "label", "image", "gaze"]
 
 @dataclass(frozen=True)
 class StoredRow:
-    """A stored row as it lies in memory: 0.65 MB of image, as much of gaze if there is any."""
+    """A stored row as it is held in memory: 0.65 MB of image, and as much of gaze if there is any."""
 
     image_id: str
     label: int | None
@@ -32,7 +32,7 @@ class StoredRow:
 
 @dataclass(frozen=True)
 class World:
-    """The workers of a training as one of them sees them: its rank, and how many there are."""
+    """The workers of a training as one of them sees them: its rank, and their number."""
 
     rank: int = 0
     size: int = 1
@@ -50,11 +50,11 @@ class Feed:
     rows
         Rows of one split.
     world
-        Which rank this is, and of how many.
+        This worker's rank, and the number of workers.
     seed
         Seed of the shuffles.
     gaze
-        Whether batches carry gaze maps: resizing them is work that only the saliency phase needs.
+        Whether batches carry gaze maps: only the saliency phase needs the work of resizing them.
     """
 
     def __init__(self, rows: Iterable[StoredRow], world: World = World(), seed: int = 0, *, gaze: bool = True) -> None:
@@ -68,12 +68,12 @@ class Feed:
         return len(self._rows)
 
     def select(self, stage: Stage) -> Feed:
-        """Return the feed of the rows that can take part in a stage.
+        """Return a feed of the rows that can take part in a stage.
 
         Raises
         ------
         UserError
-            If there is none.
+            If there is no such row.
         """
         usable = [
             row
@@ -104,7 +104,7 @@ class Feed:
             yield self._batch(own, size, repeats)
 
     def _share(self, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-        """Return this rank's share of some rows, as large as every other's, and how many at its end repeat."""
+        """Return this rank's share of some rows, as large as every other's, and how many at its end are repeats."""
         share = -(-len(order) // self._world.size)
         own = np.resize(order, share * self._world.size)[self._world.rank :: self._world.size]
         return own, share - len(order[self._world.rank :: self._world.size])
@@ -116,7 +116,7 @@ class Feed:
             yield [self._rows[index].image_id for index in order], self._batch(order, size)
 
     def with_fused(self, fused: dict[str, Tensor]) -> Feed:
-        """Return this feed with cached fused features by image id."""
+        """Return this feed with cached fused features, keyed by image id."""
         feed = Feed(self._rows, self._world, self._seed)
         feed._fused = fused
         return feed
@@ -142,7 +142,7 @@ def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def rows_of(tables: Iterable[pa.Table]) -> Iterator[StoredRow]:
-    """Read rows from tables that hold `COLUMNS`; a gaze map of zeros, which no loss is defined for, is none."""
+    """Read rows from tables that hold `COLUMNS`; a gaze map of zeros, for which no loss is defined, counts as none."""
     for table in tables:
         for row in table.select(COLUMNS).to_pylist():
             looked = row["gaze"] is not None and np.frombuffer(row["gaze"], np.uint16).any()

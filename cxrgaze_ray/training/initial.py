@@ -21,7 +21,7 @@ from cxrgaze_ray.training.settings import TrainSettings
 INITIAL = "initial.safetensors"
 _LINEAGE = "lineage"
 _LENGTH_BYTES = 8
-"""A safetensors file starts with the length of its header, in so many bytes."""
+"""Size of the header's length, with which a safetensors file starts."""
 
 
 def begin(
@@ -32,7 +32,7 @@ def begin(
     backbone_weights: str | None,
     say: Callable[[str], None],
 ) -> Lineage:
-    """Write the weights that every worker starts from, if nobody did; return the lineage that stands with them.
+    """Write the weights that every worker starts from, if nobody did; return the lineage stored with them.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def begin(
     settings
         Settings of the training.
     lineage
-        All that is known of it but where DenseNet's first weights come from.
+        Lineage without the source of DenseNet's first weights.
     parent
         Model to start from.
     backbone_weights
@@ -52,7 +52,7 @@ def begin(
     if not work.exists(INITIAL):
         state, source = _weights(settings, parent, backbone_weights, say)
         record = lineage.model_copy(update={"backbone": source})
-        # weights and record are one object, so that no kill and no other driver can make them disagree
+        # weights and record are one object, so that neither a kill nor another driver can make them disagree
         work.put_if_absent(INITIAL, save(state, {_LINEAGE: record.model_dump_json()}))
     written = _metadata(work).get(_LINEAGE)
     return lineage if written is None else Lineage.model_validate_json(written)
@@ -61,7 +61,7 @@ def begin(
 def _weights(
     settings: TrainSettings, parent: ModelPin | None, backbone_weights: str | None, say: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], str | None]:
-    """Return first weights, and where DenseNet's come from; None for the parent's."""
+    """Return first weights, and the source of DenseNet's; None for the parent's."""
     if parent is not None:
         return read_bundle(open_store(parent.uri)).state, None
     network, source = build(settings.network, settings.seed), "fresh"
@@ -74,7 +74,7 @@ def _weights(
 
 
 def _metadata(work: Store) -> dict[str, Any]:
-    """Return what was written beside the tensors: nothing, where an earlier version began the training."""
+    """Return the metadata written with the tensors: empty if an earlier version began the training."""
     length = int.from_bytes(work.head(INITIAL, _LENGTH_BYTES), "little")
     header = json.loads(work.head(INITIAL, _LENGTH_BYTES + length)[_LENGTH_BYTES:])
     found: dict[str, Any] = header.get("__metadata__", {})
@@ -82,6 +82,6 @@ def _metadata(work: Store) -> dict[str, Any]:
 
 
 def file_sha256(uri: str) -> str:
-    """Hash a file of weights, so that a training from others has another name."""
+    """Hash a file of weights, so that a training from other weights has another name."""
     store, key = open_parent(uri)
     return hashlib.sha256(store.get(key)).hexdigest()

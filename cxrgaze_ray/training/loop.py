@@ -35,17 +35,17 @@ from cxrgaze_ray.training.stages import STAGES, StageModule, trainable_state
 
 @dataclass(frozen=True)
 class LoopHooks:
-    """What the loop needs of its surroundings.
+    """What the loop needs from its surroundings.
 
     Attributes
     ----------
     wrap
-        Makes a stage's module train over all workers (DDP), or returns it as it is.
+        Makes a stage's module train over all workers (DDP), or returns it unchanged.
     report
         Called after every epoch, by every rank, with the epoch's metrics, a function that makes the checkpoint, and
-        whether the stage ends here: then a checkpoint must be kept.
+        whether the stage ends here, in which case a checkpoint must be kept.
     device
-        Where to compute.
+        Device to compute on.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
@@ -66,16 +66,16 @@ def run_loop(
     Parameters
     ----------
     network
-        Trained in place.
+        Network that is trained in place.
     train, validation
         Rows of the two splits.
     resume
-        Go on from here.
+        Checkpoint to continue from.
 
     Returns
     -------
     Standing
-        With the history of all epochs.
+        Progress at the end, with the history of all epochs.
     """
     standing = resume.standing if resume else Standing()
     names: list[StageName] = list(settings.stages)
@@ -105,7 +105,7 @@ class _Stage:
         self.stage, self.hooks, self.network, self.seed = STAGES[name], hooks, network, settings.seed
         self.size = self.stage.image_size(network.config)
         self.module = StageModule(network, self.stage, settings)
-        self.wrapped = hooks.wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns by now
+        self.wrapped = hooks.wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
         self.learning = trainable_state(self.module)
         self.optimiser = Adam(self.learning, lr=self.settings.lr)
         self.scaler = torch.amp.GradScaler(hooks.device.type, enabled=_half(hooks.device) == torch.float16)
@@ -117,7 +117,7 @@ class _Stage:
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""
         best = snapshot(self.network) if resume is None else resume.best
-        # each stage from its own seed: what is drawn does not depend on where a killed training went on
+        # each stage from its own seed: random draws do not depend on where a killed training resumed
         torch.manual_seed(self.seed * 1000 + standing.stage)
         if resume is not None and not self._finished(standing):
             self._restore(resume)
@@ -157,7 +157,7 @@ class _Stage:
     def _advance(self, standing: Standing, losses: dict[str, float], seconds: float) -> tuple[Standing, bool]:
         epoch = standing.epoch + 1
         best = standing.best_loss
-        # an earlier version kept a first loss that was NaN, and nothing is less than that
+        # an earlier version kept a first loss of NaN, and no value is less than that
         improved = best is None or math.isnan(best) or losses["validation"] < best
         metrics = {
             "stage": self.stage.name,
@@ -204,15 +204,15 @@ class _Stage:
         return self._mean("validation", measured)
 
     def _mean(self, split: str, measured: list[tuple[float, int]]) -> float:
-        """Return the mean over the batches of all ranks, by their weights.
+        """Return the mean over the batches of all ranks, weighted.
 
         Raises
         ------
         UserError
-            If nothing weighs: no batch held a triplet.
+            If all weights are zero because no batch held a triplet.
         """
         total, count = 0.0, 0.0
-        for loss, weight in measured:  # sum() rounds otherwise from one Python to the next
+        for loss, weight in measured:  # sum() rounds differently from one Python to the next
             total, count = total + loss * weight, count + weight
         total, count = sums([total, count], self.hooks.device)
         if not count:
@@ -224,7 +224,7 @@ class _Stage:
         return total / count
 
     def _cached(self, feed: Feed) -> Feed:
-        """Compute the fused features of every row once: all that feeds them is frozen, and dropout comes after them."""
+        """Compute the fused features of every row once: all layers before them are frozen, and dropout comes after."""
         self.module.eval()
         fused: dict[str, Tensor] = {}
         for ids, batch in feed.with_ids(self.settings.batch, self.size):

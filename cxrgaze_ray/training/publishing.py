@@ -36,11 +36,11 @@ def train_and_publish(
     promote
         Make the new version the champion, without a gate.
     reason
-        Why, for the ledger; must be given where a gate judged the champion that it takes the place of.
+        Reason for the ledger; required if a gate judged the champion that the new version replaces.
 
     Other parameters are those of `training.run.run_stages`.
     """
-    check_writable(registry.store)  # a bundle that cannot be published is found out now, not after hours of training
+    check_writable(registry.store)  # a registry that can't be written is found out now, not after hours of training
     if promote:
         registry.check_successor(name, reason, trained=True)  # for the same reason
     if caution := store.info.caution():

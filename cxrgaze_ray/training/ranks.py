@@ -1,4 +1,4 @@
-"""What ranks tell each other while they train; a process alone is a world of one."""
+"""Communication between ranks while they train; a single process is a world of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def any_rank(flags_N: Tensor) -> list[bool]:
-    """Say of each flag whether it is up on any rank."""
+    """Return for each flag whether it is set on any rank."""
     raised_N = flags_N.float()
     if dist.is_initialized():
         dist.all_reduce(raised_N, dist.ReduceOp.MAX)
@@ -28,7 +28,7 @@ def sums(values: list[float], device: torch.device) -> list[float]:
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Give every rank the first one's batch-norm statistics, which are the ones that are kept."""
+    """Give every rank the first one's batch-norm statistics, which are those that are kept."""
     if dist.is_initialized():
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
@@ -43,7 +43,7 @@ def every_rank(tensor: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """From a rank's rows (B, ...) to all ranks' (B, ranks, ...); torch's own function for it is deprecated."""
+    """Maps a rank's rows (B, ...) to all ranks' (B, ranks, ...); torch's own function for this is deprecated."""
 
     @staticmethod
     def forward(_ctx: Any, tensor: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        # every rank computed the same loss of all rows: DDP takes the mean over ranks of what is summed here
+        # every rank computed the same loss from all rows: DDP averages over ranks what is summed here
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total[:, dist.get_rank()]

@@ -60,45 +60,45 @@ def run_stages(
     connect: Connect = nullcontext,
     say: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Train every stage and return the bundle; the same call goes on with a killed training, or returns a finished one.
+    """Train every stage and return the bundle; the same call resumes a killed training, or returns a finished one.
 
     Checkpoints and metrics live beside the registry's models, in ``<name>/training/<run>/``, where run hashes store,
-    settings and the weights it starts from.
+    settings and first weights.
 
     Parameters
     ----------
     store
-        With train and validation splits.
+        Store with train and validation splits.
     settings
-        Preset and stages.
+        Settings of the training: preset and stages.
     registry
-        Resolves `parent`, and holds the checkpoints.
+        Registry that resolves `parent` and holds the checkpoints.
     name
         Name of the model.
     parent
-        Model whose weights to start from.
+        Model from whose weights to start.
     backbone_weights
-        DenseNet's first weights; not with a parent, which has its own.
+        URI of DenseNet's first weights; not with a parent, which has its own.
     workers
-        Ray Train workers, a GPU each where the cluster has GPUs.
+        Number of Ray Train workers, with a GPU each where the cluster has GPUs.
     connect
-        Returns a context manager that joins a Ray cluster; entered once everything is found that the training needs.
+        Returns a context manager that joins a Ray cluster; entered once all that the training needs is found.
     say
-        Called with a line an epoch, and with warnings.
+        Called with a line per epoch, and with warnings.
 
     Raises
     ------
     UserError
-        See `check_store`; also if the training can't be, with the parent and the backbone both given or no image to
-        learn from.
+        See `check_store`; also if the training is impossible, because parent and backbone are both given or there is no
+        image to learn from.
     RegistryError
-        If the name can't be published, or the parent is not there.
+        If the name can't be published, or the parent does not exist.
     TrainingDiverged
         If a loss, gradient or weight was not finite.
     """
     checked_name(name)
     if parent and backbone_weights:
-        raise ConfigError("A parent and backbone weights are two beginnings of one training.", "Give one of them.")
+        raise ConfigError("A training can start from a parent or from backbone weights, not both.", "Give one of them.")
     pin = registry.resolve(parent) if parent else None
     check_store(store.info, read_info(open_store(pin.uri)) if pin else None)
     run_name = settings.run_name(
@@ -137,18 +137,18 @@ def check_store(info: StoreInfo, parent: BundleInfo | None = None) -> None:
     Raises
     ------
     UserError
-        If its profile is not one of this version: the bundle would be refused.
+        If this version does not have its profile: the bundle would be refused.
     BundleError
         If the parent learned from images of another profile.
     """
     if info.profile not in profile_names() or profile_sha256(info.profile) != info.profile_sha256:
-        raise UserError(f"The store's profile {info.profile} is not one of this version.", "Ingest the archive again.")
+        raise UserError(f"This version does not have the store's profile {info.profile}.", "Ingest the archive again.")
     if parent is not None:
         parent.check_profile(info.profile, info.profile_sha256)
 
 
 def _fit(trainer: TorchTrainer) -> ray.train.Result:
-    """Train; what a worker raised, or returned as the user's error, is raised here as what it is."""
+    """Train; an error that a worker raised, or returned as the user's, is raised here as itself."""
     try:
         with keeping_ctrl_c():
             result = trainer.fit()
@@ -157,7 +157,7 @@ def _fit(trainer: TorchTrainer) -> ray.train.Result:
             if cause := find_cause(failure):
                 raise cause from error
         raise
-    returned = getattr(result, "return_value", None)  # Ray's declared type is an older one
+    returned = getattr(result, "return_value", None)  # Ray's declared type is out of date
     if isinstance(returned, UserError):
         raise returned
     return result
@@ -166,7 +166,7 @@ def _fit(trainer: TorchTrainer) -> ray.train.Result:
 def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: str, workers: int) -> TorchTrainer:
     filesystem, root = work.filesystem()
     gpus = bool(ray.cluster_resources().get("GPU"))  # type: ignore[no-untyped-call]
-    loop: Any = train_loop_per_worker  # declared to return nothing, though Ray Train hands on what it returns
+    loop: Any = train_loop_per_worker  # declared to return nothing, though Ray Train passes on what it returns
     return TorchTrainer(
         loop,
         train_loop_config=config,
@@ -187,8 +187,8 @@ def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: st
 def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
     """Load this rank's rows, and walk the stages.
 
-    An error that is the user's is returned: Ray Train would start again what raises one, and end there again. It is
-    the same on every rank, for it comes of settings and rows that all share, or of values that they agreed on.
+    A user's error is returned: Ray Train would restart a worker that raises one, only to fail again. It is the same
+    on every rank, because it comes from settings and rows that all share, or from values that they agreed on.
     """
     try:
         _walk_stages(config)
@@ -218,7 +218,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
         return
     with resume.as_directory() as folder:
         checkpoint = read_checkpoint(Path(folder))
-    # the best weights so far are what the stage before handed over, or better
+    # the best weights so far are those that the previous stage handed over, or better
     hand_over(network, checkpoint.best)
     run_loop(network, train, validation, settings, hooks, checkpoint)
 
@@ -259,7 +259,7 @@ class _Reporter:
         self._kept = time.monotonic()
 
     def _due(self, stage_ends: bool) -> bool:
-        """Say whether to report, the same on every rank: `report` is a barrier, and takes a second or two."""
+        """Return whether to report; the same on every rank, since `report` is a barrier that takes a second or two."""
         due = stage_ends or time.monotonic() - self._kept >= CHECKPOINT_S
         if not dist.is_initialized():
             return due
@@ -314,7 +314,7 @@ def _progress(say: Callable[[str], None]) -> Iterator[None]:
 
     def watch() -> None:
         stopping = False
-        while not stopping:  # once more after the end: the last lines may have come since the last look
+        while not stopping:  # one more look after the end: the last lines may have come since the last look
             stopping = stop.wait(0.5)
             for line in ray.get(board.take.remote()):
                 say(line)

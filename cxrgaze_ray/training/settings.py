@@ -1,4 +1,4 @@
-"""What can be chosen about a training."""
+"""The settings of a training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StageSettings(Settings):
     """Most epochs."""
 
     batch: int = Field(16, ge=1, le=65_536)
-    """Images a step, over all workers."""
+    """Images per step, over all workers."""
 
     lr: float = Field(1e-4, gt=0, le=10)
     """Adam's learning rate; constant, no weight decay."""
@@ -34,19 +34,19 @@ class StageSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """A whole training."""
+    """Settings of a whole training."""
 
     preset: Preset = "full"
-    """Network: full is the paper's."""
+    """Size of the network: full is the paper's."""
 
     seed: Seed = 0
-    """Of initialisation, shuffling and dropout."""
+    """Seed of initialisation, shuffling and dropout."""
 
     stages: dict[StageName, StageSettings] = {}
     """Every phase to run, in the paper's order; `for_preset` fills them in."""
 
     triplet: TripletMining = "batch_all"
-    """How triplets are chosen: batch_all over pooled features, batch_hard, or the release's rowwise_sum."""
+    """Choice of triplets: batch_all over pooled features, batch_hard, or the released code's rowwise_sum."""
 
     legacy_batchnorm_drift: bool = False
     """Keep frozen parts in train mode, as the released code does: their batch-norm buffers drift."""
@@ -56,17 +56,17 @@ class TrainSettings(Settings):
     they change with every step."""
 
     backbone: Literal["imagenet", "fresh"] = "imagenet"
-    """Where DenseNet starts if neither a parent nor a file of weights is given: ImageNet weights, if they fit and can
-    be downloaded, or fresh ones."""
+    """First weights of DenseNet if neither a parent nor a file of weights is given: ImageNet's, if they fit and can be
+    downloaded, or fresh ones."""
 
     @property
     def network(self) -> GazeNetConfig:
-        """The network's own settings."""
+        """Settings of the network."""
         return PRESETS[self.preset]
 
     @classmethod
     def for_preset(cls, preset: Preset, phases: list[str] | None = None, **values: Any) -> TrainSettings:
-        """Fill in the stages of a preset, or some phases of them; given stage values win.
+        """Fill in the stages of a preset, or some of its phases; stage values that are given win.
 
         Raises
         ------
@@ -75,16 +75,16 @@ class TrainSettings(Settings):
         """
         chosen = phases or list(STAGE_NAMES)
         if unknown := set(chosen) - set(STAGE_NAMES):
-            raise ConfigError(f"There is no phase {min(unknown)}.", f"Phases are {', '.join(STAGE_NAMES)}.")
+            raise ConfigError(f"There is no phase {min(unknown)}.", f"The phases are {', '.join(STAGE_NAMES)}.")
         overrides = values.pop("stages", {})
-        cls.build(stages=overrides)  # names what is wrong with them
+        cls.build(stages=overrides)  # raises an error that names what is wrong with them
         stages = {
             name: {**_DEFAULTS[preset][name], **overrides.get(name, {})} for name in STAGE_NAMES if name in chosen
         }
         return cls.build(preset=preset, stages=stages, **values)
 
     def notes(self, workers: int) -> list[str]:
-        """Say in sentences where a training does not do to the letter what a setting says."""
+        """Return sentences about settings that the training does not follow to the letter."""
         notes = []
         for name, stage in self.stages.items():
             if (step := max(1, stage.batch // workers) * workers) != stage.batch:
@@ -114,7 +114,7 @@ def _fit_training(values: dict[str, Any]) -> dict[str, Any]:
 
 
 Overrides = Annotated[dict[str, Any], AfterValidator(_fit_training)]
-"""Some of a training's settings, over those of a preset."""
+"""Training settings that override those of a preset."""
 
 _PAPER: dict[str, dict[str, Any]] = {
     "contrastive": {"batch": 32},

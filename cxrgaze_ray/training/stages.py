@@ -1,4 +1,4 @@
-"""What each phase trains, what it reads, and its loss. Knows nothing of epochs, files or Ray.
+"""The parts that each phase trains, its input, and its loss. Knows nothing of epochs, files or Ray.
 
 Tensor names carry their shape: B batch, H x W the stage's image size, K classes, F fused features.
 """
@@ -20,7 +20,7 @@ from cxrgaze_ray.training.settings import StageName, TrainSettings
 
 @dataclass(frozen=True)
 class Stage:
-    """One phase: its name, the parts that learn, and what a row must have to take part."""
+    """One phase: its name, the parts that learn, and the data that a row needs to take part."""
 
     name: StageName
     trains: tuple[str, ...]
@@ -38,7 +38,7 @@ STAGES = {
     "saliency": Stage("saliency", ("saliency_path",), needs_label=False, needs_gaze=True),
     "classifier": Stage("classifier", ("classifier",), needs_label=True, needs_gaze=False),
 }
-"""In the paper's order, 1a, 1b, 2 and 3."""
+"""All phases in the paper's order: 1a, 1b, 2 and 3."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Batch:
     fused_BF
         Fused features instead of images and gaze, if they are cached.
     repeats
-        Rows at its end that stand elsewhere too, and only make the ranks' parts equally large.
+        Number of rows at its end that repeat others, only to make the ranks' parts equally large.
     """
 
     image_BCHW: Tensor
@@ -61,7 +61,7 @@ class Batch:
 
     @property
     def weight(self) -> int:
-        """Rows that count: all but the repeated ones."""
+        """Number of rows that count: all but the repeated ones."""
         return len(self.label_B) - self.repeats
 
     def counts(self) -> Tensor:
@@ -69,7 +69,7 @@ class Batch:
         return (torch.arange(len(self.label_B), device=self.label_B.device) < self.weight).long()
 
     def counted(self) -> Batch:
-        """Return the rows that count; where none does, all of them, for a mean of none is not a number."""
+        """Return the rows that count; if none does, all of them, because the mean of none is not a number."""
         keep = self.weight or len(self.label_B)
         return self._map(lambda tensor: tensor[:keep], self.repeats if keep > self.weight else 0)
 
@@ -95,7 +95,7 @@ class StageModule(nn.Module):
     Parameters
     ----------
     network
-        Shared by all stages; only the stage's parts will learn.
+        Network shared by all stages; only this stage's parts will learn.
     """
 
     def __init__(self, network: GazeNet, stage: Stage, settings: TrainSettings) -> None:
@@ -116,18 +116,18 @@ class StageModule(nn.Module):
         """Set the learning parts to train or eval mode; frozen ones stay in eval, buffers and all.
 
         In train mode a frozen batch norm would normalise by the batch, and its statistics would drift away from those
-        that the rest was learned with, although no gradient reaches it.
+        that the other parts learned with, although no gradient reaches it.
         """
         super().train(mode and self.settings.legacy_batchnorm_drift)
-        self.training = mode  # of the phase itself, however many of its parts are frozen
+        self.training = mode  # the phase's own flag, however many of its parts are frozen
         for part in self.learning():
             part.train(mode)
         return self
 
     def forward(self, batch: Batch) -> Measured:
-        """Return the batch's loss; a rank weighs by its rows, and in the contrastive phase by what all ranks mined.
+        """Return the batch's loss, weighted by the rank's rows, or in the contrastive phase by what all ranks mined.
 
-        Rows that repeat others to make the ranks' shares even weigh nothing, though classes and gaze are learned from
+        Rows that repeat others to make the ranks' shares even have no weight, though classes and gaze are learned from
         them again.
         """
         if self.stage.name == "contrastive":
@@ -143,7 +143,7 @@ class StageModule(nn.Module):
         return classification_loss(self.network.classify(fused_BF), batch.label_B)
 
     def _contrastive(self, batch: Batch) -> Measured:
-        """Mine the whole batch, of which each rank holds a part; a row that repeats is no positive of itself."""
+        """Mine the whole batch, of which each rank holds a part; a repeated row is not a positive of itself."""
         counts_B = every_rank(batch.counts()).bool()
         raw_BCHW = every_rank(self.network.tap(batch.image_BCHW))[counts_B]
         labels_B = every_rank(batch.label_B)[counts_B]

@@ -417,7 +417,7 @@ def test_training_refuses_a_parent_of_another_profile() -> None:
 def test_training_refuses_a_store_of_a_profile_that_is_not_this_versions(profile: str, sha256: str) -> None:
     from cxrgaze_ray.training.run import check_store
 
-    with pytest.raises(UserError, match=f"profile {profile} is not one of this version"):
+    with pytest.raises(UserError, match=f"This version does not have .*profile {profile}"):
         check_store(store_info(profile, sha256))
 
 

@@ -167,7 +167,7 @@ def spoilt(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def test_going_on_from_an_earlier_version_s_nan_weights_is_refused(tmp_path: Path) -> None:
     checkpoint = earlier(tmp_path, epochs=3)
-    with pytest.raises(TrainingDiverged, match="weights that this training has come to"):
+    with pytest.raises(TrainingDiverged, match="weights that this training has reached"):
         train(settings("encoder", epochs=3), resume=replace(checkpoint, model=spoilt(checkpoint.model)))
 
 

@@ -157,7 +157,7 @@ def test_the_parent_is_named_by_its_version(
 
 
 def test_two_beginnings_of_one_training_are_refused(registry: Registry, store: ShardStore) -> None:
-    with pytest.raises(ConfigError, match="two beginnings"):
+    with pytest.raises(ConfigError, match="a parent or from backbone weights"):
         run.run_stages(store, SETTINGS, registry, parent="cxrgaze@champion", backbone_weights="file.safetensors")
 
 
