@@ -1,4 +1,4 @@
-"""Gauges of what runs outside Ray, in Prometheus's text format: for a scrape, or a file that node_exporter picks up."""
+"""Gauges from outside Ray, in Prometheus's text format: for a scrape, or a file that node_exporter picks up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 class Gauges(Collector):
-    """Shows whatever families a function returns at that moment.
+    """Shows the families that a function returns at the moment of a scrape.
 
     Parameters
     ----------
@@ -31,18 +31,18 @@ class Gauges(Collector):
         self._families = families
 
     def collect(self) -> Iterable[Family]:
-        """Return the families, as prometheus_client asks for them."""
+        """Return the families, in the way prometheus_client requests them."""
         return self._families()
 
     def registry(self) -> CollectorRegistry:
-        """Return a registry that holds nothing else."""
+        """Return a registry that holds only these gauges."""
         registry = CollectorRegistry()
         registry.register(self)
         return registry
 
 
 def gauge(metric: Metric, samples: Samples) -> Family:
-    """Return a metric of the table with its values: label values in the table's order, and the number."""
+    """Return a metric of the table with its samples: label values in the table's order, and the number."""
     family = GaugeMetricFamily(metric.name, metric.description, labels=metric.labels)
     for labels, value in samples:
         family.add_metric(labels, value)
@@ -50,7 +50,7 @@ def gauge(metric: Metric, samples: Samples) -> Family:
 
 
 def write_textfile(families: Iterable[Family], path: str) -> None:
-    """Write families into a file of Prometheus's text format, whole or not at all.
+    """Write families to a file in Prometheus's text format, whole or not at all.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def write_textfile(families: Iterable[Family], path: str) -> None:
 
 
 def check_textfile(path: str) -> None:
-    """Try whether a textfile can be written, and leave the one that is there; UserError if it can't."""
+    """Check that a textfile can be written, and leave an existing one as it is; UserError if it can't."""
     with _writing(path), tempfile.TemporaryFile(dir=Path(path).parent):
         pass
 

@@ -1,9 +1,9 @@
-"""How far two samples of one feature lie apart, and how far chance alone would bring them: NumPy in, dataclasses out.
+"""How far apart two samples of one feature are, and how far chance alone can bring them: NumPy in, dataclasses out.
 
-Every comparison has an effect, which says how large a change is, and a noise bound, which says how large an effect two
+Every comparison has an effect, the size of a change, and a noise bound, the size of the effect that two
 samples of one population reach by chance. A change matters if its effect is beyond both a threshold and the noise.
 
-Images of one patient are alike, so a sample is as large as the number of its patients, not of its images: see
+Images of one patient are alike, so the size of a sample is its number of patients, not of images: see
 `effective_patients`.
 """
 

@@ -1,4 +1,4 @@
-"""Distributions as shares of bins: quantiles of numbers, categories, and what becomes of rare ones."""
+"""Distributions as shares of bins: quantiles of numbers, and categories, of which rare ones are merged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OTHER = "other"
 """Name of the bin of rare categories."""
 
 LEAST_IN_BIN = 5.0
-"""Patients expected in a bin on the smaller side: below, the noise bound would be too low, so bins are merged."""
+"""Least patients expected in a bin on the smaller side: with fewer the noise bound is too low, so bins are merged."""
 
 _WIDE_BIN = 20.0
-"""Patients a quantile bin has at least on the smaller side: more bins would see finer changes, and more noise."""
+"""Least patients of a quantile bin on the smaller side: more bins would show finer changes, and more noise."""
 
 _SMOOTHING = 0.5
-"""Patients added to every bin of each side, so that an empty one has no infinite effect."""
+"""Patients added to every bin of each side, so that an empty bin has no infinite effect."""
 
 
 def number_shift(
@@ -34,11 +34,11 @@ def number_shift(
     Parameters
     ----------
     baseline_N, current_M
-        Values; the two sides need not be equally long.
+        Values; the two sides may differ in length.
     patients
-        Few patients get fewer bins.
+        Patients of both sides; few patients get fewer bins.
     bins
-        At most; repeated values (a constant, a peak at zero) have bins of their own.
+        Most bins; repeated values (a constant, a peak at zero) have bins of their own.
     """
     known = baseline_N[~np.isnan(baseline_N)]
     edges = _edges(known, int(np.clip(patients.smaller / _WIDE_BIN, 2, bins))) if len(known) else np.empty(0)
@@ -83,7 +83,7 @@ def _smooth(shares: Shares, patients: float) -> NDArray[np.float64]:
 
 
 def _edges(values_N: NDArray[np.floating], bins: int) -> NDArray[np.float64]:
-    """Return inner edges of quantile bins; a bin holds what is above its lower edge, up to its upper one.
+    """Return inner edges of quantile bins; a bin holds values above its lower edge, up to its upper one.
 
     A value that fills whole bins gets one of its own, with an edge just below it.
     """
@@ -113,7 +113,7 @@ def _merge_neighbours(
 
 
 def _bin_names(edges: NDArray[np.float64]) -> list[str]:
-    """Return a name for each bin, with as many digits as tell them apart."""
+    """Return a name for each bin, with enough digits to tell them apart."""
     if not len(edges):
         return ["any"]
     for digits in range(4, 18):
@@ -133,7 +133,7 @@ def _merge_rare(baseline: Shares, current: Shares, patients: Patients) -> tuple[
     rarest = sorted(weight, key=lambda name: weight[name])
     rare = {name for name in rarest if weight[name] < LEAST_IN_BIN}
     while rare and sum(weight[name] for name in rare) < LEAST_IN_BIN and len(rare) < len(weight):
-        rare.add(rarest[len(rare)])  # what is rare together takes in the next rarest
+        rare.add(rarest[len(rare)])  # if the rare ones together are still rare, they take in the next rarest
     if len(rare) < 2:
         return baseline, current
     return _merged(baseline, rare), _merged(current, rare)

@@ -1,4 +1,4 @@
-"""Effects, and the noise bounds they must exceed; and how many patients a sample stands for."""
+"""Effects, the noise bounds they must exceed, and the number of patients that a sample stands for."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ Shares = dict[str, float]
 
 @dataclass(frozen=True)
 class Patients:
-    """How many patients each side stands for: see `effective_patients`."""
+    """The number of patients that each side stands for: see `effective_patients`."""
 
     baseline: float
     current: float
 
     @property
     def smaller(self) -> float:
-        """How many patients the smaller side stands for."""
+        """Number of patients that the smaller side stands for."""
         return min(self.baseline, self.current)
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far two distributions lie apart.
+    """The distance between two distributions.
 
     Attributes
     ----------
     effect
         Population stability index: sum of (q - p) ln(q / p) over bins, p and q the shares of baseline and current. By
-        the custom of credit scoring 0.1 is small, 0.25 is large.
+        custom in credit scoring, 0.1 is small and 0.25 is large.
     baseline, current
-        Share of each bin, by name, in the bins' order; before smoothing.
+        Share of each bin before smoothing, by name, in the bins' order.
     patients
         What the noise bound goes by.
     """
@@ -59,7 +59,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two rates lie apart.
+    """The difference of two rates.
 
     Attributes
     ----------
@@ -75,15 +75,15 @@ class Difference:
 
     @property
     def effect(self) -> float:
-        """Current rate less the baseline's, in [-1,1]."""
+        """Current rate minus the baseline's, in [-1,1]."""
         return self.current - self.baseline
 
     def noise(self, alpha: float) -> float:
         """Return the absolute difference that two samples of one population exceed with probability `alpha`.
 
         Given how many patients have the property on both sides together, chance deals them out by the hypergeometric
-        distribution (Fisher's exact test): true for rates near 0 and for sides of unequal size, too. Patients are not
-        whole ones here, so the bound lies half a patient further out.
+        distribution (Fisher's exact test), which also holds for rates near 0 and for sides of unequal size. Numbers of
+        patients are not whole here, so the bound lies half a patient further out.
         """
         n, m = max(1, int(self.patients.baseline)), max(1, int(self.patients.current))
         having = min(n + m, round(self.baseline * n + self.current * m))
@@ -94,14 +94,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Drop:
-    """How much worse a figure of quality is.
+    """The amount by which a figure of quality got worse.
 
     Attributes
     ----------
     baseline, current
-        The figure on either side.
+        Value of the figure on either side.
     sign
-        1 if less is worse, -1 if more is.
+        1 if lower is worse, -1 if higher is.
     error
         Standard error of the effect, by bootstrap over patients.
     """
@@ -113,7 +113,7 @@ class Drop:
 
     @property
     def effect(self) -> float:
-        """How much worse the current figure is: positive is worse, whichever way the figure goes."""
+        """Amount by which the current figure is worse: positive is worse, whichever way the figure goes."""
         return self.sign * (self.baseline - self.current)
 
     def noise(self, alpha: float) -> float:
@@ -122,10 +122,10 @@ class Drop:
 
 
 def effective_patients(images_P: NDArray[np.integer]) -> float:
-    """Return how many patients with one image each tell as much as these P with so many (Kish's sample size).
+    """Return how many patients with one image each carry as much information as these P (Kish's sample size).
 
-    (sum n)^2 / sum n^2 over patients with n images: the number of patients where all have equally many, and less where
-    a few have most, because the images of one patient are taken to be all alike.
+    (sum n)^2 / sum n^2 over patients with n images: the number of patients if all have equally many, and less if a few
+    have most, because the images of one patient are taken to be all alike.
     """
     images = images_P.astype(np.float64)
     return float(images.sum() ** 2 / np.square(images).sum()) if images.any() else 0.0
@@ -136,9 +136,9 @@ def rate_difference(
 ) -> Difference:
     """Compare rates of images, given how many of each patient's images have the property, and how many there are.
 
-    A patient all of whose images failed is one piece of bad luck, not forty: where the images with the property are
-    those of a few patients, the sides count as fewer patients still, in the ratio of the rate's variance by patients to
-    its variance by images.
+    A patient all of whose images failed is one piece of bad luck, not forty: if the images with the property come from
+    a few patients, the sides count as still fewer patients, in the ratio of the rate's variance by patients to its
+    variance by images.
     """
     sides = [(having.astype(np.float64), images.astype(np.float64)) for having, images in (baseline, current)]
     rates = [float(having.sum() / max(1.0, images.sum())) for having, images in sides]

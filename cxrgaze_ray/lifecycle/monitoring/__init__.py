@@ -1,4 +1,4 @@
-"""Runs are watched: what changed between two sides, whether it could be chance, and what it looks like."""
+"""Watch runs: what changed between two sides, whether it could be chance, and what it looks like."""
 
 from cxrgaze_ray.lifecycle.monitoring.compare import monitor
 from cxrgaze_ray.lifecycle.monitoring.gauges import LOOPBACK, ReportGauges, serve_gauges

@@ -23,7 +23,7 @@ from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
 from cxrgaze_ray.scoring.runs import Run
 
-_OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, which answer differently by themselves."
+_OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, whose answers differ anyway."
 _NO_LABELS = "No labels were given."
 
 
@@ -40,7 +40,7 @@ def monitor(
     baseline, current
         At least one run each: see `open_runs`.
     truth
-        Labels and gaze that have arrived since, by image id.
+        Labels and gaze that have arrived since then, by image id.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def _check_profiles(runs: Sequence[Run]) -> None:
     if len(profiles) > 1:
         raise UserError(
             f"The runs have different profiles: {' and '.join(profiles)}.",
-            "Their images are made differently: score one side again with a model of the other's profile.",
+            "Their images are prepared differently: score one side again with a model of the other's profile.",
         )
 
 
@@ -121,7 +121,7 @@ def _notes_of_runs(runs: Sequence[Run]) -> list[str]:
         notes.append("The sides were computed by different engines, which agree within a tolerance only.")
     for option in ("view", "decode"):
         if len({getattr(run.spec.request.options, option) for run in runs}) > 1:
-            notes.append(f"The runs were asked for with different options of --{option}, which may explain a change.")
+            notes.append(f"The runs have different values of --{option}, which may explain a change.")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Feature columns of one side of a comparison: several runs as one table, an image once."""
+"""Feature columns of one side of a comparison: several runs as one table that holds each image once."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of some of a side's images, one row an image, and whose they are.
+    """Features of some of a side's images, one row per image, and the images' patients.
 
     Attributes
     ----------
     table
-        Columns of `schemas.RESULT`; or of `MAP_STATISTICS`.
+        Columns of `schemas.RESULT` or of `MAP_STATISTICS`.
     group_N
-        Which of the patients each row is of.
+        Index of each row's patient.
     images_P
-        Rows of each patient; an image without a patient id counts as one.
+        Number of rows of each patient; an image without a patient id counts as a patient.
     """
 
     table: pa.Table
@@ -63,7 +63,7 @@ class FeatureTable:
 
     @property
     def patients(self) -> int:
-        """How many there are."""
+        """Number of patients."""
         return len(self.images_P)
 
     @cached_property
@@ -74,25 +74,25 @@ class FeatureTable:
 
 @dataclass(frozen=True)
 class SideFeatures:
-    """Features of all rows of a side, of those that were scored, and of a sample of the maps."""
+    """Features of all rows of a side, of its scored rows, and of a sample of its maps."""
 
     side: Side
     everything: FeatureTable
     scored: FeatureTable
     maps: FeatureTable
     without_patient: int
-    """Scored images that no patient is known of."""
+    """Number of scored images whose patient is unknown."""
 
 
 def read_features(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool = True) -> SideFeatures:
-    """Read what is compared of some runs; a row takes less than 1 kB of memory.
+    """Read the columns to compare from some runs; a row takes less than 1 kB of memory.
 
     Parameters
     ----------
     runs
-        Finished ones. Of an image that several of them hold, the row of the run that was planned last counts.
+        Finished runs. If several hold an image, the row of the run that was planned last counts.
     maps
-        Whether to look at saliency maps.
+        Whether to read saliency maps.
     """
     ordered = sorted(runs, key=lambda run: run.spec.created_at)
     parts, seen = [], np.empty(0, np.uint64)
@@ -130,7 +130,7 @@ def _side(runs: Sequence[Run], rows: FeatureTable) -> Side:
 def _finished_at(run: Run) -> str:
     success = run.success()
     if success is None:
-        raise UserError(f"The run at {run.store.uri} is unfinished.", "Finish it: the command that began it goes on.")
+        raise UserError(f"The run at {run.store.uri} is unfinished.", "Finish it: run the command that began it again.")
     return success.finished_at
 
 
@@ -142,7 +142,7 @@ def _read(run: Run, number: int) -> pa.Table:
 
 
 def _compact(run: Run, table: pa.Table, number: int) -> pa.Table:
-    where = run.spec.request.archive if run.spec.layout == "tree" else ""  # there an id is the hash of a path
+    where = run.spec.request.archive if run.spec.layout == "tree" else ""  # in a tree an id is the hash of a path
     images = table["image_id"].to_pylist()
     patients = table["subject_id"].to_pylist()
     image_N = _hashes([f"{where}\0{image}" for image in images])
@@ -162,7 +162,7 @@ def _compact(run: Run, table: pa.Table, number: int) -> pa.Table:
 
 
 def _hashes(texts: list[str]) -> NDArray[np.uint64]:
-    """Return 64 bits of each text's hash: enough to tell a million from each other."""
+    """Return 64 bits of each text's hash: enough to tell a million texts apart."""
     return np.frombuffer(b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts), np.uint64)
 
 
@@ -173,7 +173,7 @@ def _no_maps() -> pa.Table:
 
 
 def _sample_maps(runs: Sequence[Run], scored: pa.Table, settings: MonitorSettings) -> pa.Table:
-    """Decode the maps of the images with the smallest hashes: the same ones whoever asks."""
+    """Decode the maps of the images with the smallest hashes: always the same ones."""
     chosen = np.sort(np.argsort(scored["image"].to_numpy(), kind="stable")[: settings.saliency_sample])
     sample = scored.select(["run", "shard", "position", "patient"]).take(pa.array(chosen))
     wanted: dict[int, dict[tuple[int, int], int]] = {}
@@ -201,7 +201,7 @@ def map_statistics(
     Returns
     -------
     entropy
-        As a fraction of an even map's, in [0,1]: low where a map points at one place.
+        Entropy as a fraction of a uniform map's, in [0,1]: low if a map points at one place.
     centre_y, centre_x
         Centre of mass, as fractions of height and width.
     central_mass

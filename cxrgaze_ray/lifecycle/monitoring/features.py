@@ -1,4 +1,4 @@
-"""Columns of two sides as comparisons: which features there are, and how each is compared."""
+"""Turn columns of two sides into comparisons: which features there are, and how each is compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RATES = (
     "status=failed", "status=skipped", *(f"reason_code={reason}" for reason in Reason),
     "photometric_check=disagrees", "view_source=unknown",
 )  # fmt: skip
-"""Rates of column=value: the first ones of all rows, the last two of scored ones."""
+"""Rates of column=value: the last two among scored rows, all others among all rows."""
 
 _OF_SCORED = ("photometric_check", "view_source")
 
@@ -44,7 +44,7 @@ FEATURES: dict[Family, tuple[str, ...]] = {
     "outcomes": RATES,
     "performance": ("auc_macro", "ece", "cc", "kl", "hs"),
 }
-"""Every feature that a report can name: a closed list, fit for labels of metrics."""
+"""Every feature that a report can name: a closed list, so its names can be labels of metrics."""
 
 OF_THE_MODEL: tuple[Family, ...] = ("scores", "predictions", "saliency")
 """Families that other weights change by themselves."""
@@ -52,14 +52,14 @@ OF_THE_MODEL: tuple[Family, ...] = ("scores", "predictions", "saliency")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A feature of both sides, before it is known how many others are looked at beside it.
+    """A feature compared on both sides, before the number of other comparisons is known.
 
     Attributes
     ----------
     patients
         On the smaller side.
     least
-        Patients below which nothing is said.
+        Least patients for a finding.
     """
 
     family: Family
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def enough(self) -> bool:
-        """Whether there are enough patients to say anything."""
+        """Whether there are enough patients for a finding."""
         return self.patients >= self.least
 
     def judge(self, alpha: float) -> Finding:
@@ -105,7 +105,7 @@ def _bins(change: Shift | Difference | Drop) -> tuple[Bin, ...]:
 
 
 def absent(family: Family, feature: str, threshold: float, why: str) -> Finding:
-    """Return a finding of what can't be compared."""
+    """Return the finding for a feature that can't be compared."""
     psi = family not in ("outcomes", "performance")
     return Finding(
         family=family,
@@ -120,7 +120,7 @@ def absent(family: Family, feature: str, threshold: float, why: str) -> Finding:
 
 
 def compare_features(baseline: SideFeatures, current: SideFeatures, settings: MonitorSettings) -> Iterator[Comparison]:
-    """Yield the comparisons of everything that needs no label, family by family."""
+    """Yield the comparisons that need no labels, family by family."""
     pair = _Pair(baseline.scored, current.scored, settings)
     for name in CATEGORIES:
         yield pair.categories("acquisition", name)
@@ -196,7 +196,7 @@ def _having(rows: FeatureTable, column: str, value: str) -> NDArray[np.int64]:
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """Return a column of numbers, NaN where it says nothing."""
+    """Return a column of numbers, NaN where it is null."""
     if name == BEST_PROBABILITY:
         return np.max([_numbers(table, column) for column in PROBABILITIES], axis=0)  # type: ignore[no-any-return]
     values: NDArray[np.float64] = pc.fill_null(table[name].cast(pa.float64()), np.nan).to_numpy()

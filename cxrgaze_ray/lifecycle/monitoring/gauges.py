@@ -27,12 +27,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ReportGauges(Gauges):
-    """Shows the last report whole: a scrape sees the old one or the new one, never a mixture.
+    """Shows the whole last report: a scrape sees the old one or the new one, never a mixture.
 
     Attributes
     ----------
     report
-        None before the first comparison: no gauge is there yet.
+        The last report; None before the first comparison, when there are no gauges yet.
     """
 
     def __init__(self, report: MonitorReport | None = None) -> None:
@@ -42,7 +42,7 @@ class ReportGauges(Gauges):
 
 @contextmanager
 def serve_gauges(gauges: Gauges, port: int, host: str) -> Iterator[int]:
-    """Answer scrapes on ``/metrics`` while the block runs; give the port, which is a free one where 0 was asked for.
+    """Answer scrapes on ``/metrics`` while the block runs; yield the port, a free one if 0 was asked for.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def serve_gauges(gauges: Gauges, port: int, host: str) -> Iterator[int]:
 
 
 def families(report: MonitorReport) -> list[Family]:
-    """Return every gauge; labels are features, families, drifts, sides and statuses, all of closed lists."""
+    """Return every gauge; labels are features, families, drifts, sides and statuses, all from closed lists."""
     overall = [
         finding
         for finding in report.findings
@@ -91,5 +91,5 @@ def families(report: MonitorReport) -> list[Family]:
 
 
 def _alerted(alerts: Iterable[Finding], family: str, feature: str) -> float:
-    """Return 1 if a feature is alerted, in a subgroup too: its name is no label, but its alert must not be lost."""
+    """Return 1 if a feature is alerted, or any of its subgroups, which are no labels: their alerts must not be lost."""
     return float(any(finding.family == family and finding.feature == feature for finding in alerts))

@@ -14,7 +14,7 @@ _REACH = 2.0
 _UNSAID = ("absent", "too_few")
 
 _TITLES = {
-    "acquisition": "What the files say of themselves",
+    "acquisition": "What the files say about themselves",
     "intensity": "Brightness of the model images",
     "scores": "Probabilities",
     "predictions": "Predicted classes",
@@ -35,7 +35,7 @@ class FindingRow:
 
 
 def monitor_page(report: MonitorReport) -> str:
-    """Return a report as HTML: suspicions first, then every finding, then the distributions that moved."""
+    """Return a report as HTML: suspicions first, then every finding, then the distributions that changed."""
     performance = [finding for finding in report.findings if finding.family == "performance"]
     small = {finding.subgroup for finding in performance if finding.subgroup and finding.status == "too_few"}
     return render(
@@ -62,7 +62,7 @@ def _rows(report: MonitorReport, family: str) -> list[FindingRow]:
 def _row(finding: Finding) -> FindingRow:
     scale = 100 / (_REACH * finding.threshold)
     effect = finding.effect or 0.0
-    size = effect if finding.family == "performance" else abs(effect)  # a figure that got better has no bar
+    size = effect if finding.family == "performance" else abs(effect)  # an improved figure has no bar
     name = f"{finding.feature} ({finding.subgroup})" if finding.subgroup else finding.feature
     return FindingRow(
         finding,
@@ -73,7 +73,7 @@ def _row(finding: Finding) -> FindingRow:
 
 
 def sentences(report: MonitorReport) -> Iterable[str]:
-    """Return what a report comes to, for people."""
+    """Return a report's conclusions, for people."""
     sides = (("Baseline", report.baseline), ("current", report.current))
     yield "; ".join(f"{name}: {side.images} files of {side.patients} patients" for name, side in sides) + "."
     if not report.enough:

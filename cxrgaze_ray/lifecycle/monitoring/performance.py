@@ -1,4 +1,4 @@
-"""How good the predictions are, where labels or gaze have arrived: both sides, overall and by subgroup."""
+"""The quality of predictions whose labels or gaze have arrived: both sides, overall and by subgroup."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ MetricName = Literal["auc_macro", "ece", "cc", "kl", "hs"]
 
 @dataclass(frozen=True)
 class QualityMetric:
-    """A metric of how good predictions are, and how two sides are compared by it.
+    """A metric of the quality of predictions, and how it compares two sides.
 
     Attributes
     ----------
     title
-        Its name for people.
+        Name of the metric, for people.
     known
-        Whether it can be computed of each image.
+        Tells for each image whether the metric can use it.
     statistic
-        From a table of images that it can be computed of to what computes it under weights.
+        Turns a table of images that the metric can use into a function that computes it under weights.
     lower_is_better
-        Which way it goes.
+        Whether lower values are better.
     grows_when_few
-        Chance alone raises it where images are few: it is compared at equal numbers of patients.
+        Whether chance alone raises it when images are few: then it is compared at equal numbers of patients.
     """
 
     title: str
@@ -57,7 +57,7 @@ class QualityMetric:
 
 
 def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> QualityMetric:
-    """Return a metric of the gate's, of labelled images."""
+    """Return one of the gate's metrics, for labelled images."""
     return QualityMetric(
         title,
         lambda table: table.labels_N != UNKNOWN,
@@ -68,7 +68,7 @@ def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> Q
 
 
 def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bool = False) -> QualityMetric:
-    """Return a mean over images that somebody looked at."""
+    """Return a metric that is a mean over images that somebody looked at."""
 
     def per_image(table: EvaluationTable) -> NDArray[np.float64]:
         return {"cc": table.cc_N, "kl": table.kl_N, "hs": table.hs_N}[name]
@@ -91,7 +91,7 @@ QUALITY_METRICS: dict[MetricName, QualityMetric] = {
 
 
 def quality(name: MetricName, table: EvaluationTable) -> float | None:
-    """Return a metric of the images that it can be computed of; None where they leave it undefined."""
+    """Return the value of a metric on the images that it can use; None where they leave it undefined."""
     return _value(name, table.take(QUALITY_METRICS[name].known(table)))
 
 
@@ -100,7 +100,7 @@ def _value(name: MetricName, known: EvaluationTable) -> float | None:
 
 
 def table_of_runs(runs: Sequence[Run], truth: EgdTables) -> EvaluationTable:
-    """Put a side's rows beside what is known of them; of an image in several runs, the newest row counts."""
+    """Join a side's rows to their labels and gaze; if an image is in several runs, the newest row counts."""
     newest = sorted(runs, key=lambda run: run.spec.created_at, reverse=True)
     tables, seen = [], set[str]()
     for run in newest:
@@ -132,7 +132,7 @@ def _part(side: EvaluationTable, facet: str, value: str) -> EvaluationTable:
 
 
 def absent_performance(settings: MonitorSettings, why: str) -> Iterator[Finding]:
-    """Yield what stands in the report where there are no labels."""
+    """Yield the findings of a report without labels."""
     for name in QUALITY_METRICS:
         yield absent("performance", name, _threshold(name, settings.thresholds), why)
 
@@ -177,7 +177,7 @@ def _compare(
         threshold=_threshold(name, settings.thresholds, subgroup),
         patients=min(patients),
         least=settings.subgroup_patients if subgroup else settings.least_patients,
-        detail=f"{metric.title} {values[0]:.3f} and now {values[1]:.3f}, of {patients[0]} and {patients[1]} patients.",
+        detail=f"{metric.title} {values[0]:.3f} and now {values[1]:.3f}, on {patients[0]} and {patients[1]} patients.",
         subgroup=subgroup,
     )
 
@@ -190,7 +190,7 @@ def _error(name: MetricName, side: EvaluationTable, settings: MonitorSettings) -
 
 
 def _of_some(name: MetricName, side: EvaluationTable, patients: int, settings: MonitorSettings) -> float:
-    """Return a metric's mean over draws of some of the patients: what it would be, were there no more of them."""
+    """Return a metric's mean over draws of some of the patients: its value if there were no more of them."""
     names, patient_N = np.unique(np.array(side.patients, dtype=str), return_inverse=True)
     rounds = settings.rounds if patients < len(names) else 1
     order_PR = np.random.default_rng(settings.seed).random((len(names), rounds)).argsort(axis=0)

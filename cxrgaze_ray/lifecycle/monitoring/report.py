@@ -1,4 +1,4 @@
-"""What the monitor found, as values that are stored as JSON and read back."""
+"""The monitor's findings, as values that are stored as JSON and read back."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class Bin(Record):
 
 
 class Finding(Record):
-    """One feature, compared."""
+    """The comparison of one feature."""
 
     family: Family
     feature: str
-    """A column; or column=value, whose rate is compared; or a figure of quality."""
+    """Name of a column, or of a figure of quality, or column=value for a rate."""
 
     measure: Literal["psi", "difference"]
-    """psi: see `drift.Shift`. difference: current rate less baseline; of a labelled figure, how much worse it is."""
+    """psi: see `drift.Shift`. difference: current rate minus baseline; for a labelled figure, how much worse it is."""
 
     effect: float | None
     threshold: float
     """Least effect that is worth an alert."""
 
     noise: float | None
-    """Effect that chance alone reaches; None where it was not asked because there are too few patients."""
+    """Effect that chance alone reaches; None if it was not computed because there are too few patients."""
 
     status: Literal["ok", "alert", "too_few", "absent"]
     """alert: the effect is beyond threshold and noise. too_few: a side has too few patients. absent: not comparable."""
 
     subgroup: str | None = None
-    """facet=value where only a part of the images was compared."""
+    """facet=value if only a part of the images was compared."""
 
     detail: str
     """A sentence for people."""
@@ -57,11 +57,11 @@ class Finding(Record):
 
 
 class Suspicion(Record):
-    """What the alerts look like together."""
+    """A drift that the alerts together look like."""
 
     drift: SuspectedDrift
     features: tuple[str, ...]
-    """Alerted features that led there."""
+    """Alerted features that led to the suspicion."""
 
     sentence: str
 
@@ -70,26 +70,26 @@ class Side(Record):
     """One side of the comparison."""
 
     runs: tuple[str, ...]
-    """URIs, by time of planning."""
+    """URIs of the runs, by time of planning."""
 
     images: int
-    """Rows; an image that several runs hold counts once."""
+    """Number of rows; an image that several runs hold counts once."""
 
     patients: int
     scored: int
     skipped: int = 0
     failed: int = 0
     labelled: int = 0
-    """Scored images whose diagnosis has arrived."""
+    """Number of scored images whose diagnosis has arrived."""
 
     auc_macro: float | None = None
     """Macro AUC of the labelled images."""
 
     first_at: str
-    """When the first run was planned."""
+    """Time at which the first run was planned."""
 
     last_at: str
-    """When the last run was finished."""
+    """Time at which the last run was finished."""
 
     models: tuple[str, ...]
     """name@version."""
@@ -99,14 +99,14 @@ class Side(Record):
 
 
 class MonitorReport(Record):
-    """All of a comparison."""
+    """The whole report of a comparison."""
 
     baseline: Side
     current: Side
     findings: tuple[Finding, ...]
     suspicions: tuple[Suspicion, ...]
     notes: tuple[str, ...]
-    """What does not hold of the comparison, for people."""
+    """Limits of the comparison, for people."""
 
     made_at: str
     settings: MonitorSettings
@@ -122,7 +122,7 @@ class MonitorReport(Record):
         return min(self.baseline.patients, self.current.patients) >= self.settings.least_patients
 
     def summary(self) -> dict[str, Any]:
-        """Return what was found, without what was looked at: alerts, suspicions, notes, whether there was enough."""
+        """Return what was found, without the data behind it: alerts, suspicions, notes, whether there was enough."""
         return {
             "alerts": [finding.model_dump(exclude={"bins"}) for finding in self.alerts],
             "suspicions": [suspicion.model_dump() for suspicion in self.suspicions],

@@ -1,4 +1,4 @@
-"""Which runs a side is made of: those that are named, and the finished ones under a parent."""
+"""The runs that make up a side: those that are named, and the finished ones under a named parent."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _APART = "Name earlier runs as the baseline, and later ones as the current side.
 
 
 def open_runs(uris: Sequence[str], *, last: int | None = None, without: Collection[str] = ()) -> list[Run]:
-    """Open the runs of a side, by time of planning, each once.
+    """Open the runs of a side, each once, by time of planning.
 
     Parameters
     ----------
     uris
-        Runs, or parents of runs: of a parent, all that are finished.
+        Runs, or parents of runs: a parent stands for all its finished runs.
     last
-        Only the newest ones of a parent.
+        Number of a parent's newest runs to use; None for all.
     without
         URIs of runs that are left out of parents: the other side's.
 
     Raises
     ------
     UserError
-        If a run that is named is unfinished, or a parent has no finished one beside those left out.
+        If a named run is unfinished, or a parent has no finished run other than those left out.
     """
     selected: dict[str, Run] = {}
     for uri in uris:
@@ -46,7 +46,7 @@ def _open(uri: str, last: int | None, without: Collection[str]) -> list[Run]:
     if not runs:
         raise UserError(
             f"There is no run at or under {uri} that this version reads.",
-            "Name a run, or what `cxrgaze score --out` was given.",
+            "Name a run, or the folder given to `cxrgaze score --out`.",
         )
     finished = [run for run in runs if run.success() is not None]
     if not finished:
@@ -59,6 +59,6 @@ def _open(uri: str, last: int | None, without: Collection[str]) -> list[Run]:
 
 
 def check_apart(baseline: Sequence[Run], current: Sequence[Run]) -> None:
-    """Refuse sides of the same runs: what is compared with itself has never changed."""
+    """Refuse two sides of the same runs: a comparison with itself shows no change."""
     if {run.store.uri for run in baseline} >= {run.store.uri for run in current}:
         raise UserError("Baseline and current are the same runs.", _APART)

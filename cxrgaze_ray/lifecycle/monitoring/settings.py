@@ -1,4 +1,4 @@
-"""Every number that the monitor goes by."""
+"""Every number that the monitor uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Thresholds(Settings):
-    """Effects below which a change is not worth an alert, however sure it is."""
+    """Effects below which a change is not worth an alert, however certain it is."""
 
     acquisition: float = Field(default=0.2, gt=0, le=100)
     """PSI of facts of the file: device, encoding, size, view, sex and age."""
@@ -48,7 +48,7 @@ class Thresholds(Settings):
     """Fall of the maps' mean histogram similarity with readers' gaze."""
 
     subgroup: float = Field(default=0.05, gt=0, le=100)
-    """The same five in a subgroup, where that is more than the figure's own threshold."""
+    """Threshold of the same five in a subgroup, if that is more than the figure's own."""
 
 
 class MonitorSettings(Settings):
@@ -58,18 +58,18 @@ class MonitorSettings(Settings):
     """Probability of any alert at all in a report where nothing has changed, divided among all its comparisons."""
 
     least_patients: int = Field(default=50, ge=2, le=10_000_000)
-    """Fewer patients than that on a side: no alert, whatever is seen."""
+    """Least patients on each side for any alert."""
 
     subgroup_patients: int = Field(default=30, ge=2, le=10_000_000)
-    """The same for a subgroup of labelled images."""
+    """Least patients of a subgroup of labelled images, on each side."""
 
     thresholds: Thresholds = Thresholds()
 
     bins: int = Field(default=10, ge=2, le=100)
-    """Quantile bins of a number, at most."""
+    """Most quantile bins of a number."""
 
     saliency_sample: int = Field(default=2000, ge=0, le=10_000_000)
-    """Maps a side that are decoded, at most: those whose image id has the smallest hash. 0 looks at none."""
+    """Most maps decoded per side: those whose image ids have the smallest hashes. 0 decodes none."""
 
     central_box: tuple[Share, Share, Share, Share] = (0.25, 0.25, 0.75, 0.75)
     """Top, left, bottom and right of the box whose share of the saliency is watched, as fractions of the map."""
@@ -84,5 +84,5 @@ class MonitorSettings(Settings):
     def _box_has_an_inside(self) -> Self:
         top, left, bottom, right = self.central_box
         if top >= bottom or left >= right:
-            raise ValueError("central_box is top, left, bottom and right, and has no inside")
+            raise ValueError("central_box (top, left, bottom and right) has no inside")
         return self

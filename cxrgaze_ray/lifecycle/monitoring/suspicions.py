@@ -14,11 +14,11 @@ _POLARITY = "photometric_check=disagrees"
 _SENTENCES: dict[SuspectedDrift, str] = {
     "polarity": "More pictures look inverted than their tags say: a device or an export may have changed polarity.",
     "site": "The files come from other devices or encodings than before: a site, a scanner or an export may be new.",
-    "exposure": "Images are brighter, darker or of another contrast, though the files say nothing of another device: "
+    "exposure": "Images are brighter, darker or of another contrast, though the files do not name another device: "
     "exposure or processing may have changed.",
     "prevalence": "The model answers other classes than before, while files and pictures look as they did: the "
-    "patients may have changed, or how they are chosen.",
-    "quality": "Other shares of the files are refused, skipped or lack their tags: look at the reasons.",
+    "patients, or their selection, may have changed.",
+    "quality": "The shares of files refused, skipped or without tags have changed: look at the reasons.",
     "performance": "Against the labels that have arrived, the model is worse than it was.",
     "unknown": "Something has changed that fits none of the known patterns: look at the features.",
 }
@@ -27,8 +27,8 @@ _SENTENCES: dict[SuspectedDrift, str] = {
 def suspect(findings: Iterable[Finding]) -> tuple[Suspicion, ...]:
     """Return what the alerts look like; an alert that another one explains is named with it, and only once.
 
-    Inverted pictures explain other intensities; another site explains them as well, and other views and ages; each
-    explains other scores, predictions and maps. Only where files and pictures look as before do other predictions
+    Inverted pictures explain changed intensities; another site explains them too, and changed views and ages; each
+    explains changed scores, predictions and maps. Only if files and pictures look as before do changed predictions
     point to other patients.
     """
     rest = [finding for finding in findings if finding.status == "alert"]

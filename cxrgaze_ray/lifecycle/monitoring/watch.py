@@ -1,4 +1,4 @@
-"""Compare two sides' runs once, or again and again as runs arrive; and write down what was found."""
+"""Compare two sides' runs once, or repeatedly as runs arrive, and write the reports."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from cxrgaze_ray.storage import open_output, open_parent, open_store
 
 
 class Outputs(Settings):
-    """Where a report goes; what is not named is not written."""
+    """Where a report is written; a place that is not named gets nothing."""
 
     out: Uri | None = None
     """HTML."""
 
     json_out: Uri | None = None
     textfile: Uri | None = None
-    """Gauges in Prometheus's text format; a local file."""
+    """Local file for gauges in Prometheus's text format."""
 
     def check(self) -> None:
-        """Try each place that is named, before the work: UserError or EnvironmentFault if it can't be written."""
+        """Try each named place before the work: UserError or EnvironmentFault if it can't be written."""
         for uri in filter(None, (self.out, self.json_out)):
             open_output(uri)
         if self.textfile is not None:
             check_textfile(self.textfile)
 
     def write(self, report: MonitorReport) -> None:
-        """Write the report to every place that is named."""
+        """Write the report to every named place."""
         for uri, text in ((self.out, monitor_page), (self.json_out, lambda report: report.model_dump_json(indent=2))):
             if uri is not None:
                 store, key = open_parent(uri)
@@ -53,12 +53,12 @@ class Watch:
     Parameters
     ----------
     baseline, current
-        URIs: see `open_runs`. Under a parent, runs that have finished since are taken up; a parent of the current
-        side does not give the runs of the baseline.
+        URIs: see `open_runs`. Under a parent, runs that have finished since are added; a parent on the current
+        side does not yield the runs of the baseline.
     last
-        Of each parent of the current side, its newest runs only.
+        Number of newest runs to use from each parent on the current side.
     labels
-        EGD-CXR tables; read again each time.
+        EGD-CXR tables, read again each time.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Watch:
         self._compared: tuple[object, MonitorReport] | None = None
 
     def look(self) -> MonitorReport:
-        """Compare what is there now; where nothing is new since the last look, that report still holds."""
+        """Compare the runs there are now; if none is new since the last look, return that report."""
         baseline = open_runs(self._baseline)
         current = open_runs(self._current, last=self._last, without={run.store.uri for run in baseline})
         check_apart(baseline, current)
@@ -91,7 +91,7 @@ class Watch:
     def keep_looking(
         self, every_s: float, stop: Event, show: Callable[[MonitorReport], None], say: Callable[[str], None]
     ) -> None:
-        """Look again every few seconds until told to stop; what can't be read now is said, and tried again."""
+        """Look again every few seconds until told to stop; report runs that can't be read, and try them again."""
         while not stop.wait(every_s):
             try:
                 show(self.look())
@@ -100,6 +100,6 @@ class Watch:
 
 
 def _state(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Return what changes when a run is finished, or finished again after a retry."""
+    """Return a value that changes when a run is finished, or finished again after a retry."""
     successes = [(run.store.uri, run.success()) for run in runs]
     return [(uri, success.finished_at if success else "") for uri, success in successes]

@@ -1,8 +1,8 @@
 """Retraining: decide whether to, assemble the data, train, gate, publish, and promote if that is allowed.
 
-Read in this order: `policy` (what a hospital may choose), `decide` (reports and facts to a decision), `settings` (what
-a retraining is asked for), `data` (stores, and what is new in them), `workspace` (what it leaves on disk, and how it
-goes on after a crash), `assessment` (what it would be), `evidence` (golden outputs, latency, size), `run` (one step
+Read in this order: `policy` (what a hospital may choose), `decide` (from reports and facts to a decision), `settings`
+(the request for a retraining), `data` (stores, and what is new in them), `workspace` (its files on disk, and how it
+continues after a crash), `assessment` (what it would do), `evidence` (golden outputs, latency, size), `run` (one step
 after the other), `page` and `gauges` (for people and for Prometheus).
 """
 

@@ -1,4 +1,4 @@
-"""What a retraining would be: everything that its decision rests on, read before anything is changed."""
+"""Assess a retraining: everything that its decision rests on is read before anything is changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Assessment:
 
 
 def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]:
-    """Say what a retraining would do, and change nothing; without a decision while stores are to be made first."""
+    """Return what a retraining would do, and change nothing; without a decision if stores must be made first."""
     missing = missing_stores(settings)
     assessment = None if missing else assess(settings, reason)
     champion = assessment.champion if assessment else _champion(settings)
@@ -55,14 +55,14 @@ def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]
 
 
 def check_settings(settings: RetrainSettings) -> None:
-    """Look for everything that the settings name, as far as it is there before new stores are made.
+    """Check everything that the settings name, as far as it exists before new stores are made.
 
     Raises
     ------
     RegistryError
         If the model has no champion.
     UserError
-        If a store, a report, the policy or a training setting is not there or wrong.
+        If a store, a report, the policy or a training setting is missing or wrong.
     """
     champion = _champion(settings)
     read_policy(settings.policy)
@@ -87,7 +87,7 @@ def assess(settings: RetrainSettings, reason: Reason) -> Assessment:
         If the champion learned from images of another profile.
     """
     registry, policy = Registry(open_store(settings.registry)), read_policy(settings.policy)
-    # asked again, as `check_named` did: the retraining that had the lease before this one may have promoted another
+    # resolved again: the retraining that held the lease before this one may have promoted another
     champion = registry.resolve(f"{settings.name}@{CHAMPION}")
     info, stores = read_info(open_store(champion.uri)), open_stores(settings)
     check_store(stores.info, info)
@@ -114,10 +114,10 @@ def _champion(settings: RetrainSettings) -> ModelPin:
 
 
 def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:
-    """Return the training's settings: the champion's preset, the phases asked for."""
+    """Return the training's settings: the champion's preset, and the requested phases."""
     return TrainSettings.for_preset(cast("Preset", info.network.preset), list(settings.phases), **settings.training)
 
 
 def now() -> str:
-    """Return the time as records have it: UTC, to the second."""
+    """Return the time as records state it: UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The data of a retraining: stores as one, and what is in them that the champion has not learned from."""
+"""The data of a retraining: all stores as one, and those that the champion has not learned from."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cxrgaze_ray.storage import check_writable, open_output, open_parent, open_s
 
 
 def missing_stores(settings: RetrainSettings) -> list[NewData]:
-    """Return the newly labelled data that no finished store is made of yet."""
+    """Return the newly labelled data for which there is no finished store yet."""
     return [new for new in settings.ingest if not open_store(new.out).exists("store.json")]
 
 
 def check_outputs(settings: RetrainSettings) -> None:
-    """Try before the work whether its page and its new stores can be written; the lease tries the registry."""
+    """Check before the work that the page and the new stores can be written; the lease checks the registry."""
     if settings.page:
         open_output(settings.page)
     for new in missing_stores(settings):
@@ -58,7 +58,7 @@ def open_stores(settings: RetrainSettings) -> ShardUnion:
     """Open all stores as one; UserError if there is none, or if they do not fit together."""
     uris = [*settings.stores, *(new.out for new in settings.ingest)]
     if not uris:
-        raise UserError("The settings name no store to learn from.", "Name some: stores, or ingest.")
+        raise UserError("The settings name no store to learn from.", "Name some under stores or ingest.")
     return ShardUnion([ShardStore.open(uri) for uri in uris])
 
 
@@ -69,12 +69,12 @@ def learned_from(info: BundleInfo) -> tuple[str, ...]:
 
 
 def read_reports(uris: Sequence[str]) -> list[MonitorReport]:
-    """Read the monitor's reports; UserError if one is none."""
+    """Read the monitor's reports; UserError if a file is not one."""
     reports = []
     for uri in uris:
         store, key = open_parent(uri)
         try:
             reports.append(MonitorReport.model_validate_json(store.get(key)))
         except ValueError as error:
-            raise UserError(f"{uri} is no report of the monitor.", "Make one: cxrgaze monitor --json-out F.") from error
+            raise UserError(f"{uri} is not a monitor's report.", "Make one: cxrgaze monitor --json-out F.") from error
     return reports

@@ -1,4 +1,4 @@
-"""Reports and facts to a decision, by policy. A pure function: the same input, the same answer, on any machine."""
+"""Turn reports and facts into a decision, by policy. A pure function: equal inputs give equal answers anywhere."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ class Action(StrEnum):
 
 
 class Situation(Record):
-    """What is known when a retraining is considered."""
+    """The facts known when a retraining is considered."""
 
     reason: Reason
-    """Why it is considered: an alert, the clock, or a person."""
+    """Why a retraining is considered: an alert, the clock, or a person."""
 
     now: str
-    """UTC, ISO 8601."""
+    """Time of the decision: UTC, ISO 8601."""
 
     train_patients: int
-    """Labelled patients of the training split."""
+    """Number of labelled patients in the training split."""
 
     new_patients: int
-    """Those of them in stores that the champion has not learned from."""
+    """Number of those in stores that the champion has not learned from."""
 
     test_patients: int
-    """Labelled patients of the locked test split."""
+    """Number of labelled patients in the locked test split."""
 
     looks_used: int
-    """Models that the locked test split has been shown to."""
+    """Number of models that the locked test split has been shown to."""
 
     last_retraining_at: str | None = None
-    """UTC, ISO 8601; None if there was none."""
+    """Time of the last retraining: UTC, ISO 8601; None if there was none."""
 
 
 class Decision(Record):
-    """What is to be done, and why: the reasons for it first, whatever else was found after them."""
+    """What is to be done, and why: the decisive reasons first, all other findings after them."""
 
     action: Action
     reasons: tuple[str, ...]
@@ -62,22 +62,22 @@ _ORDER = (Action.ASK, Action.WAIT, Action.RETRAIN)
 def decide(policy: Policy, situation: Situation, reports: Sequence[MonitorReport] = ()) -> Decision:
     """Decide whether to retrain, to wait, or to ask a person.
 
-    A finding that asks for a person outweighs one that says to wait, and that one that says to retrain. A person who
-    asked for the retraining is not told to wait or asked again about drift, but facts that make it pointless remain.
+    A finding that asks for a person outweighs one to wait, which outweighs one to retrain. A person who asked for the
+    retraining is not told to wait or asked again about drift, but facts that make it pointless still count.
 
     Parameters
     ----------
     policy
-        With the numbers.
+        Policy with the numbers to decide by.
     situation
-        With the facts.
+        Facts to decide on.
     reports
         Reports of the monitor, newest last.
 
     Returns
     -------
     Decision
-        Never without a reason.
+        Decision with at least one reason.
     """
     proposals = [*_impossible(policy, situation)]
     if situation.reason != "manual":
@@ -95,7 +95,7 @@ Proposals = Iterator[tuple[Action, str]]
 
 
 def _impossible(policy: Policy, situation: Situation) -> Proposals:
-    """Yield what no retraining can do without, whoever asks for it."""
+    """Yield what makes any retraining impossible, whoever asks for it."""
     if not situation.train_patients:
         yield Action.ASK, "No patient of the training split has a label: label some first."
     if not situation.test_patients:
@@ -104,7 +104,7 @@ def _impossible(policy: Policy, situation: Situation) -> Proposals:
         yield (
             Action.ASK,
             f"The test split was shown to {situation.looks_used} models, of {policy.gate.looks} that the policy "
-            "allows: add newly labelled test patients as a store of their own, and leave the old one out.",
+            "allows: add newly labelled test patients as a separate store, and leave the old one out.",
         )
     if situation.reason == "manual":
         return
@@ -123,7 +123,7 @@ def _impossible(policy: Policy, situation: Situation) -> Proposals:
 
 
 def _clock(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Proposals:
-    """Yield a doubt if something is dated after now: ages could not be told."""
+    """Yield a doubt if something is dated after now: its age would be unknown."""
     reported = [("A report", report.made_at) for report in reports]
     dates = [("The last retraining", situation.last_retraining_at), *reported]
     for what, at in dates:
@@ -143,14 +143,14 @@ def _too_soon(policy: DecidePolicy, situation: Situation) -> Proposals:
 
 
 def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[MonitorReport]) -> Proposals:
-    """Yield what the monitor's fresh reports say."""
+    """Yield what the monitor's recent reports say."""
     fresh = [report for report in reports if _age_s(situation, report.made_at) <= policy.report_days * _DAY_S]
     if situation.reason == "drift" and not fresh:
-        yield Action.ASK, f"There is no report of the last {policy.report_days:g} days to see the drift in."
+        yield Action.ASK, f"There is no report from the last {policy.report_days:g} days that could show the drift."
         return
     for report in fresh:
         if not report.enough:
-            yield Action.WAIT, "A report holds too few patients to say anything."
+            yield Action.WAIT, "A report holds too few patients to tell anything."
         for suspicion in report.suspicions:
             if suspicion.drift in policy.ask_on:
                 yield Action.ASK, f"Look into this first: {suspicion.sentence}"
@@ -161,14 +161,14 @@ def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[Monitor
 
 
 def _labels(policy: DecidePolicy, situation: Situation, *, drifted: bool) -> Proposals:
-    """Yield whether there is something to learn that the champion has not learned."""
+    """Yield whether there is data that the champion has not learned from."""
     new, least = situation.new_patients, policy.least_new_patients
     if new >= least:
-        yield Action.RETRAIN, f"{new} newly labelled patients are there to learn from."
+        yield Action.RETRAIN, f"There are {new} newly labelled patients to learn from."
     elif drifted:
-        yield Action.ASK, f"There is a drift, and only {new} of {least} newly labelled patients: label more of the new."
+        yield Action.ASK, f"There is a drift, and only {new} of {least} newly labelled patients: label more of them."
     else:
-        yield Action.WAIT, f"{new} newly labelled patients; the policy wants {least}."
+        yield Action.WAIT, f"There are {new} newly labelled patients; the policy asks for {least}."
 
 
 def _age_s(situation: Situation, at: str) -> float:

@@ -1,4 +1,4 @@
-"""What the gate looks at beside predictions: golden outputs, latency and size of the bundles."""
+"""The gate's facts besides predictions: golden outputs, latency and size of the bundles."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cxrgaze_ray.models.bundle import Bundle, golden_image
 from cxrgaze_ray.models.predictor import Predictor
 
 GOLDEN_TOLERANCE = 1e-3
-"""Largest difference of a golden logit: float32 rounds otherwise on other processors, and not by more."""
+"""Largest tolerated difference of a golden logit: float32 rounds differently on other processors, but by no more."""
 
 _ROUNDS = 5
 
 
 def golden_difference(bundle: Bundle) -> float | None:
-    """Return the largest difference between a bundle's recorded golden logits and its logits now; None without any."""
+    """Return the largest difference between a bundle's recorded golden logits and its logits now; None if none are."""
     predictor = Predictor.from_bundle(bundle)
     gaps = [
         float(np.abs(np.subtract(predictor.golden_logits(golden.seed), golden.logits)).max())
@@ -29,7 +29,7 @@ def golden_difference(bundle: Bundle) -> float | None:
 
 
 def latency_ratio(champion: Bundle, candidate: Bundle, rounds: int = _ROUNDS) -> float:
-    """Return the candidate's time for a network batch over the champion's, in turn: the median of rounds."""
+    """Return the candidate's time for a network batch over the champion's, run in turn: the median of rounds."""
     predictors = [Predictor.from_bundle(bundle) for bundle in (champion, candidate)]
     for predictor in predictors:
         _seconds(predictor)
@@ -51,16 +51,16 @@ def size_mib(bundle: Bundle) -> float:
 
 
 def gather_facts(champion: Bundle, published: Bundle, looks: Sequence[int]) -> ModelFacts:
-    """Return what the gate must know of the published bundle.
+    """Return what the gate must know about the published bundle.
 
     Parameters
     ----------
     champion
-        In service.
+        Bundle in service.
     published
         The candidate as it was read back from the registry.
     looks
-        Used, and allowed.
+        Number of looks used, and allowed.
     """
     gap = golden_difference(published)
     return ModelFacts(

@@ -1,4 +1,4 @@
-"""What the last retraining came to, as gauges in a textfile: by hand or by cron it leaves no process to scrape."""
+"""The last retraining's result as gauges in a textfile: run by hand or by cron, it leaves no process to scrape."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from cxrgaze_ray.telemetry import (
 )
 
 STATES = ("running", "wait", "ask", "accepted", "rejected", "cannot_tell", "stopped", "failed")
-"""What can become of a retraining. wait: nothing was to be done; ask: a person has to look first."""
+"""Every state of a retraining. wait: there was nothing to do; ask: a person has to look first."""
 
 
 class Textfile:
-    """Keeps a textfile up to date around a retraining; an error on the way out of its block is a failed one.
+    """Keeps a textfile up to date around a retraining; an error that leaves its block marks a failed one.
 
-    Another one that is at work leaves the file alone: it is that one's.
+    If another retraining is at work, the file is left alone: it belongs to that one.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ class Textfile:
     ) -> None:
         if error is None or isinstance(error, RunConflict):
             return
-        with contextlib.suppress(UserError):  # the error that is on its way says more
+        with contextlib.suppress(UserError):  # the original error says more
             self._write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
 
     def begin(self) -> None:
-        """Note that a retraining is at work.
+        """Record that a retraining is at work.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Textfile:
         self._write("running")
 
     def end(self, result: Result) -> None:
-        """Note what it came to."""
+        """Record the retraining's result."""
         ended = result.conclusion
         state = ended.outcome if ended else str(result.decision.action)
         self._write(state, result.gate, promoted=ended is not None and ended.promoted)

@@ -1,4 +1,4 @@
-"""A retraining for people: why it was done, what the gate found, and what became of it. One HTML file."""
+"""A retraining for people: why it was done, what the gate found, and how it ended. One HTML file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cxrgaze_ray.reports.pages import render
 _HEADLINES = {
     "accepted": "The candidate is no worse, as far as the policy asks.",
     "rejected": "The candidate is worse.",
-    "cannot_tell": "There is too little to tell by.",
+    "cannot_tell": "There is too little data to tell.",
 }
 
 
@@ -22,7 +22,7 @@ def retraining_page(spec: Spec, conclusion: Conclusion, report: GateReport, hist
     Parameters
     ----------
     spec, conclusion, report
-        What was asked for, how it ended, and what the gate found.
+        The request, its end, and the gate's findings.
     history
         The model's ledger, oldest first; its last entries are shown.
     """

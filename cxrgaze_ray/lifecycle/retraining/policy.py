@@ -1,4 +1,4 @@
-"""What a hospital may choose about retraining: when to, and what a candidate must prove. One YAML file."""
+"""A hospital's choices about retraining: when to retrain, and what a candidate must prove. One YAML file."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ class DecidePolicy(Settings):
     retrain_on: tuple[SuspectedDrift, ...] = Field(
         ("site", "exposure", "prevalence", "performance"), min_length=0, max_length=len(DRIFTS)
     )
-    """Suspicions that new labels may mend."""
+    """Suspected drifts that new labels may remedy."""
 
     ask_on: tuple[SuspectedDrift, ...] = Field(("polarity", "quality", "unknown"), min_length=0, max_length=len(DRIFTS))
-    """Suspicions that a person must look into first: a model would only learn the fault."""
+    """Suspected drifts that a person must look into first: a model would only learn the fault."""
 
     least_new_patients: int = Field(50, ge=0, le=100_000_000)
-    """Newly labelled patients of the training split, since the champion was trained, that are worth a retraining."""
+    """Least patients in the training split labelled since the champion was trained, for a retraining."""
 
     least_train_patients: int = Field(100, ge=0, le=100_000_000)
-    """Labelled patients of the training split in all."""
+    """Least labelled patients in the training split in all."""
 
     least_test_patients: int = Field(50, ge=0, le=100_000_000)
-    """Labelled patients of the locked test split: with fewer, the gate could only answer that it cannot tell."""
+    """Least labelled patients in the locked test split: with fewer, the gate could only answer that it cannot tell."""
 
     least_days_between: float = Field(7.0, ge=0, le=36_500)
-    """Days from one retraining to the next, unless a person asks for it."""
+    """Least days from one retraining to the next, unless a person asks for it."""
 
     report_days: float = Field(7.0, gt=0, le=36_500)
-    """Age in days at which a monitor's report says nothing of today any more."""
+    """Age in days from which a monitor's report is too old to count."""
 
     clock_tolerance_s: float = Field(300.0, ge=0, le=31_536_000)
     """How far ahead of this machine's clock a date may lie, in seconds, before clocks are said to disagree."""
 
 
 class Policy(Settings):
-    """A named policy: it stands in every retraining's records."""
+    """A named policy, which every retraining's records contain."""
 
     name: Text = "default"
-    """Under which an auditor finds it."""
+    """Name by which an auditor finds the policy."""
 
     decide: DecidePolicy = DecidePolicy()
-    """When to retrain."""
+    """Conditions for a retraining."""
 
     gate: GateSettings = GateSettings()
-    """What a candidate must prove before it may replace the champion."""
+    """Proof that a candidate needs before it may replace the champion."""
 
 
 def read_policy(policy: str | Policy) -> Policy:

@@ -1,4 +1,4 @@
-"""One step after the other, each of which a crash may follow: the same command goes on after the last finished one."""
+"""One step after the other; a crash may follow each, and the same command continues after the last finished one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cxrgaze_ray.training.run import run_stages
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where a retraining tells how it goes: that it holds the lease, sentences, and steps of the part it is at."""
+    """Callbacks for a retraining's progress: that it holds the lease, sentences, and steps of its current part."""
 
     on_begin: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
@@ -40,20 +40,20 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Result:
-    """What a retraining came to.
+    """The result of a retraining.
 
     Attributes
     ----------
     decision
-        Whether it was to be, and why.
+        Whether to retrain, and why.
     conclusion
-        How it ended; None if it was not to be.
+        How it ended; None if it did not take place.
     gate
-        The table that led there.
+        Gate's report, which led to the conclusion.
     page
         URI of the page for people.
     already
-        It had ended before: nothing was done.
+        Whether it had ended before, so that nothing was done.
     """
 
     decision: Decision
@@ -64,7 +64,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 accepted or nothing to do, 10 rejected, 11 cannot tell, 2 where a person has to look first."""
+        """Exit code: 0 accepted or nothing to do, 10 rejected, 11 cannot tell, 2 if a person has to look first."""
         if self.gate is not None:
             return self.gate.exit_code
         return EXIT_USER if self.decision.action is Action.ASK else EXIT_DONE
@@ -87,31 +87,31 @@ def run_retraining(
     Parameters
     ----------
     settings
-        What to do.
+        Request for the retraining.
     reason
-        drift, schedule or manual: goes into the records, and to the decision.
+        drift, schedule or manual: enters the records and the decision.
     connect
         Returns a context manager that joins a Ray cluster; only entered if there is something to ingest or train.
 
     Returns
     -------
     Result
-        With the outcome accepted, rejected or cannot_tell; or without, if the decision is to wait or to ask.
+        Result with the outcome accepted, rejected or cannot_tell, or without one if the decision is to wait or to ask.
 
     Raises
     ------
     RunConflict
         If another retraining of the model is at work.
     UserError, EnvironmentFault
-        See `assess`. The same command goes on where this one was.
+        See `assess`. The same command continues from where this one stopped.
     """
     hooks = hooks or Hooks()
     registry = Registry(open_store(settings.registry))
-    check_settings(settings)  # before a lease is taken in the name of nothing, or a cluster started for it
+    check_settings(settings)  # before a lease is taken for a missing model, or a cluster started
     check_outputs(settings)
     root = registry.store.child(f"{settings.name}/{FOLDER}")
     with (
-        Lease(root, lambda s: hooks.say(f"Watching for {s:.0f} s if another one lives."), what="retraining") as lease,
+        Lease(root, lambda s: hooks.say(f"Watching for {s:.0f} s if another is alive."), what="retraining") as lease,
         ExitStack() as cluster,
     ):
         hooks.on_begin()
@@ -133,7 +133,7 @@ def run_retraining(
 
 @dataclass
 class _Once:
-    """Does something the first time it is called, and stays so: what it gives does nothing at its end."""
+    """Enters a context on the first call and stays in it: the context managers it returns do nothing at their end."""
 
     do: Callable[[], object]
     done: bool = field(default=False)
@@ -163,7 +163,7 @@ def _begin(settings: RetrainSettings, reason: Reason, assessment: Assessment) ->
 
 
 class _Retraining:
-    """The steps; each looks first whether it was done before."""
+    """The steps; each first checks whether it was done before."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class _Retraining:
         return bundle
 
     def _judged(self, champion: Bundle, candidate: Bundle) -> tuple[ModelPin, GateReport]:
-        """Show the candidate the locked test split, publish it with what that told, and have the gate judge."""
+        """Show the candidate the locked test split, publish it with the resulting metrics, and have the gate judge."""
         sha, tests = candidate.info.weights_sha256, self._stores.locked_tests
         used, allowed = self._registry.looks(self._spec.name, tests), self._spec.policy.gate.looks
         seen = self._registry.has_looked(self._spec.name, sha, tests)
@@ -243,7 +243,7 @@ class _Retraining:
     def _evaluation_table(self, who: str, bundle: Bundle) -> EvaluationTable:
         if (kept := self._work.evaluation_table(who)) is not None:
             return kept
-        self._hooks.say(f"Asking the {who} about the locked test split.")
+        self._hooks.say(f"The {who} predicts the locked test split.")
         table = table_of_bundle(
             bundle, self._stores, "test", on_progress=lambda done, total: self._hooks.on_progress(who, done, total)
         )
@@ -251,7 +251,7 @@ class _Retraining:
         return table
 
     def _publish(self, candidate: Bundle) -> ModelPin:
-        """Publish the candidate, whatever the gate will say: a version in the ledger is not one in service."""
+        """Publish the candidate, whatever the gate will say: a version in the ledger is not yet in service."""
         name, sha = self._spec.name, candidate.info.weights_sha256
         for entry in self._registry.history(name):
             if entry.action == "publish" and entry.weights_sha256 == sha and self._tag in entry.reason:
@@ -260,7 +260,7 @@ class _Retraining:
         return self._registry.publish(candidate, f"candidate of {self._tag}")
 
     def _entered(self, pin: ModelPin) -> GateReport:
-        """Enter the gate's report into the ledger, once, by its hash."""
+        """Enter the gate's report into the ledger once, by its hash."""
         report, (key, digest) = self._work.gate(), self._work.evidence()
         assert report is not None
         if not any(entry.evidence_sha256 == digest for entry in self._registry.history(self._spec.name)):

@@ -1,4 +1,4 @@
-"""What a retraining is asked for: one YAML file, read by the command, the job and the webhook alike."""
+"""The request for a retraining: one YAML file, read alike by the command, the job and the webhook."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class NewData(Settings):
     """URIs of EGD-CXR's tables, which hold labels too, or REFLACX's."""
 
     out: Uri
-    """URI of the store; one that is finished is used as it is."""
+    """URI of the store; a finished one is used as it is."""
 
     settings: IngestSettings = IngestSettings()
-    """Split by the same salt and shares as the other stores, so that no patient is torn."""
+    """Settings of the ingest, with the salt and shares of the other stores, so that no patient is in two splits."""
 
 
 class RetrainSettings(Settings):
     """Contents of retrain.yaml."""
 
     registry: Uri = "./registry"
-    """Store of the model registry; what a retraining leaves lies there too, in ``<name>/retraining/``."""
+    """Store of the model registry; a retraining's files lie there too, in ``<name>/retraining/``."""
 
     name: Name = "cxrgaze"
-    """Model; its champion is what a candidate starts from, and has to beat."""
+    """Name of the model; a candidate starts from its champion, and is judged against it."""
 
     stores: Uris = ()
-    """Finished shard stores, oldest first: of an image in two of them, the later one's labels count."""
+    """Finished shard stores, oldest first: if an image is in two of them, the later one's labels count."""
 
     ingest: tuple[NewData, ...] = Field((), min_length=0, max_length=1000)
-    """Newly labelled data, after the stores."""
+    """Newly labelled data, placed after the stores."""
 
     reports: Uris = ()
     """URIs of the monitor's JSON reports."""
@@ -58,23 +58,23 @@ class RetrainSettings(Settings):
     """Phases to train, from the champion's weights; ``[classifier]`` trains the fusion head only, in minutes."""
 
     training: Overrides = {}
-    """Over the preset's training settings: seed, stages and so on."""
+    """Values that override the preset's training settings: seed, stages and so on."""
 
     workers: int = Field(1, ge=1, le=10_000)
     """Ray Train workers."""
 
     auto_promote: bool = False
-    """Promote an accepted candidate; otherwise a person does."""
+    """Whether an accepted candidate is promoted at once; otherwise a person does it."""
 
     page: Uri | None = None
-    """URI of an HTML page about the retraining; there is always one beside its records."""
+    """URI of an extra HTML page about the retraining; there is always one beside its records."""
 
     def sha256(self) -> str:
-        """Identify what is asked for: an unfinished retraining of the same goes on."""
+        """Return the request's identity: an unfinished retraining of the same request is continued."""
         asked = set(RetrainSettings.model_fields) - {"page", "auto_promote"}
         return hashlib.sha256(self.model_dump_json(include=asked).encode()).hexdigest()
 
 
 def read_retraining(uri: str, **overrides: Any) -> RetrainSettings:
-    """Read retrain.yaml; values that are not None win over the file. ConfigError names what is wrong."""
+    """Read retrain.yaml; overrides that are not None win over the file. ConfigError names what is wrong."""
     return read_settings(RetrainSettings, uri, **overrides)

@@ -1,11 +1,11 @@
-"""What a retraining leaves beside the registry's models: ``<name>/retraining/<id>/``.
+"""A retraining's files beside the registry's models: ``<name>/retraining/<id>/``.
 
-request.json            what was asked for, and what it was pinned to, once
-candidate/              the bundle, as it was trained
-answers-champion.parquet, answers-candidate.parquet     what each predicted for the locked test split
-gate.json               the table that led to the outcome; its hash stands in the ledger
+request.json            the request and the versions it is pinned to, written once
+candidate/              the bundle as it was trained
+answers-champion.parquet, answers-candidate.parquet     predictions of each for the locked test split
+gate.json               the table that led to the outcome; its hash is in the ledger
 page.html               for people
-outcome.json            last: nothing goes on after it
+outcome.json            written last: the retraining is over
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from cxrgaze_ray.scoring.runs import table_bytes
 from cxrgaze_ray.storage import Store
 
 FOLDER = "retraining"
-"""Where a model's retrainings lie, below its name in the registry."""
+"""Folder of a model's retrainings, below its name in the registry."""
 
 _REQUEST, _OUTCOME, _GATE, _PAGE = "request.json", "outcome.json", "gate.json", "page.html"
 
 
 class Spec(Record):
-    """Contents of request.json: a retraining that goes on is pinned to it."""
+    """Contents of request.json, to which a continued retraining is pinned."""
 
     retraining_id: str
     name: str
@@ -62,7 +62,7 @@ class Conclusion(Record):
 
 
 def make_id(settings_sha256: str, champion: ModelPin, stores: tuple[str, ...], policy: Policy) -> str:
-    """Hash what determines a retraining: 16 hex digits. Nothing new, nothing to do."""
+    """Hash everything that determines a retraining, to 16 hex digits: with nothing new there is nothing to do."""
     parts = [settings_sha256, champion.weights_sha256, *stores, policy.model_dump_json()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -76,7 +76,7 @@ class Workspace:
 
     @classmethod
     def create(cls, root: Store, spec: Spec) -> Workspace:
-        """Write the request, once; the one that is there already counts."""
+        """Write the request once; an existing one counts."""
         store = root.child(spec.retraining_id)
         store.put_if_absent(_REQUEST, spec.model_dump_json(indent=2).encode())
         return cls(root, Spec.model_validate_json(store.get(_REQUEST)))
@@ -91,7 +91,7 @@ class Workspace:
         write_bundle(self.store.child("candidate"), bundle)
 
     def evaluation_table(self, who: str) -> EvaluationTable | None:
-        """Return the champion's or the candidate's predictions for the locked test split, if they are there."""
+        """Return the champion's or the candidate's predictions for the locked test split, if they are stored."""
         key = f"answers-{who}.parquet"
         if not self.store.exists(key):
             return None
@@ -106,11 +106,11 @@ class Workspace:
         return GateReport.model_validate_json(self.store.get(_GATE)) if self.store.exists(_GATE) else None
 
     def keep_gate(self, report: GateReport) -> None:
-        """Write the gate's report, once: what the ledger will name is never written over."""
+        """Write the gate's report once: the ledger will name it, so it is never overwritten."""
         self.store.put_if_absent(_GATE, report.model_dump_json(indent=2).encode())
 
     def evidence(self) -> tuple[str, str]:
-        """Return the gate's key below the model's name, and its hash, as the ledger names them."""
+        """Return the key of the gate's report below the model's name, and its hash, as the ledger names them."""
         digest = hashlib.sha256(self.store.get(_GATE)).hexdigest()
         return f"{FOLDER}/{self.spec.retraining_id}/{_GATE}", digest
 
@@ -120,16 +120,16 @@ class Workspace:
         return self.store.locate(_PAGE)
 
     def conclusion(self) -> Conclusion | None:
-        """Return how it ended, None while it has not."""
+        """Return how the retraining ended; None while it has not."""
         return Conclusion.model_validate_json(self.store.get(_OUTCOME)) if self.store.exists(_OUTCOME) else None
 
     def conclude(self, conclusion: Conclusion) -> None:
-        """Write how it ended: the last thing a retraining does."""
+        """Write how the retraining ended: the last thing it does."""
         self.store.put(_OUTCOME, conclusion.model_dump_json(indent=2).encode())
 
 
 def retrainings(root: Store) -> Iterator[Workspace]:
-    """Yield every retraining of a model, in order of their beginning."""
+    """Yield every retraining of a model, in the order in which they began."""
     specs = []
     for folder in root.folders():
         child = root.child(folder)
@@ -146,7 +146,7 @@ def unfinished(root: Store, settings_sha256: str) -> Workspace | None:
 
 
 def last_at(root: Store) -> str | None:
-    """Return when the last retraining ended, or began if it has not; None without one."""
+    """Return when the last retraining ended, or began if it has not; None if there is none."""
     dates = []
     for workspace in retrainings(root):
         ended = workspace.conclusion()

@@ -43,24 +43,24 @@ class Webhook:
         self._settings = settings
         self._token = read_token()
         jobs = RayJobs(settings.jobs_address or ray.get_runtime_context().gcs_address)
-        store = open_store(settings.registry).without_retries()  # Alertmanager asks again by itself
+        store = open_store(settings.registry).without_retries()  # Alertmanager retries by itself
         self._service = Service(settings, Triggers(store, settings.name), jobs)
-        # kept, for the loop itself holds its tasks only weakly
+        # kept, because the loop holds its tasks only weakly
         self._watching = asyncio.get_event_loop().create_task(watch(self._service))
 
-    # Serve calls this in the replica: the routes close over a service that can't be pickled, as an app given to
-    # `serve.ingress` would be
+    # Serve calls this in the replica: the routes close over a service that can't be pickled, while an app given to
+    # `serve.ingress` would have to be
     def __serve_build_asgi_app__(self) -> FastAPI:
         return make_api(self._service, self._token, self._settings.max_body_kib * 1024)
 
 
 async def watch(service: Service, every_s: float = 20.0) -> None:
-    """Keep the gauges of the last retraining up to date, whatever goes wrong with one look."""
+    """Keep the gauges of the last retraining up to date, whatever goes wrong in one look."""
     while True:
         try:
             found = await asyncio.to_thread(service.latest)
         except Exception as error:
-            _LOG.error("the last retraining's state is not known: %s; it is asked for again", place_of(error))
+            _LOG.error("the last retraining's state is not known: %s; asking again", place_of(error))
             found = None
         if found is not None:
             trigger, state = found
@@ -82,14 +82,14 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
     Returns
     -------
     bool
-        Whether the cluster's proxy bounds what clients send: see `http_proxy`.
+        Whether the cluster's proxy bounds what clients send: see `http.proxy`.
 
     Raises
     ------
     ConfigError
         If no bearer token is set, another application has its route, or nothing can listen on its port.
     ServingUnavailable
-        If it does not come up.
+        If the webhook does not start.
     """
     read_token()
     start_proxy(settings.host, settings.port)
@@ -98,20 +98,20 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
     except RayServeException as error:
         raise ConfigError(
             f"Another application of this Ray Serve is at {settings.route_prefix} already.",
-            "Give the webhook a route_prefix of its own, as /webhook.",
+            "Give the webhook a route_prefix of its own, such as /webhook.",
         ) from error
     except RuntimeError as error:
         raise ServingUnavailable(
             "The webhook does not start on this cluster.",
-            f"See Ray's log, and that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
+            f"Read Ray's log, and check that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
         ) from error
     if (headers := wait_healthy(settings.url, timeout_s)) is not None:
         return MARK in headers
     raise ServingUnavailable(
-        f"Nothing answers on {settings.url}.", "Where Ray Serve runs already it keeps its port: give that one."
+        f"Nothing answers on {settings.url}.", "If Ray Serve is running already, it keeps its port: use that one."
     )
 
 
 def stop_webhook() -> None:
-    """Take the application from the cluster, giving requests that are being answered some seconds to end."""
+    """Remove the application from the cluster, giving requests in progress some seconds to end."""
     serve.delete(APPLICATION)

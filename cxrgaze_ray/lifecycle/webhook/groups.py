@@ -1,7 +1,7 @@
-"""Which incidents were accepted, and when: numbered objects in the registry's store, each written once.
+"""The accepted incidents, with times: numbered objects in the registry's store, each written once.
 
 <name>/retraining/triggers/00000001.json        the claim: this incident starts a retraining
-<name>/retraining/triggers/00000001.submitted   the job server has it
+<name>/retraining/triggers/00000001.submitted   the job server has the job
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ class Trigger(Record):
     """An accepted incident."""
 
     number: int
-    """Its place among the accepted ones, from 1 on."""
+    """Number among the accepted incidents, from 1 on."""
 
     incident_sha256: str
     submission_id: str
-    """Id of the Ray job; it follows from the incident, so that the same one can't be submitted twice."""
+    """Id of the Ray job; it is derived from the incident, so that none can be submitted twice."""
 
     at: AwareDatetime
-    """When it was accepted, by the webhook's clock."""
+    """Time of acceptance, by the webhook's clock."""
 
     alerts: tuple[str, ...]
     started_at: str
     nonce: str
-    """Tells whose a write was whose answer got lost."""
+    """Identifies the writer of a claim when the store's answer is lost."""
 
 
 class Triggers:
     """The accepted incidents of one model, in order.
 
-    A claim is for the number after the last that its webhook has seen. Of two webhooks on one registry one gets it; the
-    other looks again, and sees the incident accepted, or the last one too recent. Claims never change, so each is read
-    once.
+    A webhook claims the number after the last that it has seen. Of two webhooks on one registry one gets it; the other
+    looks again, and finds the incident accepted, or the last one too recent. Claims never change, so each is read once.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ class Triggers:
         """Return every trigger, in the order of acceptance."""
         try:
             keys = [info.key for info in self._store.list() if info.key.endswith(_CLAIM)]
-        except StoreNotFound:  # a folder that the first claim makes
+        except StoreNotFound:  # the first claim makes the folder
             return []
         return [self._read(key) for key in keys]
 
@@ -77,16 +76,16 @@ class Triggers:
             started_at=incident.started_at,
             nonce=uuid.uuid4().hex,
         )
-        # the put's own answer may be lost, and says nothing then: whose nonce stands there decides
+        # the put's own answer may be lost, and then tells nothing: the stored nonce decides
         self._store.put_if_absent(_key(number, _CLAIM), trigger.model_dump_json(indent=2).encode())
         return trigger if self._read(_key(number, _CLAIM)).nonce == trigger.nonce else None
 
     def submitted(self, trigger: Trigger) -> bool:
-        """Say whether the job server has taken a trigger's job."""
+        """Return whether the job server has taken a trigger's job."""
         return self._store.exists(_key(trigger.number, _SUBMITTED))
 
     def mark_submitted(self, trigger: Trigger) -> None:
-        """Remember that the job server has a trigger's job, also when the cluster has long forgotten it."""
+        """Record that the job server has a trigger's job, to be known when the cluster has long forgotten it."""
         self._store.put_if_absent(_key(trigger.number, _SUBMITTED), b"")
 
     def _read(self, key: str) -> Trigger:
@@ -95,8 +94,8 @@ class Triggers:
                 self._known[key] = Trigger.model_validate_json(self._store.get(key))
             except ValidationError as error:
                 raise RegistryError(
-                    f"{self._store.locate(key)} is not a trigger as the webhook writes them.",
-                    "Restore it; without it the webhook can't tell what was accepted when.",
+                    f"{self._store.locate(key)} is not a trigger that the webhook wrote.",
+                    "Restore it; without it the webhook can't tell what it accepted, and when.",
                 ) from error
         return self._known[key]
 

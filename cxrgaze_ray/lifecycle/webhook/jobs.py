@@ -1,4 +1,4 @@
-"""Ray's job server, as the webhook needs it."""
+"""Ray's job server, as far as the webhook needs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cxrgaze_ray.errors import (
 )
 
 STATES = ("pending", "running", "done", "rejected", "cannot_tell", "ask", "stopped", "failed")
-"""What can become of a retraining. done: accepted, or nothing was to be done; ask: a person has to look first."""
+"""Every state of a retraining. done: accepted, or nothing to do; ask: a person has to look first."""
 
 _VERDICTS = {EXIT_DONE: "done", EXIT_REJECTED: "rejected", EXIT_CANNOT_TELL: "cannot_tell", EXIT_USER: "ask"}
 
@@ -29,7 +29,7 @@ class JobState:
 
 
 class Jobs(Protocol):
-    """Who runs the retraining."""
+    """A server that runs retrainings."""
 
     def submit(self, submission_id: str, entrypoint: str, metadata: dict[str, str]) -> None:
         """Start a job; one of that id that is there already counts as started.
@@ -50,7 +50,7 @@ class RayJobs:
     Parameters
     ----------
     address
-        As http://head:8265, or the cluster's own address. Ray lets $RAY_API_SERVER_ADDRESS win over it.
+        Address such as http://head:8265, or the cluster's own. Ray lets $RAY_API_SERVER_ADDRESS override it.
     """
 
     def __init__(self, address: str) -> None:
@@ -62,7 +62,7 @@ class RayJobs:
         try:
             client.submit_job(entrypoint=entrypoint, submission_id=submission_id, metadata=metadata)
         except (RuntimeError, OSError) as error:
-            # whatever the refusal says: what counts is whether the job is there
+            # whatever the refusal says, all that counts is whether the job exists
             if self.state(submission_id) is None:
                 raise ServingUnavailable(
                     f"Ray's job server at {self._address} did not take the job.", "See the log of the cluster's head."
@@ -97,6 +97,6 @@ class RayJobs:
 
 
 def state_of(status: str, exit_code: int | None) -> JobState:
-    """Tell from Ray's status and the exit code what became of a retraining: a rejected candidate is no failure."""
+    """Return a retraining's state from Ray's status and the exit code: a rejected candidate is not a failure."""
     known = {"PENDING": "pending", "RUNNING": "running", "STOPPED": "stopped", "SUCCEEDED": "done"}
     return JobState(known.get(status) or _VERDICTS.get(exit_code or 1, "failed"), exit_code)

@@ -1,4 +1,4 @@
-"""What Alertmanager posts: the fields that matter read strictly, all others left alone."""
+"""Alertmanager's posts: the fields that matter are read strictly, all others ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cxrgaze_ray.errors import UserError
 
 
 class _Part(BaseModel):
-    """Alertmanager adds keys within version 4, so unknown ones are no error here."""
+    """Base of all parts; Alertmanager adds keys within version 4, so unknown ones are not an error here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,19 +27,19 @@ class Alert(_Part):
 
     @property
     def name(self) -> str:
-        """Name of its rule."""
+        """Name of the alert's rule."""
         return self.labels.get("alertname", "")
 
 
 class Notification(_Part):
-    """One post of Alertmanager, version 4 of its format: an alert group as it stands."""
+    """One post of Alertmanager, version 4 of its format: the present state of an alert group."""
 
     version: Literal["4"]
     group_key: str = Field(alias="groupKey", min_length=1)
     alerts: tuple[Alert, ...]
 
     def incident(self, names: Collection[str]) -> Incident | None:
-        """Return what fires now of the named alerts; None if nothing does."""
+        """Return the incident of the named alerts that are firing; None if none is."""
         firing = [alert for alert in self.alerts if alert.status == "firing" and alert.name in names]
         if not firing:
             return None
@@ -50,7 +50,7 @@ class Notification(_Part):
 
 
 class Incident(_Part):
-    """An alert group from its first firing alert on: however often it is repeated, it is the same."""
+    """An alert group from its first firing alert on, the same however often it is repeated."""
 
     group_key: str
     started_at: str
@@ -58,7 +58,7 @@ class Incident(_Part):
 
     @property
     def sha256(self) -> str:
-        """Identity: the group, and the start of its earliest firing alert."""
+        """Identity of the incident: the group, and the start of its earliest firing alert."""
         return hashlib.sha256(f"{self.group_key}\n{self.started_at}".encode()).hexdigest()
 
 
@@ -68,7 +68,7 @@ def parse(body: bytes) -> Notification:
     Raises
     ------
     UserError
-        If it is not what Alertmanager sends; the message names the first wrong key, and holds nothing of the values.
+        If it is not what Alertmanager sends; the message names the first wrong key, and quotes no values.
     """
     try:
         return Notification.model_validate_json(body)

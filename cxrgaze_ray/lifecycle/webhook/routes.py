@@ -1,4 +1,4 @@
-"""HTTP of the webhook: who may ask, how much may be sent, and every answer counted."""
+"""HTTP of the webhook: checks the token, bounds the body, and counts every answer."""
 
 # no `from __future__ import annotations` here: FastAPI must see the routes' annotations as types, not as strings
 
@@ -14,7 +14,7 @@ from cxrgaze_ray.lifecycle.webhook.service import Service
 
 
 def make_api(service: Service, token: str, max_body_bytes: int) -> FastAPI:
-    """Put the routes around a service; without the token nothing is answered but the health check."""
+    """Put the routes around a service; without the token only the health check is answered."""
     api = make_application("cxrgaze webhook", _count)
     one_at_a_time = asyncio.Lock()
 

@@ -1,4 +1,4 @@
-"""From a notification to a submitted job, and the answer. Apart from routes and Ray, so that it is tested without."""
+"""From a notification to a submitted job, and the answer; without routes or Ray, so that it is tested without them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from cxrgaze_ray.lifecycle.webhook.payload import Incident, parse
 from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings
 
 _ASK_AGAIN_S = 30
-"""What a 503 says of when to try again, in seconds; Alertmanager does so by itself."""
+"""Seconds after which a 503 asks to try again; Alertmanager does so by itself."""
 
 _SUBMISSION = re.compile(re.escape(SUBMISSION_PREFIX) + "[0-9a-f]{16}")
 
 
 class Service:
-    """Decides on notifications. One call of `receive` at a time: the caller sees to it.
+    """Decides on notifications. The caller must see to it that only one call of `receive` runs at a time.
 
     Parameters
     ----------
     settings
-        What is accepted, how often, and what is started.
+        Settings of the webhook.
     triggers
-        What was accepted so far.
+        Triggers accepted so far.
     jobs
-        Who runs the retraining.
+        Server that runs the retraining.
     now
         The clock, for tests.
     """
@@ -48,7 +48,7 @@ class Service:
         self._now = now
 
     def receive(self, body: bytes) -> Reply:
-        """Answer a notification; whatever happens, an incident is retrained for once."""
+        """Answer a notification; whatever happens, an incident leads to one retraining only."""
         try:
             incident = parse(body).incident(self._settings.alerts)
         except UserError as error:
@@ -64,7 +64,7 @@ class Service:
             return refuse(500, str(error), "broken_trigger")
 
     def state(self, submission_id: str) -> Reply:
-        """Answer what became of a retraining."""
+        """Answer with a retraining's state."""
         unknown = refuse(404, "No retraining of that id is known here.", "unknown")
         if not _SUBMISSION.fullmatch(submission_id):
             return unknown
@@ -77,7 +77,7 @@ class Service:
         return Reply(200, {"submission_id": submission_id, "state": found.state, "exit_code": found.exit_code})
 
     def latest(self) -> tuple[Trigger, str] | None:
-        """Return the last trigger and the state of its job, for the gauges; None if there is nothing to tell."""
+        """Return the last trigger and the state of its job, for the gauges; None if there is none."""
         try:
             accepted = self._triggers.accepted()
             found = self._jobs.state(accepted[-1].submission_id) if accepted else None
@@ -87,7 +87,7 @@ class Service:
 
     def _accept(self, incident: Incident) -> Trigger | Reply:
         """Return the trigger that stands for an incident, or why it is not accepted."""
-        while True:  # another webhook that is faster leads to another look
+        while True:  # if another webhook was faster, look again
             accepted = self._triggers.accepted()
             same = [one for one in accepted if one.incident_sha256 == incident.sha256]
             if same:
@@ -119,7 +119,7 @@ class Service:
         )
 
     def _started(self, trigger: Trigger) -> Reply:
-        """Submit the job unless it was: also the one of a webhook that ended between its claim and this."""
+        """Submit the job unless that was done: also for a webhook that ended between its claim and this step."""
         body = {"submission_id": trigger.submission_id}
         if self._triggers.submitted(trigger):
             return Reply(200, body)

@@ -1,4 +1,4 @@
-"""What the webhook accepts, how often, and what it then starts."""
+"""Settings of the webhook: what it accepts, how often, and what it then starts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class WebhookSettings(Settings):
     """Contents of webhook.yaml, and the `args` of the application in a Ray Serve config file."""
 
     config: Uri
-    """Settings file of the retraining, a path or s3:// object that the job can read."""
+    """Settings file of the retraining: a path or s3:// object that the job can read."""
 
     arguments: tuple[Text, ...] = Field((), min_length=0, max_length=100)
     """More arguments of ``cxrgaze retrain``, for example [--auto-promote]."""
 
     registry: Uri = "./registry"
-    """Store of the model registry: what was accepted is remembered there."""
+    """Store of the model registry, where accepted incidents are recorded."""
 
     name: Name = "cxrgaze"
-    """Model that is retrained."""
+    """Name of the model that is retrained."""
 
     alerts: tuple[Text, ...] = Field(("CxrgazeDrift", "CxrgazePerformanceDrop"), min_length=1, max_length=100)
     """Names of the alerts that start a retraining; all others are answered and ignored."""
 
     least_hours_between: float = Field(24.0, ge=0, le=876_000)
-    """Least time between two accepted incidents, in hours; 0 is no limit."""
+    """Least hours between two accepted incidents; 0 sets no limit."""
 
     clock_tolerance_s: float = Field(300.0, ge=0, le=31_536_000)
     """How far in the future the last trigger may be dated, in seconds, before clocks are said to disagree."""
@@ -43,26 +43,26 @@ class WebhookSettings(Settings):
     """Largest request body, in KiB."""
 
     jobs_address: Text | None = None
-    """Address of the Ray job server, as http://head:8265; None takes the one of the cluster that hosts the webhook."""
+    """Address of the Ray job server, such as http://head:8265; None takes the webhook's own cluster."""
 
     python: Uri | None = None
     """Python of the job, on the node where Ray starts it; None takes the path of the webhook's own."""
 
     command: tuple[Text, ...] = Field(("-m", "cxrgaze_ray", "retrain"), min_length=1, max_length=100)
-    """What this Python runs, before ``--config``."""
+    """Arguments of this Python, before ``--config``."""
 
     host: Text = "127.0.0.1"
-    """Where HTTP listens, if Ray Serve is not running there already."""
+    """Address on which HTTP listens, if Ray Serve is not running there already."""
 
     port: int = Field(8001, ge=1, le=65535)
     """Port of HTTP, if Ray Serve is not running there already."""
 
     route_prefix: str = Field("/", pattern=r"^/[a-z0-9/_-]*$", max_length=200)
-    """Prefix of every path; /webhook, say, where the same Ray Serve hosts the model at /."""
+    """Prefix of every path, such as /webhook if the same Ray Serve hosts the model at /."""
 
     @property
     def url(self) -> str:
-        """Where clients on this machine reach the webhook."""
+        """URL at which clients on this machine reach the webhook."""
         return f"http://{self.host}:{self.port}{self.route_prefix}".rstrip("/")
 
     def entrypoint(self) -> str:
@@ -77,7 +77,7 @@ def read_token() -> str:
     Raises
     ------
     ConfigError
-        If none is set: nobody may start a retraining without one.
+        If no token is set: nobody may start a retraining without one.
     """
     token = next((value for name in TOKEN_VARIABLES if (value := os.environ.get(name))), "")
     if not token:

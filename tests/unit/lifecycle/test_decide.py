@@ -50,7 +50,7 @@ def test_a_drift_with_labels_of_the_new_retrains(kind: str) -> None:
 def test_a_drift_without_labels_asks_for_some() -> None:
     decision = decide(Policy(), situation(reason="drift", new_patients=3), [report("site")])
     assert decision.action is Action.ASK
-    assert "label more of the new" in decision.reasons[0]
+    assert "label more of them" in decision.reasons[0]
 
 
 @pytest.mark.parametrize("kind", ["polarity", "quality", "unknown"])
