@@ -209,7 +209,7 @@ def test_every_reason_is_counted_and_explained(page: Page) -> None:
 def test_predictions_and_facts_are_counted(page: Page) -> None:
     predicted = re.findall(r"<span>([^<]*)</span>", page.section("Predicted class"))
     assert predicted == ["normal", "2", "heart failure", "2", "pneumonia", "2"]
-    facts = re.findall(r"<span>([^<]*)</span>", page.section("What the files say of themselves"))
+    facts = re.findall(r"<span>([^<]*)</span>", page.section("What the files say about themselves"))
     assert facts[:4] == ["PA", "6", "not stated", "3"]
 
 
@@ -390,7 +390,7 @@ def test_the_command_writes_the_report_and_fails_if_radiographs_are_lost(
     assert cxrgaze(*command, "--json").json == {"report": str(out), "lost": 0}
     folder.rename(tmp_path / "moved")
     gone = cxrgaze(*command)
-    assert (gone.code, gone.out) == (2, f"The report is {out}.\n")
+    assert (gone.code, gone.out) == (2, f"The report is in {out}.\n")
     assert re.search(r"The report lacks 6 radiographs: 6 gone\. Put the files back", gone.err)
     assert "File names are left out: they may name patients. --with-paths shows them." in gone.err
     assert "source not found" in out.read_text()
