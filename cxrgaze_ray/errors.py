@@ -14,7 +14,7 @@
     ├── EnvironmentFault          exit 4: nothing is wrong with the input; run the same command again
     │   ├── StoreUnavailable      endpoint unreachable, timeout, 5xx, disk full
     │   ├── StoreDenied           credentials missing, wrong, expired or not allowed
-    │   │   └── ObjectDenied        one object that the store itself will not let be read; an input becomes a row
+    │   │   └── ObjectDenied        one object the store says is unreadable; a row if it is an input
     │   └── ServingUnavailable    the Serve application is not there, or lost its replicas for good
     ├── NothingNew                exit 0: every input has its row in another run already
     ├── Interrupted               exit 130: the user asked to stop; what was committed stands

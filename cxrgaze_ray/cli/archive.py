@@ -21,17 +21,17 @@ from cxrgaze_ray.cli.options import (
 
 _FAMILIES = ("view_source", "view", "format", "split")
 _MEANING = {
-    "missing": "listed, and not there",
-    "unreadable": "there, and may not be read",
+    "missing": "listed, but missing",
+    "unreadable": "present, but not readable",
     "links_outside": "lead out of the archive: not followed",
-    "special_files": "no files: never opened",
-    "closed_folders": "could not be listed: what lies in them is unknown",
+    "special_files": "not regular files: never opened",
+    "closed_folders": "could not be listed: their contents are unknown",
     "link_loops": "to a folder they lie in: not followed again",
     "folder_markers": "empty objects that stand for a folder: left out",
-    "invalid": "entries that name no place",
-    "repeated_ids": "files whose id another file has too",
+    "invalid": "entries that name no file",
+    "repeated_ids": "files that share their id with another",
     "repeated_entries": "entries that name a file again: left out",
-    "odd_ids": "identifiers hashed for their form",
+    "odd_ids": "identifiers hashed because of their form",
     "hidden": "left out",
     "metadata": "tables and notes: left out",
     "incomplete": "unfinished downloads: left out",
@@ -39,7 +39,7 @@ _MEANING = {
 
 
 class DriftKind(StrEnum):
-    """What a phantom archive can differ by: `phantoms.Drift`."""
+    """Ways in which a phantom archive can differ: `phantoms.Drift`."""
 
     EXPOSURE = "exposure"
     POLARITY = "polarity"
@@ -54,9 +54,9 @@ def make(
     faults: Annotated[int, typer.Option(min=0, help="Broken files of each kind to plant.")] = 0,
     drift: Annotated[
         list[DriftKind] | None,
-        typer.Option(help="A way in which the archive differs from others of that seed; may be repeated."),
+        typer.Option(help="A way in which the archive differs from others with that seed; may be repeated."),
     ] = None,
-    drift_strength: Annotated[float, typer.Option(min=0, max=1, help="How far it differs; for all of --drift.")] = 1.0,
+    drift_strength: Annotated[float, typer.Option(min=0, max=1, help="Its strength, for all of --drift.")] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Draw a phantom archive in the MIMIC-CXR layout, with EGD-CXR gaze tables.
@@ -83,15 +83,15 @@ def list_(
     uri: Annotated[
         str, typer.Argument(help="Archive: a folder, an s3:// prefix, a file, or a list of URIs.", callback=archive_uri)
     ],
-    out: Annotated[str | None, typer.Option(help="Write the manifest here, as Parquet; it is a list too.")] = None,
+    out: Annotated[str | None, typer.Option(help="Write the manifest here, as Parquet; it works as a list.")] = None,
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
     follow_links: FollowLinks = False,
     as_json: Json = False,
 ) -> None:
-    """List an archive, one row a file, and count it by format, view and split.
+    """List an archive, one row per file, and count files by format, view and split.
 
-    A list is a .csv, .csv.gz or .parquet with a column uri or path; image_id, subject_id, study_id, view_position.
+    A list is a .csv, .csv.gz or .parquet with a column uri or path, and image_id, subject_id, study_id, view_position.
 
     Example: cxrgaze archive list s3://hospital/cxr --out manifest.parquet
     """
@@ -114,7 +114,7 @@ def list_(
 
 
 def _lines(found: dict[str, Any]) -> list[list[Any]]:
-    """Lay out a listing's counts: what is zero is left out but for the files, and families share their name."""
+    """Lay out a listing's counts: zeros are left out except for the files, and families share their name."""
     rows: list[list[Any]] = []
     before = ""
     for name, value in found.items():

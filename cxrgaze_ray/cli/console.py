@@ -1,6 +1,6 @@
 """What the user sees: sentences and progress on stderr, results on stdout, JSON for machines.
 
-All of it may hold what others wrote (reasons in a ledger, names of files, errors of a store), so all of it is made
+Any of it may hold what others wrote (reasons in a ledger, names of files, errors of a store), so all of it is made
 `printable` and never taken for Rich's markup. Nothing else in this package writes to a terminal.
 """
 
@@ -38,8 +38,8 @@ def terminal() -> Console:
 
 
 def say(sentence: str) -> None:
-    """Tell the user something; not part of the result."""
-    with suppress(OSError):  # a terminal that is gone, or a pipe that nobody reads, is no reason to stop
+    """Tell the user something that is not part of the result."""
+    with suppress(OSError):  # a terminal that is gone, or a pipe that nobody reads, is not a reason to stop
         terminal().print(_text(sentence))
 
 
@@ -51,7 +51,7 @@ def error_line(error: CxrgazeError) -> str:
 def show(result: dict[str, Any], *, as_json: bool, lines: list[str] | None = None) -> None:
     """Print a result on stdout: as JSON, or as the given lines, or as a table of its entries."""
     if as_json:
-        typer.echo(json.dumps(result, default=str))  # writes all but ASCII's printable characters out
+        typer.echo(json.dumps(result, default=str))  # escapes all but ASCII's printable characters
     elif lines is not None:
         typer.echo("\n".join(map(printable, lines)))
     else:
@@ -62,7 +62,7 @@ def print_table(columns: list[str], rows: list[list[Any]]) -> None:
     """Print rows on stdout as a table."""
     table = Table(box=None, show_header=any(columns), pad_edge=False)
     for place, name in enumerate(columns):
-        table.add_column(_text(name), overflow="fold", no_wrap=place == 0)  # the first names the row, to be copied
+        table.add_column(_text(name), overflow="fold", no_wrap=place == 0)  # the first names the row, and can be copied
     for row in rows:
         table.add_row(*["" if cell is None else _text(cell) for cell in row])
     Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
@@ -73,7 +73,7 @@ def _text(value: object) -> Text:
 
 
 def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a bug's traceback, as `sys.excepthook` does: what it quotes may be anybody's."""
+    """Print a bug's traceback, as `sys.excepthook` does, made printable: it may quote what others wrote."""
     for line in "".join(traceback.format_exception(kind, error, trace)).splitlines():
         say(line)
 
@@ -124,12 +124,12 @@ STOP_SCORING = "Stopping: open shards are completed first. Ctrl-C again stops at
 
 UNBOUNDED = "Warning: bodies are not bounded: the nodes lack RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (README)."
 
-STOP_SERVING = "Stopping: requests that are being answered have some seconds to end. Ctrl-C again stops at once."
+STOP_SERVING = "Stopping: requests in progress have some seconds to end. Ctrl-C again stops at once."
 
 
 @contextmanager
 def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C sets, saying a sentence; the second one stops at once.
+    """Yield an event that the first Ctrl-C sets, saying a sentence; the second one stops at once.
 
     SIGTERM and SIGHUP do the same: see `interrupts.answer_as_ctrl_c`.
     """
@@ -146,8 +146,8 @@ def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        # The signal may have come as this thread waits for the event or writes a sentence, and holds the lock of that:
-        # a thread of its own sets the one and writes the other.
+        # The signal may have come while this thread waits for the event or writes a sentence, and holds its lock:
+        # a separate thread sets the event and writes the sentence.
         os.write(writer, b"!")
 
     answering = threading.Thread(target=answer, name="stop", daemon=True)
@@ -163,7 +163,7 @@ def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
 
 
 def stay(stop: threading.Event) -> NoReturn:
-    """Wait until somebody asks to stop, then end with the code of that: nothing else ends a service."""
+    """Wait for a request to stop, then end with the exit code for that: nothing else ends a service."""
     stop.wait()
     raise Interrupted("Stopped, as asked.")
 

@@ -1,4 +1,4 @@
-"""What this installation can do."""
+"""Find out what this installation can do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cxrgaze_ray.storage import open_store, probe, s3_summary
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; `needed` if nothing works without it."""
+    """One thing that was checked; `needed` if nothing works without it."""
 
     subject: str
     sound: bool
@@ -24,7 +24,7 @@ class Check:
 
 
 def examine(registry: str, probes: Sequence[str] = ()) -> list[Check]:
-    """Look at Python, devices, decoders, Ray, S3's options, and the stores of the registry and of other URIs."""
+    """Check Python, devices, decoders, Ray, S3's options, and the stores of the registry and of other URIs."""
     stores = [_store("registry store", registry), *(_store(f"store {uri}", uri) for uri in probes)]
     return [_python(), _device(), *_decoders(), _ray(), _weights(), _s3(), *stores, _registry(registry)]
 
@@ -68,7 +68,7 @@ def _weights() -> Check:
     import torch
 
     found = any(Path(torch.hub.get_dir(), "checkpoints").glob("densenet201*"))
-    detail = "cached" if found else "not cached: downloaded when first needed, or give --backbone-weights FILE"
+    detail = "cached" if found else "not cached: downloaded when first needed, unless --backbone-weights FILE is given"
     return Check("ImageNet weights", found, detail, needed=False)
 
 

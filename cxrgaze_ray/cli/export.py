@@ -18,15 +18,13 @@ from cxrgaze_ray.errors import Interrupted
 if TYPE_CHECKING:
     from cxrgaze_ray.export import Exported
 
-_STOPPING = (
-    "Stopping: images that are being written are completed first. Ctrl-C again stops at once; what is written stays."
-)
+_STOPPING = "Stopping: images in progress are completed first. Ctrl-C again stops at once; written files stay."
 
 _NOTES = {
-    "not_dicom": "sources are no DICOM files, and so have no study to go into",
-    "no_identity": "sources lack valid UIDs, or are of a class that is no radiograph's",
+    "not_dicom": "sources are not DICOM files, and so belong to no study",
+    "no_identity": "sources lack valid UIDs, or are not of a radiograph's class",
     "missing": "sources are gone",
-    "changed": "sources were changed since the run",
+    "changed": "sources have changed since the run",
 }
 
 
@@ -46,7 +44,7 @@ def export(
     DICOM Structured Reports (TID 1500) and Secondary Captures are unverified and preliminary, and carry the patient's
     identity as their sources do: keep them as you keep the archive. The same command continues a stopped export.
 
-    It ends with 2 if sources are gone or were changed; what could be written stays.
+    It exits with 2 if sources are gone or have changed; files already written stay.
 
     Example: cxrgaze runs export s3://results/cxr/3f0c5a9d1b2e4f67 --to dicom-sr --out s3://results/reports
     """
@@ -56,7 +54,7 @@ def export(
 
     opened = Run.open(open_store(run))
     if opened.success() is None and not as_json:
-        say("The run is not finished: what is committed so far is exported.")
+        say("The run is not finished: only rows committed so far are exported.")
     with bar("Exporting", quiet=as_json) as progress, stop_on_interrupt(_STOPPING) as stop:
         try:
             done = export_run(
@@ -71,7 +69,7 @@ def export(
             )
         except Interrupted as error:
             again = shlex.join(["cxrgaze", *sys.argv[1:]])
-            raise Interrupted(error.message, f"Go on with: {again}") from error
+            raise Interrupted(error.message, f"Continue with: {again}") from error
     show({"out": out, **asdict(done)}, as_json=as_json, lines=_lines(done, out))
     if to == "csv" and not as_json:
         say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths adds them.")
@@ -87,10 +85,10 @@ def export(
 def _lines(done: Exported, out: str) -> list[str]:
     lines = [f"{done.written} files written to {out}."]
     if done.there:
-        lines.append(f"{done.there} files were there already.")
+        lines.append(f"{done.there} files had been written before.")
     lines += [
-        f"{count} {_NOTES.get(name, f'sources can not be read: {name}')}." for name, count in done.left_out.items()
+        f"{count} {_NOTES.get(name, f'sources cannot be read: {name}')}." for name, count in done.left_out.items()
     ]
     if done.not_scored:
-        lines.append(f"{done.not_scored} files of the run were not scored, and so have none.")
+        lines.append(f"{done.not_scored} files of the run were not scored, and so have no output.")
     return lines

@@ -1,4 +1,4 @@
-"""What a listing could not look into, told to the user."""
+"""Tell the user what a listing could not look into."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NAMES = 20
 
 
 class Gaps:
-    """Tells of gaps in archives, and counts those that no row shows.
+    """Reports gaps in archives, and counts those that no row shows.
 
     Attributes
     ----------
     closed_folders
-        Folders that could not be listed.
+        Number of folders that could not be listed.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Gaps:
             say(f"{closed_sentence(closed)} {_names(manifest)}")
         if outside:
             lead = "1 link leads" if outside == 1 else f"{outside} links lead"
-            say(f"{lead} out of the archive. Without --follow-links each is a row that says so, and nothing else.")
+            say(f"{lead} out of the archive. Without --follow-links each becomes only a row that says so.")
 
 
 def _names(manifest: Manifest) -> str:

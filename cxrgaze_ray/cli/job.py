@@ -1,4 +1,4 @@
-"""What every file in jobs/ does around its one call: settings in, one line of JSON out, an exit code."""
+"""The frame of every file in jobs/ around its one call: settings in, one line of JSON out, an exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoRet
     except CxrgazeError as error:
         _end(error)
     except KeyboardInterrupt:
-        _end(Interrupted("Stopped.", "What was committed stays; the same command goes on from there."))
+        _end(Interrupted("Stopped.", "Committed work stays; the same command continues from there."))
     except SHORTAGES:
         if fault := address_space_fault():
             _end(fault)

@@ -27,9 +27,9 @@ def look(
     ],
     profile: Annotated[str | None, typer.Option(help="Preprocessing profile; by default cxrgaze-v1.")] = None,
     model: Annotated[str | None, typer.Option(help="Take this model's profile: name@champion, or a URI.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="All profiles side by side, a row an image.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Show all profiles, one row per image.")] = False,
     sample: Annotated[int, typer.Option(min=1, max=400, help="Files to look at, spread over the archive.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="The same seed takes the same files.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="The same seed selects the same files.")] = 0,
     view: Annotated[Literal["frontal", "all"], typer.Option(help="Views to decode, as for scoring.")] = "frontal",
     decode: Annotated[Literal["full", "reduced"], typer.Option(help="reduced: coarser and faster.")] = "full",
     out: Annotated[str, typer.Option(help="PNG to write: a path or an s3:// object.")] = "look.png",
@@ -41,7 +41,7 @@ def look(
 ) -> None:
     """Draw a contact sheet of what a model would see: inverted, cropped and unreadable images show at once.
 
-    A red frame marks an image whose polarity tag the picture contradicts, a yellow one that the picture does not tell.
+    A red frame marks an image whose polarity tag the picture contradicts, a yellow one a picture that does not tell.
     Captions name nobody, but the pictures are of patients: keep the sheet as you keep the archive.
 
     Example: cxrgaze archive look s3://hospital/cxr --sample 48 --out look.png

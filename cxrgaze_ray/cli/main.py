@@ -1,4 +1,4 @@
-"""The command tree, and what becomes of errors."""
+"""The command tree, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -92,20 +92,20 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it.")) -> None:
-    """Everything is in the subcommands."""
+    """Accept the options of the command itself; everything else is in the subcommands."""
 
 
 def main() -> None:
-    """Run the command line: one clear line for errors that were foreseen, a traceback for bugs."""
+    """Run the command line: one clear line for expected errors, a traceback for bugs."""
     set_ray_environment()
-    answer_as_ctrl_c(terminal().file)  # taken now, before Ray's noise is diverted from it
+    answer_as_ctrl_c(terminal().file)  # copied now, before Ray's noise is diverted from it
     try:
         app()
     except CxrgazeError as error:
         _end(error)
     except SystemExit as leaving:
         if leaving.code == EXIT_INTERRUPTED:
-            say("cxrgaze: stopped. What was committed stays; the same command goes on from there.")
+            say("cxrgaze: stopped. Committed work stays; the same command continues from there.")
         raise
     except Exception as error:
         if isinstance(error, SHORTAGES) and (fault := address_space_fault()):

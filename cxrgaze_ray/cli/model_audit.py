@@ -1,4 +1,4 @@
-"""cxrgaze models: what an auditor asks of a model."""
+"""cxrgaze models verify and card, for auditors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cxrgaze_ray.errors import EXIT_USER
 def verify(
     name: Name,
     head: Annotated[
-        str | None, typer.Option(help="Hash of a ledger entry, from a model card, say: a cut tail is found by it.")
+        str | None, typer.Option(help="Hash of a ledger entry, as from a model card: shows whether the tail was cut.")
     ] = None,
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
-    """Prove that a model's ledger and bundles are as they were written; or name what was edited, removed or moved.
+    """Prove that a model's ledger and bundles are as they were written, or name what was edited, removed or moved.
 
     Example: cxrgaze models verify cxrgaze --head 3b0f5c1d9e7a2b4c6d8e0f1a3b5c7d9e1f2a4b6c8d0e2f4a6b8c0d2e4f6a8b0c
     """
@@ -59,7 +59,7 @@ def card(
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
-    """Write a model's card from its bundle and ledger: what it is for, where it is from, how good it is, who let it in.
+    """Write a model's card from its bundle and ledger: its purpose, origin and quality, and who promoted it.
 
     Example: cxrgaze models card cxrgaze@champion --out card.html
     """
@@ -72,5 +72,5 @@ def card(
     card = model_card(Registry(open_store(registry)), reference, form)
     store.put(key, card.text.encode())
     told = {"card": out, "name": card.name, "version": card.version, "head": card.head}
-    lines = [f"The card of {card.name}@{card.version} is {out}.", f"The ledger's head is {card.head}"]
+    lines = [f"The card of {card.name}@{card.version} is in {out}.", f"The ledger's head is {card.head}"]
     show(told, as_json=as_json, lines=lines)

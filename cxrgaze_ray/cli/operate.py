@@ -31,7 +31,7 @@ def demo(
     directory: Annotated[str, typer.Option("--dir", help="Folder to leave everything in.")] = "demo-out",
     images: Annotated[int, typer.Option(min=60, help="Phantoms to train on.")] = 240,
     unseen: Annotated[int, typer.Option(min=12, help="Phantoms to score.")] = 96,
-    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of phantoms and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of phantoms and training.")] = 0,
     loop: Annotated[
         bool, typer.Option("--loop", help="Close the loop: a drifted archive, retraining, gate, roll-over, rollback.")
     ] = False,
@@ -66,7 +66,7 @@ def serve(
     model: Annotated[str | None, typer.Option("--model", help="Overrides the config's model.")] = None,
     registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
     config: Annotated[
-        str | None, typer.Option(help="Ray Serve config; by default serve_configs/local.yaml, where there is one.")
+        str | None, typer.Option(help="Ray Serve config; by default serve_configs/local.yaml, if it exists.")
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Overrides the config's port.")] = None,
     metrics_port: MetricsPort = SERVE_METRICS_PORT,
@@ -99,8 +99,8 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
         try:
             if not wait_ready(file):
                 say(UNBOUNDED)
-            say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends it.")
-            say(f"Batch jobs use this application with --address {cluster.address}; Ray's log is {cluster.log_file}.")
+            say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends this.")
+            say(f"Batch jobs use this application with --address {cluster.address}; Ray logs to {cluster.log_file}.")
             if where.metrics_port:
                 say(f"Prometheus finds its metrics on port {where.metrics_port}.")
             stay(stop)
@@ -111,11 +111,11 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
 def doctor(
     registry: RegistryUri = DEFAULT_REGISTRY,
     probes: Annotated[
-        list[str] | None, typer.Option("--probe", metavar="URI", help="Try this store too; may be given repeatedly.")
+        list[str] | None, typer.Option("--probe", metavar="URI", help="Try this store too; may be repeated.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what this installation can do: devices, decoders, Ray, S3's options, stores and their conditional put.
+    """Report what this installation can do: devices, decoders, Ray, S3's options, stores and their conditional put.
 
     Example: cxrgaze doctor --registry s3://models/registry --probe s3://results/cxr
     """

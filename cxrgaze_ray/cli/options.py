@@ -29,7 +29,7 @@ PromotionReason = Annotated[
     ),
 ]
 MetricsPort = Annotated[
-    int, typer.Option(min=0, max=65535, help="Where Prometheus finds this service's metrics; 0 takes a free port.")
+    int, typer.Option(min=0, max=65535, help="Port where Prometheus finds this service's metrics; 0 takes a free one.")
 ]
 IdentitiesOption = Annotated[
     Literal["keyed", "keep"],
@@ -42,7 +42,7 @@ FollowLinks = Annotated[
     bool,
     typer.Option(
         "--follow-links",
-        help="Follow links that lead out of the archive; else each is a row that says so. git-annex's are followed.",
+        help="Follow links that lead out of the archive; else each becomes a row. git-annex's are followed.",
     ),
 ]
 Pseudonymise = Annotated[
@@ -62,7 +62,7 @@ WEBHOOK_METRICS_PORT = 9466
 
 
 def archive_uri(typed: str) -> str:
-    """Return an archive as it was typed; a path whose bytes are no UTF-8 as the URI that a run can write down."""
+    """Return an archive as it was typed; a path whose bytes are not UTF-8 as the URI that a run can store."""
     try:
         typed.encode()
     except UnicodeEncodeError:
@@ -73,7 +73,7 @@ def archive_uri(typed: str) -> str:
 
 
 def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -> Callable[[], Identities]:
-    """Return what opens the key when a layout needs it; nothing is read or made before."""
+    """Return a function that opens the key when a layout needs it; nothing is read or made before."""
     from cxrgaze_ray.archive.identities import Identities, open_key
 
     return Identities if identities == "keep" else lambda: open_key(key_file)
@@ -81,9 +81,9 @@ def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -
 
 @contextmanager
 def private_service(host: str, port: int, metrics_port: int, address: str | None) -> Iterator[ClusterSettings]:
-    """Claim the ports of a service that starts its own cluster, and give the settings of where it runs.
+    """Claim the ports of a service that starts its own cluster, and yield the cluster's settings.
 
-    A service on a running cluster listens on that cluster's head: its ports are not this machine's to look at.
+    A service on a running cluster listens on that cluster's head: its ports can't be checked from this machine.
     """
     from cxrgaze_ray.cluster.connection import ClusterSettings
     from cxrgaze_ray.cluster.ports import claimed

@@ -32,7 +32,7 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a file failed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Score single files in this process, without Ray: one line a file. For an archive, see `cxrgaze score`.
+    """Score single files in this process, without Ray: one line per file. For an archive, see `cxrgaze score`.
 
     Example: cxrgaze predict chest.dcm --overlays pictures
     """
@@ -59,7 +59,7 @@ def predict(
 
 
 def _line(result: Result, row: dict[str, Any]) -> str:
-    """Say what became of a file: its classes, the most probable first, or why there are none."""
+    """Describe a file's result: its classes, the most probable first, or why there are none."""
     if result.probabilities is None:
         return f"{result.file}: {result.status}, {result.reason}. {result.detail}"
     ordered = sorted(result.probabilities.items(), key=lambda one: -one[1])
@@ -68,7 +68,7 @@ def _line(result: Result, row: dict[str, Any]) -> str:
 
 
 def _draw(results: Results, pictures: Store) -> Iterator[str | None]:
-    """Write the overlays of what was scored, and yield where each is; numbers, since a name may be a patient's."""
+    """Write the overlays of scored files and yield the place of each, numbered, since a name may be a patient's."""
     for number, result in enumerate(results, 1):
         if result.probabilities is None:
             yield None

@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 def retrain(
     config: Annotated[str, typer.Option(help="YAML: registry, stores, policy; see jobs/retrain.yaml.")],
-    reason: Annotated[Literal["drift", "schedule", "manual"], typer.Option(help="Why it is considered.")] = "manual",
+    reason: Annotated[Literal["drift", "schedule", "manual"], typer.Option(help="Why to consider it.")] = "manual",
     auto_promote: Annotated[
         bool | None,
         typer.Option("--auto-promote/--no-auto-promote", help="Promote an accepted candidate; overrides the file."),
     ] = None,
     phases: Annotated[
-        str | None, typer.Option(help="Only these, by comma: classifier trains the fusion head in minutes.")
+        str | None,
+        typer.Option(help="Train only these, with commas between: classifier trains the fusion head in minutes."),
     ] = None,
     page: Annotated[str | None, typer.Option("--out", help="Write the HTML page here too.")] = None,
-    textfile: Annotated[str | None, typer.Option(help="Gauges for node_exporter to write; ends in .prom.")] = None,
+    textfile: Annotated[str | None, typer.Option(help="Gauges to write for node_exporter; ends in .prom.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the decision; change nothing.")] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Decide, train a candidate from the champion, and have the gate judge it. The same command goes on.
+    """Decide, train a candidate from the champion, and have the gate judge it. The same command continues.
 
     Exit codes: 0 accepted, or nothing to do; 10 rejected; 11 cannot tell; 2 a person has to look first.
 
@@ -80,7 +81,7 @@ def _show(settings: RetrainSettings, result: Result, as_json: bool) -> None:
             say(why)
         return
     if result.already:
-        say(f"Retraining {ended.retraining_id} had ended already; nothing was done.")
+        say(f"Retraining {ended.retraining_id} had already ended; nothing was done.")
     print_table(COLUMNS, [row.cells() for row in gate_rows(gate.criteria)])
     show({}, as_json=False, lines=[
         f"{settings.name}@{ended.version}: {ended.outcome.replace('_', ' ')}. {ended.why}",

@@ -1,4 +1,4 @@
-"""Which files of a run are of a class, a status or a reason: on the user's own terminal, paths and all."""
+"""List a run's files of a class, a status or a reason, with their paths, on the user's own terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show_files(run: Run, kind: str, limit: int | None, as_json: bool) -> None:
-    """List the files whose rows are of a kind, see `runs.files_of`; the path last, so that nothing cuts it."""
+    """List the files whose rows are of a kind (see `runs.files_of`), with the path last, so that nothing cuts it."""
     from cxrgaze_ray.scoring.runs import files_of
 
     found = files_of(run, kind)
@@ -36,18 +36,18 @@ def _told(count: int, shown: int, kind: str, run: Run) -> str:
         first = f", of which the first {shown} follow" if shown < count else ""
         told = f"{count} of {run.spec.rows} files: {kind}{first}."
     pending = len(run.pending_shards())
-    return f"{told} The run is not finished: {pending} shards are to come." if pending else told
+    return f"{told} The run is not finished: {pending} shards are still to come." if pending else told
 
 
 def _head(row: dict[str, Any]) -> str:
-    """Say in a word what became of a file: its reason, or the chance of its class."""
+    """Return a file's result in brief: its reason, or the probability of its class."""
     if row["prediction"] is None:
         return str(row["reason_code"])
     return f"{row['prediction']} {100 * row['p_' + row['prediction']]:5.1f}%"
 
 
 def _meanings(rows: list[dict[str, Any]]) -> list[str]:
-    """Explain the reasons that stand in rows, each once."""
+    """Explain the reasons that occur in rows, each once."""
     from cxrgaze_ray.schemas import REASON_HELP, Reason
 
     codes = dict.fromkeys(row["reason_code"] for row in rows if row["reason_code"])

@@ -18,7 +18,7 @@ RunUri = Annotated[str, typer.Argument(help="URI of a run.")]
 
 
 def list_(
-    out: Annotated[str, typer.Argument(help="Parent of runs: what `cxrgaze score --out` was given.")],
+    out: Annotated[str, typer.Argument(help="Parent of runs: the folder given to `cxrgaze score --out`.")],
     as_json: Json = False,
 ) -> None:
     """List the runs under a parent.
@@ -43,7 +43,7 @@ def list_(
 def _state(run: Run) -> str:
     try:
         complete = run.success() is not None
-    except RunConflict:  # of many runs one is damaged: the others are still listed
+    except RunConflict:  # if one of many runs is damaged, the others are still listed
         return "SUCCESS.json can't be read"
     return "complete" if complete else f"{len(run.live_shards())} of {run.spec.shards} shards"
 
@@ -54,10 +54,10 @@ def show_(
     only: Annotated[
         str | None, typer.Option(help="List the files of a class, status or reason: pneumonia, skipped, truncated.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of the list.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="List only the first N.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a run is, and what came of it; or which files are of a kind, of a class the surest first.
+    """Show a run and its result, or the files of one kind, the most probable of a class first.
 
     Lists hold the files' paths, which may name patients; nothing else shows them.
 
@@ -69,7 +69,7 @@ def show_(
     from cxrgaze_ray.storage import open_store
 
     if failed and only is not None:
-        raise ConfigError("--failed is --only failed.", "Give one of them.")
+        raise ConfigError("--failed means --only failed.", "Give one of them.")
     if limit is not None and not (failed or only):
         raise ConfigError("--limit is for lists.", "Add --failed, or --only and a class, status or reason.")
     opened = Run.open(open_store(run))
@@ -93,7 +93,7 @@ def show_(
         ["shards", f"{spec.shards - len(opened.pending_shards())} of {spec.shards} committed"],
     ]
     if spec.closed_folders:
-        rows.append(["closed folders", f"{spec.closed_folders}: what lies in them has no row"])
+        rows.append(["closed folders", f"{spec.closed_folders}: their contents have no row"])
     if success:
         rows += [[name, number] for name, number in success.counts.items()]
         rows += [[f"reason {name}", number] for name, number in success.reasons.items()]
@@ -108,13 +108,13 @@ def report(
         str | None, typer.Option(help="EGD-CXR tables with labels and gaze, to compute metrics with.")
     ] = None,
     with_paths: Annotated[
-        bool, typer.Option("--with-paths", help="Name the files, by paths that may name patients.")
+        bool, typer.Option("--with-paths", help="Show the files' paths, which may name patients.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's report: one HTML file that needs no network.
 
-    It ends with 2 if radiographs that it shows are not where the run read them, and says so in their places.
+    It exits with 2 if radiographs to show are not where the run read them, and says so in their places.
 
     Example: cxrgaze runs report ./results/3f0c5a9d1b2e4f67 --out report.html
     """
@@ -132,7 +132,7 @@ def report(
     lost: list[RadiographError | EnvironmentFault] = []
     page = run_report(opened, evaluation, tables, caution=caution, with_paths=with_paths, on_lost=lost.append)
     store.put(key, page.encode())
-    show({"report": out, "lost": len(lost)}, as_json=as_json, lines=[f"The report is {out}."])
+    show({"report": out, "lost": len(lost)}, as_json=as_json, lines=[f"The report is in {out}."])
     if not as_json:
         say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths shows them.")
     if lost:
@@ -140,7 +140,7 @@ def report(
 
 
 def _caution(model: str) -> str:
-    """Return what a bundle's training can't vouch for; empty where the bundle is out of reach."""
+    """Return what a bundle's training can't vouch for; empty if the bundle is out of reach."""
     from cxrgaze_ray.models.bundle import read_info
     from cxrgaze_ray.storage import open_store
 
@@ -151,7 +151,7 @@ def _caution(model: str) -> str:
 
 
 def verify(run: RunUri, as_json: Json = False) -> None:
-    """Prove that a run is complete: every input once, hashes and counts agree; or name what is not.
+    """Prove that a run is complete (every input has one row, hashes and counts agree), or name what is wrong.
 
     Example: cxrgaze runs verify s3://results/cxr/3f0c5a9d1b2e4f67
     """

@@ -50,24 +50,26 @@ def score(
     identities: IdentitiesOption = "keyed",
     pseudonymise: Pseudonymise = None,
     follow_links: FollowLinks = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first N files.")] = None,
     not_in: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="Leave out what a finished run, or one under this parent, has a row for."),
+        typer.Option(
+            metavar="RUN", help="Leave out files with a row in this finished run, or in one under this parent."
+        ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Score the failed rows of this command's last run again.")
     ] = False,
-    new: Annotated[bool, typer.Option("--new", help="Start afresh, whatever is there.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start afresh, even if there is a run to continue.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if a row failed, or a folder was closed.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and space; write nothing.")] = False,
     replicas: Annotated[
         str | None, typer.Option(metavar="N or MIN:MAX", help="Model replicas; Serve adds them while images wait.")
     ] = None,
     gpus_per_replica: Annotated[
-        float | None, typer.Option(min=0, help="0.5 for two on a GPU; by default 1 where the cluster has any.")
+        float | None, typer.Option(min=0, help="0.5 puts two on a GPU; by default 1 if the cluster has any.")
     ] = None,
     address: Address = None,
     as_json: Json = False,
@@ -90,7 +92,7 @@ def score(
         "follow_links": follow_links,
     }
     if dry_run and retry_failed:
-        raise typer.BadParameter("It estimates a whole run: leave --retry-failed out.", param_hint="--dry-run")
+        raise typer.BadParameter("It estimates a whole run: leave out --retry-failed.", param_hint="--dry-run")
     if dry_run:
         _estimate(archive, out, registry, gaps, as_json, asked)
         return
@@ -113,7 +115,7 @@ def score(
 
 
 def _replicas(replicas: str | None, gpus: float | None) -> dict[str, Any]:
-    """Return the model's settings that --replicas N or MIN:MAX and --gpus-per-replica stand for."""
+    """Return the model's settings for --replicas N or MIN:MAX and --gpus-per-replica."""
     given: dict[str, Any] = {} if gpus is None else {"gpus": gpus}
     if replicas is None:
         return given
@@ -135,7 +137,7 @@ def _run(archive: str, out: str, registry: str, gaps: Gaps, *, quiet: bool, **as
             return cxrgaze_ray.score(archive, out=out, registry=registry, stop=stop, **told, **asked)
         except Interrupted as error:
             again = shlex.join(["cxrgaze", *sys.argv[1:]])
-            raise Interrupted(error.message, f"Go on with: {again}") from error
+            raise Interrupted(error.message, f"Continue with: {again}") from error
 
 
 def _silence(_: str) -> None:
@@ -157,13 +159,13 @@ def _estimate(archive: str, out: str, registry: str, gaps: Gaps, as_json: bool, 
 
 
 def _summary_lines(run: ScoredRun, success: Success) -> list[str]:
-    """Return what a run came to, for people."""
+    """Return a run's result, for people."""
     from cxrgaze_ray.archive.manifest import closed_sentence
 
     counts = [f"{success.counts.get(status, 0)} {status}" for status in ("scored", "skipped", "failed")]
     lines = [f"{success.rows} files: {', '.join(counts)}."]
     if run.already_complete:
-        lines.insert(0, "This run is complete already; nothing was done. --new starts afresh.")
+        lines.insert(0, "This run was complete already; nothing was done. --new starts afresh.")
     else:
         lines.append(f"{success.images_per_second:.1f} images/s over {human_seconds(success.seconds)}.")
     if success.reasons:

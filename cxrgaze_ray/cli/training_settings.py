@@ -1,4 +1,4 @@
-"""Training settings from what the command line was given."""
+"""Training settings from the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_training(preset: Preset, config: str | None, phases: str | None) -> TrainSettings:
-    """Put YAML over a preset's settings; ConfigError if a name or value is wrong."""
+    """Override a preset's settings with YAML; ConfigError if a name or value is wrong."""
     from cxrgaze_ray.training.settings import TrainSettings
 
     values: dict[str, Any] = {}

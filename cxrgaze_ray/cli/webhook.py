@@ -21,7 +21,7 @@ def webhook(
     metrics_port: MetricsPort = WEBHOOK_METRICS_PORT,
     address: Address = None,
 ) -> None:
-    """Take Alertmanager's notifications and retrain on them, until Ctrl-C; $CXRGAZE_WEBHOOK_TOKEN says who may ask.
+    """Take Alertmanager's notifications and retrain on them, until Ctrl-C; they must carry $CXRGAZE_WEBHOOK_TOKEN.
 
     Example: cxrgaze webhook --config jobs/webhook.yaml --port 8001
     """
@@ -36,7 +36,7 @@ def webhook(
 
 
 def _check(settings: WebhookSettings, *, config_is_here: bool) -> None:
-    """Look for what a retraining will need; on a running cluster, its settings may lie on the nodes only."""
+    """Check what a retraining will need; on a running cluster, its settings may exist only on the nodes."""
     from cxrgaze_ray.lifecycle.retraining.settings import read_retraining
     from cxrgaze_ray.registry.versions import CHAMPION, Registry
     from cxrgaze_ray.storage import open_store
@@ -53,8 +53,8 @@ def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         if not start_webhook(settings):
             say(UNBOUNDED)
-        say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends it.")
-        say(f"Its jobs run on {cluster.address}; Ray's log is {cluster.log_file}.")
+        say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends this.")
+        say(f"Its jobs run on {cluster.address}; Ray's log is in {cluster.log_file}.")
         try:
             stay(stop)
         finally:

@@ -150,7 +150,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address, with or without a port, is this machine's own and out of reach for all others."""
+    """Return whether an address, with or without a port, is this machine's own and out of reach for all others."""
     host = address.rpartition("://")[2].rpartition(":")[0] or address
     return host == "localhost" or host.strip("[]") == "::1" or host.startswith("127.")
 
@@ -251,7 +251,7 @@ def find_cause(error: BaseException | None) -> CxrgazeError | None:
 
 
 def lost_replica(error: BaseException) -> bool:
-    """Tell whether a call failed because a replica, its node or the way there went away: asking again may help."""
+    """Return whether a call failed because a replica, its node or the way there went away: asking again may help."""
     from ray import exceptions
     from ray.serve.exceptions import RayServeException
 

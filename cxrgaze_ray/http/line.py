@@ -71,7 +71,7 @@ class Line:
         self._pressed = 0.0
 
     def has_place(self) -> bool:
-        """Tell whether one more request may come in; if there is no place, the slowest gives way."""
+        """Return whether one more request may come in; if there is no place, the slowest gives way."""
         if len(self._inside) < self._limit:
             return True
         slowest = max(self._inside, key=lambda guest: guest.behind_s)

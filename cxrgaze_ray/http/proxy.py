@@ -212,6 +212,6 @@ class _Answer:
 
 
 def _is_serves_own(start: Message) -> bool:
-    """Tell whether an answer is Serve's: shed, timed out, or without any replica. Our applications speak JSON."""
+    """Return whether an answer is Serve's: shed, timed out, or without any replica. Our applications speak JSON."""
     plain = any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in start["headers"])
     return plain and int(start["status"]) in (408, 503)

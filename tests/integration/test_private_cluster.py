@@ -90,7 +90,7 @@ def test_scoring_drains_and_leaves_nothing(
     driver = start_driver(large_archive, out, registry, None, TMPDIR=str(scratch))
     wait_for(lambda: any(run.live_shards() for run in find_runs(out)), driver, 200)
     said = ends_as_by_ctrl_c(driver, number, scratch, group=group)
-    assert "Go on with: cxrgaze score" in said
+    assert "Continue with: cxrgaze score" in said
 
 
 @pytest.mark.long

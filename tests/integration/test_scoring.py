@@ -100,7 +100,7 @@ def test_ctrl_c_drains_and_says_how_to_go_on(
     assert driver.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert "Go on with: cxrgaze score" in err
+    assert "Continue with: cxrgaze score" in err
     (run,) = find_runs(str(tmp_path / "out"))
     assert run.success() is None
     assert run.live_shards()

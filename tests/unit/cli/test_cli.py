@@ -464,7 +464,7 @@ def test_a_card_is_written_by_its_ending(cxrgaze: Cxrgaze, registry: Path, tmp_p
     assert text.startswith("<!doctype html>" if file.endswith("html") else "# cxrgaze v0001 (champion)\n\nModel card, ")
     assert cxrgaze("models", "verify", "cxrgaze", "--head", told["head"], "--registry", registry).code == 0
     named = cxrgaze("models", "card", "cxrgaze@v1", "--out", tmp_path / file, "--registry", registry)
-    assert named.out.startswith(f"The card of cxrgaze@v0001 is {tmp_path / file}.")
+    assert named.out.startswith(f"The card of cxrgaze@v0001 is in {tmp_path / file}.")
 
 
 def test_a_dry_run_estimates_and_writes_nothing(
@@ -744,7 +744,7 @@ def test_a_stopped_score_tells_how_to_go_on(cxrgaze: Cxrgaze, driver: ModuleType
     driver.score_archive = stopped  # type: ignore[attr-defined]
     ended = cxrgaze("score", "my archive", "--out", "b")
     assert ended.code == 130
-    assert "Stopped after 2 of 3 shards. Go on with: cxrgaze score 'my archive' --out b\n" in ended.err
+    assert "Stopped after 2 of 3 shards. Continue with: cxrgaze score 'my archive' --out b\n" in ended.err
 
 
 def test_a_score_without_its_store_is_the_environments_fault(cxrgaze: Cxrgaze, driver: ModuleType) -> None:

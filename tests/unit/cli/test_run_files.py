@@ -116,7 +116,7 @@ def test_an_unfinished_run_says_that_more_is_to_come(cxrgaze: Cxrgaze, tmp_path:
     run = make_run(tmp_path)
     run.commit(1, results(run.plan(), 1))
     ended = cxrgaze("runs", "show", run.store.uri, "--failed")
-    assert "The run is not finished: 1 shards are to come." in ended.err
+    assert "The run is not finished: 1 shards are still to come." in ended.err
 
 
 def test_nothing_else_shows_a_path(cxrgaze: Cxrgaze, run: Run, tmp_path: Path) -> None:

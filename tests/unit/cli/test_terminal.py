@@ -227,7 +227,7 @@ def test_nothing_but_the_seam_writes_to_a_terminal() -> None:
 def test_a_name_that_is_no_text_is_a_user_error(cxrgaze: Cxrgaze) -> None:
     ended = cxrgaze("runs", "list", "scans\udcff")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith(r"cxrgaze: The name scans\udcff holds bytes that are no UTF-8. Rename it")
+    assert ended.err.startswith(r"cxrgaze: The name scans\udcff holds bytes that are not UTF-8. Rename it")
 
 
 def test_a_text_is_made_printable() -> None:

@@ -510,7 +510,7 @@ def test_the_command_exports_and_says_what_it_left_out(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*command, "dicom-sr"])
     assert (result.exit_code, result.stdout.splitlines()[1]) == (
         0,
-        "1 sources are no DICOM files, and so have no study to go into.",
+        "1 sources are not DICOM files, and so belong to no study.",
     )
     result = CliRunner().invoke(app, [*command, "png", "--json"])
     assert json.loads(result.stdout)["written"] == 1
