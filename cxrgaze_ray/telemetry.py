@@ -27,7 +27,7 @@ class Metric:
 
 
 _AGAIN_S = 0.5
-"""How often gauges are set again, in seconds: more often than the metrics are exported."""
+"""Seconds after which gauges are set again: less than between exports of the metrics."""
 
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

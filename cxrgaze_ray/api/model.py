@@ -68,7 +68,7 @@ def load_model(
     Raises
     ------
     RegistryError, BundleError
-        If there is no such model, or its weights are not what was published.
+        If there is no such model, or its weights are not those that were published.
     ConfigError
         If the device isn't there.
     EnvironmentFault
@@ -100,7 +100,7 @@ class Model:
 
     @property
     def engine(self) -> str:
-        """Name of the engine, as it stands on rows: ``reference-float32-cpu`` and so on."""
+        """Name of the engine, as it appears on rows: ``reference-float32-cpu`` and so on."""
         return self._predictor.engine.name
 
     def __repr__(self) -> str:
@@ -200,7 +200,7 @@ class Result:
 
     @property
     def status(self) -> Status:
-        """What became of the file."""
+        """Whether the file was scored, skipped or failed."""
         return status_of(self.reason)
 
     @property

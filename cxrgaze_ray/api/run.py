@@ -156,12 +156,12 @@ class ScoredRun:
 
     @property
     def uri(self) -> str:
-        """Where the run lies."""
+        """URI of the run."""
         return self.run.store.uri
 
     @property
     def success(self) -> Success | None:
-        """What the finished run holds, by status, reason and class; None while it is unfinished."""
+        """Counts of the finished run by status, reason and class; None while it is unfinished."""
         return self.run.success()
 
     @property

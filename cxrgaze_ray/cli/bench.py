@@ -12,9 +12,9 @@ from cxrgaze_ray.cli.options import Json
 
 
 def listing(
-    uri: Annotated[str | None, typer.Argument(help="An archive of one's own, instead of made ones.")] = None,
-    sizes: Annotated[str | None, typer.Option(help="Entries of made record lists: 1000,377110.")] = None,
-    tree: Annotated[int | None, typer.Option(min=1, help="List a made tree of so many small files too.")] = None,
+    uri: Annotated[str | None, typer.Argument(help="Your own archive, instead of generated ones.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Entries of generated lists: 1000,377110.")] = None,
+    tree: Annotated[int | None, typer.Option(min=1, help="Also list a generated tree of so many small files.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure `archive list`: seconds, files a second and peak memory, each in a process of its own.
@@ -41,7 +41,7 @@ def listing(
 
 
 def numbers(text: str, option: str = "--sizes") -> tuple[int, ...]:
-    """Read whole numbers with commas between, as options give them."""
+    """Read an option's whole numbers, which are separated by commas."""
     try:
         found = tuple(int(one.replace("_", "")) for one in text.split(","))
     except ValueError:
@@ -52,7 +52,7 @@ def numbers(text: str, option: str = "--sizes") -> tuple[int, ...]:
 
 
 def decode(
-    uri: Annotated[str | None, typer.Argument(help="An archive of one's own, instead of a phantom.")] = None,
+    uri: Annotated[str | None, typer.Argument(help="Your own archive, instead of a phantom.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Files of the archive to take.")] = 6,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
     as_json: Json = False,
@@ -93,8 +93,8 @@ def decode(
 
 
 def pipeline(
-    archive: Annotated[str | None, typer.Option(help="Radiographs of one's own, instead of phantoms.")] = None,
-    images: Annotated[int, typer.Option(min=96, help="Images of a run.")] = 384,
+    archive: Annotated[str | None, typer.Option(help="Your own radiographs, instead of phantoms.")] = None,
+    images: Annotated[int, typer.Option(min=96, help="Images per run.")] = 384,
     preset: Annotated[str, typer.Option(help="Size of the untrained network: tiny, small, full.")] = "tiny",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of a forward pass.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
@@ -151,7 +151,7 @@ def memory(
 def planning(
     rows: Annotated[int, typer.Option(min=1, help="Images of the simulated archive.")] = 377_110,
     out: Annotated[
-        str | None, typer.Option(help="Where the run is written and deleted; else a temporary folder.")
+        str | None, typer.Option(help="Folder where the run is written and deleted; by default a temporary one.")
     ] = None,
     map_bytes: Annotated[int, typer.Option(min=1, help="Size of a row's map.")] = 10_000,
     as_json: Json = False,

@@ -14,12 +14,12 @@ from cxrgaze_ray.cli.options import Json
 
 def serve(
     preset: Annotated[Literal["tiny", "small", "full"], typer.Option(help="Network; untrained.")] = "tiny",
-    images: Annotated[int, typer.Option(min=64, help="Phantoms of the archive.")] = 256,
+    images: Annotated[int, typer.Option(min=64, help="Phantoms in the archive.")] = 256,
     seconds: Annotated[float, typer.Option(min=1, help="How long single requests are measured alone.")] = 20.0,
     clients: Annotated[int, typer.Option(min=1, help="Clients; each posts again once it is answered.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Batch jobs without and with single requests, in turn.")] = 3,
     load: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Only a table of throughput by clients: 1,32,128,400.")
+        str | None, typer.Option(metavar="N,N", help="Print only a table of throughput by clients: 1,32,128,400.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the pipeline benchmark measured, for people and for machines."""
+"""Results of the pipeline benchmark, for people and for machines."""
 
 from __future__ import annotations
 

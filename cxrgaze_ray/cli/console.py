@@ -1,4 +1,4 @@
-"""What the user sees: sentences and progress on stderr, results on stdout, JSON for machines.
+"""All output to the user: sentences and progress on stderr, results on stdout, JSON for machines.
 
 Any of it may hold what others wrote (reasons in a ledger, names of files, errors of a store), so all of it is made
 `printable` and never taken for Rich's markup. Nothing else in this package writes to a terminal.

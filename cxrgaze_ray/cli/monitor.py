@@ -32,8 +32,7 @@ def monitor(
     json_out: Annotated[str | None, typer.Option(help="JSON report to write.")] = None,
     textfile: Annotated[str | None, typer.Option(help="Gauges to write for node_exporter; ends in .prom.")] = None,
     serve_metrics: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, metavar="PORT", help="Keep running; show gauges to Prometheus there."),
+        int | None, typer.Option(min=0, max=65535, metavar="PORT", help="Stay and show gauges to Prometheus there.")
     ] = None,
     every: Annotated[float, typer.Option(min=1, help="Seconds between comparisons, with --serve-metrics.")] = 300.0,
     host: Annotated[str, typer.Option(help="Address for --serve-metrics; any but loopback is open to others.")] = (

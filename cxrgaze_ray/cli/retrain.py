@@ -22,8 +22,7 @@ def retrain(
         typer.Option("--auto-promote/--no-auto-promote", help="Promote an accepted candidate; overrides the file."),
     ] = None,
     phases: Annotated[
-        str | None,
-        typer.Option(help="Train only these, with commas between: classifier trains the fusion head in minutes."),
+        str | None, typer.Option(help="Only these, by comma: classifier trains only the fusion head, in minutes.")
     ] = None,
     page: Annotated[str | None, typer.Option("--out", help="Write the HTML page here too.")] = None,
     textfile: Annotated[str | None, typer.Option(help="Gauges to write for node_exporter; ends in .prom.")] = None,

@@ -54,7 +54,7 @@ def score(
     not_in: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RUN", help="Leave out files with a row in this finished run, or in one under this parent."
+            metavar="RUN", help="Leave out files that have a row in this finished run, or one under this parent."
         ),
     ] = None,
     retry_failed: Annotated[

@@ -38,7 +38,7 @@ _KNOCK_S = 10.0
 
 
 class ClusterSettings(Settings):
-    """Where the work runs."""
+    """The cluster to work on."""
 
     address: Text | None = None
     """Address of a running cluster; None starts a private one on this machine."""

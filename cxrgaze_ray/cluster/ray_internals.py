@@ -17,12 +17,12 @@ DRAINS_S = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Environment variable: how long `ray start --block` waits for its node's work to move elsewhere before it stops."""
 
 STAYS_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""With 0, Ray takes this machine for one that never joins others, like a Mac: everything listens on 127.0.0.1."""
+"""Environment variable: with 0, Ray treats this machine like a Mac, which joins no others: all listens on 127.0.0.1."""
 
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Have what Ray starts listen on 127.0.0.1 only, and take 127.0.0.1 in an address as it stands.
+    """Have what Ray starts listen on 127.0.0.1 only, and take 127.0.0.1 in an address literally.
 
     Ray asks for a node's address in many places and replaces 127.0.0.1 by the machine's own everywhere, unless this
     switch is set. A variable that the user has set is left alone; it is for child processes, as this one has read it.

@@ -18,7 +18,7 @@ _SOCKET_BYTES = 107
 """Longest path of a socket, in bytes: Linux's limit."""
 
 _LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""What Ray appends to its folder's path."""
+"""Longest path that Ray appends to its folder's."""
 
 _OURS_BYTES = len(f"/{_PREFIX}12345678/{_RAY}")
 LONGEST_PARENT = _SOCKET_BYTES - len(_LONGEST_SOCKET) - _OURS_BYTES

@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "CXRGAZE_TOKEN"
 
 
 class IngressSettings(Settings):
-    """What the ingress serves, and how much it accepts."""
+    """The model that the ingress serves, and the limits on requests."""
 
     registry: Uri = "./registry"
     """Store of the model registry."""
@@ -45,20 +45,20 @@ class IngressSettings(Settings):
     """Longest time that a request waits for the model, in seconds; then it is answered 503."""
 
     follow_every_s: float = Field(10.0, gt=0, le=86_400)
-    """How often the registry is asked whether the alias moved, in seconds."""
+    """Seconds between two checks of the registry for a move of the alias."""
 
     require_token: bool = False
     """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Turn it on wherever others can reach the port."""
 
 
 class ComputeSettings(Settings):
-    """How a replica computes."""
+    """Settings of a replica's computing."""
 
     threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads of a forward pass; None takes every core. Set it where several replicas share a node's cores."""
 
     device: DeviceName = "auto"
-    """Where a replica computes; auto takes the GPU that Ray gave it, if it gave one that really exists."""
+    """Device of a replica; auto takes the GPU that Ray gave it, if it gave one that really exists."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ServingSettings(Settings):
 
 
 class HttpOptions(Settings):
-    """Where HTTP listens."""
+    """Address and port on which HTTP listens."""
 
     host: Text = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65_535)
@@ -147,7 +147,7 @@ class ServeFile(Settings):
 
     @property
     def url(self) -> str:
-        """Where clients on this machine reach the application."""
+        """URL at which clients on this machine reach the application."""
         return f"http://{self.http_options.host}:{self.http_options.port}{self.applications[0].route_prefix}".rstrip(
             "/"
         )

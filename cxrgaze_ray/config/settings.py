@@ -26,10 +26,10 @@ Name = Annotated[str, Field(pattern=MODEL_NAME)]
 """Name of a model in the registry."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-"""Where a network runs; auto takes an accelerator if there is one."""
+"""Device on which a network runs; auto takes an accelerator if there is one."""
 
 EngineKind = Literal["auto", "float32", "fast"]
-"""How a network runs; auto is fast where the hardware has reduced precision, else float32."""
+"""Kind of engine for a network; auto is fast where the hardware has reduced precision, else float32."""
 
 
 class Record(BaseModel):

@@ -16,7 +16,7 @@ from cxrgaze_ray.http.middleware import Answered
 from cxrgaze_ray.http.refusals import Reply, refuse
 
 HEALTHY = Reply(200, {"status": "ok"})
-"""What /healthz answers once the application can do its work."""
+"""Answer of /healthz once the application can do its work."""
 
 
 def make_application(title: str, count: Callable[[str, int, float], None]) -> FastAPI:

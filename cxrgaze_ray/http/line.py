@@ -1,4 +1,4 @@
-"""Which requests are inside the proxy, and which give way: a client that hardly sends keeps no place others need."""
+"""The requests inside the proxy, and those that give way: a client that hardly sends keeps no place others need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pace:
     grace_s
         Seconds of silence that a quick client is allowed.
     bytes_s
-        The rate.
+        The rate, in bytes per second.
     """
 
     def __init__(self, grace_s: float, bytes_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What stands before every application in Ray Serve's HTTP proxy: bodies bounded in time and memory, answers as JSON.
+"""The layer before every application in Ray Serve's HTTP proxy: bodies bounded in time and memory, answers as JSON.
 
 Serve's proxy reads a body however slowly it comes and hands each part on, without any bound; it answers a request that
 is shed, or lost with its replica, in plain text or as a bug. Ray calls `middlewares` in the proxies of a cluster whose

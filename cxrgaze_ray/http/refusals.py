@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 RETRY_AFTER_S = 2
-"""When a client that got a 503 may try again, in seconds."""
+"""Seconds after which a client that got a 503 may try again."""
 
 
 @dataclass(frozen=True)

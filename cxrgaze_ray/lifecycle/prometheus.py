@@ -24,7 +24,7 @@ class Gauges(Collector):
     Parameters
     ----------
     families
-        Called at every scrape.
+        Function that returns the families, called at every scrape.
     """
 
     def __init__(self, families: Callable[[], Iterable[Family]]) -> None:

@@ -30,7 +30,7 @@ WEIGHTS, INFO = "weights.safetensors", "bundle.json"
 
 
 class Lineage(Record):
-    """Where the weights came from."""
+    """The origin of the weights."""
 
     store_sha256: str | None = None
     stores: tuple[str, ...] = ()
@@ -49,10 +49,10 @@ class Lineage(Record):
     """Source of DenseNet's first weights: imagenet, file or fresh."""
 
     split_by: str | None = None
-    """How the store's images were split: patient, archive or image; None if not recorded, or in several ways."""
+    """Kind of the store's split: patient, archive or image; None if it is not recorded, or of several kinds."""
 
     caution: str = ""
-    """What the store's split can't vouch for, in a sentence."""
+    """Sentence on what the store's split can't vouch for."""
 
 
 class Golden(Record):

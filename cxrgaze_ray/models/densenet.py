@@ -28,7 +28,7 @@ _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 @dataclass(frozen=True)
 class BackboneReport:
-    """Where DenseNet's first weights came from; `warning` is for the user, empty if all is well."""
+    """The source of DenseNet's first weights; `warning` is for the user, empty if all is well."""
 
     source: Literal["imagenet", "file", "fresh"]
     warning: str = ""

@@ -71,7 +71,7 @@ class GazeNet(nn.Module):
         self.classifier = FusionClassifier(vector + config.widths[0], config)
 
     def forward(self, image_B1HW: Tensor) -> GazeNetOutput:
-        """Return log saliency and logits; ValueError if the size is no multiple of 32."""
+        """Return log saliency and logits; ValueError if the size is not a multiple of 32."""
         vector_BC, decoded_BCHW = self._decode(image_B1HW)
         return GazeNetOutput(self.saliency_head(decoded_BCHW), self.classifier(_fuse(vector_BC, decoded_BCHW)))
 

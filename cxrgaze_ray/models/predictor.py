@@ -29,7 +29,7 @@ _SMALL_INPUT = 160 * 128
 
 @dataclass(frozen=True)
 class Engine:
-    """How a forward pass is computed; fixed when a run is planned, and named on every row.
+    """The way a forward pass is computed; fixed when a run is planned, and named on every row.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ class GazeNetConfig(Settings):
     """DenseNet, in torchvision's words; the defaults are DenseNet-201."""
 
     tap: Literal["denseblock4", "transition3"] = "denseblock4"
-    """Which DenseNet output the decoder starts from."""
+    """DenseNet output from which the decoder starts."""
 
     se_reduction: Width = 16
     """Factor by which squeeze and excite reduces the channels."""

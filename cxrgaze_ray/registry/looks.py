@@ -11,7 +11,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import open_store
 
 _HOME = re.compile(r"(?P<root>.+)/(?P<name>[a-z0-9][a-z0-9-]*)/(?:versions/v\d+|retraining/[0-9a-f]+/candidate)")
-"""Where a registry keeps the bundles of a model."""
+"""Paths under which a registry keeps the bundles of a model."""
 
 
 def enter_look(registry: Registry, pin: ModelPin, stores: Sequence[str], reason: str) -> tuple[str, ...]:

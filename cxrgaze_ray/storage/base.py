@@ -1,4 +1,4 @@
-"""What every store can do."""
+"""The operations of every store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.fs as pafs
 from cxrgaze_ray.errors import UserError
 
 STREAM_BYTES = 2**20
-"""Block of `Store.stream`."""
+"""Largest block of `Store.stream`, in bytes."""
 
 
 class ObjectInfo(NamedTuple):
@@ -24,7 +24,7 @@ class ObjectInfo(NamedTuple):
 
 
 class ArchiveEntry(NamedTuple):
-    """What was found at a key of an archive that others made.
+    """The entry found at a key of an archive that others made.
 
     For a file, size and etag are those of its `ObjectInfo`. Where no file can be read, the size is None, and the etag
     is the `schemas.Reason` why, or None if the key is empty.

@@ -1,4 +1,4 @@
-"""URIs to stores."""
+"""Open the stores that URIs name."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ PREFIX = "CXRGAZE_S3_"
 
 
 class S3Settings(Settings):
-    """How to talk to S3. A field's variable is its name in capitals after ``CXRGAZE_S3_``."""
+    """Options of the connection to S3. A field's variable is its name in capitals after ``CXRGAZE_S3_``."""
 
     retry_s: float = Field(120.0, ge=0, le=86400)
     """Seconds for which an operation is retried after its first transient failure."""

@@ -50,9 +50,9 @@ class Checkpoint:
     model, best
         Current weights, and the best ones of the stage.
     optimiser
-        See `optimiser_state`.
+        Adam's state: see `optimiser_state`.
     rng
-        See `rng_state`.
+        States of the RNGs: see `rng_state`.
     scaler
         State of the gradient scaler; empty where none is used, as everywhere but in float16.
     """

@@ -35,7 +35,7 @@ from cxrgaze_ray.training.stages import STAGES, StageModule, trainable_state
 
 @dataclass(frozen=True)
 class LoopHooks:
-    """What the loop needs from its surroundings.
+    """The loop's connections to its surroundings.
 
     Attributes
     ----------

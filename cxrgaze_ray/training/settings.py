@@ -18,10 +18,10 @@ Preset = Literal["full", "small", "tiny"]
 
 
 class StageSettings(Settings):
-    """One phase."""
+    """Settings of one phase."""
 
     epochs: int = Field(50, ge=1, le=100_000)
-    """Most epochs."""
+    """Largest number of epochs."""
 
     batch: int = Field(16, ge=1, le=65_536)
     """Images per step, over all workers."""

@@ -38,7 +38,7 @@ class Criterion(Record):
     """`facet=value` of the images judged; None for all."""
 
     rule: Rule
-    """How the verdict follows from the numbers: see `criteria` and `checks`."""
+    """Rule by which the verdict follows from the numbers: see `criteria` and `checks`."""
 
     champion: float | None = None
     candidate: float | None = None
@@ -77,7 +77,7 @@ class GateReport(Record):
     settings: GateSettings
     patients: int
     images: int
-    """Labelled ones."""
+    """Labelled images."""
 
     why: str
     """One sentence for people."""

@@ -17,7 +17,7 @@ class Superiority(Settings):
     """A target on which the candidate must be better, not only no worse."""
 
     target: Target
-    """By what."""
+    """Metric on which the candidate must be better."""
 
     facet: Facet | None = None
     """Judge one subgroup only: images whose facet has the value; None for all images."""

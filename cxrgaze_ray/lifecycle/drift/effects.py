@@ -64,7 +64,7 @@ class Difference:
     Attributes
     ----------
     baseline, current
-        Rates, in [0,1].
+        Rate on either side, in [0,1].
     patients
         What the noise bound goes by.
     """

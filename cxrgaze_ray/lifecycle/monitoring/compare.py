@@ -100,8 +100,8 @@ def _notes(before: SideFeatures, after: SideFeatures, baseline: Sequence[Run], c
     for name, rows in (("baseline", before), ("current side", after)):
         if rows.without_patient:
             notes.append(
-                f"No patient is known of {rows.without_patient} of {rows.side.scored} scored images of the {name}: "
-                "each counts as a patient, so chance is taken for smaller than it may be."
+                f"The patient is unknown for {rows.without_patient} of {rows.side.scored} scored images of the {name}: "
+                "each counts as a patient, so chance may be underestimated."
             )
         if not rows.side.scored:
             notes.append(f"The {name} has no scored image.")

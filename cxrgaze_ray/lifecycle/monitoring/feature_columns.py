@@ -68,7 +68,7 @@ class FeatureTable:
 
     @cached_property
     def effective(self) -> float:
-        """See `drift.effective_patients`."""
+        """Effective number of patients: see `drift.effective_patients`."""
         return effective_patients(self.images_P)
 
 

@@ -57,7 +57,7 @@ class Comparison:
     Attributes
     ----------
     patients
-        On the smaller side.
+        Number of patients on the smaller side.
     least
         Least patients for a finding.
     """

@@ -92,10 +92,10 @@ class Side(Record):
     """Time at which the last run was finished."""
 
     models: tuple[str, ...]
-    """name@version."""
+    """Models of the runs, as name@version."""
 
     weights: tuple[str, ...]
-    """sha256."""
+    """SHA-256 of the models' weights."""
 
 
 class MonitorReport(Record):

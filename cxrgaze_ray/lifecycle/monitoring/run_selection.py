@@ -40,7 +40,7 @@ def _open(uri: str, last: int | None, without: Collection[str]) -> list[Run]:
     if store.exists("run.json"):
         run = Run.open(store)
         if run.success() is None:
-            raise UserError(f"The run at {uri} is unfinished.", "Finish it: the command that began it goes on.")
+            raise UserError(f"The run at {uri} is unfinished.", "Finish it: run the command that began it again.")
         return [run]
     runs = list(find_runs(uri))
     if not runs:
@@ -50,7 +50,7 @@ def _open(uri: str, last: int | None, without: Collection[str]) -> list[Run]:
         )
     finished = [run for run in runs if run.success() is not None]
     if not finished:
-        hint = "Finish one: the command that began it goes on."
+        hint = "Finish one: run the command that began it again."
         raise UserError(f"No run under {uri} is finished.", hint)
     others = [run for run in finished if run.store.uri not in without]
     if not others:

@@ -52,7 +52,7 @@ class Thresholds(Settings):
 
 
 class MonitorSettings(Settings):
-    """How two sides are compared."""
+    """Settings of the comparison of two sides."""
 
     alpha: float = Field(default=0.01, gt=0, lt=1)
     """Probability of any alert at all in a report where nothing has changed, divided among all its comparisons."""

@@ -24,7 +24,7 @@ class Outputs(Settings):
     """Where a report is written; a place that is not named gets nothing."""
 
     out: Uri | None = None
-    """HTML."""
+    """Place for the HTML page."""
 
     json_out: Uri | None = None
     textfile: Uri | None = None

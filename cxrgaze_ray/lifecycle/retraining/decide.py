@@ -17,7 +17,7 @@ _DAY_S = 86_400.0
 
 
 class Action(StrEnum):
-    """What is to be done."""
+    """The possible decisions."""
 
     RETRAIN = "retrain"
     WAIT = "wait"

@@ -11,7 +11,7 @@ from cxrgaze_ray.storage import read_settings
 
 
 class DecidePolicy(Settings):
-    """When to retrain, and when to ask a person instead."""
+    """Conditions for retraining, and for asking a person instead."""
 
     retrain_on: tuple[SuspectedDrift, ...] = Field(
         ("site", "exposure", "prevalence", "performance"), min_length=0, max_length=len(DRIFTS)
@@ -37,7 +37,7 @@ class DecidePolicy(Settings):
     """Age in days from which a monitor's report is too old to count."""
 
     clock_tolerance_s: float = Field(300.0, ge=0, le=31_536_000)
-    """How far ahead of this machine's clock a date may lie, in seconds, before clocks are said to disagree."""
+    """Seconds that a date may lie ahead of this machine's clock before clocks are said to disagree."""
 
 
 class Policy(Settings):

@@ -61,7 +61,7 @@ class RetrainSettings(Settings):
     """Values that override the preset's training settings: seed, stages and so on."""
 
     workers: int = Field(1, ge=1, le=10_000)
-    """Ray Train workers."""
+    """Number of Ray Train workers."""
 
     auto_promote: bool = False
     """Whether an accepted candidate is promoted at once; otherwise a person does it."""

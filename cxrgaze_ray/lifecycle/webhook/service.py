@@ -32,7 +32,7 @@ class Service:
     jobs
         Server that runs the retraining.
     now
-        The clock, for tests.
+        The clock, which tests replace.
     """
 
     def __init__(

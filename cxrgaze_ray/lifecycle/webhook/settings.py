@@ -37,7 +37,7 @@ class WebhookSettings(Settings):
     """Least hours between two accepted incidents; 0 sets no limit."""
 
     clock_tolerance_s: float = Field(300.0, ge=0, le=31_536_000)
-    """How far in the future the last trigger may be dated, in seconds, before clocks are said to disagree."""
+    """Seconds that the last trigger's date may lie in the future before clocks are said to disagree."""
 
     max_body_kib: int = Field(256, ge=1, le=65_536)
     """Largest request body, in KiB."""

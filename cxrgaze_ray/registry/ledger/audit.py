@@ -22,11 +22,11 @@ class AuditFinding:
     Attributes
     ----------
     file
-        Key below the registry.
+        Key of the file below the registry.
     what
-        One sentence.
+        One sentence that says what is wrong or odd.
     mend
-        What to do.
+        Advice on what to do.
     note
         Whether the registry is sound all the same.
     """

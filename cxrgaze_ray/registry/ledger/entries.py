@@ -26,16 +26,16 @@ class Draft(Record):
     reason: str = ""
     who: str = ""
     bundle_sha256: str | None = None
-    """For a publication: hash of bundle.json, which holds metrics, temperature and profile."""
+    """Hash of a publication's bundle.json, which holds metrics, temperature and profile."""
 
     stores: tuple[str, ...] = ()
-    """For a look: hashes of the stores whose test splits the weights were shown to."""
+    """Hashes of the stores whose test splits the weights were shown in a look."""
 
     outcome: str | None = None
-    """For a gate: accepted, rejected or cannot_tell."""
+    """Outcome of a gate: accepted, rejected or cannot_tell."""
 
     evidence: str | None = None
-    """For a gate: key of its report, below the model's folder."""
+    """Key of a gate's report, below the model's folder."""
 
     evidence_sha256: str | None = None
 

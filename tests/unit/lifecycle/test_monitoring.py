@@ -188,7 +188,7 @@ def test_images_without_a_patient_count_as_patients_and_the_report_says_so(befor
     run = make_run(tmp_path, changed, change=lambda row: {**row, "subject_id": None})
     report = monitor([before], [run], QUICK)
     assert report.current.patients == report.current.images == len(rows)
-    assert any(note.startswith("No patient is known of") for note in report.notes)
+    assert any(note.startswith("The patient is unknown for") for note in report.notes)
 
 
 def test_other_weights_make_answers_incomparable_and_files_are_compared_still(before: Run, tmp_path: Path) -> None:
