@@ -14,6 +14,9 @@ CLASSES = ("normal", "heart_failure", "pneumonia")
 SALIENCY_HEIGHT, SALIENCY_WIDTH = 320, 256
 """Grid of the stored 8-bit saliency map."""
 
+NOT_STATED = "not stated"
+"""How the absence of a fact is called wherever facts are counted."""
+
 RESEARCH_ONLY = "Research only, not for clinical use."
 
 FACT_FIELDS: list[tuple[str, pa.DataType]] = [
