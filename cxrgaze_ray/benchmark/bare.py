@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +19,7 @@ import numpy as np
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.archive.manifest import list_archive
-from cxrgaze_ray.benchmark.processes import own_processes
-from cxrgaze_ray.errors import EnvironmentFault
+from cxrgaze_ray.benchmark.processes import measure_apart, own_processes
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.radiograph.reading import Reading
 
@@ -38,19 +36,8 @@ class Bare:
 
 
 def measure_bare(*arguments: str) -> Bare:
-    """Measure in a new process; see `main` for the arguments.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the process fails.
-    """
-    command = [sys.executable, "-m", "cxrgaze_ray.benchmark.bare", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
-        raise EnvironmentFault(f"The measuring process ended: {reason[0]}.", "Look at the machine's memory.")
-    return Bare(**json.loads(ended.stdout.splitlines()[-1]))
+    """Measure in a process of its own, see `measure_apart`; the arguments are those of `main`."""
+    return Bare(**measure_apart("-m", "cxrgaze_ray.benchmark.bare", *arguments))
 
 
 def bare_decode(archive: str, images: int) -> Bare:

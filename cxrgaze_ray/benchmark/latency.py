@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -17,13 +17,10 @@ from statistics import median
 
 import numpy as np
 
+from cxrgaze_ray.benchmark.workload import publish_untrained
 from cxrgaze_ray.cluster.connection import Cluster, connect
 from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.models.bundle import make_bundle
-from cxrgaze_ray.models.gazenet import PRESETS
-from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import make_archive
-from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import score_archive
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.scoring.runs import Request
@@ -107,7 +104,7 @@ def bench_serve(
         say(f"Single requests alone: {alone.latency().p50_ms:.0f} ms.")
         # Workers of the first job start slowly, and decoding gets ahead of the model: its rate is not the job's.
         job("first").run(lambda: None)
-        batch_alone, batch_beside, together = [], [], Answers()
+        batch_alone, batch_beside, together = [], [], RequestLog()
         for turn in range(rounds):  # interleaved: what runs side by side shares the machine's moods
             batch_alone.append(job(f"alone-{turn}").run(lambda: None).rate)
             with ask() as beside:
@@ -127,10 +124,7 @@ def core_count() -> int:
 def host(folder: Path, preset: str, images: int) -> tuple[int, bytes]:
     """Draw an archive, publish a network, and host it; return the port, and a radiograph to post there."""
     make_archive(LocalStore(str(folder / "archive")), images=images, seed=0, height=HEIGHTS)
-    ledger = Registry(LocalStore(str(folder / "registry")))
-    pin = ledger.publish(make_bundle(build(PRESETS[preset], 0), "cxrgaze", trained=False))
-    ledger.promote("cxrgaze", pin.version)
-    file = ServeFile().with_arguments(port=_free_port(), registry=ledger.store.uri)
+    file = ServeFile().with_arguments(port=_free_port(), registry=publish_untrained(folder, preset))
     start_http(file)
     wait_ready(file)
     body = next(path for path in sorted((folder / "archive").rglob("*.dcm"))).read_bytes()
@@ -158,7 +152,7 @@ class _Job:
 
         request = Request(archive=str(self.folder / "archive"), model="cxrgaze@champion", engine="auto")
         out, registry = str(self.folder / self.name), str(self.folder / "registry")
-        outcome = score_archive(request, out, registry, self._joined, on_progress=watch)
+        outcome = score_archive(request, out, registry, lambda: nullcontext(self.cluster), on_progress=watch)
         self.engine = outcome.run.spec.engine
         return self
 
@@ -168,59 +162,50 @@ class _Job:
         (start, before), (end, after) = self.seen[0], self.seen[-1]
         return (after - before) / (end - start)
 
-    @contextmanager
-    def _joined(self) -> Iterator[Cluster]:
-        yield self.cluster
 
+@dataclass
+class RequestLog:
+    """What the clients got: seconds of the requests that were answered 200, and how many were not."""
 
-class Answers:
-    """What the clients got."""
-
-    def __init__(self) -> None:
-        self._seconds: list[float] = []
-        self._refused = 0
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
 
     def add(self, seconds: float, status: int) -> None:
         if status == 200:
-            self._seconds.append(seconds)
+            self.seconds.append(seconds)
         else:
-            self._refused += 1
+            self.refused += 1
 
-    def extend(self, others: Answers) -> None:
-        self._seconds += others._seconds
-        self._refused += others._refused
+    def extend(self, others: RequestLog) -> None:
+        self.seconds += others.seconds
+        self.refused += others.refused
 
     def clear(self) -> None:
-        self._seconds, self._refused = [], 0
-
-    @property
-    def answered(self) -> int:
-        """How many were answered 200."""
-        return len(self._seconds)
+        self.seconds, self.refused = [], 0
 
     def latency(self) -> Latency:
-        if not self._seconds:
+        if not self.seconds:
             raise ServingUnavailable("No request was answered.", "Give it more --seconds.")
-        p50, p95, p99 = 1000 * np.percentile(self._seconds, (50, 95, 99))
-        return Latency(len(self._seconds), self._refused, float(p50), float(p95), float(p99))
+        p50, p95, p99 = 1000 * np.percentile(self.seconds, (50, 95, 99))
+        return Latency(len(self.seconds), self.refused, float(p50), float(p95), float(p99))
 
 
 @contextmanager
-def single_requests(port: int, body: bytes, clients: int) -> Iterator[Answers]:
+def single_requests(port: int, body: bytes, clients: int) -> Iterator[RequestLog]:
     """Post a body again and again until the block ends."""
-    answers, stop = Answers(), threading.Event()
-    threads = [threading.Thread(target=_post, args=(port, body, answers, stop)) for _ in range(clients)]
+    log, stop = RequestLog(), threading.Event()
+    threads = [threading.Thread(target=_post, args=(port, body, log, stop)) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield answers
+        yield log
     finally:
         stop.set()
         for thread in threads:
             thread.join()
 
 
-def _post(port: int, body: bytes, answers: Answers, stop: threading.Event) -> None:
+def _post(port: int, body: bytes, log: RequestLog, stop: threading.Event) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=120)
     while not stop.is_set():
         started, again_s = time.perf_counter(), 0.0
@@ -232,7 +217,7 @@ def _post(port: int, body: bytes, answers: Answers, stop: threading.Event) -> No
         except (OSError, HTTPException):
             connection.close()
             status = 0
-        answers.add(time.perf_counter() - started, status)
+        log.add(time.perf_counter() - started, status)
         stop.wait(again_s)
     connection.close()
 

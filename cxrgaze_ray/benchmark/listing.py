@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
-from cxrgaze_ray.errors import EnvironmentFault
+from cxrgaze_ray.benchmark.processes import measure_apart
 from cxrgaze_ray.schemas import FINDINGS
 
 SIZES = (1_000, 10_000, 100_000, 377_110, 1_000_000)
@@ -79,18 +76,8 @@ def _made(kind: str, entries: int, make: Callable[[Path, int], None]) -> Listing
 
 
 def measure_listing(uri: str, kind: str = "given") -> Listing:
-    """List an archive in a process of its own.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the process fails.
-    """
-    ended = subprocess.run([sys.executable, "-c", _CHILD, uri], capture_output=True, text=True, check=False)
-    if ended.returncode:
-        reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
-        raise EnvironmentFault(f"The listing process ended: {reason[0]}.", "Check memory, and the archive's URI.")
-    return Listing(kind, **json.loads(ended.stdout))
+    """List an archive in a process of its own: see `measure_apart`."""
+    return Listing(kind, **measure_apart("-c", _CHILD, uri))
 
 
 def write_records(folder: Path, entries: int) -> None:

@@ -56,10 +56,10 @@ def bench_load(
 
 
 def _measure(port: int, body: bytes, clients: int, seconds: float) -> Load:
-    with single_requests(port, body, clients) as answers:
+    with single_requests(port, body, clients) as log:
         time.sleep(_SETTLE_S)
-        answers.clear()
+        log.clear()
         started = time.perf_counter()
         time.sleep(seconds)
-        rate, latency = answers.answered / (time.perf_counter() - started), answers.latency()
+        rate, latency = len(log.seconds) / (time.perf_counter() - started), log.latency()
     return Load(clients, rate, latency)

@@ -6,24 +6,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.benchmark import workload
-from cxrgaze_ray.benchmark.processes import MemoryWatch
-from cxrgaze_ray.cluster.connection import Cluster, ClusterSettings, connect
-from cxrgaze_ray.errors import EnvironmentFault
+from cxrgaze_ray.benchmark.processes import MemoryWatch, measure_apart
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.scoring.pipeline import Pools, chunk_bytes
-from cxrgaze_ray.scoring.runs import Request, ScoreOptions
 
 SIZES = (500, 10_000)
 DECODERS = 2
@@ -55,20 +52,9 @@ class RunMemory:
 
 
 def bench_memory(sizes: tuple[int, ...] = SIZES) -> Iterator[RunMemory]:
-    """Score so many tiny phantoms with an untrained tiny network, each number in a process of its own.
-
-    Raises
-    ------
-    EnvironmentFault
-        If a process fails.
-    """
+    """Score so many tiny phantoms with an untrained tiny network, each number apart: see `measure_apart`."""
     for images in sizes:
-        command = [sys.executable, "-m", "cxrgaze_ray.benchmark.memory", str(images)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
-            raise EnvironmentFault(f"The measuring process ended: {reason[0]}.", "Look at the machine's memory.")
-        yield RunMemory(**json.loads(ended.stdout.splitlines()[-1]))
+        yield RunMemory(**measure_apart("-m", "cxrgaze_ray.benchmark.memory", str(images)))
 
 
 def growth(few: RunMemory, many: RunMemory) -> dict[str, float]:
@@ -82,26 +68,22 @@ def measure(images: int) -> RunMemory:
         folder = Path(name)
         archive = workload.link_phantoms(folder, images, workload.TINY_ROWS)
         registry = workload.publish_untrained(folder, "tiny")
-        options = ScoreOptions(identities="keep", view="all")
-        request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
+        request = workload.request_for(archive)
         settings, started = ScoreSettings(decoders=DECODERS, scorers=1), time.perf_counter()
         with MemoryWatch() as watch:
             outcome = score_archive(
-                request, str(folder / "out"), registry, _joined(cluster), settings=settings, identities=Identities
+                request,
+                str(folder / "out"),
+                registry,
+                lambda: nullcontext(cluster),
+                settings=settings,
+                identities=Identities,
             )
         assert outcome.success.counts == {Status.SCORED: images}
         pools, chunk = Pools(DECODERS), outcome.run.spec.chunk_rows
         bound = pools.object_bytes(chunk) + pools.call_bytes(chunk) + DECODERS * chunk_bytes(chunk)
         seconds = time.perf_counter() - started
         return RunMemory(images, seconds, watch.peaks, watch.store_peak, bound, watch.spilled)
-
-
-def _joined(cluster: Cluster) -> Callable[[], object]:
-    @contextmanager
-    def join() -> Iterator[Cluster]:
-        yield cluster
-
-    return join
 
 
 if __name__ == "__main__":

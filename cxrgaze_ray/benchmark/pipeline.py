@@ -21,6 +21,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from ray import serve
 
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.manifest import list_archive
 from cxrgaze_ray.benchmark import workload
 from cxrgaze_ray.benchmark.bare import Bare, measure_bare
 from cxrgaze_ray.benchmark.bounds import Steady, shared_cores, slower_stage, steady
@@ -200,7 +202,7 @@ class _Race:
     def _run(self, name: str) -> None:
         """Plan, score and commit one run, and forget its files."""
         archive, limit = (self._small, None) if name == FIXED else (self._archive, self._settings.images)
-        run = workload.plan_run(archive, str(self._folder / "run"), self._registry, limit)
+        run = workload.plan_run(list_archive(archive, Identities), str(self._folder / "run"), self._registry, limit)
         with _deployed(self._model(name)):
             if name == SCORING:
                 handle = serve.get_deployment_handle("Model", _APPLICATION)
@@ -211,8 +213,10 @@ class _Race:
 
     def _reported(self) -> PipelineReport:
         bare = {name: median(one.core_seconds for one in found) for name, found in self._bare.items()}
-        timings = {name: _timing([one.seconds for one in found]) for name, found in self._bare.items()}
-        timings |= {name: _timing([1 / one.images_per_second for one in found]) for name, found in self._steady.items()}
+        timings = {name: Timing.of([one.seconds for one in found]) for name, found in self._bare.items()}
+        timings |= {
+            name: Timing.of([1 / one.images_per_second for one in found]) for name, found in self._steady.items()
+        }
         bounds = self._bounds()
         return PipelineReport(
             cores=self._cores,
@@ -243,10 +247,6 @@ class _Race:
 def paired(rates: list[float], others: list[float]) -> float:
     """Return the median over rounds of one rate by another of the same round."""
     return median(rate / other for rate, other in zip(rates, others, strict=True))
-
-
-def _timing(seconds: list[float]) -> Timing:
-    return Timing(median(seconds), min(seconds), max(seconds))
 
 
 def _median_cpu(found: list[Steady]) -> dict[str, float]:

@@ -28,8 +28,7 @@ from cxrgaze_ray.errors import StoreNotFound
 from cxrgaze_ray.schemas import MANIFEST
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.scoring.planning import ToPlan, make_planned, pin_requested
-from cxrgaze_ray.scoring.runs import Request, Run, ScoreOptions
+from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.storage import open_store
 
 ROWS = 377_110
@@ -136,11 +135,8 @@ def _cluster() -> Iterator[None]:
 
 
 def _measure(manifest: Manifest, out: str, registry: str, map_bytes: int, say: Callable[[str], None]) -> Planning:
-    options = ScoreOptions(identities="keep", view="all")
-    request = Request(archive="/simulated", model="cxrgaze@champion", engine="float32", options=options)
     started = time.perf_counter()
-    found = ToPlan(manifest, *pin_requested(request, registry))
-    run = make_planned(request, out, found, workload.ENGINE, new=False).run
+    run = workload.plan_run(manifest, out, registry)
     planned = time.perf_counter()
     say(f"Planned {run.spec.rows} rows in {planned - started:.1f} s.")
     with MemoryWatch(2.0) as watch:

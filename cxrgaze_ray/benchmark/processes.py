@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import ray
 
 from cxrgaze_ray.cluster.ray_internals import store_stats
+from cxrgaze_ray.errors import EnvironmentFault
 
 DRIVER, DECODING, DECODER, SCORER, MODEL, SERVE, RAY = ROLES = (
     "driver",
@@ -47,6 +50,22 @@ class Process:
     role: str
     cpu_seconds: float
     private_bytes: int
+
+
+def measure_apart(*arguments: str) -> dict[str, Any]:
+    """Run Python in a fresh process, and return the JSON object in the last line that it prints.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the process fails.
+    """
+    ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
+        raise EnvironmentFault(f"The measuring process ended: {reason[0]}.", "Look at the machine's memory.")
+    measured: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return measured
 
 
 def own_processes() -> list[Process]:
@@ -116,9 +135,7 @@ class MemoryWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         self._look()

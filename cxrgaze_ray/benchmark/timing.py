@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,6 +15,11 @@ class Timing:
     seconds: float
     fastest: float
     slowest: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Timing:
+        """Sum up rounds."""
+        return cls(median(seconds), min(seconds), max(seconds))
 
     @property
     def spread(self) -> float:
@@ -40,4 +45,4 @@ def race(contestants: Mapping[str, Callable[[], object]], rounds: int = 5) -> di
             started = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - started)
-    return {name: Timing(median(each), min(each), max(each)) for name, each in seconds.items()}
+    return {name: Timing.of(each) for name, each in seconds.items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cxrgaze_ray.archive.identities import Identities
-from cxrgaze_ray.archive.manifest import list_archive
+from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.benchmark.bounds import FIRST, LOOK, Mark
 from cxrgaze_ray.benchmark.processes import own_processes
 from cxrgaze_ray.errors import UserError
@@ -60,12 +60,17 @@ def publish_untrained(folder: Path, preset: str) -> str:
     return str(folder / "registry")
 
 
-def plan_run(archive: str, out: str, registry: str, limit: int | None = None) -> Run:
-    """Plan a run as `cxrgaze score` does, with identifiers as they are."""
+def request_for(archive: str, limit: int | None = None) -> Request:
+    """Return the request to score all of an archive's views, with identifiers as they are."""
     options = ScoreOptions(identities="keep", view="all", limit=limit)
-    request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
-    found = ToPlan(list_archive(archive, Identities), *pin_requested(request, registry))
-    return make_planned(request, out, found, ENGINE, new=False).run
+    return Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
+
+
+def plan_run(manifest: Manifest, out: str, registry: str, limit: int | None = None) -> Run:
+    """Plan a run as `cxrgaze score` does once it has listed the archive."""
+    request = request_for(manifest.uri, limit)
+    to_plan = ToPlan(manifest, *pin_requested(request, registry))
+    return make_planned(request, out, to_plan, ENGINE, new=False).run
 
 
 def gather(run: Run, application: str, pools: Pools, on_progress: Callable[[Progress], None]) -> None:

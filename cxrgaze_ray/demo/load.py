@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 _TIMEOUT_S = 120.0
@@ -44,9 +43,7 @@ class LoadGenerator:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=_TIMEOUT_S)
 

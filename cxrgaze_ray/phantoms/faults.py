@@ -32,6 +32,7 @@ class Fault:
 
 
 _WAVELET = replace(PLAIN, transfer_syntax=str(JPEG2000Lossless))
+_LATERAL = replace(PLAIN, view="LATERAL")
 
 
 def _dataset(image: Picture, identity: Identity, recipe: Recipe = PLAIN) -> Dataset:
@@ -46,30 +47,6 @@ def _cut(data: bytes) -> bytes:
     return data[: len(data) * 3 // 5]
 
 
-def _truncated(image: Picture, identity: Identity, _rng: Generator) -> bytes:
-    return _cut(_dicom(image, identity))
-
-
-def _truncated_wavelet(image: Picture, identity: Identity, _rng: Generator) -> bytes:
-    return _cut(_dicom(image, identity, _WAVELET))
-
-
-def _truncated_jpeg(image: Picture, _identity: Identity, _rng: Generator) -> bytes:
-    return _cut(jpeg_bytes(image))
-
-
-def _text(_image: Picture, _identity: Identity, _rng: Generator) -> bytes:
-    return b"This is not a radiograph, whatever its name says.\n" * 40
-
-
-def _empty(_image: Picture, _identity: Identity, _rng: Generator) -> bytes:
-    return b""
-
-
-def _noise(_image: Picture, _identity: Identity, rng: Generator) -> bytes:
-    return b"\xff\xd8\xff\xe0" + rng.bytes(4096)
-
-
 def _colour(image: Picture, _identity: Identity, _rng: Generator) -> bytes:
     grey = np.rint(image * 255).astype(np.uint8)
     buffer = io.BytesIO()
@@ -77,19 +54,11 @@ def _colour(image: Picture, _identity: Identity, _rng: Generator) -> bytes:
     return buffer.getvalue()
 
 
-def _lateral(image: Picture, identity: Identity, _rng: Generator) -> bytes:
-    return _dicom(image, identity, replace(PLAIN, view="LATERAL"))
-
-
 def _two_frames(image: Picture, identity: Identity, _rng: Generator) -> bytes:
     dataset = _dataset(image, identity)
     dataset.NumberOfFrames = 2
     dataset.PixelData *= 2
     return dicom_bytes(dataset, PLAIN.transfer_syntax)
-
-
-def _constant(image: Picture, identity: Identity, _rng: Generator) -> bytes:
-    return _dicom(np.full_like(image, 0.5), identity)
 
 
 def _no_pixels(image: Picture, identity: Identity, _rng: Generator) -> bytes:
@@ -108,24 +77,22 @@ def _hand(image: Picture, identity: Identity, _rng: Generator) -> bytes:
     return dicom_bytes(dataset, PLAIN.transfer_syntax)
 
 
-def _absent(_image: Picture, _identity: Identity, _rng: Generator) -> None:
-    return None
-
+_TEXT = b"This is not a radiograph, whatever its name says.\n" * 40
 
 FAULTS = {
-    "truncated_dicom": Fault("dcm", Reason.TRUNCATED, _truncated),
-    "truncated_jpeg2000": Fault("dcm", Reason.TRUNCATED, _truncated_wavelet),
-    "truncated_jpeg": Fault("jpg", Reason.TRUNCATED, _truncated_jpeg),
-    "text_named_dicom": Fault("dcm", Reason.NOT_AN_IMAGE, _text),
-    "empty_file": Fault("dcm", Reason.EMPTY_FILE, _empty),
-    "noise_named_jpeg": Fault("jpg", Reason.CORRUPT, _noise),
+    "truncated_dicom": Fault("dcm", Reason.TRUNCATED, lambda image, who, _: _cut(_dicom(image, who))),
+    "truncated_jpeg2000": Fault("dcm", Reason.TRUNCATED, lambda image, who, _: _cut(_dicom(image, who, _WAVELET))),
+    "truncated_jpeg": Fault("jpg", Reason.TRUNCATED, lambda image, _, __: _cut(jpeg_bytes(image))),
+    "text_named_dicom": Fault("dcm", Reason.NOT_AN_IMAGE, lambda *_: _TEXT),
+    "empty_file": Fault("dcm", Reason.EMPTY_FILE, lambda *_: b""),
+    "noise_named_jpeg": Fault("jpg", Reason.CORRUPT, lambda _, __, rng: b"\xff\xd8\xff\xe0" + rng.bytes(4096)),
     "colour_jpeg": Fault("jpg", Reason.NOT_GREYSCALE, _colour),
-    "lateral_view": Fault("dcm", Reason.LATERAL_VIEW, _lateral),
+    "lateral_view": Fault("dcm", Reason.LATERAL_VIEW, lambda image, who, _: _dicom(image, who, _LATERAL)),
     "two_frames": Fault("dcm", Reason.MULTI_FRAME, _two_frames),
-    "constant_image": Fault("dcm", Reason.CONSTANT_IMAGE, _constant),
+    "constant_image": Fault("dcm", Reason.CONSTANT_IMAGE, lambda image, who, _: _dicom(np.full_like(image, 0.5), who)),
     "no_pixel_data": Fault("dcm", Reason.NO_PIXEL_DATA, _no_pixels),
     "video_transfer_syntax": Fault("dcm", Reason.UNSUPPORTED_TRANSFER_SYNTAX, _video),
     "other_body_part": Fault("dcm", Reason.OTHER_BODY_PART, _hand),
-    "missing_file": Fault("dcm", Reason.MISSING, _absent),
+    "missing_file": Fault("dcm", Reason.MISSING, lambda *_: None),
 }
 """Every kind that ``--faults`` plants, by name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import cv2
@@ -78,9 +77,7 @@ class Painter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._decoder.close()
 
     def figure(self, row: dict[str, Any]) -> Figure:

@@ -19,6 +19,7 @@ from cxrgaze_ray.reports.figures import Figure, Painter
 from cxrgaze_ray.reports.pages import render
 from cxrgaze_ray.schemas import (
     CLASSES,
+    NOT_STATED,
     ODDITY_HELP,
     REASON_HELP,
     Oddity,
@@ -134,7 +135,7 @@ def _known(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _stated(column: pa.ChunkedArray) -> list[str]:
-    return ["not stated" if value is None else str(value) for value in column.to_pylist()]
+    return [NOT_STATED if value is None else str(value) for value in column.to_pylist()]
 
 
 def _tiles(summary: pa.Table) -> list[tuple[str, int]]:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.manifest import Manifest, fetch_listed
-from cxrgaze_ray.config import EngineKind
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import read_bundle
@@ -59,7 +58,7 @@ def estimate(
     """Try a few files of the archive and extrapolate."""
     pin = pin_model(registry, request.model)
     plan = make_plan(list_wanted(request, out, Identities, on_listed).table, request.options.limit)
-    engine = plan_engine(_kind(request.engine))
+    engine = plan_engine(request.engine)
     limit_threads(None)
     predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), engine)
     places = np.unique(np.linspace(0, plan.num_rows - 1, SAMPLE).astype(int))
@@ -77,10 +76,6 @@ def estimate(
         seconds=per_image * plan.num_rows,
         engine=engine.name,
     )
-
-
-def _kind(name: str) -> EngineKind:
-    return "fast" if name == "fast" else "float32" if name == "float32" else "auto"
 
 
 def _decode(rows: list[dict[str, Any]], profile: str, *, frontal_only: bool) -> tuple[list[Decoded], list[float]]:

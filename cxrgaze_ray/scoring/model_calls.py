@@ -49,6 +49,9 @@ class ModelCalls:
         ServingUnavailable
             If there was no running replica for `OUTAGE_S` in all.
         """
+        # The decoded block holds these pixels in the object store already; this is a second copy. Ray Data gives a
+        # stage the block's values, never its reference. A reference that the decoding actor made itself would be lost
+        # with that actor, and Ray Data, which bounds what lies between the stages, would not count its bytes.
         reference, outage = ray.put(images_bhw), _Outage()
         response = self._send(reference)
         while True:

@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.cluster.ray_internals import leave_out_statistics
-from cxrgaze_ray.schemas import HEIGHT, RESULT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
+from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
 from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.scoring.score import ScoreChunk
@@ -96,7 +96,7 @@ def result_blocks(
     leave_out_statistics()
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         assert isinstance(batch, pa.Table)
-        yield batch if batch.schema.equals(RESULT) else batch.cast(RESULT)
+        yield batch
 
 
 def _chunks(run: Run, wanted: dict[int, list[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:

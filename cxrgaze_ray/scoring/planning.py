@@ -15,6 +15,7 @@ from cxrgaze_ray.models.bundle import BundleInfo, read_info
 from cxrgaze_ray.radiograph.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import pin_model
+from cxrgaze_ray.scoring.new_inputs import LEFT_OUT, finished_runs, only_new
 from cxrgaze_ray.scoring.runs import (
     Request,
     Run,
@@ -24,7 +25,6 @@ from cxrgaze_ray.scoring.runs import (
     make_run_id,
     table_bytes,
 )
-from cxrgaze_ray.scoring.unseen import LEFT_OUT, only_unseen, seen_runs
 from cxrgaze_ray.storage import check_writable, open_store
 
 
@@ -126,16 +126,16 @@ def list_wanted(
 
     `on_listed` gets the whole listing, since what it could not look into concerns the user whatever is new.
     """
-    runs = seen_runs(request.not_in, out) if request.not_in else []
+    runs = finished_runs(request.not_in, out) if request.not_in else []
     manifest = list_archive(request.archive, identities, follow_links=request.follow_links)
     on_listed(manifest)
     if not request.not_in:
         return manifest
-    unseen = only_unseen(manifest, runs)
-    if not unseen.table.num_rows:
+    new = only_new(manifest, runs)
+    if not new.table.num_rows:
         files, seen = manifest.table.num_rows, len(runs)
         raise NothingNew(f"Nothing is new: each of the {files} files has its row in one of {seen} finished runs.")
-    return unseen
+    return new
 
 
 def make_planned(request: Request, out: str, found: ToPlan, engine: str, *, new: bool) -> Planned:

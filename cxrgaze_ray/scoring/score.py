@@ -54,7 +54,7 @@ class ScoreChunk:
         columns |= {name: answers[name].take(place) for name in answers.column_names}
         columns |= {name: pa.repeat(value, len(table)) for name, value in self._common().items()}
         columns["status"] = pa.array([str(status_of(reason)) for reason in table["reason_code"].to_pylist()])
-        return pa.table([columns[name] for name in RESULT.names], names=RESULT.names).cast(RESULT)
+        return pa.table(columns).select(RESULT.names).cast(RESULT)
 
     def _common(self) -> dict[str, pa.Scalar]:
         """Return what every row of a chunk says alike."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.gate.settings import NOT_STATED
 from cxrgaze_ray.evaluation.statistics import (
     Draws,
     Values,
@@ -20,6 +19,7 @@ from cxrgaze_ray.evaluation.statistics import (
     without_chance,
 )
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Facet, Target
+from cxrgaze_ray.schemas import NOT_STATED
 
 
 @dataclass(frozen=True)

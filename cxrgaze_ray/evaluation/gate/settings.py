@@ -9,9 +9,6 @@ from pydantic import Field, model_validator
 from cxrgaze_ray.config import Record, Seed, Settings, Text
 from cxrgaze_ray.evaluation.table import FACETS, Facet, Target
 
-NOT_STATED = "not stated"
-"""Value of a facet that the file does not state: a subgroup like any other."""
-
 
 class Superiority(Settings):
     """A target on which the candidate must be better, not only no worse."""

@@ -7,11 +7,10 @@ Images of one patient are alike, so the size of a sample is its number of patien
 `effective_patients`.
 """
 
-from cxrgaze_ray.lifecycle.drift.bins import NOT_STATED, OTHER, category_shift, number_shift
+from cxrgaze_ray.lifecycle.drift.bins import OTHER, category_shift, number_shift
 from cxrgaze_ray.lifecycle.drift.effects import Difference, Drop, Patients, Shift, effective_patients, rate_difference
 
 __all__ = [
-    "NOT_STATED",
     "OTHER",
     "Difference",
     "Drop",

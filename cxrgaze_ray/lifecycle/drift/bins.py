@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.lifecycle.drift.effects import Patients, Shares, Shift
-
-NOT_STATED = "not stated"
-"""Name of the bin of missing values."""
+from cxrgaze_ray.schemas import NOT_STATED
 
 OTHER = "other"
 """Name of the bin of rare categories."""

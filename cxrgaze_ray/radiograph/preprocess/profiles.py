@@ -74,7 +74,7 @@ class Percentiles(Profile):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window(Percentiles):
+class ViewerWindow(Percentiles):
     """``voi-v1``: the image as a viewer opens it, which is what the radiologist saw.
 
     Modality LUT, the file's first VOI (a look-up table before a window, DICOM PS3.3 C.11.2), then MONOCHROME1 inverted
@@ -156,7 +156,7 @@ _PROFILES: dict[str, Profile] = {
         Percentiles(name=DEFAULT_PROFILE),
         Strided(name="released-v1"),
         Equalised(name="mimic-jpg-v1"),
-        Window(name="voi-v1"),
+        ViewerWindow(name="voi-v1"),
     )
 }
 

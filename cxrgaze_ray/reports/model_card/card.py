@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-import jinja2
-
-from cxrgaze_ray import __version__
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
 from cxrgaze_ray.registry.ledger import Chain, Entry
 from cxrgaze_ray.registry.versions import CHAMPION, Registry
 from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
 from cxrgaze_ray.reports.model_card.metrics import MetricRow, metric_rows
-from cxrgaze_ray.reports.printable import printable
-from cxrgaze_ray.schemas import RESEARCH_ONLY
+from cxrgaze_ray.reports.pages import render
 
 Format = Literal["html", "md"]
 Row = tuple[str, str]
 _TOLD = ("preset", "stages", "backbone")
 """Settings of the training that the card says elsewhere."""
-
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
 @dataclass(frozen=True)
@@ -88,11 +80,8 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         "published": chain.published(pin.version),
         "head": chain.head,
         "bundle_sha256": bundle_sha256,
-        "code": __version__,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "research_only": RESEARCH_ONLY,
     }
-    return Card(name, pin.version, chain.head, _render(form, context))
+    return Card(name, pin.version, chain.head, render(f"card.{form}", **context))
 
 
 def _default(registry: Registry, name: str) -> str:
@@ -173,24 +162,5 @@ def _tiles(shown: list[MetricRow], gates: list[Judgement]) -> list[tuple[str, st
     """Choose the figures to see first: (kind, value, what it is)."""
     wanted = ("AUC macro", "accuracy", "calibration error", "saliency CC")
     tiles = [("", one.value, one.name) for one in shown if one.name in wanted]
-    kind = {"accepted": "good", "rejected": "bad"}
-    return [*tiles, (kind.get(gates[-1].outcome, "open"), gates[-1].outcome, "by the gate")] if gates else tiles
-
-
-def _render(form: Format, context: dict[str, Any]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cxrgaze_ray.reports"),
-        autoescape=form == "html",
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        finalize=None if form == "html" else markdown,
-    )
-    environment.filters["moment"] = lambda at: f"{at[:19].replace('T', ' ')} UTC"
-    environment.filters["listed"] = lambda names: ", ".join(names)
-    return environment.get_template(f"card.{form}").render(context)
-
-
-def markdown(value: object) -> str:
-    """Escape what Markdown, the HTML in it, or a terminal would take for more than text; keep it on one line."""
-    line = printable(" ".join(str(value).split()))
-    return _MARKDOWN.sub(r"\\\1", line).replace(r"\<", "&lt;").replace(r"\&", "&amp;")
+    kind = {"accepted": "scored", "rejected": "failed"}
+    return [*tiles, (kind.get(gates[-1].outcome, "skipped"), gates[-1].outcome, "by the gate")] if gates else tiles

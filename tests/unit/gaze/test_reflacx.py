@@ -15,11 +15,11 @@ from cxrgaze_ray.errors import RadiographError, StoreNotFound, UserError
 from cxrgaze_ray.gaze.heatmap import Fixations, Samples, gaze_map, mean_map
 from cxrgaze_ray.gaze.reflacx import read_fixations, read_index
 from cxrgaze_ray.gaze.sources import find_gaze
-from cxrgaze_ray.phantoms.reflacx import PhantomReading, write_reflacx
 from cxrgaze_ray.phantoms.tables import csv_bytes, gaze_table, master_row
 from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.storage import LocalStore
+from tests.reflacx_files import PhantomReading, write_reflacx
 from tests.unit.gaze.test_gaze import moments, scanpath
 
 ONE, TWO, THREE = ("a" * 44, "b" * 44, "c" * 44)

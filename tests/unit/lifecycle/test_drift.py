@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.lifecycle.drift import (
-    NOT_STATED,
     OTHER,
     Difference,
     Drop,
@@ -16,6 +15,7 @@ from cxrgaze_ray.lifecycle.drift import (
     number_shift,
     rate_difference,
 )
+from cxrgaze_ray.schemas import NOT_STATED
 
 MANY = Patients(1e9, 1e9)
 """So many that nothing is smoothed or merged."""

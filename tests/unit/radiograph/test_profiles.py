@@ -33,8 +33,14 @@ from cxrgaze_ray.radiograph.preprocess import (
     profile_sha256,
 )
 from cxrgaze_ray.radiograph.preprocess.geometry import stride
-from cxrgaze_ray.radiograph.preprocess.profiles import Equalised, Percentiles, Profile, Strided, find_profile
-from cxrgaze_ray.radiograph.preprocess.profiles import Window as WindowProfile
+from cxrgaze_ray.radiograph.preprocess.profiles import (
+    Equalised,
+    Percentiles,
+    Profile,
+    Strided,
+    ViewerWindow,
+    find_profile,
+)
 from cxrgaze_ray.radiograph.reading import Facts, LookUpTable, Radiograph, Window, read_radiograph
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
 from cxrgaze_ray.storage import LocalStore
@@ -72,7 +78,7 @@ def test_every_profile_says_what_it_does_and_where_it_is_from(name: str) -> None
         (Percentiles(name="a"), {"name": "b", "clip_low": 0.01, "clip_high": 1.0, "height": 320, "revision": 2}),
         (Strided(name="a"), {"name": "b", "step": 4, "width": 256, "revision": 2}),
         (Equalised(name="a"), {"name": "b", "height": 320, "revision": 2}),
-        (WindowProfile(name="a"), {"name": "b", "clip_low": 0.01, "revision": 2}),
+        (ViewerWindow(name="a"), {"name": "b", "clip_low": 0.01, "revision": 2}),
     ],
     ids=lambda value: type(value).__name__,
 )

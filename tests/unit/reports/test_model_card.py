@@ -22,7 +22,7 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.audit import verify_registry
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.model_card import card_format, model_card
-from cxrgaze_ray.reports.model_card.card import markdown
+from cxrgaze_ray.reports.pages import markdown
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.settings import TrainSettings
 

@@ -19,7 +19,6 @@ from cxrgaze_ray.gaze.egd import EgdTables, read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map, mean_map
 from cxrgaze_ray.gaze.reflacx import ReflacxIndex, read_fixations, read_index
 from cxrgaze_ray.gaze.sources import GazeSources, GazeTables, find_gaze
-from cxrgaze_ray.phantoms.reflacx import PhantomReading, write_reflacx
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.schemas import FINDINGS, HEIGHT, MANIFEST, WIDTH, Affine, Reason
@@ -29,6 +28,7 @@ from cxrgaze_ray.shards.ingest import claim
 from cxrgaze_ray.shards.plan import INGEST_PLAN, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.store import gaze_density
 from cxrgaze_ray.storage import LocalStore, ObjectInfo
+from tests.reflacx_files import PhantomReading, write_reflacx
 
 SIZE = (1280, 1024)
 AFFINE = fit(*SIZE)

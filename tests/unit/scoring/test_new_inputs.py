@@ -15,9 +15,9 @@ from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.scoring.new_inputs import finished_runs
 from cxrgaze_ray.scoring.planning import Planned, ToPlan, find_planned, make_planned
 from cxrgaze_ray.scoring.runs import Request, Run
-from cxrgaze_ray.scoring.unseen import seen_runs
 from cxrgaze_ray.storage import LocalStore
 from tests.unit.scoring.test_runs import results
 
@@ -106,7 +106,7 @@ def test_a_night_without_anything_new_says_so_and_leaves_no_run(nights: Nights) 
     with pytest.raises(NothingNew, match="each of the 2 files has its row in one of 1 finished runs") as nothing:
         nights.plan(nights.out)
     assert nothing.value.exit_code == 0
-    assert len(seen_runs([nights.out], nights.out)) == 1
+    assert len(finished_runs([nights.out], nights.out)) == 1
 
 
 def test_a_file_that_changed_since_is_new(nights: Nights) -> None:

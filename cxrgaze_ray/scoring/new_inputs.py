@@ -23,7 +23,7 @@ _SAME = ("uri", "size_bytes", "etag")
 """What makes a listed file the one that was planned: a file that changed since is new."""
 
 
-def seen_runs(uris: Iterable[str], out: str) -> list[Run]:
+def finished_runs(uris: Iterable[str], out: str) -> list[Run]:
     """Return the finished runs that URIs name: a run, or every finished run under a parent.
 
     Parameters
@@ -54,16 +54,16 @@ def _named(uri: str, out: str) -> list[Run]:
     return [run for run in runs if run.success() is not None]
 
 
-def only_unseen(manifest: Manifest, runs: Iterable[Run]) -> Manifest:
+def only_new(manifest: Manifest, runs: Iterable[Run]) -> Manifest:
     """Leave out every input that a run has a row for: the same place, size and etag. The order stays.
 
     What came of the input there is not asked: a row that failed is a row.
     """
-    unseen = np.ones(manifest.table.num_rows, bool)
+    new = np.ones(manifest.table.num_rows, bool)
     for run in runs:
-        unseen &= ~_are_in(manifest.table, run.plan())
-    counts = {**manifest.counts, LEFT_OUT: int((~unseen).sum())}
-    return replace(manifest, table=manifest.table.filter(pa.array(unseen)), counts=counts)
+        new &= ~_are_in(manifest.table, run.plan())
+    counts = {**manifest.counts, LEFT_OUT: int((~new).sum())}
+    return replace(manifest, table=manifest.table.filter(pa.array(new)), counts=counts)
 
 
 def _are_in(table: pa.Table, plan: pa.Table) -> NDArray[np.bool_]:
