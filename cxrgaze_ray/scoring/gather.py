@@ -77,7 +77,7 @@ class Gatherer:
         if retry_failed:
             wanted |= self._failed_rows()
             if wanted:
-                self._run.reopen()
+                self._run.reopen()  # first: whoever finds a killed retry must find it unfinished
         self._wanted = wanted
         self._progress.committed_before = self._run.spec.rows - sum(len(rows) for rows in wanted.values())
         self._progress.committed = self._progress.committed_before
@@ -92,7 +92,7 @@ class Gatherer:
                 self._gather(blocks, commits)
                 self._settle(0)
         finally:
-            blocks.close()  # type: ignore[attr-defined]
+            blocks.close()  # type: ignore[attr-defined]  # what Ray Data still has under way ends with its iterator
             telemetry.record(telemetry.SHARDS_LEFT, 0, job="score")  # whatever is left, this driver is not at it
             self._lease.note(seconds=time.monotonic() - self._started, images=float(self._images))
         if self._done < len(wanted):
@@ -128,6 +128,7 @@ class Gatherer:
         self._images += rows.num_rows
         if sum(part.num_rows for part in parts) == len(self._wanted[shard]):
             table = pa.concat_tables(self._open.pop(shard))
+            # on a thread of its own: while S3 takes a second for a put, further chunks are taken from Ray
             self._commits.append(commits.submit(self._commit, shard, table))
 
     def _settle(self, most: int) -> None:
@@ -141,7 +142,7 @@ class Gatherer:
         telemetry.record(telemetry.SHARDS_LEFT, len(self._wanted) - self._done, job="score")
 
     def _commit(self, shard: int, rows: pa.Table) -> int:
-        self._lease.check()
+        self._lease.check()  # we may have slept while another driver took over; the conditional put is the last guard
         whole, retry = self._completed(shard, rows)
         if self._run.commit(shard, whole, retry):
             telemetry.record(telemetry.SHARD_COMMITS, job="score")

@@ -71,6 +71,7 @@ def result_blocks(
     chunks = _chunks(run, wanted)
     with DataContext.current(_job_context(pools.object_bytes(run.spec.chunk_rows))):
         dataset = (
+            # a block is a chunk, all the way: what Ray Data retries after a death is one chunk, and it is never split
             ray.data.range(len(chunks), override_num_blocks=len(chunks))
             .map_batches(
                 pools.decode,
@@ -85,7 +86,7 @@ def result_blocks(
                 fn_constructor_args=(run.spec, application),
                 batch_size=None,
                 batch_format="pyarrow",
-                num_cpus=0.1,
+                num_cpus=0.1,  # it waits for the model nearly all the time
                 compute=ActorPoolStrategy(
                     size=pools.scorers,
                     max_tasks_in_flight_per_actor=SCORER_CHUNKS,

@@ -42,6 +42,7 @@ class Lanes:
 
     def let_urgent_pass(self) -> None:
         """Compute the urgent pieces now waiting, `URGENT_IN_A_ROW` at most. Call it only on the computing thread."""
+        # no lock: only this thread takes from the deque, and others append, which is atomic
         for _ in range(min(len(self._urgent), URGENT_IN_A_ROW)):
             self._urgent.popleft()()
 
@@ -68,7 +69,7 @@ class Lanes:
 
 def _compute(future: Future[T], function: Callable[..., T], args: tuple[Any, ...]) -> None:
     if not future.set_running_or_notify_cancel():
-        return
+        return  # whoever asked hung up before its turn
     try:
         result = function(*args)
     except BaseException as error:

@@ -69,7 +69,7 @@ class Child:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # native decoders print what they stumble over, and that is a patient's
                 env=_environment(),
             )
         except OSError as error:

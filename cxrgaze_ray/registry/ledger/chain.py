@@ -92,6 +92,7 @@ class Ledger:
         PromotionConflict
             If the draft moves an alias that somebody else moved after `seen`; nothing is written.
         """
+        # the nonce makes our entry unlike an equal one of somebody else: `_write` tells by its bytes whose entry stands
         chain, nonce = seen, uuid.uuid4().hex
         while allow(chain):
             entry = Entry(
