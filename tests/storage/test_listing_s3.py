@@ -132,5 +132,5 @@ def test_an_outage_of_the_archive_says_how_long_it_was_sat_out(store: Store, mon
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("CXRGAZE_S3_RETRY_S", "0.2")
     clear_clients()
-    with pytest.raises(EnvironmentFault, match=r"can't be read .* tried again for 0\.2 s"):
+    with pytest.raises(EnvironmentFault, match=r"can't be read .* retried for 0\.2 s"):
         fetch_listed(row)

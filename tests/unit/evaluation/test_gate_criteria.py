@@ -116,7 +116,7 @@ def test_superiority_on_a_subgroup_that_is_not_there() -> None:
     wanted = Superiority(target="auc_macro", facet="sex", value="X")
     found = next(superiority(pair(50, Model()), SETTINGS.model_copy(update={"superiority": wanted})))
     assert (found.verdict, found.images) == ("cannot_tell", 0)
-    assert "there is no such image" in found.why
+    assert "there is no image for it" in found.why
 
 
 def test_a_policy_names_a_target_that_there_is() -> None:

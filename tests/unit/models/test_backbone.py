@@ -212,7 +212,7 @@ def test_a_file_of_other_names_is_refused(tmp_path: Path, tiny: DenseNet) -> Non
 
 def test_a_pickle_is_refused_with_the_way_out(tmp_path: Path, tiny: DenseNet) -> None:
     torch.save(drawn(shapes(tiny)), tmp_path / "backbone.pth")
-    with pytest.raises(UserError, match=r"no safetensors file\. Convert it once"):
+    with pytest.raises(UserError, match=r"not a safetensors file\. Convert it once"):
         load_backbone(tiny, str(tmp_path / "backbone.pth"))
 
 

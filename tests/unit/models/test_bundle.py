@@ -189,7 +189,7 @@ def test_weights_cut_short_are_found(store: LocalStore, share: float) -> None:
 def test_weights_that_are_no_safetensors_are_refused(store: LocalStore) -> None:
     store.put(WEIGHTS, b"")
     edit(store, weights_sha256="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-    with pytest.raises(BundleError, match="no safetensors"):
+    with pytest.raises(BundleError, match="not safetensors"):
         read_bundle(store)
 
 
@@ -246,7 +246,7 @@ def test_an_info_that_is_no_json_object_is_refused(store: LocalStore, data: byte
 
 def test_other_classes_are_refused(store: LocalStore) -> None:
     edit(store, classes=["normal", "pneumonia", "heart_failure"])
-    with pytest.raises(BundleError, match="tells normal, pneumonia, heart_failure"):
+    with pytest.raises(BundleError, match="predicts normal, pneumonia, heart_failure"):
         read_bundle(store)
 
 

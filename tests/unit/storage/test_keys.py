@@ -81,7 +81,7 @@ def test_a_list_names_keys_as_they_are_and_leaves_its_folder_only_by_name(store:
 def test_where_we_write_slashes_at_the_ends_mean_nothing(store: LiteralS3) -> None:
     for uri in (f"s3://{BUCKET}/runs", f"s3://{BUCKET}/runs/", f"s3://{BUCKET}//runs//"):
         assert open_store(uri).locate("x") == f"s3://{BUCKET}/runs/x"
-    with pytest.raises(UserError, match="leaves its store"):
+    with pytest.raises(UserError, match="leads out of its store"):
         open_store(f"s3://{BUCKET}/runs").put("../x", b"-")
 
 
