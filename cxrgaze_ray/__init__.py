@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.api.model import Model, Result, Results, load_model
+    from cxrgaze_ray.api.model import Model, load_model
+    from cxrgaze_ray.api.result import Result, Results
     from cxrgaze_ray.api.run import ScoredRun, open_run, score
     from cxrgaze_ray.errors import CxrgazeError
 
@@ -21,7 +22,8 @@ __version__ = "0.1.0"
 __all__ = ["CxrgazeError", "Model", "Result", "Results", "ScoredRun", "load_model", "open_run", "score"]
 
 _HOMES = {
-    **dict.fromkeys(("Model", "Result", "Results", "load_model"), "cxrgaze_ray.api.model"),
+    **dict.fromkeys(("Model", "load_model"), "cxrgaze_ray.api.model"),
+    **dict.fromkeys(("Result", "Results"), "cxrgaze_ray.api.result"),
     **dict.fromkeys(("ScoredRun", "open_run", "score"), "cxrgaze_ray.api.run"),
     "CxrgazeError": "cxrgaze_ray.errors",
 }
@@ -35,4 +37,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

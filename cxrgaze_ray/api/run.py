@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pyarrow as pa
 from cxrgaze_ray.archive.identities import Identities, open_key
 from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.config import EngineKind
+from cxrgaze_ray.registry.versions import default_registry
 from cxrgaze_ray.scoring.planning import check_out
 from cxrgaze_ray.scoring.runs import Request, Run, ScoreOptions, Success, files_of
 from cxrgaze_ray.storage import open_store
@@ -23,16 +25,16 @@ if TYPE_CHECKING:
 
 
 def score(
-    archive: str,
+    archive: str | os.PathLike[str],
     *,
-    out: str,
+    out: str | os.PathLike[str],
     model: str = "cxrgaze@champion",
-    registry: str = "./registry",
+    registry: str | os.PathLike[str] | None = None,
     engine: EngineKind = "auto",
     view: Literal["frontal", "all"] = "frontal",
     decode: Literal["full", "reduced"] = "full",
     identities: Literal["keyed", "keep"] = "keyed",
-    key_file: Path | None = None,
+    key_file: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
     limit: int | None = None,
     not_in: Sequence[str] = (),
@@ -92,6 +94,7 @@ def score(
     Interrupted
         If `stop` was set before the end.
     """
+    out, key = os.fspath(out), None if key_file is None else Path(key_file)
     request = make_request(
         archive,
         model=model,
@@ -110,10 +113,10 @@ def score(
     outcome = score_archive(
         request,
         out,
-        registry,
+        default_registry(registry),
         partial(connect, ClusterSettings(address=address)),
         settings=ScoreSettings.build(**(settings or {})),
-        identities=Identities if identities == "keep" else partial(open_key, key_file),
+        identities=Identities if identities == "keep" else partial(open_key, key),
         new=new,
         retry_failed=retry_failed,
         stop=stop,
@@ -125,18 +128,29 @@ def score(
 
 
 def make_request(
-    archive: str, *, model: str, engine: EngineKind, not_in: Sequence[str], follow_links: bool, **options: Any
+    archive: str | os.PathLike[str],
+    *,
+    model: str,
+    engine: EngineKind,
+    not_in: Sequence[str],
+    follow_links: bool,
+    **options: Any,
 ) -> Request:
     """Return the request of a command, from the parameters of `score`; ConfigError if one is out of bounds."""
     chosen, left_out = ScoreOptions.build(**options), tuple(not_in)
     return Request.build(
-        archive=archive, model=model, engine=engine, options=chosen, not_in=left_out, follow_links=follow_links
+        archive=os.fspath(archive),
+        model=model,
+        engine=engine,
+        options=chosen,
+        not_in=left_out,
+        follow_links=follow_links,
     )
 
 
-def open_run(uri: str) -> ScoredRun:
+def open_run(uri: str | os.PathLike[str]) -> ScoredRun:
     """Open a run that was scored before; RunConflict if there is none."""
-    return ScoredRun(Run.open(open_store(uri)))
+    return ScoredRun(Run.open(open_store(os.fspath(uri))))
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,7 +14,7 @@ from cxrgaze_ray.errors import EXIT_STRICT
 from cxrgaze_ray.reports.printable import printable
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.api.model import Result, Results
+    from cxrgaze_ray.api.result import Result, Results
     from cxrgaze_ray.storage import Store
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import uuid
 from collections.abc import Callable, Sequence
@@ -312,3 +313,8 @@ def pin_bundle(uri: str) -> ModelPin:
 def pin_model(registry: str, reference: str) -> ModelPin:
     """Resolve a model reference against the registry at a URI."""
     return Registry(open_store(registry)).resolve(reference)
+
+
+def default_registry(given: str | os.PathLike[str] | None = None) -> str:
+    """Return the URI of the registry that is given, else of $CXRGAZE_REGISTRY, else of ``./registry``."""
+    return os.fspath(given) if given is not None else os.environ.get("CXRGAZE_REGISTRY") or "./registry"

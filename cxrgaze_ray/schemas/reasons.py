@@ -47,9 +47,9 @@ class Reason(StrEnum):
 REASON_HELP: dict[Reason, str] = {
     Reason.LATERAL_VIEW: "Not a frontal view. --view all scores it too.",
     Reason.FOR_PROCESSING: "A detector's raw data. Score the image that was made for presentation.",
-    Reason.OTHER_BODY_PART: "The tags name another part of the body than the chest. Correct them if they are wrong.",
-    Reason.OTHER_MODALITY: "Another kind of imaging than radiography. Nothing is to be done.",
-    Reason.NO_PIXEL_DATA: "A sound DICOM file without an image, such as a report. Nothing is to be done.",
+    Reason.OTHER_BODY_PART: "The tags name a body part other than the chest. Correct them if they are wrong.",
+    Reason.OTHER_MODALITY: "Another kind of imaging than radiography. No action is needed.",
+    Reason.NO_PIXEL_DATA: "A sound DICOM file without an image, such as a report. No action is needed.",
     Reason.EMPTY_FILE: "The file has no bytes. Copy it again.",
     Reason.NOT_AN_IMAGE: "Neither DICOM nor JPEG nor PNG, whatever its name says. Convert it, or move it elsewhere.",
     Reason.DICOMDIR: "An index of a DICOM medium. The files it names are listed on their own.",

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import cxrgaze_ray as cxr
-from cxrgaze_ray.errors import EXIT_STRICT, RadiographError, RegistryError
+from cxrgaze_ray.errors import EXIT_STRICT, ConfigError, RadiographError, RegistryError
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
@@ -23,6 +24,7 @@ from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.storage import LocalStore
 from tests.command import Cxrgaze
 from tests.dicom_files import gradient, make_dicom
+from tests.unit.scoring.test_runs import make_finished
 
 BUNDLE = make_bundle(build(PRESETS["tiny"], 5), "cxrgaze", trained=False)
 
@@ -158,3 +160,58 @@ def test_the_command_says_a_line_a_file(cxrgaze: Cxrgaze, registry: str, files: 
     assert people.code == 0
     assert f"{names[1]}: failed, not_an_image." in people.out
     assert "untrained" in people.out
+
+
+@pytest.mark.parametrize("wrong", [{"engine": "fastest"}, {"device": "gpu"}, {"device": "cuda:7"}])
+def test_an_engine_or_device_that_does_not_exist_is_refused(registry: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        cxr.load_model(registry=registry, **wrong)
+
+
+def test_a_view_that_does_not_exist_is_refused(model: cxr.Model, files: Path) -> None:
+    with pytest.raises(ConfigError, match="view"):
+        model.predict(files / "chest.dcm", view="lateral")  # type: ignore[arg-type]
+
+
+def test_files_come_in_every_form_that_names_one(
+    model: cxr.Model, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = files / "chest.dcm"
+    monkeypatch.setenv("HOME", str(files))
+    monkeypatch.chdir(files)
+    data = path.read_bytes()
+    with path.open("rb") as opened:
+        results = model.predict(
+            [path.as_uri(), "~/chest.dcm", "./chest.dcm", bytearray(data), memoryview(data), opened]
+        )
+    assert len({tuple((result.probabilities or {}).values()) for result in results}) == 1
+    assert all(result.status == "scored" for result in results)
+    with path.open("rb") as opened:
+        assert len(model.predict(opened)) == 1
+    assert [result.reason for result in model.predict(["http://x/a.dcm", "file:///gone"])] == ["invalid_uri", "missing"]
+    with pytest.raises(TypeError, match="not int"):
+        model.predict([3])  # type: ignore[list-item]
+
+
+def test_paths_and_the_environment_name_a_registry_too(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Path(registry, "cxrgaze", "versions", "v0001")
+    assert cxr.load_model(bundle).pin.weights_sha256 == cxr.load_model(registry=Path(registry)).pin.weights_sha256
+    monkeypatch.setenv("CXRGAZE_REGISTRY", registry)
+    assert cxr.load_model().pin.version == "v0001"
+
+
+def test_results_can_be_compared_and_a_moved_file_shows_as_text(model: cxr.Model, files: Path) -> None:
+    first, again = model.predict([files / "chest.dcm"] * 2)
+    assert first != again
+    assert len({first, again}) == 2
+    (files / "chest.dcm").unlink()
+    assert first._repr_png_() is None
+    assert "chest.dcm" in repr(first)
+
+
+def test_a_run_is_opened_by_its_path(tmp_path: Path) -> None:
+    run = cxr.open_run(Path(make_finished(tmp_path, 5).store.uri))
+    assert run.results.num_rows == 5
+    assert run.success is not None
+    assert run.files("scored").num_rows == run.success.counts["scored"]
+    assert "scored" in repr(run)
