@@ -28,7 +28,7 @@ class Intake:
     identities
         What becomes of identifiers that stand in the files' tags only.
     decoder
-        By default one of the profile.
+        Decodes the files; by default a decoder of the profile.
     """
 
     def __init__(self, profile: str, reading: Reading, identities: Identities, decoder: Decoder | None = None) -> None:

@@ -14,7 +14,7 @@ def shared_cores(cores: int, decode_s: float, model_s: float) -> float:
     Parameters
     ----------
     cores
-        Of the machine.
+        What the machine has.
     decode_s, model_s
         Core-seconds an image.
     """

@@ -33,7 +33,7 @@ class FormatResult:
     name, rows, columns
         What was decoded, and its size in pixels.
     timings
-        By contestant: ours and reduced (both through the isolated process that every image of a run goes through),
+        Figures by contestant: ours and reduced (both through the isolated process that a run decodes in),
         the bare decoder (to stored values only), and the plain script (in its own process, no isolation).
     difference
         Mean difference of our model image and the script's, of 1.

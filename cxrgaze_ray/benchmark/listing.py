@@ -46,7 +46,7 @@ class Listing:
     kind
         records, tree, or given.
     rows, layout
-        Of the manifest.
+        Size of the manifest.
     seconds
         Listing and hashing, without the start of the process.
     peak_bytes

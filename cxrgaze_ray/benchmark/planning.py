@@ -50,7 +50,7 @@ class Planning:
     Attributes
     ----------
     rows, shards, chunks
-        Of the run.
+        Size of the run.
     plan_seconds
         Hashing the manifest, cutting the plan, writing it and run.json.
     work_seconds
@@ -58,11 +58,11 @@ class Planning:
     finish_seconds
         Audit, summaries and SUCCESS.json.
     driver_core_seconds
-        Of the driver's process meanwhile, all threads.
+        CPU time of the driver's process meanwhile, all threads.
     driver_bytes, decoder_bytes
         Most private memory of the driver and of a decode actor, which holds the plan.
     committed_bytes
-        Of the shard files.
+        Size of the shard files.
     open_shards
         Shards that the driver held at most, rows of which were still to come.
     spilled

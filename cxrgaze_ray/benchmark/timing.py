@@ -33,7 +33,7 @@ def race(contestants: Mapping[str, Callable[[], object]], rounds: int = 5) -> di
     Parameters
     ----------
     contestants
-        By name; each call does the same work.
+        Functions by name; each call does the same work.
     rounds
         Measured calls of each.
     """

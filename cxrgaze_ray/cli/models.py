@@ -23,7 +23,7 @@ Who = Annotated[
 def init(
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="Size of the network.")] = "tiny",
     name: Annotated[str, typer.Option(help="Model name.")] = "cxrgaze",
-    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the fresh weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of the weights.")] = 0,
     promote_it: Annotated[bool, typer.Option("--promote/--no-promote", help="Make it the champion.")] = True,
     reason: PromotionReason = "",
     registry: RegistryUri = DEFAULT_REGISTRY,

@@ -64,7 +64,9 @@ def demo(
 
 def serve(
     model: Annotated[str | None, typer.Option("--model", help="Overrides the config's model.")] = None,
-    registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
+    registry: Annotated[
+        str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides the config's registry.")
+    ] = None,
     config: Annotated[
         str | None, typer.Option(help="Ray Serve config; by default serve_configs/local.yaml, if it exists.")
     ] = None,

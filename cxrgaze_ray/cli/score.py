@@ -62,7 +62,7 @@ def score(
     ] = False,
     new: Annotated[bool, typer.Option("--new", help="Start afresh, even if there is a run to continue.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 3 if a row failed, or a folder was closed.")
+        bool, typer.Option("--strict", help="Exit with 3 if a row failed, or a folder could not be read.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and space; write nothing.")] = False,
     replicas: Annotated[

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def webhook(
     config: Annotated[str, typer.Option(help="YAML file or s3:// object; jobs/webhook.yaml is an example.")],
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Overrides the config's port.")] = None,
-    registry: Annotated[str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides it.")] = None,
+    registry: Annotated[
+        str | None, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Overrides the config's registry.")
+    ] = None,
     metrics_port: MetricsPort = WEBHOOK_METRICS_PORT,
     address: Address = None,
 ) -> None:

@@ -55,7 +55,7 @@ def run_demo(directory: str, *, images: int, unseen: int, seed: int, hooks: Demo
     images, unseen
         Phantoms to learn from, and to score.
     seed
-        Of phantoms and training.
+        Seed of phantoms and training.
 
     Raises
     ------

@@ -20,7 +20,7 @@ class LoadGenerator:
     Parameters
     ----------
     url
-        Of the application.
+        Address of the application.
     body
         A radiograph's bytes.
 

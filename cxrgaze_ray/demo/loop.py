@@ -73,7 +73,7 @@ class LoopResult:
     decision_before, decision_after
         What the policy said before and after labels came.
     outcome
-        Of the gate.
+        Outcome of the gate.
     promoted_by
         gate, person, or nobody.
     requests, failures
@@ -115,7 +115,7 @@ def run_loop_demo(directory: str, *, images: int, unseen: int, seed: int, port: 
     images, unseen
         Phantoms that the first champion learns from, and of each archive that is scored.
     seed
-        Of phantoms and training.
+        Seed of phantoms and training.
     port
         Where HTTP listens, on this machine only.
 

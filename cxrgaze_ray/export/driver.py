@@ -70,7 +70,7 @@ class Exported:
 
     @property
     def lost(self) -> dict[str, int]:
-        """Of what is left out, the files that are not as the run read them: something is to be mended."""
+        """The files left out because they are not as the run read them, by reason: the user has to act."""
         return {reason: count for reason, count in self.left_out.items() if reason not in {NOT_DICOM, NO_IDENTITY}}
 
 

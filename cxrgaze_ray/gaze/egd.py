@@ -53,7 +53,7 @@ class EgdTables:
     Attributes
     ----------
     studies
-        By image id.
+        Entries by image id.
     counts
         gaze_rows; of these gaze_rows_malformed (more or fewer cells than the header), gaze_rows_malformed_id,
         gaze_rows_repeated (said before: they count once) and gaze_rows_without_place; images_with_gaze; the same of the

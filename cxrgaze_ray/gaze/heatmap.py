@@ -130,7 +130,7 @@ def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "pap
     points_N2
         (N, 2), y and x in source pixels; NaN and points off the image are ignored.
     affine
-        Of the model image.
+        Affine of the model image.
     profile
         ``paper`` or ``dataset``.
 

@@ -77,7 +77,7 @@ def drifted(shot: Shot, drift: Drift, rng: Generator, height: tuple[int, int]) -
     shot
         How it would be taken without.
     rng
-        Of this image's drift alone.
+        Random numbers for this image's drift alone.
     height
         Least and most rows of an image of the archive.
     """

@@ -38,7 +38,7 @@ class Figure:
     absent
         What is said in its place.
     path
-        Of the file, if the report is to say it.
+        Path of the file, if the report is to say it.
     """
 
     name: str

@@ -88,7 +88,7 @@ def run_report(
     run
         Finished or not; an unfinished one is marked as such.
     evaluation
-        Of this run, where labels or gaze are known.
+        Evaluation of this run, where labels or gaze are known.
     truth
         Tables whose gaze is drawn beside the network's.
     figures

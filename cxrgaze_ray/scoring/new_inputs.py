@@ -29,7 +29,7 @@ def finished_runs(uris: Iterable[str], out: str) -> list[Run]:
     Parameters
     ----------
     uris
-        Of runs or their parents.
+        URIs of runs or their parents.
     out
         The parent of the run to be planned: the only one that need not hold a run yet.
 

@@ -36,7 +36,7 @@ class Manifest:
     Attributes
     ----------
     uri, layout
-        Of the archive; the layout is mimic-cxr, mimic-cxr-jpg, phantoms, tree or list.
+        URI and layout of the archive; the layout is mimic-cxr, mimic-cxr-jpg, phantoms, tree or list.
     table
         `schemas.MANIFEST`, ordered by URI.
     counts

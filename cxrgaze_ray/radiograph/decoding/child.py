@@ -55,7 +55,7 @@ class Child:
     Parameters
     ----------
     command
-        Of the process.
+        Command line of the process.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class Decoded:
     affine
         From source pixels to model pixels.
     facts
-        By the names of `schemas.FACT_FIELDS`.
+        Facts by the names of `schemas.FACT_FIELDS`.
     patient, study
         The file's own identifiers, to be hashed before they stand anywhere.
     """
@@ -59,7 +59,7 @@ class Decoder:
     timeout_s
         Longest time for one image, in seconds.
     command
-        Of the decoding process; tests start one that breaks.
+        Command line of the decoding process; tests start one that breaks.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ def settle(
     Layout
         The one that holds.
     set of Oddity
-        In what the tags were wrong.
+        What the tags were wrong about.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def _compare(found: NDArray[np.integer], told: NDArray[np.integer], period: int,
     found, told
         The reading without the tags, and theirs.
     period
-        By which a reading jumps that is not the right one, or half of it.
+        Step by which a wrong reading jumps, or half of it.
     dropped
         Whether the tags' reading drops bits. Then the other one has a wider range, in which noise goes further.
     """

@@ -81,7 +81,7 @@ def decode_frame(frame: bytes, codec: Codec, layout: Layout, by: int = 1, *, raw
     frame
         The compressed bytes.
     codec
-        Of its transfer syntax.
+        Codec of its transfer syntax.
     layout
         Size in pixels, bits and channels, as the tags say; only RLE needs more of it than the size.
     by

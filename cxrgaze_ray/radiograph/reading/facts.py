@@ -43,7 +43,7 @@ class Facts:
     decode
         Resolution that was decoded: ``full``, ``1/2``, ``1/4`` or ``1/8``.
     bits_stored, rows, columns
-        Of the stored pixels, before they are turned; bits are those that were found to be in use.
+        Bits and size of the stored pixels, before they are turned; bits are those that were found to be in use.
     manufacturer, device_model
         At most 64 characters.
     sex
