@@ -19,6 +19,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from hypothesis import settings
 
 from cxrgaze_ray.storage.s3_client import forget_clients
 from tests.fault_proxy import FaultProxy
@@ -31,9 +32,11 @@ _S3_PARTS = ("s3", "master", "volume", "filer", "admin")
 
 
 def pytest_configure() -> None:
-    """Answer signals as a fresh process does: tests send what `nohup` or a shell's `&` has all children ignore."""
+    """Answer signals as a fresh process does (`nohup` and a shell's `&` ignore some); set Hypothesis no deadline."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("untimed", deadline=None)  # no test fails because a machine is busy
+    settings.load_profile("untimed")
 
 
 class S3Server:

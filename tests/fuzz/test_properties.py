@@ -30,7 +30,7 @@ TEXT_TAGS = (
     "StudyDescription", "SeriesDescription", "SpecificCharacterSet", "ImageType", "PixelIntensityRelationship",
 )  # fmt: skip
 
-in_ci = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+in_ci = settings(derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 numbers = some.floats(width=64).map(repr) | some.integers(-(2**70), 2**70).map(str)
 values = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -96,7 +96,6 @@ def test_saliency_by_hand() -> None:
 
 
 @given(MAPS)
-@settings(deadline=None)
 def test_equal_maps(density: NDArray[np.float32]) -> None:
     assert kl_divergence(density, 3 * density) == pytest.approx(0, abs=1e-6)
     assert histogram_similarity(density, 3 * density) == pytest.approx(1, abs=1e-6)
@@ -105,7 +104,6 @@ def test_equal_maps(density: NDArray[np.float32]) -> None:
 
 
 @given(MAPS, MAPS)
-@settings(deadline=None)
 def test_bounds(gaze: NDArray[np.float32], saliency: NDArray[np.float32]) -> None:
     kl, hs = kl_divergence(gaze, saliency), histogram_similarity(gaze, saliency)
     assert kl is not None

@@ -36,7 +36,7 @@ def ones(images: int) -> NDArray[np.float32]:
 
 
 @given(IMAGES)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_weighted_auc_is_that_of_repeated_images_ties_included(images: list[tuple[int, bool, int]]) -> None:
     score, truth, times = (np.array(column) for column in zip(*images, strict=True))
     found = auc(score / 4, truth, times.astype(np.float32)[:, None])[0]
@@ -48,7 +48,7 @@ def test_weighted_auc_is_that_of_repeated_images_ties_included(images: list[tupl
 
 
 @given(st.integers(0, 10_000))
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_every_draw_gives_what_its_images_would(seed: int) -> None:
     table, _ = table_pair(20, seed)
     draws = draw_patients(table.patients, 4, seed)

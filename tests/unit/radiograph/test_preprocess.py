@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -42,7 +42,6 @@ def ramp() -> NDArray[np.uint16]:
 
 
 @given(SIZES, SIZES)
-@settings(deadline=None)
 def test_the_picture_fits_keeps_its_aspect_and_is_centred(rows: int, columns: int) -> None:
     affine = fit(rows, columns)
     height, width = affine.content_size
@@ -58,7 +57,6 @@ def test_the_picture_fits_keeps_its_aspect_and_is_centred(rows: int, columns: in
 
 
 @given(SIZES, SIZES, st.floats(0, 1), st.floats(0, 1))
-@settings(deadline=None)
 def test_points_come_back(rows: int, columns: int, down: float, across: float) -> None:
     affine = fit(rows, columns)
     model = affine.to_model(down * rows, across * columns)

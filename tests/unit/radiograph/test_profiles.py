@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -209,7 +209,6 @@ def test_released_has_no_picture_of_one_value(stored: NDArray[Any]) -> None:
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.floats(0, 1), st.floats(0, 1))
-@settings(deadline=None)
 def test_points_come_back_from_a_crop(rows: int, columns: int, down: float, across: float) -> None:
     affine = stride(rows, columns, 5)
     point = (down * rows, across * columns)

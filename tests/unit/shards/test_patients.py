@@ -261,7 +261,7 @@ def named(images: list[Image], one: Image) -> bool:
 
 
 @given(WORLDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_patient_is_in_two_splits_whatever_the_sources(world: dict[str, Any]) -> None:
     """Whoever is named by anybody is whole. Refused is only what is torn, unnamed, or spelt differently in tags."""
     images = draw(world, {})
@@ -280,7 +280,7 @@ def test_no_patient_is_in_two_splits_whatever_the_sources(world: dict[str, Any])
 
 
 @given(WORLDS, st.dictionaries(st.integers(0, 9), PEOPLE, max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sources_that_contradict_each_other_tear_nobody_whom_one_of_them_names(
     world: dict[str, Any], wrong: dict[int, int]
 ) -> None:
