@@ -98,7 +98,7 @@ def test_trailers_that_were_asked_for_and_refused_are_named(start: Start, monkey
 @pytest.mark.parametrize(
     ("lack", "found"),
     [
-        ("conditions", r"is refused: .* refuses conditional puts \(NotImplemented: A header .*\)\. Use one"),
+        ("conditions", r"is refused: .* refuses conditional puts \(NotImplemented: A header .*\)\. Use a store that"),
         ("honesty", "is IGNORED"),
         ("absence", "is refused though there is no object yet"),
     ],

@@ -34,9 +34,9 @@ def listener(port: int) -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_is_listened_on_is_refused(listener: socket.socket, port: int, host: str) -> None:
-    with pytest.raises(ConfigError, match=f"{host}:{port}.*--port") as refused, claimed(host, port):
+@pytest.mark.parametrize(("host", "named"), [("127.0.0.1", "127.0.0.1:"), ("0.0.0.0", "port ")])
+def test_a_port_that_is_listened_on_is_refused(listener: socket.socket, port: int, host: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=f"on {named}{port}.*--port") as refused, claimed(host, port):
         pytest.fail("it was given")
     assert refused.value.exit_code == EXIT_USER
 
