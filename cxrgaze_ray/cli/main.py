@@ -105,7 +105,7 @@ def main() -> None:
         app()
     except CxrgazeError as error:
         _end(error)
-    except SystemExit as leaving:
+    except SystemExit as leaving:  # Typer ends a command with 130 on KeyboardInterrupt
         if leaving.code == EXIT_INTERRUPTED:
             say("cxrgaze: stopped. Committed work stays; the same command continues from there.")
         raise
