@@ -23,14 +23,15 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "integration/test_faults.py",
         "integration/test_nodes.py",
         "integration/test_scoring.py",
-    ),
-    ("e2e/test_serve_command.py", "integration/test_bench.py", "integration/test_private_cluster.py"),
-    (
-        "integration/test_jobs.py",
-        "integration/test_retraining.py",
         "integration/test_telemetry.py",
-        "integration/test_training_run.py",
     ),
+    (
+        "e2e/test_serve_command.py",
+        "integration/test_bench.py",
+        "integration/test_jobs.py",
+        "integration/test_private_cluster.py",
+    ),
+    ("integration/test_retraining.py", "integration/test_training_run.py"),
     (
         "e2e/test_bucket.py",
         "fuzz/test_bombs.py",
