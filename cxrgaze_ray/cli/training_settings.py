@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from cxrgaze_ray.storage import read_settings
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.training.settings import Preset, TrainSettings
+    from cxrgaze_ray.models.settings import Preset
+    from cxrgaze_ray.training.settings import TrainSettings
 
 
 def read_training(preset: Preset, config: str | None, phases: str | None) -> TrainSettings:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, deserialize
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
-from cxrgaze_ray.models.settings import GazeNetConfig
+from cxrgaze_ray.models.settings import BOTH, Answer, AnyNetworkConfig
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
 from cxrgaze_ray.storage import Store
@@ -24,7 +24,7 @@ from cxrgaze_ray.storage import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cxrgaze_ray.models.gazenet import GazeNet
+    from cxrgaze_ray.models.network import Network
 
 WEIGHTS, INFO = "weights.safetensors", "bundle.json"
 
@@ -59,7 +59,16 @@ class Golden(Record):
     """The network's answers to a `golden_image`, in float32 on the machine that made the bundle."""
 
     seed: int
-    logits: tuple[float, ...]
+    logits: tuple[float, ...] = ()
+    """Empty if the network predicts no classes."""
+
+    saliency: tuple[float, ...] = ()
+    """Shares of the map in 8x8 equal cells, times 64; empty if it predicts no saliency, or in earlier bundles."""
+
+    def difference(self, other: Golden) -> float:
+        """Return the largest absolute difference of the values that are recorded here."""
+        pairs = [(self.logits, other.logits), (self.saliency, other.saliency)]
+        return max(float(np.abs(np.subtract(mine, theirs)).max()) for mine, theirs in pairs if mine)
 
 
 class BundleInfo(Record):
@@ -69,7 +78,10 @@ class BundleInfo(Record):
     trained: bool
     """False for fresh weights, made to try out throughput and plumbing: their answers mean nothing."""
 
-    network: GazeNetConfig
+    network: AnyNetworkConfig
+    predicts: tuple[Answer, ...] = BOTH
+    """What the network predicts; bundles that do not say predict both."""
+
     profile: str = DEFAULT_PROFILE
     profile_sha256: str = ""
     classes: tuple[str, ...] = CLASSES
@@ -106,7 +118,7 @@ class Bundle:
         """Return the bundle with the metrics of an evaluation."""
         return Bundle(self.info.model_copy(update={"metrics": metrics}), self.state)
 
-    def network(self) -> GazeNet:
+    def network(self) -> Network:
         """Build the network with these weights, in eval mode.
 
         Raises
@@ -124,7 +136,7 @@ class Bundle:
 
 
 def make_bundle(
-    network: GazeNet, name: str, *, trained: bool, lineage: Lineage | None = None, profile: str = DEFAULT_PROFILE
+    network: Network, name: str, *, trained: bool, lineage: Lineage | None = None, profile: str = DEFAULT_PROFILE
 ) -> Bundle:
     """Bundle a network's weights with the profile of the images it learned from; no metrics or golden outputs yet."""
     import torch
@@ -139,6 +151,7 @@ def make_bundle(
         name=name,
         trained=trained,
         network=network.config,
+        predicts=network.config.predicts,
         profile=profile,
         profile_sha256=profile_sha256(profile),
         weights_sha256=hashlib.sha256(save(state)).hexdigest(),
@@ -191,7 +204,7 @@ def _refuse_infinite(info: BundleInfo, wrong: Sequence[str]) -> None:
             f"The weights of {info.name} are not finite: {len(wrong)} tensors, first {wrong[0]}.",
             "Do not use them; train again, at a lower learning rate.",
         )
-    if not np.isfinite([golden.logits for golden in info.golden]).all():
+    if not all(np.isfinite(golden.logits + golden.saliency).all() for golden in info.golden):
         raise BundleError(
             f"The answers of {info.name} to golden images are not finite: its weights are too large.",
             "Do not use them; train again, at a lower learning rate.",

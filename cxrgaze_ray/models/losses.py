@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-TripletMining = Literal["batch_all", "batch_hard", "rowwise_sum"]
+from cxrgaze_ray.models.settings import TripletMining
 
 
 def triplet_loss(
@@ -113,3 +113,18 @@ def saliency_loss(log_saliency_B1HW: Tensor, gaze_BHW: Tensor) -> Tensor:
     target_BN = torch.where(mass_B1 > 0, target_BN / mass_B1, 0.0)
     total = functional.kl_div(log_saliency_B1HW.flatten(1).float(), target_BN, reduction="sum")
     return total / (mass_B1 > 0).sum()
+
+
+class JointLoss(nn.Module):
+    """Diagnosis and gaze in one loss: CE / s^2 + log(s + 1) + KL / 2 + log 2, with s = exp(log_s) learned.
+
+    Weights by uncertainty as in MT-UNet (Zhu et al. 2022); that of the gaze is fixed at 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_s = nn.Parameter(torch.zeros(()))
+
+    def forward(self, logits_BK: Tensor, labels_B: Tensor, log_saliency_B1HW: Tensor, gaze_BHW: Tensor) -> Tensor:
+        classes, gaze = classification_loss(logits_BK, labels_B), saliency_loss(log_saliency_B1HW, gaze_BHW)
+        return classes * torch.exp(-2 * self.log_s) + torch.log1p(torch.exp(self.log_s)) + gaze / 2 + math.log(2)

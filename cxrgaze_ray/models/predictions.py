@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers for B images.
+    """Answers for B images; None for what the model does not predict.
 
     Attributes
     ----------
@@ -21,6 +21,6 @@ class Predictions:
         `saliency.shrink` already.
     """
 
-    logits_BK: NDArray[np.float32]
-    probabilities_BK: NDArray[np.float32]
-    saliency_BHW: NDArray[np.float32]
+    logits_BK: NDArray[np.float32] | None
+    probabilities_BK: NDArray[np.float32] | None
+    saliency_BHW: NDArray[np.float32] | None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +17,18 @@ from torch.nn import functional
 
 from cxrgaze_ray.config import DeviceName, EngineKind
 from cxrgaze_ray.errors import BundleError, ConfigError
-from cxrgaze_ray.models.bundle import Bundle, BundleInfo, golden_image
-from cxrgaze_ray.models.gazenet import GazeNet
+from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Golden, golden_image
+from cxrgaze_ray.models.network import Network, NetworkOutput
 from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.radiograph.preprocess import to_network
+from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SMALL_INPUT = 160 * 128
+_GOLDEN_SEEDS = (1, 2)
+_CELLS = 8
+
+T = TypeVar("T", np.uint16, np.float32)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Predictor:
     images sent with it, so a single request and an archive agree to the byte on the same hardware.
     """
 
-    def __init__(self, network: GazeNet, info: BundleInfo, engine: Engine) -> None:
+    def __init__(self, network: Network, info: BundleInfo, engine: Engine) -> None:
         layout = torch.channels_last if engine.channels_last else torch.contiguous_format
         self.info = info
         self.engine = engine
@@ -121,7 +125,13 @@ class Predictor:
         """Put a bundle on an engine, the float32 reference by default."""
         return cls(bundle.network(), bundle.info, engine or plan_engine("float32"))
 
-    def predict(self, images_BHW: NDArray[np.uint16], between: Callable[[], None] | None = None) -> Predictions:
+    def predict(
+        self,
+        images_BHW: NDArray[np.uint16],
+        between: Callable[[], None] | None = None,
+        *,
+        gaze_BHW: NDArray[np.float32] | None = None,
+    ) -> Predictions:
         """Score ready images.
 
         Parameters
@@ -130,46 +140,78 @@ class Predictor:
             uint16 (B, 640, 512), of the bundle's profile, 0..65535 standing for [0,1].
         between
             Called after each network batch but the last, to run work that can't wait for all of them.
+        gaze_BHW
+            float32 (B, 640, 512), densities of the readers' gaze, for a network that reads it.
 
         Raises
         ------
         ValueError
             If the images have another size or type: only `preprocess.prepare` makes them.
         BundleError
-            If an answer is not finite: the weights overflow on this engine.
+            If an answer is not finite: the weights overflow on this engine. Or if the network reads gaze, and there is
+            none.
         """
         if images_BHW.dtype != np.uint16 or images_BHW.shape[1:] != (HEIGHT, WIDTH):
             raise ValueError(f"images are {images_BHW.dtype} {images_BHW.shape}, not uint16 (B, {HEIGHT}, {WIDTH})")
-        parts: list[tuple[Tensor, Tensor]] = []
+        if self._network.config.needs_gaze and gaze_BHW is None:
+            raise BundleError(
+                f"{self.info.name} reads the reader's gaze beside the image: it can't score images without it.",
+                "Evaluate it on a store with gaze: cxrgaze evaluate STORE.",
+            )
+        parts: list[NetworkOutput] = []
         for start in range(0, len(images_BHW), self.batch):
             if parts and between is not None:
                 between()
-            parts.append(self._batch(images_BHW[start : start + self.batch]))
+            part = slice(start, start + self.batch)
+            parts.append(self._batch(images_BHW[part], None if gaze_BHW is None else gaze_BHW[part]))
         if not parts:
-            return _predictions(torch.empty(0, len(self.info.classes)), torch.empty(0, HEIGHT, WIDTH), 1.0)
-        logits_BK, saliency_BHW = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return _predictions(logits_BK, saliency_BHW, self.info.temperature)
+            parts = [_nothing(self.info)]
+        logits, saliency = zip(*((part.logits_BK, part.log_saliency_B1HW) for part in parts), strict=True)
+        return _predictions(_joined(logits), _joined(saliency), self.info.temperature)
 
-    def golden_logits(self, seed: int) -> tuple[float, ...]:
-        """Return the logits of a golden image."""
-        return tuple(float(value) for value in self.predict(golden_image(seed)[None]).logits_BK[0])
+    def golden(self, seed: int) -> Golden:
+        """Return the answers to a golden image, and evenly spread gaze where the network reads it."""
+        even_BHW = np.full((1, HEIGHT, WIDTH), 1 / (HEIGHT * WIDTH), np.float32)
+        answer = self.predict(golden_image(seed)[None], gaze_BHW=even_BHW)
+        return Golden(
+            seed=seed,
+            logits=() if answer.logits_BK is None else tuple(answer.logits_BK[0].tolist()),
+            saliency=() if answer.saliency_BHW is None else _cells(answer.saliency_BHW[0]),
+        )
 
     @torch.inference_mode()
-    def _batch(self, images_BHW: NDArray[np.uint16]) -> tuple[Tensor, Tensor]:
+    def _batch(self, images_BHW: NDArray[np.uint16], gaze_BHW: NDArray[np.float32] | None) -> NetworkOutput:
+        """Return logits, and densities at 640x512, of a padded network batch."""
         size, real = self._network.config.input_size, len(images_BHW)
-        padded_BHW = np.concatenate([images_BHW, np.repeat(images_BHW[:1], self.batch - real, axis=0)])
-        image_B1HW = to_network(padded_BHW, size).to(self.engine.device, memory_format=self._layout)
+        image_B1HW = to_network(self._padded(images_BHW), size).to(self.engine.device, memory_format=self._layout)
+        gaze = None
+        if self._network.config.needs_gaze and gaze_BHW is not None:
+            gaze = gaze_to_network(self._padded(gaze_BHW), size).to(self.engine.device)
         with torch.autocast(self.engine.device, _DTYPES[self.engine.dtype], enabled=self.engine.dtype != "float32"):
-            output = self._network(image_B1HW)
-        saliency_BHW = _to_model_grid(output.log_saliency_B1HW.float().exp())
+            output = self._network(image_B1HW, gaze)
+        density = None if output.log_saliency_B1HW is None else _to_model_grid(output.log_saliency_B1HW.float().exp())
+        logits = output.logits_BK
         # a sum is cheap where a check of every pixel is not, and any value that is not finite makes it so
-        if not (output.logits_BK.isfinite().all() & saliency_BHW.sum(dim=(1, 2)).isfinite().all()):
+        sums = [] if density is None else [density.sum(dim=(1, 2))]
+        if not torch.cat([*sums, *([] if logits is None else [logits.flatten()])]).isfinite().all():
             raise BundleError(
                 f"{self.info.name} gives an image values that are not finite, on engine {self.engine.name}.",
                 "Do not use its earlier answers; try engine float32, and go back to an earlier version if that "
                 "does not help.",
             )
-        return output.logits_BK[:real].float().cpu(), saliency_BHW[:real].cpu()
+        return NetworkOutput(
+            None if density is None else density[:real].cpu(), None if logits is None else logits[:real].float().cpu()
+        )
+
+    def _padded(self, values_B: NDArray[T]) -> NDArray[T]:
+        return np.concatenate([values_B, np.repeat(values_B[:1], self.batch - len(values_B), axis=0)])
+
+
+def with_golden(bundle: Bundle) -> Bundle:
+    """Return the bundle with the answers to golden images that it gives here."""
+    predictor = Predictor.from_bundle(bundle)
+    golden = tuple(predictor.golden(seed) for seed in _GOLDEN_SEEDS)
+    return Bundle(bundle.info.model_copy(update={"golden": golden}), bundle.state)
 
 
 def _to_model_grid(saliency_B1HW: Tensor) -> Tensor:
@@ -179,6 +221,25 @@ def _to_model_grid(saliency_B1HW: Tensor) -> Tensor:
     return (saliency_B1HW / saliency_B1HW.sum(dim=(2, 3), keepdim=True))[:, 0]
 
 
-def _predictions(logits_BK: Tensor, saliency_BHW: Tensor, temperature: float) -> Predictions:
-    probabilities_BK = torch.softmax(logits_BK / temperature, dim=1)
-    return Predictions(logits_BK.numpy(), probabilities_BK.numpy(), saliency_BHW.numpy())
+def _nothing(info: BundleInfo) -> NetworkOutput:
+    """Return the answers to no image."""
+    saliency = torch.empty(0, HEIGHT, WIDTH) if "saliency" in info.predicts else None
+    return NetworkOutput(saliency, torch.empty(0, len(info.classes)) if "classes" in info.predicts else None)
+
+
+def _joined(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
+
+
+def _predictions(logits_BK: Tensor | None, saliency_BHW: Tensor | None, temperature: float) -> Predictions:
+    return Predictions(
+        None if logits_BK is None else logits_BK.numpy(),
+        None if logits_BK is None else torch.softmax(logits_BK / temperature, dim=1).numpy(),
+        None if saliency_BHW is None else saliency_BHW.numpy(),
+    )
+
+
+def _cells(density_HW: NDArray[np.float32]) -> tuple[float, ...]:
+    cells = density_HW.reshape(_CELLS, HEIGHT // _CELLS, _CELLS, WIDTH // _CELLS).sum(axis=(1, 3), dtype=np.float64)
+    return tuple((cells * _CELLS**2).ravel().tolist())

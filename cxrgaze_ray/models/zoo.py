@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import torch
 
-from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
+from cxrgaze_ray.models.dnet import DNet
+from cxrgaze_ray.models.gazenet import GazeNet
+from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.models.settings import DenseNetConfig, GazeNetConfig, NetworkConfig
+
+_NETWORKS: dict[type[NetworkConfig], Any] = {GazeNetConfig: GazeNet, DenseNetConfig: DNet}
+"""Class of the network of each class of settings."""
 
 
-def build(config: GazeNetConfig, seed: int = 0) -> GazeNet:
+@overload
+def build(config: GazeNetConfig, seed: int = 0) -> GazeNet: ...
+@overload
+def build(config: NetworkConfig, seed: int = 0) -> Network: ...
+def build(config: NetworkConfig, seed: int = 0) -> Network:
     """Build a network with fresh weights; the same seed gives the same weights, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GazeNet(config)
+        network: Network = _NETWORKS[type(config)](config)
+        return network

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.radiograph.preprocess import to_network
+from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.stages import Batch, Stage
+from cxrgaze_ray.training.augment import augmented
+from cxrgaze_ray.training.recipes import Stage
+from cxrgaze_ray.training.stages import Batch
 
 COLUMNS = ["image_id", "label", "image", "gaze"]
 
@@ -81,21 +82,22 @@ class Feed:
             if (row.label is not None or not stage.needs_label) and (row.gaze is not None or not stage.needs_gaze)
         ]
         if not usable:
-            missing = "a label" if stage.needs_label else "gaze"
+            missing = " and ".join(["a label"] * stage.needs_label + ["gaze"] * stage.needs_gaze)
             raise UserError(
                 f"No image of the split has {missing}, which phase {stage.name} learns from.",
                 "Ingest more, or leave the phase out: --phases.",
             )
         return Feed(usable, self._world, self._seed, gaze=stage.needs_gaze)
 
-    def shuffled(self, epoch: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
-        """Yield an epoch's training batches of this rank."""
+    def shuffled(self, epoch: int, batch: int, size: tuple[int, int], *, augment: bool = False) -> Iterator[Batch]:
+        """Yield an epoch's training batches of this rank, if asked for with images and gaze moved at random."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
         own, repeats = self._share(order)
         step = max(1, batch // self._world.size)
         for start in range(0, len(own), step):
             part = own[start : start + step]
-            yield self._batch(part, size, repeats if start + step >= len(own) else 0)
+            dealt = self._batch(part, size, repeats if start + step >= len(own) else 0)
+            yield augmented(dealt) if augment else dealt
 
     def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""
@@ -128,17 +130,16 @@ class Feed:
             empty = torch.empty(len(rows), 0)
             return Batch(empty, labels, empty, torch.stack([self._fused[row.image_id] for row in rows]), repeats)
         images = np.stack([np.frombuffer(row.image, np.uint16).reshape(HEIGHT, WIDTH) for row in rows])
-        gaze = np.stack([_gaze(row.gaze, size) for row in rows]) if self._gaze else np.empty((len(rows), 0))
-        return Batch(to_network(images, size), labels, torch.from_numpy(gaze), repeats=repeats)
+        gaze = gaze_to_network(np.stack([_stored_gaze(row.gaze) for row in rows]), size) if self._gaze else None
+        return Batch(
+            to_network(images, size), labels, gaze if gaze is not None else torch.empty(len(rows), 0), repeats=repeats
+        )
 
 
-def _gaze(gaze: bytes | None, size: tuple[int, int]) -> NDArray[np.float32]:
+def _stored_gaze(gaze: bytes | None) -> NDArray[np.float32]:
     if gaze is None:
-        return np.zeros(size, np.float32)
-    stored = np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
-    small = cv2.resize(stored, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    density: NDArray[np.float32] = small / small.sum()
-    return density
+        return np.zeros((HEIGHT, WIDTH), np.float32)
+    return np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
 
 
 def rows_of(tables: Iterable[pa.Table]) -> Iterator[StoredRow]:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from cxrgaze_ray.models.bundle import Lineage, read_bundle
-from cxrgaze_ray.models.densenet import load_backbone
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.models.bundle import Bundle, Lineage, read_bundle
+from cxrgaze_ray.models.network import DenseNetNetwork, Network
+from cxrgaze_ray.models.state import load_strictly
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.storage import Store, open_parent, open_store
@@ -20,6 +22,7 @@ from cxrgaze_ray.training.settings import TrainSettings
 
 INITIAL = "initial.safetensors"
 _LINEAGE = "lineage"
+_DENSENET = "densenet."
 _LENGTH_BYTES = 8
 """Size of the header's length, with which a safetensors file starts."""
 
@@ -62,15 +65,36 @@ def _weights(
     settings: TrainSettings, parent: ModelPin | None, backbone_weights: str | None, say: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], str | None]:
     """Return first weights, and the source of DenseNet's; None for the parent's."""
-    if parent is not None:
-        return read_bundle(open_store(parent.uri)).state, None
     network, source = build(settings.network, settings.seed), "fresh"
+    if parent is not None:
+        _take_over(network, read_bundle(open_store(parent.uri)), parent)
+        return snapshot(network), None
     if settings.backbone == "imagenet" or backbone_weights:
-        report = load_backbone(network.densenet, backbone_weights)
+        report = network.load_pretrained(backbone_weights)
         source = report.source
         if report.warning:
             say(f"Warning: {report.warning}")
     return snapshot(network), source
+
+
+def _take_over(network: Network, parent: Bundle, pin: ModelPin) -> None:
+    """Load a parent's weights: all of them, or if it is another system, its DenseNet."""
+    same = parent.info.network.system == network.config.system
+    module: nn.Module = network
+    state = parent.state
+    if not same:
+        module = network.densenet if isinstance(network, DenseNetNetwork) else nn.Module()
+        state = {name.removeprefix(_DENSENET): t for name, t in state.items() if name.startswith(_DENSENET)}
+        if not state or not isinstance(network, DenseNetNetwork):
+            raise UserError(
+                f"{pin.name}@{pin.version} is a {parent.info.network.system}, and shares no part with a "
+                f"{network.config.system}.",
+                "Start from a model of the same system, or leave out --from.",
+            )
+    hint = "Give the settings that the parent was trained with: --preset, and architecture in the settings' file."
+    load_strictly(
+        module, state, lambda what: UserError(f"The weights of {pin.name}@{pin.version} do not fit: {what}.", hint)
+    )
 
 
 def _metadata(work: Store) -> dict[str, Any]:

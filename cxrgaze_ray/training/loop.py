@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.models.gazenet import GazeNet
+from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.checkpoint import (
     Checkpoint,
     Standing,
@@ -29,8 +29,11 @@ from cxrgaze_ray.training.checkpoint import (
 from cxrgaze_ray.training.divergence import DivergenceWatch
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.ranks import share_buffers, sums
-from cxrgaze_ray.training.settings import StageName, StageSettings, TrainSettings
-from cxrgaze_ray.training.stages import STAGES, StageModule, trainable_state
+from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, StageName
+from cxrgaze_ray.training.settings import StageSettings, TrainSettings
+from cxrgaze_ray.training.stages import StageModule, trainable_state
+
+_PLATEAU_FACTOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ class LoopHooks:
 
 
 def run_loop(
-    network: GazeNet,
+    network: Network,
     train: Feed,
     validation: Feed,
     settings: TrainSettings,
     hooks: LoopHooks,
     resume: Checkpoint | None = None,
 ) -> Standing:
-    """Train every stage of the settings in the paper's order; the network ends with the best weights of the last.
+    """Train every stage of the settings in the recipe's order; the network ends with the best weights of the last.
 
     Parameters
     ----------
@@ -94,7 +97,7 @@ class _Stage:
 
     def __init__(
         self,
-        network: GazeNet,
+        network: Network,
         name: StageName,
         train: Feed,
         validation: Feed,
@@ -102,27 +105,36 @@ class _Stage:
         hooks: LoopHooks,
     ) -> None:
         self.settings: StageSettings = settings.stages[name]
-        self.stage, self.hooks, self.network, self.seed = STAGES[name], hooks, network, settings.seed
+        self.stage, self.hooks, self.network, self.seed = (
+            RECIPES[settings.system].stages[name],
+            hooks,
+            network,
+            settings.seed,
+        )
         self.size = self.stage.image_size(network.config)
         self.module = StageModule(network, self.stage, settings)
         self.wrapped = hooks.wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
         self.learning = trainable_state(self.module)
-        self.optimiser = Adam(self.learning, lr=self.settings.lr)
+        kind = {"adam": Adam, "adamw": AdamW}[self.settings.optimiser]
+        self.optimiser = kind(self.learning, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
         self.scaler = torch.amp.GradScaler(hooks.device.type, enabled=_half(hooks.device) == torch.float16)
         self.watch = DivergenceWatch(self.stage, self.settings.lr)
         self.train, self.validation = train.select(self.stage), validation.select(self.stage)
-        if name == "classifier" and settings.cache_features and not settings.legacy_batchnorm_drift:
+        cached = settings.cache_features and not settings.legacy_batchnorm_drift
+        if self.stage.objective == "fused_classes" and cached:
             self.train, self.validation = self._cached(self.train), self._cached(self.validation)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""
         best = snapshot(self.network) if resume is None else resume.best
-        # each stage from its own seed: random draws do not depend on where a killed training resumed
-        torch.manual_seed(self.seed * 1000 + standing.stage)
+        # each stage from its own seed: random draws depend neither on where a killed training resumed, nor on which
+        # phases went before it in the same training
+        torch.manual_seed(self.seed * 1000 + STAGE_ORDER.index(self.stage.name))
         if resume is not None and not self._finished(standing):
             self._restore(resume)
         while not self._finished(standing):
             started, epoch = time.perf_counter(), standing.epoch + 1
+            self._set_rate(standing)
             losses = {"train": self._epoch(epoch), "validation": self._validate(epoch)}
             self.watch.weights(epoch, self.network)
             standing, improved = self._advance(standing, losses, time.perf_counter() - started)
@@ -149,6 +161,14 @@ class _Stage:
         load_rng_state(checkpoint.rng, self.hooks.device)
         if checkpoint.scaler and self.scaler.is_enabled():
             self.scaler.load_state_dict(checkpoint.scaler)
+
+    def _set_rate(self, standing: Standing) -> None:
+        """Set the learning rate of the next epoch; it follows from the history alone, so a resumed stage has it too."""
+        if self.settings.plateau is None:
+            return
+        past = [metrics["validation_loss"] for metrics in standing.history if metrics["stage"] == self.stage.name]
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.lr * _PLATEAU_FACTOR ** plateaus(past, self.settings.plateau)
 
     def _finished(self, standing: Standing) -> bool:
         out_of_patience = standing.epoch - standing.best_epoch >= self.settings.patience
@@ -177,7 +197,8 @@ class _Stage:
     def _epoch(self, epoch: int) -> float:
         self.module.train()
         measured = []
-        for step, batch in enumerate(self.train.shuffled(epoch - 1, self.settings.batch, self.size), 1):
+        batches = self.train.shuffled(epoch - 1, self.settings.batch, self.size, augment=self.settings.augment)
+        for step, batch in enumerate(batches, 1):
             with _autocast(self.hooks.device):
                 loss, weight = self.wrapped(batch.to(self.hooks.device))
             self.optimiser.zero_grad(set_to_none=True)
@@ -232,6 +253,22 @@ class _Stage:
                 features_BF = self.module.fuse(batch.image_BCHW.to(self.hooks.device))
             fused |= dict(zip(ids, features_BF.float().cpu(), strict=True))
         return feed.with_fused(fused)
+
+
+def plateaus(losses: list[float], patience: int) -> int:
+    """Count how often `patience` epochs and one more went by without a better loss, as ReduceLROnPlateau counts.
+
+    As there, a loss is better if it is lower by more than a ten-thousandth of the best.
+    """
+    best, bad, count = math.inf, 0, 0
+    for loss in losses:
+        if loss < best * (1 - 1e-4):
+            best, bad = loss, 0
+        else:
+            bad += 1
+        if bad > patience:
+            count, bad = count + 1, 0
+    return count
 
 
 def _half(device: torch.device) -> torch.dtype | None:

@@ -26,8 +26,8 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.connection import Connect, find_cause
 from cxrgaze_ray.cluster.ray_internals import keeping_ctrl_c
 from cxrgaze_ray.errors import ConfigError, UserError
-from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Golden, Lineage, make_bundle, read_info
-from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Lineage, make_bundle, read_info
+from cxrgaze_ray.models.predictor import with_golden
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import profile_names, profile_sha256
 from cxrgaze_ray.registry.ledger.rules import checked_name
@@ -43,7 +43,6 @@ from cxrgaze_ray.training.settings import TrainSettings
 CHECKPOINT_S = 5.0
 """Least time between checkpoints within a stage: epochs on cached features take milliseconds."""
 
-_GOLDEN_SEEDS = (1, 2)
 _DATASET = "store"
 _BOARD = "cxrgaze-training-board"
 
@@ -128,7 +127,7 @@ def run_stages(
     work.put("metrics.json", json.dumps(final.standing.history, indent=2).encode())
     network = build(settings.network, settings.seed)
     hand_over(network, final.best)
-    return _with_golden(make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile))
+    return with_golden(make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile))
 
 
 def check_store(info: StoreInfo, parent: BundleInfo | None = None) -> None:
@@ -284,12 +283,6 @@ def epoch_line(metrics: dict[str, Any]) -> str:
         f"train {metrics['train_loss']:.4f}  validation {metrics['validation_loss']:.4f}  "
         f"{metrics['seconds']:.1f} s{mark}"
     )
-
-
-def _with_golden(bundle: Bundle) -> Bundle:
-    predictor = Predictor.from_bundle(bundle)
-    golden = tuple(Golden(seed=seed, logits=predictor.golden_logits(seed)) for seed in _GOLDEN_SEEDS)
-    return Bundle(bundle.info.model_copy(update={"golden": golden}), bundle.state)
 
 
 class _Board:

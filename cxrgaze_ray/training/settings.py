@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from cxrgaze_ray.config import Seed, Settings
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
-from cxrgaze_ray.models.losses import TripletMining
+from cxrgaze_ray.models.settings import NetworkConfig, Preset, System, TripletMining, architecture
+from cxrgaze_ray.training.recipes import RECIPES, StageName, phase_values
 
-StageName = Literal["contrastive", "encoder", "saliency", "classifier"]
-STAGE_NAMES: tuple[StageName, ...] = ("contrastive", "encoder", "saliency", "classifier")
-Preset = Literal["full", "small", "tiny"]
+STAGE_NAMES = RECIPES["gazenet"].phases
+"""The paper's four phases."""
 
 
 class StageSettings(Settings):
@@ -27,7 +27,18 @@ class StageSettings(Settings):
     """Images per step, over all workers."""
 
     lr: float = Field(1e-4, gt=0, le=10)
-    """Adam's learning rate; constant, no weight decay."""
+    """Learning rate; constant, unless `plateau` says otherwise."""
+
+    plateau: int | None = Field(None, ge=1, le=100_000)
+    """Epochs without a better validation loss after which the learning rate falls to a tenth, as in the released code
+    (40 there); None keeps it."""
+
+    optimiser: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    """Optimiser, and its decay of weights per step, as a share of the learning rate in AdamW."""
+
+    augment: bool = False
+    """Turn, crop and mirror the training images at random, their gaze with them."""
 
     patience: int = Field(10, ge=1, le=100_000)
     """Epochs without a better validation loss before the phase stops."""
@@ -36,14 +47,20 @@ class StageSettings(Settings):
 class TrainSettings(Settings):
     """Settings of a whole training."""
 
+    system: System = "gazenet"
+    """Network to train, by the paper's name."""
+
     preset: Preset = "full"
     """Size of the network: full is the paper's."""
+
+    architecture: dict[str, Any] = {}
+    """Settings of the network that override the preset's, such as ``tap: transition3``."""
 
     seed: Seed = 0
     """Seed of initialisation, shuffling and dropout."""
 
     stages: dict[StageName, StageSettings] = {}
-    """Every phase to run, in the paper's order; `for_preset` fills them in."""
+    """Every phase to run, in the recipe's order; `for_preset` fills them in."""
 
     triplet: TripletMining = "batch_all"
     """Choice of triplets: batch_all over pooled features, batch_hard, or the released code's rowwise_sum."""
@@ -56,30 +73,48 @@ class TrainSettings(Settings):
     they change with every step."""
 
     backbone: Literal["imagenet", "fresh"] = "imagenet"
-    """First weights of DenseNet if neither a parent nor a file of weights is given: ImageNet's, if they fit and can be
-    downloaded, or fresh ones."""
+    """First weights of the backbone if neither a parent nor a file of weights is given: ImageNet's, if they fit and can
+    be downloaded, or fresh ones."""
+
+    @model_validator(mode="after")
+    def _fits_the_system(self) -> Self:
+        if unknown := [name for name in self.stages if name not in RECIPES[self.system].stages]:
+            known = ", ".join(RECIPES[self.system].stages)
+            raise ValueError(f"{self.system} has no phase {unknown[0]}: its phases are {known}")
+        try:
+            _ = self.network
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("Setting ").rstrip(".")) from error
+        return self
 
     @property
-    def network(self) -> GazeNetConfig:
+    def network(self) -> NetworkConfig:
         """Settings of the network."""
-        return PRESETS[self.preset]
+        joint = {"joint": True} if self.system == "gazenet" and "joint" in self.stages else {}
+        return architecture(self.system, self.preset, joint | self.architecture)
 
     @classmethod
-    def for_preset(cls, preset: Preset, phases: list[str] | None = None, **values: Any) -> TrainSettings:
-        """Fill in the stages of a preset, or some of its phases; stage values that are given win.
+    def for_preset(cls, preset: Preset, phases: Sequence[str] | None = None, **values: Any) -> TrainSettings:
+        """Fill in the phases of a system's recipe, or some of them; stage values that are given win.
 
         Raises
         ------
         ConfigError
             If a phase or a setting has a wrong name or value.
         """
-        chosen = phases or list(STAGE_NAMES)
-        if unknown := set(chosen) - set(STAGE_NAMES):
-            raise ConfigError(f"There is no phase {min(unknown)}.", f"The phases are {', '.join(STAGE_NAMES)}.")
         overrides = values.pop("stages", {})
-        cls.build(stages=overrides)  # raises an error that names what is wrong with them
+        system = cls.build(stages={}, **values).system  # raises an error that names what is wrong with them
+        recipe = RECIPES[system]
+        chosen = phases or list(recipe.phases)
+        if unknown := set(chosen) - set(recipe.stages):
+            raise ConfigError(
+                f"There is no phase {min(unknown)} for {system}.", f"Its phases are {', '.join(recipe.stages)}."
+            )
+        cls.build(system=system, stages=overrides)
         stages = {
-            name: {**_DEFAULTS[preset][name], **overrides.get(name, {})} for name in STAGE_NAMES if name in chosen
+            name: {**phase_values(system, preset, name), **overrides.get(name, {})}
+            for name in recipe.stages
+            if name in chosen
         }
         return cls.build(preset=preset, stages=stages, **values)
 
@@ -91,7 +126,7 @@ class TrainSettings(Settings):
                 notes.append(f"Phase {name} steps over {step} images, not {stage.batch}: {workers} workers share them.")
         if self.triplet != "batch_all" and "contrastive" not in self.stages:
             notes.append("Setting triplet has no effect: phase contrastive is left out.")
-        if self.legacy_batchnorm_drift and not {"saliency", "classifier"} & set(self.stages):
+        if self.legacy_batchnorm_drift and not {"saliency", "classifier", "joint"} & set(self.stages):
             notes.append("Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.")
         if self.legacy_batchnorm_drift and self.cache_features and "classifier" in self.stages:
             notes.append("Phase classifier does not cache its features: they drift with the batch-norm buffers.")
@@ -99,8 +134,20 @@ class TrainSettings(Settings):
 
     def run_name(self, store_sha256: str, parent: str | None, backbone: str | None = None) -> str:
         """Name a training by its store, settings, and hashes of its first weights: the same command finds it again."""
-        text = f"{store_sha256}\0{self.model_dump_json()}\0{parent or ''}" + (f"\0{backbone}" if backbone else "")
+        text = f"{store_sha256}\0{self.identity()}\0{parent or ''}" + (f"\0{backbone}" if backbone else "")
         return f"train-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def identity(self) -> str:
+        """Return the settings as JSON, without those of today that say what every earlier version did."""
+        later = {name for name in ("system", "architecture") if name not in self.model_dump(exclude_defaults=True)}
+        of_stage = {
+            stage: {name for name in _LATER_OF_STAGE if name not in settings.model_dump(exclude_defaults=True)}
+            for stage, settings in self.stages.items()
+        }
+        return self.model_dump_json(exclude={"stages": of_stage} | dict.fromkeys(later, True))
+
+
+_LATER_OF_STAGE = ("plateau", "optimiser", "weight_decay", "augment")
 
 
 def _fit_training(values: dict[str, Any]) -> dict[str, Any]:
@@ -115,18 +162,3 @@ def _fit_training(values: dict[str, Any]) -> dict[str, Any]:
 
 Overrides = Annotated[dict[str, Any], AfterValidator(_fit_training)]
 """Training settings that override those of a preset."""
-
-_PAPER: dict[str, dict[str, Any]] = {
-    "contrastive": {"batch": 32},
-    "encoder": {},
-    "saliency": {},
-    "classifier": {},
-}
-_SMALL: dict[str, dict[str, Any]] = {name: {**values, "lr": 5e-4, "epochs": 30} for name, values in _PAPER.items()}
-_TINY: dict[str, dict[str, Any]] = {
-    "contrastive": {"batch": 32, "lr": 5e-4, "epochs": 6, "patience": 3},
-    "encoder": {"batch": 8, "lr": 2e-4, "epochs": 14, "patience": 6},
-    "saliency": {"batch": 8, "lr": 2e-3, "epochs": 10, "patience": 4},
-    "classifier": {"batch": 16, "lr": 2e-3, "epochs": 40, "patience": 10},
-}
-_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {"full": _PAPER, "small": _SMALL, "tiny": _TINY}

@@ -1,4 +1,4 @@
-"""The parts that each phase trains, its input, and its loss. Knows nothing of epochs, files or Ray.
+"""A network seen as one phase: the parts that learn, one step's input, and its loss. No epochs, files or Ray here.
 
 Tensor names carry their shape: B batch, H x W the stage's image size, K classes, F fused features.
 """
@@ -7,38 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cxrgaze_ray.models.gazenet import GazeNet, GazeNetConfig
 from cxrgaze_ray.models.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
+from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.ranks import every_rank
-from cxrgaze_ray.training.settings import StageName, TrainSettings
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One phase: its name, the parts that learn, and the data that a row needs to take part."""
-
-    name: StageName
-    trains: tuple[str, ...]
-    needs_label: bool
-    needs_gaze: bool
-
-    def image_size(self, config: GazeNetConfig) -> tuple[int, int]:
-        """Return height and width of this stage's input."""
-        return config.contrastive_size if self.name == "contrastive" else config.input_size
-
-
-STAGES = {
-    "contrastive": Stage("contrastive", ("densenet_contrastive",), needs_label=True, needs_gaze=False),
-    "encoder": Stage("encoder", ("densenet",), needs_label=True, needs_gaze=False),
-    "saliency": Stage("saliency", ("saliency_path",), needs_label=False, needs_gaze=True),
-    "classifier": Stage("classifier", ("classifier",), needs_label=True, needs_gaze=False),
-}
-"""All phases in the paper's order: 1a, 1b, 2 and 3."""
+from cxrgaze_ray.training.recipes import Objective, Stage
+from cxrgaze_ray.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -98,9 +76,9 @@ class StageModule(nn.Module):
         Network shared by all stages; only this stage's parts will learn.
     """
 
-    def __init__(self, network: GazeNet, stage: Stage, settings: TrainSettings) -> None:
+    def __init__(self, network: Network, stage: Stage, settings: TrainSettings) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network  # what a phase calls beside forward() only the networks of its recipe have
         self.stage = stage
         self.settings = settings
         network.requires_grad_(False)
@@ -109,7 +87,7 @@ class StageModule(nn.Module):
 
     def learning(self) -> list[nn.Module]:
         """Return the modules that learn in this stage."""
-        parts = self.network.parts()
+        parts = {"whole": [self.network], **self.network.parts()}
         return [module for name in self.stage.trains for module in parts[name]]
 
     def train(self, mode: bool = True) -> StageModule:
@@ -130,17 +108,10 @@ class StageModule(nn.Module):
         Rows that repeat others to make the ranks' shares even have no weight, though classes and gaze are learned from
         them again.
         """
-        if self.stage.name == "contrastive":
+        if self.stage.objective == "triplet":
             return self._contrastive(batch)
-        return Measured(self._loss(batch if self.training else batch.counted()), batch.weight)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        if self.stage.name == "encoder":
-            return classification_loss(self.network.densenet_logits(batch.image_BCHW), batch.label_B)
-        if self.stage.name == "saliency":
-            return saliency_loss(self.network.saliency(batch.image_BCHW), batch.gaze_BHW)
-        fused_BF = batch.fused_BF if batch.fused_BF is not None else self.fuse(batch.image_BCHW)
-        return classification_loss(self.network.classify(fused_BF), batch.label_B)
+        rows = batch if self.training else batch.counted()
+        return Measured(_LOSSES[self.stage.objective](self.network, rows), batch.weight)
 
     def _contrastive(self, batch: Batch) -> Measured:
         """Mine the whole batch, of which each rank holds a part; a repeated row is not a positive of itself."""
@@ -153,7 +124,36 @@ class StageModule(nn.Module):
     @torch.no_grad()
     def fuse(self, image_BCHW: Tensor) -> Tensor:
         """Return the fused features (B, F) that the classifier phase learns from."""
-        return self.network.fused(image_BCHW)
+        fused_BF: Tensor = self.network.fused(image_BCHW)
+        return fused_BF
+
+
+def _fused_classes(network: Any, batch: Batch) -> Tensor:
+    fused_BF = batch.fused_BF
+    if fused_BF is None:
+        with torch.no_grad():
+            fused_BF = network.fused(batch.image_BCHW)
+    return classification_loss(network.classify(fused_BF), batch.label_B)
+
+
+def _joint(network: Any, batch: Batch) -> Tensor:
+    output = network(batch.image_BCHW)
+    loss: Tensor = network.joint_loss(output.logits_BK, batch.label_B, output.log_saliency_B1HW, batch.gaze_BHW)
+    return loss
+
+
+_LOSSES: dict[Objective, Callable[[Any, Batch], Tensor]] = {
+    "densenet_classes": lambda network, batch: classification_loss(
+        network.densenet_logits(batch.image_BCHW), batch.label_B
+    ),
+    "saliency": lambda network, batch: saliency_loss(network.saliency(batch.image_BCHW), batch.gaze_BHW),
+    "fused_classes": _fused_classes,
+    "joint": _joint,
+    "classes": lambda network, batch: classification_loss(
+        network(batch.image_BCHW, batch.gaze_BHW).logits_BK, batch.label_B
+    ),
+}
+"""Loss of each objective but the triplets, which are mined over all ranks."""
 
 
 def trainable_state(module: StageModule) -> list[nn.Parameter]:

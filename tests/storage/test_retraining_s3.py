@@ -21,7 +21,7 @@ from tests.labelled_store import write_store
 @pytest.mark.long
 def test_a_retraining_lives_in_a_bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     champion, candidate = (make_bundle(build(PRESETS["tiny"], seed), "cxrgaze", trained=True) for seed in (3, 4))
-    golden = Golden(seed=1, logits=Predictor.from_bundle(candidate).golden_logits(1))
+    golden = Golden(seed=1, logits=Predictor.from_bundle(candidate).golden(1).logits)
     candidate = candidate.__class__(candidate.info.model_copy(update={"golden": (golden,)}), candidate.state)
     registry = Registry(open_store(f"{s3}/registry"))
     registry.promote("cxrgaze", registry.publish(champion).version)

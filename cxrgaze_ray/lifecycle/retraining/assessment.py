@@ -12,13 +12,14 @@ from cxrgaze_ray.lifecycle.retraining.policy import Policy, read_policy
 from cxrgaze_ray.lifecycle.retraining.settings import RetrainSettings
 from cxrgaze_ray.lifecycle.retraining.workspace import FOLDER, last_at
 from cxrgaze_ray.models.bundle import BundleInfo, read_info
+from cxrgaze_ray.models.settings import Preset, overrides_of
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import CHAMPION, Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.shards.union import ShardUnion, label_counts
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.run import check_store
-from cxrgaze_ray.training.settings import Preset, TrainSettings
+from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,10 @@ def _champion(settings: RetrainSettings) -> ModelPin:
 
 
 def training_settings(settings: RetrainSettings, info: BundleInfo) -> TrainSettings:
-    """Return the training's settings: the champion's preset, and the requested phases."""
-    return TrainSettings.for_preset(cast("Preset", info.network.preset), list(settings.phases), **settings.training)
+    """Return the training's settings: the champion's network, and the requested phases, by default all."""
+    phases = None if settings.phases == STAGE_NAMES else list(settings.phases)
+    network = {"system": info.network.system, "architecture": overrides_of(info.network)}
+    return TrainSettings.for_preset(cast("Preset", info.network.preset), phases, **(network | settings.training))
 
 
 def now() -> str:

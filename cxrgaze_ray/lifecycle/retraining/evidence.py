@@ -13,19 +13,15 @@ from cxrgaze_ray.models.bundle import Bundle, golden_image
 from cxrgaze_ray.models.predictor import Predictor
 
 GOLDEN_TOLERANCE = 1e-3
-"""Largest tolerated difference of a golden logit: float32 rounds differently on other processors, but by no more."""
+"""Largest tolerated difference of a golden answer: float32 rounds differently on other processors, but by no more."""
 
 _ROUNDS = 5
 
 
 def golden_difference(bundle: Bundle) -> float | None:
-    """Return the largest difference between a bundle's recorded golden logits and its logits now; None if none are."""
+    """Return the largest difference of a bundle's answers now from its recorded golden ones; None if none are."""
     predictor = Predictor.from_bundle(bundle)
-    gaps = [
-        float(np.abs(np.subtract(predictor.golden_logits(golden.seed), golden.logits)).max())
-        for golden in bundle.info.golden
-    ]
-    return max(gaps, default=None)
+    return max((golden.difference(predictor.golden(golden.seed)) for golden in bundle.info.golden), default=None)
 
 
 def latency_ratio(champion: Bundle, candidate: Bundle, rounds: int = _ROUNDS) -> float:

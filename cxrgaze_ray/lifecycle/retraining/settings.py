@@ -11,7 +11,8 @@ from cxrgaze_ray.config import Name, Settings, Uri, Uris
 from cxrgaze_ray.lifecycle.retraining.policy import Policy
 from cxrgaze_ray.shards import IngestSettings
 from cxrgaze_ray.storage import read_settings
-from cxrgaze_ray.training.settings import STAGE_NAMES, Overrides, StageName
+from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
+from cxrgaze_ray.training.settings import STAGE_NAMES, Overrides
 
 
 class NewData(Settings):
@@ -54,8 +55,9 @@ class RetrainSettings(Settings):
     policy: Uri | Policy = Policy()
     """URI of a policy's YAML, or the policy itself."""
 
-    phases: tuple[StageName, ...] = Field(STAGE_NAMES, min_length=1, max_length=len(STAGE_NAMES))
-    """Phases to train, from the champion's weights; ``[classifier]`` trains the fusion head only, in minutes."""
+    phases: tuple[StageName, ...] = Field(STAGE_NAMES, min_length=1, max_length=len(STAGE_ORDER))
+    """Phases to train, from the champion's weights; all of its recipe unless some are named.
+    ``[classifier]`` trains the fusion head only, in minutes."""
 
     training: Overrides = {}
     """Values that override the preset's training settings: seed, stages and so on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cxrgaze_ray.radiograph.preprocess.geometry import fit
 from cxrgaze_ray.radiograph.preprocess.image import ModelImage, draw_picture, prepare
-from cxrgaze_ray.radiograph.preprocess.network import to_network
+from cxrgaze_ray.radiograph.preprocess.network import gaze_to_network, to_network
 from cxrgaze_ray.radiograph.preprocess.profiles import (
     DEFAULT_PROFILE,
     Profile,
@@ -20,6 +20,7 @@ __all__ = [
     "check_reducible",
     "draw_picture",
     "fit",
+    "gaze_to_network",
     "prepare",
     "profile_names",
     "profile_sha256",

@@ -14,10 +14,15 @@ import jobs
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.scoring.runs import ScoreOptions
-from cxrgaze_ray.training.settings import StageSettings
+from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 
-ANYTHING = {("RetrainSettings", "training"), ("RetrainJob", "training"), ("TrainJob", "settings")}
-"""Mappings that a validator of their own holds against `TrainSettings`."""
+ANYTHING = {
+    ("RetrainSettings", "training"),
+    ("RetrainJob", "training"),
+    ("TrainJob", "settings"),
+    ("TrainSettings", "architecture"),
+}
+"""Mappings that a validator of their own holds against other settings."""
 
 
 def every_settings() -> list[type[Settings]]:
@@ -114,4 +119,8 @@ def test_bounds_move_no_hash() -> None:
     # run ids and names of trainings are hashes of these texts
     options = '{"view":"frontal","limit":3,"decode":"full","identities":"keyed"}'
     assert ScoreOptions(limit=3).model_dump_json() == options
-    assert StageSettings().model_dump_json() == '{"epochs":50,"batch":16,"lr":0.0001,"patience":10}'
+    stage = '{"epochs":50,"batch":16,"lr":0.0001,"patience":10}'
+    assert TrainSettings(stages={"encoder": StageSettings()}).identity() == (
+        '{"preset":"full","seed":0,"stages":{"encoder":' + stage + '},"triplet":"batch_all",'
+        '"legacy_batchnorm_drift":false,"cache_features":true,"backbone":"imagenet"}'
+    )

@@ -17,7 +17,7 @@ def bundle() -> Bundle:
 
 
 def with_golden(bundle: Bundle, shift: float) -> Bundle:
-    first, *rest = Predictor.from_bundle(bundle).golden_logits(1)
+    first, *rest = Predictor.from_bundle(bundle).golden(1).logits
     golden = Golden(seed=1, logits=(first + shift, *rest))
     return Bundle(bundle.info.model_copy(update={"golden": (golden,)}), bundle.state)
 

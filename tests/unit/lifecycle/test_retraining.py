@@ -55,7 +55,7 @@ EASY = Policy(
 
 
 def with_golden(bundle: Bundle) -> Bundle:
-    golden = Golden(seed=1, logits=Predictor.from_bundle(bundle).golden_logits(1))
+    golden = Golden(seed=1, logits=Predictor.from_bundle(bundle).golden(1).logits)
     return Bundle(bundle.info.model_copy(update={"golden": (golden,)}), bundle.state)
 
 

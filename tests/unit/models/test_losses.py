@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrgaze_ray.models.losses import TripletMining, classification_loss, saliency_loss, triplet_loss, triplet_weight
+from cxrgaze_ray.models.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
+from cxrgaze_ray.models.settings import TripletMining
 
 MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
 LABELS = [

@@ -160,7 +160,7 @@ def test_temperature_softens_probabilities_only(bundle: Bundle, whole: Predictio
 
 
 def test_golden_logits_are_those_of_the_golden_image(predictor: Predictor, whole: Predictions) -> None:
-    assert predictor.golden_logits(5) == tuple(whole.logits_BK[5].tolist())
+    assert predictor.golden(5).logits == tuple(whole.logits_BK[5].tolist())
 
 
 def test_the_fast_engine_agrees_with_the_reference(images: NDArray[np.uint16]) -> None:

@@ -22,9 +22,10 @@ from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed, World, rows_of
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.run import run_stages
-from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
-from cxrgaze_ray.training.stages import STAGES, StageModule
+from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
+from cxrgaze_ray.training.stages import StageModule
 from tests.rows import make_rows
 
 TRAIN, VALIDATION = make_rows(9), make_rows(6, seed=1)
@@ -69,7 +70,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 def learning_names(network: GazeNet, name: StageName, *, parameters_only: bool = False) -> set[str]:
-    module = StageModule(network, STAGES[name], settings(name))
+    module = StageModule(network, RECIPES["gazenet"].stages[name], settings(name))
     learning = module.learning()
     tensors = {id(p) for part in learning for p in part.parameters()}
     if not parameters_only:
@@ -124,15 +125,15 @@ def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: Stage
     @torch.no_grad()
     def spoil(metrics: dict[str, Any], _make: Callable[[], Checkpoint], _ends: bool) -> None:
         if metrics["epoch"] == 2:
-            for part in StageModule(network, STAGES[name], settings(name)).learning():
+            for part in StageModule(network, RECIPES["gazenet"].stages[name], settings(name)).learning():
                 for parameter in part.parameters():
                     parameter.mul_(3)
 
     _, history = train(settings(name, epochs=3), network, report=spoil)
     losses = [epoch["validation_loss"] for epoch in history]
     assert losses[-1] > 1.1 * min(losses), "the last epoch is the best one: this training shows nothing"
-    module = StageModule(network, STAGES[name], settings(name)).eval()
-    batches = list(Feed(VALIDATION).in_order(3, STAGES[name].image_size(network.config)))
+    module = StageModule(network, RECIPES["gazenet"].stages[name], settings(name)).eval()
+    batches = list(Feed(VALIDATION).in_order(3, RECIPES["gazenet"].stages[name].image_size(network.config)))
     with torch.no_grad():
         now = sum(float(module(batch).loss) for batch in batches) / len(batches)
     assert now == pytest.approx(min(losses), rel=1e-5)
@@ -238,18 +239,19 @@ def test_epochs_are_shuffled_and_the_same_every_time() -> None:
 
 def test_rows_without_label_or_gaze_take_part_where_they_can() -> None:
     mixed = Feed([*make_rows(3), *[replace(row, image_id=f"b{row.image_id}") for row in make_rows(3, labels=False)]])
-    assert {name: len(mixed.select(stage)) for name, stage in STAGES.items()} == {
+    assert {name: len(mixed.select(stage)) for name, stage in RECIPES["gazenet"].stages.items()} == {
         "contrastive": 3,
         "encoder": 3,
         "saliency": 6,
         "classifier": 3,
+        "joint": 3,
     }
     size = PRESETS["tiny"].input_size
-    for name, stage in STAGES.items():
+    for name, stage in RECIPES["gazenet"].stages.items():
         labels = [int(label) for batch in mixed.select(stage).shuffled(0, 6, size) for label in batch.label_B]
         assert (-1 in labels) == (name == "saliency")
     with pytest.raises(UserError, match="gaze"):
-        Feed(make_rows(3, gaze=False)).select(STAGES["saliency"])
+        Feed(make_rows(3, gaze=False)).select(RECIPES["gazenet"].stages["saliency"])
 
 
 def test_a_training_s_name_changes_with_what_determines_its_weights() -> None:

@@ -19,7 +19,8 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training import loop
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed
-from cxrgaze_ray.training.settings import STAGE_NAMES, StageName
+from cxrgaze_ray.training.recipes import StageName
+from cxrgaze_ray.training.settings import STAGE_NAMES
 from cxrgaze_ray.training.stages import Batch
 from tests.unit.training.test_training import at_rate, settings, train
 

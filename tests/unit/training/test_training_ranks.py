@@ -17,12 +17,13 @@ from torch.multiprocessing.spawn import spawn
 
 from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
-from cxrgaze_ray.models.losses import TripletMining
+from cxrgaze_ray.models.settings import TripletMining
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training.feed import Feed, StoredRow, World
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
-from cxrgaze_ray.training.settings import STAGE_NAMES, StageName, TrainSettings
-from cxrgaze_ray.training.stages import STAGES, Batch, StageModule
+from cxrgaze_ray.training.recipes import RECIPES, StageName
+from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
+from cxrgaze_ray.training.stages import Batch, StageModule
 from tests.rows import make_rows
 from tests.unit.training.test_training import at_rate
 
@@ -74,7 +75,7 @@ def figures(world: World, name: StageName, mining: TripletMining) -> dict[str, f
 def gradient(world: World, mining: TripletMining) -> list[float]:
     """Return the gradient of the first convolution in the contrastive phase, summed over an epoch."""
     learner = network()
-    stage = STAGES["contrastive"]
+    stage = RECIPES["gazenet"].stages["contrastive"]
     wrapped = _wrap(world)(StageModule(learner, stage, settings("contrastive", mining)).train())
     for batch in Feed(rows()[0], world).shuffled(0, BATCH, stage.image_size(learner.config)):
         wrapped(batch).loss.backward()
@@ -105,7 +106,7 @@ class _Poisoned(Feed):
     def select(self, stage: Any) -> Feed:
         return _Poisoned(super().select(stage))
 
-    def shuffled(self, *args: Any) -> Any:
+    def shuffled(self, *args: Any, **options: Any) -> Any:
         for number, batch in enumerate(super().shuffled(*args)):
             yield replace(batch, image_BCHW=batch.image_BCHW * math.nan) if number == 1 else batch
 
@@ -157,7 +158,7 @@ def test_a_nan_on_one_rank_stops_them_all_at_its_step(ranks: list[dict[str, Any]
 
 
 def test_a_row_that_makes_shares_even_is_learned_from_and_not_counted() -> None:
-    module = StageModule(network(), STAGES["classifier"], settings("classifier"))
+    module = StageModule(network(), RECIPES["gazenet"].stages["classifier"], settings("classifier"))
     fused = torch.randn(3, module.network.classifier.hidden.in_features, generator=torch.Generator().manual_seed(0))
     empty = torch.empty(3, 0)
     whole = Batch(empty, torch.tensor([0, 1, 2]), empty, fused)

@@ -14,14 +14,16 @@ from safetensors.torch import load, save
 from torchvision.models import DenseNet
 
 from cxrgaze_ray.errors import ConfigError, StoreUnavailable, TrainingDiverged, UserError
+from cxrgaze_ray.models import network
 from cxrgaze_ray.models.bundle import Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.densenet import BackboneReport
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.predictor import with_golden
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import LocalStore
-from cxrgaze_ray.training import initial, run
+from cxrgaze_ray.training import run
 from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, rng_state, snapshot, write_checkpoint
 from cxrgaze_ray.training.initial import INITIAL
 from cxrgaze_ray.training.settings import TrainSettings
@@ -92,7 +94,7 @@ def training(monkeypatch: pytest.MonkeyPatch, end: Callable[[], Ended], source: 
         return BackboneReport("fresh", "There is no way to the weights.")
 
     monkeypatch.setattr(run, "_trainer", lambda *_: Trainer(end))
-    monkeypatch.setattr(initial, "load_backbone", load_backbone)
+    monkeypatch.setattr(network, "load_backbone", load_backbone)
 
 
 def killed() -> Ended:
@@ -194,4 +196,4 @@ def test_a_network_whose_golden_answers_overflow_is_no_bundle() -> None:
     state["classifier.out.weight"].fill_(1e30)
     whole = make_bundle(build(PRESETS["tiny"], seed=9), "cxrgaze", trained=True)
     with pytest.raises(UserError, match="not finite"):
-        run._with_golden(Bundle(whole.info, state))
+        with_golden(Bundle(whole.info, state))

@@ -1,0 +1,21 @@
+"""DNet201 and DNet201-CL: DenseNet with a linear head, from published weights or after the contrastive phase."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cxrgaze_ray.models.network import DenseNetNetwork, NetworkOutput, make_densenet
+from cxrgaze_ray.models.settings import DenseNetConfig
+
+
+class DNet(DenseNetNetwork):
+    """DenseNet as a classifier of its own."""
+
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__(config)
+        self.densenet = make_densenet(config)
+
+    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
+        """Return the logits; ValueError if the size is not a multiple of 32."""
+        self.check_size(image_B1HW)
+        return NetworkOutput(logits_BK=self.densenet_logits(image_B1HW))
