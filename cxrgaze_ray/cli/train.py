@@ -46,12 +46,13 @@ def ingest(
         typer.Option(help="sheet: EGD-CXR's; chexpert: where it has none, the archive's CheXpert findings."),
     ] = "sheet",
     split: Annotated[
-        Literal["patient", "archive", "image"],
+        Literal["patient", "archive", "image", "paper", "released"],
         typer.Option(
             "--split",
             "--split-by",
             help="patient: by a hash of the patient; archive: its own split; image: as patient, but where nobody names "
-            "the patient, each image for itself.",
+            "the patient, each image for itself; paper: EGD-CXR's 983 and 100 images, by patient; released: as the "
+            "paper's released code, by image.",
         ),
     ] = "patient",
     split_salt: Annotated[
@@ -130,8 +131,15 @@ _GAZE_ROWS = ("egd_gaze_rows_{}", "egd_sheet_rows_{}", "reflacx_readings_{}", "f
 
 def train(
     store: StoreUri,
+    system: Annotated[
+        str | None, typer.Option(help="Network, by the paper's name: see `cxrgaze tables`; gazenet by default.")
+    ] = None,
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="full, small or tiny.")] = "full",
     config: Annotated[str | None, typer.Option(help="YAML over the preset's settings.")] = None,
+    single: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as architecture.tap=transition3; may be repeated."),
+    ] = None,
     phases: Annotated[
         str | None, typer.Option(help="Only these, by comma: contrastive,encoder,saliency,classifier.")
     ] = None,
@@ -148,7 +156,7 @@ def train(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Train the four phases and publish the bundle. The same command goes on with a killed training.
+    """Train a network's phases and publish the bundle. The same command goes on with a killed training.
 
     Example: cxrgaze train ./store --preset tiny --registry ./registry --promote
     """
@@ -159,7 +167,7 @@ def train(
     from cxrgaze_ray.storage import open_store
     from cxrgaze_ray.training.publishing import train_and_publish
 
-    settings = read_training(preset, config, phases)
+    settings = read_training(preset, config, phases, system, single or ())
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.storage import read_settings
 
 if TYPE_CHECKING:
@@ -11,12 +13,48 @@ if TYPE_CHECKING:
     from cxrgaze_ray.training.settings import TrainSettings
 
 
-def read_training(preset: Preset, config: str | None, phases: str | None) -> TrainSettings:
-    """Override a preset's settings with YAML; ConfigError if a name or value is wrong."""
+def read_training(
+    preset: Preset, config: str | None, phases: str | None, system: str | None = None, single: Sequence[str] = ()
+) -> TrainSettings:
+    """Override a preset's settings with YAML, and those with single ones; ConfigError if a name or value is wrong.
+
+    Parameters
+    ----------
+    phases
+        Names of phases with commas between.
+    system
+        Name of the network; None leaves it to the YAML.
+    single
+        Texts such as ``architecture.tap=transition3``.
+    """
     from cxrgaze_ray.training.settings import TrainSettings
 
     values: dict[str, Any] = {}
     if config is not None:
         values = read_settings(TrainSettings, config).model_dump(exclude_unset=True)
+    if system is not None:
+        values["system"] = system
+    for text in single:
+        _put(values, text)
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     return TrainSettings.for_preset(values.pop("preset", preset), chosen, **values)
+
+
+def _put(values: dict[str, Any], text: str) -> None:
+    """Put one setting into nested values."""
+    import yaml
+
+    path, separator, written = text.partition("=")
+    if not (separator and path):
+        raise ConfigError(f"{text} is not a setting.", "Write --set NAME=VALUE, such as --set triplet=batch_hard.")
+    try:
+        value = yaml.safe_load(written)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of {path} is not YAML.", "Write lists as [640, 512].") from error
+    *places, name = path.split(".")
+    for place in places:
+        inner = values.setdefault(place, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{place} has no settings of its own.", "See cxrgaze train --dry-run for all there are.")
+        values = inner
+    values[name] = value

@@ -173,8 +173,12 @@ def architecture(system: System, preset: Preset, overrides: dict[str, Any] | Non
     ConfigError
         If there is no such system, or an override has a wrong name or value.
     """
-    if system not in _PRESETS:
+    if not isinstance(system, str) or system not in _PRESETS:
         raise ConfigError(f"There is no system {system}.", f"The systems are {', '.join(_PRESETS)}.")
+    if not isinstance(preset, str) or preset not in _PRESETS[system]:
+        raise ConfigError(f"There is no preset {preset}.", f"The presets are {', '.join(_PRESETS[system])}.")
+    if misplaced := {"system", "preset"} & (overrides or {}).keys():
+        raise ConfigError(f"Setting architecture.{min(misplaced)}: it has its place outside architecture.")
     values = {"system": system, "preset": preset} | _PRESETS[system][preset] | (overrides or {})
     return CONFIGS[system].checked(values, "Setting", lambda name: f"architecture.{name}")
 
@@ -182,7 +186,7 @@ def architecture(system: System, preset: Preset, overrides: dict[str, Any] | Non
 def overrides_of(config: NetworkConfig) -> dict[str, Any]:
     """Return what settings replace in their preset; of one that is not among the presets, all of full's."""
     values, system = config.model_dump(), config.system
-    preset = architecture(system, config.preset if config.preset in _PRESETS[system] else "full").model_dump()  # type: ignore[arg-type]
+    preset = architecture(system, config.preset if config.preset in _PRESETS[system] else "full").model_dump()
     return {name: value for name, value in values.items() if value != preset[name]}
 
 

@@ -26,7 +26,7 @@ from cxrgaze_ray.shards.build import BuildShard, peak_rss_mib
 from cxrgaze_ray.shards.patients import Names
 from cxrgaze_ray.shards.plan import Plan, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.settings import IngestSettings
-from cxrgaze_ray.shards.store import ShardInfo, ShardStore, StoreInfo
+from cxrgaze_ray.shards.store import TORN, ShardInfo, ShardStore, StoreInfo
 from cxrgaze_ray.storage import Store, check_writable, open_store
 
 
@@ -104,7 +104,7 @@ def ingest(
             shards.append(ShardInfo.model_validate_json(built["shard"]))
             counts.update(json.loads(built["tally"]))
             names.add(Names.of_json(built["names"]))
-    names.check()
+    counts[TORN] = names.check(split_by_image=settings.split_by == "released")
     info = StoreInfo(
         profile=settings.profile,
         profile_sha256=profile,
@@ -112,7 +112,7 @@ def ingest(
         split=settings.split,
         split_by=settings.split_by,
         shards=sorted(shards, key=lambda shard: shard.name),
-        counts=dict(sorted(counts.items())),
+        counts={name: count for name, count in sorted(counts.items()) if count or name != TORN},
     )
     store.put("store.json", info.model_dump_json(indent=2).encode())
     return ShardStore(store, info)

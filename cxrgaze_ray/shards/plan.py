@@ -21,6 +21,7 @@ from cxrgaze_ray.gaze.sources import GazeTables
 from cxrgaze_ray.schemas import ID_FIELDS
 from cxrgaze_ray.shards.labels import chexpert_labels
 from cxrgaze_ray.shards.patients import Names, check_named, name_patients
+from cxrgaze_ray.shards.published_splits import paper_split, released_split
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.storage import Store
 
@@ -38,8 +39,9 @@ INGEST_PLAN = pa.schema(
         ("readings", pa.list_(READING)),
     ]
 )
-"""One row a file. split: the archive's own, null where the patient's hash decides. samples: EGD-CXR's, y and x in
-turn; readings: REFLACX's, whose fixations the worker reads; both null without gaze, and never both set."""
+"""One row a file. split: the archive's own or a published one, null where the patient's hash decides. samples:
+EGD-CXR's, y and x in turn; readings: REFLACX's, whose fixations the worker reads; both null without gaze, and never
+both set."""
 
 _SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 _PART_SHARDS = 64
@@ -133,7 +135,8 @@ def make_plan(
     Raises
     ------
     UserError
-        If the archive has no findings, or no split, and is to give them; or see `name_patients` and `check_named`.
+        If the archive has no findings, or no split, and is to give them; or see `name_patients`, `check_named` and
+        `published_splits`.
     """
     counts = Counter({"archive_files": manifest.num_rows, **gaze.counts()})
     patients, unnamed = name_patients(manifest, gaze, identities), manifest["subject_id"].null_count
@@ -141,7 +144,7 @@ def make_plan(
     manifest = manifest.set_column(manifest.schema.get_field_index("subject_id"), "subject_id", patients)
     joined = _with_gaze(manifest, gaze, identities, counts)
     joined = joined.append_column("label", _labels(manifest, gaze, settings, identities, counts))
-    joined = _with_split(joined, settings, counts)
+    joined = _with_split(joined, gaze, settings, identities, counts)
     if settings.keep == "labelled" and (gaze != GazeTables() or settings.labels == "chexpert"):
         useful = pc.or_(pc.is_valid(joined["label"]), _has_gaze(joined))
         joined = _left(joined, useful, "left_out_unlabelled", counts)
@@ -186,19 +189,30 @@ def _labels(
     return labels
 
 
-def _with_split(joined: pa.Table, settings: IngestSettings, counts: Counter[str]) -> pa.Table:
+def _with_split(
+    joined: pa.Table, gaze: GazeTables, settings: IngestSettings, identities: Identities, counts: Counter[str]
+) -> pa.Table:
+    """Set the split of each file where it is known before anything is decoded; null where a hash decides."""
     place = joined.schema.get_field_index("split")
-    if settings.split_by != "archive":
+    if settings.split_by in ("patient", "image"):
         return joined.set_column(place, "split", pa.nulls(joined.num_rows, pa.string()))
+    if settings.split_by == "paper":
+        return joined.set_column(place, "split", paper_split(joined, settings.split))
+    splits = released_split(joined, gaze.egd, identities) if settings.split_by == "released" else _archive_split(joined)
+    joined = _left(joined.set_column(place, "split", splits), splits.is_valid(), "left_out_without_split", counts)
+    if settings.split_by == "archive":
+        names = Names()
+        names.note_rows(joined)
+        names.check()
+    return joined
+
+
+def _archive_split(joined: pa.Table) -> pa.Array:
     found = pc.index_in(joined["split"], pa.array(list(_SPLITS)))
     splits = pa.array(list(_SPLITS.values())).take(found.combine_chunks())
     if splits.null_count == joined.num_rows:
         raise UserError("The archive has no split of its own.", "Leave out --split archive, or add its table.")
-    joined = _left(joined.set_column(place, "split", splits), splits.is_valid(), "left_out_without_split", counts)
-    names = Names()
-    names.note_rows(joined)
-    names.check()
-    return joined
+    return splits
 
 
 def _left(table: pa.Table, keep: pa.ChunkedArray | pa.Array, name: str, counts: Counter[str]) -> pa.Table:

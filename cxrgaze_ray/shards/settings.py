@@ -34,7 +34,8 @@ class IngestSettings(Settings):
 
     split_by: SplitBy = "patient"
     """patient: a salted hash of the patient; archive: the archive's own train, validate and test; image: as patient,
-    and an image whose patient nobody names stands for one of its own."""
+    and an image whose patient nobody names stands for one of its own; paper: 983 and 100 images of EGD-CXR, by patient;
+    released: as the released code, by image (see `published_splits`)."""
 
     split: SplitSettings = SplitSettings()
     """How patients are split."""

@@ -24,7 +24,8 @@ from cxrgaze_ray.storage import Store, open_store
 
 SPLITS = ("train", "validation", "test")
 WITHOUT_PATIENT = "images_without_patient"
-SplitBy = Literal["patient", "archive", "image"]
+TORN = "patients_in_several_splits"
+SplitBy = Literal["patient", "archive", "image", "paper", "released"]
 
 
 class SplitSettings(Settings):
@@ -84,6 +85,11 @@ class StoreInfo(Record):
 
     def caution(self) -> str:
         """Say what the split can't vouch for; empty if every image is of a known patient, or nobody counted."""
+        if self.split_by == "released":
+            return (
+                f"Split by image, as the released code does: {self.counts.get(TORN, 0)} patients lie in more than one "
+                "split, so that figures may be too good."
+            )
         count = self.counts.get(WITHOUT_PATIENT, 0)
         if not count:
             return ""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.state import not_finite
 from cxrgaze_ray.training.ranks import any_rank
-from cxrgaze_ray.training.stages import Stage
+from cxrgaze_ray.training.recipes import Stage
 
 
 class DivergenceWatch:

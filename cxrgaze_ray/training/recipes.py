@@ -67,23 +67,19 @@ _SALIENCY = Stage("saliency", ("saliency_path",), "saliency", needs_label=False,
 _CLASSIFIER = Stage("classifier", ("classifier",), "fused_classes")
 _JOINT = Stage("joint", ("saliency_path", "classifier", "joint_loss"), "joint", needs_gaze=True)
 
+_GAZEGNN: dict[str, Any] = {"optimiser": "adamw", "weight_decay": 0.01, "augment": True}
+_GAZEGNN_SIZES: dict[Preset, dict[str, Any]] = {
+    "full": {"batch": 32, "epochs": 100},
+    "small": {"batch": 32, "epochs": 60},
+    "tiny": {"batch": 8, "epochs": 14},
+}
+
 RECIPES: dict[System, Recipe] = {
     "gazenet": _recipe(_CONTRASTIVE, _ENCODER, _SALIENCY, _CLASSIFIER, extra=(_JOINT,)),
     "mt-unet": _recipe(_JOINT, values={"full": {"joint": {"batch": 8}}, "small": {"joint": {"batch": 8}}}),
     "gazegnn": _recipe(
         Stage("diagnosis", ("whole",), "classes", needs_gaze=True),
-        values={
-            preset: {
-                "diagnosis": {
-                    "optimiser": "adamw",
-                    "weight_decay": 0.01,
-                    "augment": True,
-                    "batch": batch,
-                    "epochs": most,
-                }
-            }
-            for preset, batch, most in (("full", 32, 100), ("small", 32, 60), ("tiny", 8, 14))
-        },
+        values={preset: {"diagnosis": _GAZEGNN | sizes} for preset, sizes in _GAZEGNN_SIZES.items()},
     ),
     "inception-resnet-v2": _recipe(Stage("diagnosis", ("whole",), "classes")),
     "unet-s": _recipe(_SALIENCY),

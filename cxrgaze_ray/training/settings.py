@@ -103,7 +103,9 @@ class TrainSettings(Settings):
             If a phase or a setting has a wrong name or value.
         """
         overrides = values.pop("stages", {})
-        system = cls.build(stages={}, **values).system  # raises an error that names what is wrong with them
+        if isinstance(changes := values.get("architecture", {}), dict):
+            architecture(values.get("system", "gazenet"), preset, changes)  # raises an error that names the fault
+        system = cls.build(preset=preset, stages={}, **values).system  # and so does this
         recipe = RECIPES[system]
         chosen = phases or list(recipe.phases)
         if unknown := set(chosen) - set(recipe.stages):
@@ -140,11 +142,12 @@ class TrainSettings(Settings):
     def identity(self) -> str:
         """Return the settings as JSON, without those of today that say what every earlier version did."""
         later = {name for name in ("system", "architecture") if name not in self.model_dump(exclude_defaults=True)}
-        of_stage = {
+        of_stage: dict[str, set[str]] = {
             stage: {name for name in _LATER_OF_STAGE if name not in settings.model_dump(exclude_defaults=True)}
             for stage, settings in self.stages.items()
         }
-        return self.model_dump_json(exclude={"stages": of_stage} | dict.fromkeys(later, True))
+        excluded: Any = {"stages": of_stage} | dict.fromkeys(later, True)
+        return self.model_dump_json(exclude=excluded)
 
 
 _LATER_OF_STAGE = ("plateau", "optimiser", "weight_decay", "augment")
