@@ -28,10 +28,12 @@ def augmented(batch: Batch) -> Batch:
             v2.RandomHorizontalFlip(),
         ]
     )
-    moved = [
+    seen = batch.gaze_BHW.ndim == 3  # phases that learn from no gaze carry none
+    images, gazes = [], []
+    for place, image in enumerate(batch.image_BCHW):
         # both as images: a mask would be moved without interpolation, which tears a density
-        change(tv_tensors.Image(image), tv_tensors.Image(gaze[None]))
-        for image, gaze in zip(batch.image_BCHW, batch.gaze_BHW, strict=True)
-    ]
-    images, gazes = (torch.stack([torch.as_tensor(pair[part]) for pair in moved]) for part in (0, 1))
-    return replace(batch, image_BCHW=images.as_subclass(torch.Tensor), gaze_BHW=gazes[:, 0].as_subclass(torch.Tensor))
+        pair = [tv_tensors.Image(image), *([tv_tensors.Image(batch.gaze_BHW[place, None])] if seen else [])]
+        moved = [torch.as_tensor(part).as_subclass(torch.Tensor) for part in change(pair)]
+        images.append(moved[0])
+        gazes += [part[0] for part in moved[1:]]
+    return replace(batch, image_BCHW=torch.stack(images), gaze_BHW=torch.stack(gazes) if seen else batch.gaze_BHW)

@@ -90,9 +90,6 @@ def test_single_settings_of_the_command_line_go_over_the_rest() -> None:
     assert (settings.triplet, settings.legacy_batchnorm_drift) == ("rowwise_sum", True)
     network = settings.network.model_dump(include={"tap", "input_size"})
     assert network == {"tap": "transition3", "input_size": (320, 256)}
-        "tap": "transition3",
-        "input_size": (320, 256),
-    }
     assert (settings.stages["encoder"].lr, settings.stages["encoder"].plateau) == (1e-5, 40)
     assert settings.stages["encoder"].epochs == TrainSettings.for_preset("tiny").stages["encoder"].epochs
 

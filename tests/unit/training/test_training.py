@@ -13,6 +13,8 @@ import torch
 
 from cxrgaze_ray.errors import BundleError, ConfigError, UserError
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
+from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_sha256
 from cxrgaze_ray.registry.versions import Registry
@@ -21,7 +23,7 @@ from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed, World, rows_of
-from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.loop import LoopHooks, plateaus, run_loop
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
@@ -57,8 +59,8 @@ def feeds() -> tuple[Feed, Feed]:
 
 
 def train(
-    chosen: TrainSettings, network: GazeNet | None = None, **options: Any
-) -> tuple[GazeNet, list[dict[str, Any]]]:
+    chosen: TrainSettings, network: Network | None = None, **options: Any
+) -> tuple[Network, list[dict[str, Any]]]:
     network = network or build(PRESETS["tiny"], seed=3)
     resume = options.pop("resume", None)
     standing = run_loop(network, *feeds(), chosen, LoopHooks(**options), resume)
@@ -163,10 +165,19 @@ def test_phases_run_in_the_paper_s_order_whatever_order_they_are_named_in() -> N
     assert list(settings("classifier", "contrastive", "saliency").stages) == ["contrastive", "saliency", "classifier"]
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, stop_after: int) -> None:
-    chosen = settings("encoder", "classifier", epochs=2)
-    straight, expected = train(chosen)
+RELEASED = {"epochs": 4, "plateau": 1, "optimiser": "adamw", "weight_decay": 0.01, "augment": True, "lr": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "stop_after"),
+    [
+        *[(settings("encoder", "classifier", epochs=2), stop_after) for stop_after in (1, 2, 3)],
+        (settings("encoder", **RELEASED), 3),
+        (settings("joint", **RELEASED), 2),
+    ],
+)
+def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, chosen: TrainSettings, stop_after: int) -> None:
+    straight, expected = train(chosen, build(chosen.network, seed=3))
     epochs = 0
 
     def stop(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
@@ -177,14 +188,40 @@ def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, stop_after: i
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(chosen, report=stop)
+        train(chosen, build(chosen.network, seed=3), report=stop)
     checkpoint = read_checkpoint(tmp_path)
-    fresh = build(PRESETS["tiny"], seed=99)
+    fresh = build(chosen.network, seed=99)
     hand_over(fresh, checkpoint.best)
     resumed, history = train(chosen, fresh, resume=checkpoint)
     same = ("stage", "epoch", "train_loss", "validation_loss", "best")
     assert [[e[k] for k in same] for e in history] == [[e[k] for k in same] for e in expected]
     assert not changed(snapshot(straight), snapshot(resumed))
+
+
+def test_a_plateau_slows_the_learning_down() -> None:
+    rates = {**RELEASED, "augment": False, "epochs": 10, "patience": 10}
+    steady, slowed = (train(settings("encoder", **{**rates, "plateau": plateau}))[1] for plateau in (None, 1))
+    kept = next(n for n in range(10) if plateaus([e["validation_loss"] for e in slowed[:n]], 1))
+    losses = [[e["train_loss"] for e in history] for history in (steady, slowed)]
+    assert losses[0][:kept] == losses[1][:kept]
+    assert losses[0][kept] != losses[1][kept]
+
+
+def test_phases_that_two_systems_share_need_to_be_trained_once() -> None:
+    whole = settings("contrastive", "encoder", "saliency", "classifier", epochs=2, batch=6)
+    start = build(PRESETS["tiny"], seed=3)
+    shared = build(architecture("dnet201-cl", "tiny"))
+    hand_over(shared, {name: t for name, t in snapshot(start).items() if name.startswith("densenet.")})
+    first = TrainSettings.for_preset(
+        "tiny",
+        system="dnet201-cl",
+        stages={name: whole.stages[name].model_dump() for name in ("contrastive", "encoder")},
+    )
+    train(first, shared)
+    second = build(PRESETS["tiny"], seed=3)
+    hand_over(second, snapshot(start) | snapshot(shared))
+    train(settings("saliency", "classifier", epochs=2, batch=6), second)
+    assert not changed(snapshot(train(whole, start)[0]), snapshot(second))
 
 
 def test_a_checkpoint_is_no_pickle(tmp_path: Path) -> None:
