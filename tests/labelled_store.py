@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cxrgaze_ray.gaze.heatmap import LOOK, ReadImage
+from cxrgaze_ray.gaze.packed import pack_readings
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, fit, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, STORE_SHARD, WIDTH
 from cxrgaze_ray.shards import ShardStore, SplitSettings, StoreInfo
-from cxrgaze_ray.shards.store import ShardInfo, pack_gaze
+from cxrgaze_ray.shards.store import ShardInfo
 from cxrgaze_ray.storage import open_store
 
 AFFINE = asdict(fit(1280, 1024))
@@ -61,9 +63,10 @@ def _row(patient: str, split: str, number: int, *, labelled: bool) -> dict[str, 
     image = np.full((HEIGHT, WIDTH), 12_000 + 15_000 * label, np.uint16) + rng.integers(0, 2000, (HEIGHT, 1), np.uint16)
     gaze = np.zeros((HEIGHT, WIDTH), np.float32)
     gaze[200:260, 150:220] = 1
+    looks = np.array([(200 + number % 60, 150 + number % 70, 1.0), (230, 185, 2.0)], LOOK)
     return {
         "image_id": f"image-{patient}", "subject_id": patient, "study_id": f"study-{patient}", "repeated_id": False,
         "split": split, "label": label if labelled else None, "image": image.astype("<u2").tobytes(), "affine": AFFINE,
         "sex": "F" if number % 2 else "M", "manufacturer": "Ostia Medical", "view_position": "PA", "age_band": "40-49",
-        **pack_gaze(gaze / gaze.sum()),
+        **pack_readings(ReadImage(gaze / gaze.sum(), (looks,))),
     }  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
-from cxrgaze_ray.evaluation.table import EvaluationTable
+from cxrgaze_ray.evaluation.table import EvaluationTable, score_columns
 from cxrgaze_ray.schemas import CLASSES
 
 SIGNAL = 1.3
@@ -72,11 +72,10 @@ def table_pair(patients: int, seed: int, candidate: Model = CHAMPION) -> tuple[E
         own_NK, scale_N = _noise(rng, patient_N, OWN_SD), _scale(model, harmed_N)
         scores_NK = SIGNAL * np.eye(len(CLASSES))[labels_N] + shared_NK + scale_N[:, None] * own_NK
         maps_N = cc_N - model.cc_loss + CC_OWN_SD * rng.standard_normal(len(patient_N))
-        unknown_N = np.full(len(patient_N), np.nan)
         return EvaluationTable(
             image_ids, names,
             labels_N, _posterior(scores_NK, scale_N, model),
-            unknown_N, np.where(seen_N, maps_N, np.nan), unknown_N, seen_N, facets,
+            score_columns(len(patient_N), cc=np.where(seen_N, maps_N, np.nan)), seen_N, facets,
         )  # fmt: skip
 
     return table(CHAMPION), table(candidate)

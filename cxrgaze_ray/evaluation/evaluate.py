@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,22 +11,30 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import RadiographError, UserError
+from cxrgaze_ray.evaluation.maps import Reference, score_image, score_map
 from cxrgaze_ray.evaluation.metrics import (
     DiagnosisMetrics,
     Evaluation,
     ImageScore,
     SaliencyMetrics,
-    correlation,
     diagnosis_metrics,
-    histogram_similarity,
-    kl_divergence,
     saliency_metrics,
 )
+from cxrgaze_ray.evaluation.reference import reference_of
 from cxrgaze_ray.evaluation.statistics import Interval, draw_patients, interval, statistic_of
-from cxrgaze_ray.evaluation.table import FACETS, UNKNOWN, EvaluationTable, EvaluationTableBuilder, MapScores, Target
+from cxrgaze_ray.evaluation.table import (
+    FACETS,
+    UNKNOWN,
+    EvaluationTable,
+    EvaluationTableBuilder,
+    ImageScores,
+    MapScores,
+    Target,
+)
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables
-from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.gaze.heatmap import Samples, map_readings
+from cxrgaze_ray.gaze.packed import GAZE_COLUMNS
 from cxrgaze_ray.schemas import CLASSES, Affine
 from cxrgaze_ray.scoring.runs import Run
 
@@ -50,8 +58,8 @@ class Labelled(Protocol):
     def rows(self, split: str) -> int:
         """Return how many images a split has."""
 
-    def tables(self, split: str) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`)."""
+    def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some."""
 
 
 def table_of_bundle(
@@ -76,28 +84,30 @@ def table_of_bundle(
     limit_threads(None)
     predictor = Predictor.from_bundle(bundle, engine)
     bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
-    total, builder = store.rows(split), EvaluationTableBuilder()
+    total, builder = store.rows(split), EvaluationTableBuilder(bundle.info.predicts)
     if not total:
         raise UserError(f"The store has no image in the {split} split.", "The splits are train, validation and test.")
+    reference = reference_of(store, split) if "saliency" in bundle.info.predicts else None
     for table in store.tables(split):
         for start in range(0, table.num_rows, _CHUNK):
-            _predict(predictor, table.slice(start, _CHUNK), builder)
+            _predict(predictor, table.slice(start, _CHUNK), reference, builder)
             on_progress(len(builder), total)
     return builder.build()
 
 
-def _predict(predictor: Predictor, table: pa.Table, builder: EvaluationTableBuilder) -> None:
-    from cxrgaze_ray.shards.store import gaze_density, image_array
+def _predict(
+    predictor: Predictor, table: pa.Table, reference: Reference | None, builder: EvaluationTableBuilder
+) -> None:
+    from cxrgaze_ray.shards.store import image_array
 
     result = predictor.predict(image_array(table["image"]))
-    rows = table.select(["image_id", "subject_id", "label", "gaze", *FACETS]).to_pylist()
-    for row, probabilities, density in zip(rows, result.probabilities_BK, result.saliency_BHW, strict=True):
-        maps = None if row["gaze"] is None else _compare(gaze_density(row["gaze"]), density)
-        builder.add(row["image_id"], row["subject_id"], row["label"], probabilities, maps, row)
-
-
-def _compare(gaze: NDArray[np.float32], density: NDArray[np.float32]) -> MapScores:
-    return kl_divergence(gaze, density), correlation(gaze, density), histogram_similarity(gaze, density)
+    rows = table.select(["image_id", "subject_id", "label", *GAZE_COLUMNS, *FACETS]).to_pylist()
+    for place, row in enumerate(rows):
+        probabilities = None if result.probabilities_BK is None else result.probabilities_BK[place]
+        maps = result.saliency_BHW
+        scores = None if maps is None or reference is None else score_image(row, maps[place], reference)
+        seen = row["gaze"] is not None
+        builder.add(row["image_id"], row["subject_id"], row["label"], probabilities, scores, row, seen=seen)
 
 
 def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> EvaluationTable:
@@ -125,15 +135,15 @@ def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Eva
     return builder.build()
 
 
-def _against(row: dict[str, Any], truth: EgdTables) -> MapScores | None:
+def _against(row: dict[str, Any], truth: EgdTables) -> ImageScores | None:
     try:
-        gaze = gaze_map(truth.samples(row["image_id"]), Affine.of(row["affine"]))
+        read = map_readings([Samples(truth.samples(row["image_id"]))], Affine.of(row["affine"]))
     except RadiographError:
         return None  # nobody looked at this image, or only beside it
     if row["saliency_peak"] == 0:  # a map of zeros would be drawn as a uniform one, which it is not
-        return None, None, None
-    density = saliency.decode(row["saliency_png"])
-    return None, correlation(gaze, density), histogram_similarity(gaze, density)
+        return ImageScores(MapScores())
+    scores = score_map(read.density_HW, saliency.decode(row["saliency_png"]), read.looks[0])
+    return ImageScores(scores._replace(kl=None))
 
 
 def evaluate_bundle(
@@ -155,26 +165,51 @@ def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
 
 
 def evaluate(table: EvaluationTable, note: str = "") -> Evaluation:
-    """Compute the metrics of a table, with intervals clustered by patient."""
-    labelled, seen = table.labelled(), np.flatnonzero(table.seen_N)
-    maps = [(_known(table.kl_N[n]), _known(table.cc_N[n]), _known(table.hs_N[n])) for n in seen]
-    diagnosis = diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if len(labelled) else None
-    saliency = saliency_metrics(maps) if maps else None
+    """Compute the metrics of a table, with intervals clustered by patient; what is not predicted is left out."""
+    labelled = table.labelled()
+    diagnosis = diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if _judged(labelled) else None
+    seen = table.take(table.seen_N) if "saliency" in table.predicts else table.take(np.empty(0, np.intp))
+    saliency = _summary(seen.maps_NM)
+    centre, readers = (_summary(scores_NM[_any(scores_NM)]) for scores_NM in (seen.centre_NM, seen.readers_NM))
     return Evaluation(
         images=len(table),
         diagnosis=diagnosis,
         saliency=saliency,
-        intervals=_label_intervals(labelled, diagnosis) | _map_interval(table, saliency),
+        intervals=_label_intervals(labelled, diagnosis) | _map_intervals(seen),
         note=note,
         scores=tuple(_score(table, place) for place in range(len(table))),
+        centre=centre,
+        readers=readers,
+        missing=_missing(seen, centre, readers) if saliency else {},
     )
+
+
+def _judged(labelled: EvaluationTable) -> bool:
+    return len(labelled) > 0 and "classes" in labelled.predicts
+
+
+def _summary(scores_NM: NDArray[np.float64]) -> SaliencyMetrics | None:
+    scores = [MapScores(*map(_known, row)) for row in scores_NM]
+    return saliency_metrics(scores) if scores else None
+
+
+def _any(scores_NM: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray((~np.isnan(scores_NM)).any(axis=1))
+
+
+def _missing(seen: EvaluationTable, centre: SaliencyMetrics | None, readers: SaliencyMetrics | None) -> dict[str, str]:
+    """Say why a table has nothing to see saliency beside."""
+    kept_apart = not np.isnan(seen.scores("nss")).all()
+    alone = "no image has two readers" if kept_apart else "not known: readers are not kept apart"
+    why = {"centre": "not known: there is no training split with gaze", "readers": alone}
+    return {name: why[name] for name, beside in (("centre", centre), ("readers", readers)) if beside is None}
 
 
 def _score(table: EvaluationTable, place: int) -> ImageScore:
     label = int(table.labels_N[place])
-    p_true = None if label == UNKNOWN else float(table.probabilities_NK[place, label])
+    p_true = None if label == UNKNOWN else _known(table.probabilities_NK[place, label])
     known = None if label == UNKNOWN else label
-    return ImageScore(table.image_ids[place], known, p_true, _known(table.cc_N[place]))
+    return ImageScore(table.image_ids[place], known, p_true, _known(table.scores("cc")[place]))
 
 
 def _known(value: np.floating[Any]) -> float | None:
@@ -191,9 +226,12 @@ def _label_intervals(labelled: EvaluationTable, metrics: DiagnosisMetrics | None
     return {name: interval(value, draws.apply(statistic_of(labelled, name))) for name, value in values.items()}
 
 
-def _map_interval(table: EvaluationTable, metrics: SaliencyMetrics | None) -> dict[str, Interval | None]:
-    defined = table.take(~np.isnan(table.cc_N))
-    if metrics is None or not len(defined):
-        return {}
-    draws = draw_patients(defined.patients, _ROUNDS, _SEED)
-    return {"cc": interval(metrics.cc, draws.apply(statistic_of(defined, "cc")))}
+def _map_intervals(seen: EvaluationTable) -> dict[str, Interval | None]:
+    found: dict[str, Interval | None] = {}
+    names: tuple[Target, ...] = ("cc", "nss", "sauc")
+    for name in names:
+        defined = seen.take(~np.isnan(seen.scores(name)))
+        if len(defined):
+            draws = draw_patients(defined.patients, _ROUNDS, _SEED)
+            found[name] = interval(float(defined.scores(name).mean()), draws.apply(statistic_of(defined, name)))
+    return found

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.evaluation.statistics import Floats, Interval, auc, calibration_error, macro_auc, value_of
-from cxrgaze_ray.evaluation.table import MapScores
+from cxrgaze_ray.evaluation.table import MAP_SCORES, MapScores
 from cxrgaze_ray.schemas import CLASSES
 
 
@@ -46,10 +46,15 @@ class SaliencyMetrics:
 
     Attributes
     ----------
+    nss, sauc
+        NSS and shuffled AUC: see `maps`.
     undefined_cc
         Number of images left out of CC because a map was constant.
     undefined_kl, undefined_hs
         Number of images left out of KL and HS: a map had no mass, so it is no density, or the figure is not known.
+    undefined_nss, undefined_sauc
+        Number of images left out of NSS and shuffled AUC: a map was constant or no map, or nobody kept where readers
+        looked.
     """
 
     images: int
@@ -62,6 +67,12 @@ class SaliencyMetrics:
     undefined_cc: int
     undefined_kl: int = 0
     undefined_hs: int = 0
+    nss: float | None = None
+    nss_std: float | None = None
+    sauc: float | None = None
+    sauc_std: float | None = None
+    undefined_nss: int = 0
+    undefined_sauc: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,13 +92,18 @@ class Evaluation:
     Attributes
     ----------
     diagnosis, saliency
-        Metrics of the labelled images, and of those with gaze.
+        Metrics of the labelled images, and of those with gaze; None where the model does not predict them either.
     intervals
-        95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc.
+        95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc, nss, sauc.
     note
         Limits of these figures, for people.
     scores
         Scores of single images.
+    centre, readers
+        What `saliency` must be seen beside: the centre-bias baseline on the same images, and the readers' agreement on
+        those with several: see `table.ImageScores`.
+    missing
+        Why `centre` or `readers` is None, by that name.
     """
 
     images: int
@@ -96,6 +112,9 @@ class Evaluation:
     intervals: dict[str, Interval | None]
     note: str = ""
     scores: tuple[ImageScore, ...] = ()
+    centre: SaliencyMetrics | None = None
+    readers: SaliencyMetrics | None = None
+    missing: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return everything but the single images, for JSON, which has no NaN: None where a figure is not known."""
@@ -113,12 +132,33 @@ class Evaluation:
             if diagnosis.ece is not None:
                 rows += [["calibration error", _number(diagnosis.ece), _span(self.intervals.get("ece"))]]
         if self.saliency:
-            saliency = self.saliency
-            rows += [["saliency CC", _number(saliency.cc), _span(self.intervals.get("cc"))]]
-            rows += [["saliency HS", _number(saliency.hs), ""]]
-            rows += [["saliency KL", _number(saliency.kl), ""]] if saliency.kl is not None else []
-            rows += [["maps without mass", str(saliency.undefined_hs), ""]] if saliency.undefined_hs else []
+            rows += _saliency_rows("saliency", self.saliency, self.intervals)
+            rows += [["maps without mass", str(self.saliency.undefined_hs), ""]] if self.saliency.undefined_hs else []
+            for name, title in BESIDE.items():
+                beside: SaliencyMetrics | None = getattr(self, name)
+                rows += _saliency_rows(title, beside, {}) if beside else []
+                rows += [[title, self.missing[name], ""]] if name in self.missing else []
         return rows
+
+
+SALIENCY_TITLES = {"cc": "CC", "hs": "HS", "kl": "KL", "nss": "NSS", "sauc": "shuffled AUC"}
+BESIDE = {"centre": "centre-bias baseline", "readers": "readers' agreement"}
+"""What saliency is seen beside, by its name in `Evaluation`."""
+
+
+def _saliency_rows(title: str, metrics: SaliencyMetrics, intervals: dict[str, Interval | None]) -> list[list[str]]:
+    count = [] if title == "saliency" else [[title, f"of {metrics.images} images", ""]]
+    return count + [
+        [f"{title} {shown}", _mean_and_spread(metrics, name), _span(intervals.get(name))]
+        for name, shown in SALIENCY_TITLES.items()
+    ]
+
+
+def _mean_and_spread(metrics: SaliencyMetrics, name: str) -> str:
+    mean, spread = getattr(metrics, name), getattr(metrics, f"{name}_std")
+    if mean is None:
+        return "undefined" if name == "cc" else "not known"
+    return f"{mean:.3f} (std {spread:.3f})"
 
 
 def _number(value: float | None) -> str:
@@ -159,53 +199,14 @@ def _auc(score_N: Floats, truth_N: NDArray[np.bool_]) -> float | None:
     return value_of(lambda weights_NR: auc(score_N, truth_N, weights_NR), len(score_N))
 
 
-def kl_divergence(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
-    """Return sum q (ln q - ln p), q the gaze and p the saliency, each normalised to sum 1; None without mass."""
-    q, p = _normalised(gaze_HW), _normalised(saliency_HW)
-    if q is None or p is None:
-        return None
-    p, seen = np.maximum(p, np.finfo(np.float64).tiny), q > 0
-    return float(np.sum(q[seen] * (np.log(q[seen]) - np.log(p[seen]))))
-
-
-def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
-    """Return Pearson's r over pixels, in float64; None if a map is constant."""
-    with np.errstate(invalid="ignore"):  # infinite maps have no spread, like those with NaN
-        varied = np.ptp(gaze_HW) > 0 and np.ptp(saliency_HW) > 0
-    if not varied:
-        return None  # a mean is rounded, so the deviations from it need not be zero
-    q, p = (array.astype(np.float64).ravel() - array.mean(dtype=np.float64) for array in (gaze_HW, saliency_HW))
-    spread = float(np.sqrt((q @ q) * (p @ p)))
-    return float(q @ p / spread) if spread > 0 else None
-
-
-def histogram_similarity(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
-    """Return sum min(p, q), each normalised to sum 1: 1 for equal maps, 0 for disjoint ones; None without mass."""
-    q, p = _normalised(gaze_HW), _normalised(saliency_HW)
-    return None if q is None or p is None else float(np.minimum(q, p).sum())
-
-
-def _normalised(map_HW: Floats) -> NDArray[np.float64] | None:
-    """Return a map normalised to sum 1; None if that fails: it is zero everywhere, or not a number somewhere."""
-    wide = map_HW.astype(np.float64)
-    total = wide.sum()
-    if not (np.isfinite(total) and total > 0):
-        return None
-    normalised: NDArray[np.float64] = wide / total
-    return normalised
-
-
 def saliency_metrics(scores: list[MapScores]) -> SaliencyMetrics:
     """Summarise the scores of single images; ValueError without images."""
     if not scores:
         raise ValueError("no gaze map to compute metrics from")
-    (kl, kl_std, undefined_kl), (cc, cc_std, undefined_cc), (hs, hs_std, undefined_hs) = (
-        _sum_up(values) for values in zip(*scores, strict=True)
-    )
-    return SaliencyMetrics(
-        images=len(scores), kl=kl, kl_std=kl_std, cc=cc, cc_std=cc_std, hs=hs, hs_std=hs_std,
-        undefined_cc=undefined_cc, undefined_kl=undefined_kl, undefined_hs=undefined_hs,
-    )  # fmt: skip
+    figures: dict[str, Any] = {}
+    for name, values in zip(MAP_SCORES, zip(*scores, strict=True), strict=True):
+        figures[name], figures[f"{name}_std"], figures[f"undefined_{name}"] = _sum_up(values)
+    return SaliencyMetrics(images=len(scores), **figures)
 
 
 def _sum_up(values: tuple[float | None, ...]) -> tuple[float | None, float | None, int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.table import EvaluationTable, Target
+from cxrgaze_ray.evaluation.table import MAP_SCORES, EvaluationTable, Target
 from cxrgaze_ray.schemas import CLASSES
 
 Floats = NDArray[np.floating]
@@ -43,15 +43,15 @@ def value_of(statistic: Statistic, images: int) -> float | None:
 
 
 def statistic_of(table: EvaluationTable, target: Target, places_N: NDArray[np.intp] | slice = slice(None)) -> Statistic:
-    """Return the function from weights to a target of some rows of a table; for all but CC they must be labelled.
+    """Return the function from weights to a target of some rows of a table; for those of classes they must be labelled.
 
     On a constant map the correlation is undefined; here it counts as 0. Leaving such images out, as `evaluate` does,
-    would favour a model that gives up on the hard ones.
+    would favour a model that gives up on the hard ones. So do the other figures of maps, none of which gains by it.
     """
     probabilities_NK, labels_N = table.probabilities_NK[places_N], table.labels_N[places_N]
-    if target == "cc":
-        cc_N = np.nan_to_num(table.cc_N[places_N], nan=0.0)
-        return lambda weights_NR: mean(cc_N, weights_NR)
+    if target in MAP_SCORES:
+        score_N = np.nan_to_num(table.scores(target)[places_N], nan=0.0)
+        return lambda weights_NR: mean(score_N, weights_NR)
     if target == "accuracy":
         hits_N = probabilities_NK.argmax(axis=1) == labels_N
         return lambda weights_NR: mean(hits_N, weights_NR)

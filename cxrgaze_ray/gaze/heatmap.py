@@ -32,6 +32,10 @@ _PROFILES = {
 }
 
 
+LOOK = np.dtype([("y", "<u2"), ("x", "<u2"), ("weight", "<f4")])
+"""Where on the model image somebody looked, and how long: a count of samples, or seconds."""
+
+
 class Gaze(Protocol):
     """One reading of an image: where a person looked, and how widely each look spreads."""
 
@@ -41,6 +45,10 @@ class Gaze(Protocol):
 
     def blur(self, affine: Affine) -> NDArray[np.float64]:
         """Return the looks that lie on the image, spread over the picture without its padding, in any unit."""
+        ...
+
+    def looks(self, affine: Affine) -> NDArray[np.void]:
+        """Return the looks that lie on the model image as `LOOK`, in order, those on one pixel added up."""
         ...
 
 
@@ -69,13 +77,14 @@ class Samples:
 
     def blur(self, affine: Affine) -> NDArray[np.float64]:
         """Count the samples by model pixel, and blur the counts."""
-        y, x = self.points_N2[self.inside(affine)].T
-        (top, left), (height, width) = affine.content_origin, affine.content_size
-        counts = np.zeros((height, width), np.float64)
-        rows = np.clip((y * affine.scale_y + (affine.offset_y - top)).astype(int), 0, height - 1)
-        columns = np.clip((x * affine.scale_x + (affine.offset_x - left)).astype(int), 0, width - 1)
-        np.add.at(counts, (rows, columns), 1)
+        counts = np.zeros(affine.content_size, np.float64)
+        np.add.at(counts, _pixels(self.points_N2[self.inside(affine)], affine), 1)
         return _blur(counts, _PROFILES[self.profile], affine)
+
+    def looks(self, affine: Affine) -> NDArray[np.void]:
+        """Count the samples by pixel of the model image."""
+        points_N2 = self.points_N2[self.inside(affine)]
+        return _looks(points_N2, np.ones(len(points_N2)), affine)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,11 @@ class Fixations:
         density: NDArray[np.float64] = (down * self.seconds_N[inside]) @ across.T
         return density
 
+    def looks(self, affine: Affine) -> NDArray[np.void]:
+        """Add up the seconds by pixel of the model image."""
+        inside = self.inside(affine)
+        return _looks(self.points_N2[inside], self.seconds_N[inside], affine)
+
 
 def gaze_map(points_N2: NDArray[np.float64], affine: Affine, profile: str = "paper") -> NDArray[np.float32]:
     """Blur an image's gaze samples into a density: `mean_map` of one reading.
@@ -163,15 +177,60 @@ def mean_map(readings: Sequence[Gaze], affine: Affine) -> NDArray[np.float32]:
     RadiographError
         NO_GAZE_IN_IMAGE if no reading has a look on the image.
     """
-    total, count = np.zeros((HEIGHT, WIDTH), np.float64), 0
+    return map_readings(readings, affine).density_HW
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """What an image's readings come to on the model image.
+
+    Attributes
+    ----------
+    density_HW
+        The mean of the readings' maps: see `mean_map`.
+    looks
+        `LOOK` of each reading that took part, in order.
+    densities
+        Each reading's own map; empty unless there are several.
+    """
+
+    density_HW: NDArray[np.float32]
+    looks: tuple[NDArray[np.void], ...]
+    densities: tuple[NDArray[np.float32], ...] = ()
+
+
+def map_readings(readings: Sequence[Gaze], affine: Affine) -> ReadImage:
+    """Map an image's readings together and, where there are several, each alone: see `mean_map`."""
+    total, looks = np.zeros((HEIGHT, WIDTH), np.float64), []
+    alone: list[NDArray[np.float32]] = []
     for reading in readings:
         if reading.inside(affine).any() and (mass := (placed := _place(reading.blur(affine), affine)).sum()) > 0:
             total += placed / mass
-            count += 1
-    if not count:
+            looks.append(reading.looks(affine))
+            alone.append((placed / mass).astype(np.float32))
+    if not looks:
         raise RadiographError(Reason.NO_GAZE_IN_IMAGE, "No gaze lies on the image.")
-    result: NDArray[np.float32] = (total / count).astype(np.float32)
-    return result
+    mean: NDArray[np.float32] = (total / len(looks)).astype(np.float32)
+    return ReadImage(mean, tuple(looks), tuple(alone) if len(alone) > 1 else ())
+
+
+def _pixels(points_N2: NDArray[np.float64], affine: Affine) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and columns of points that lie on the image, in the picture without its padding."""
+    (y, x), (top, left), (height, width) = points_N2.T, affine.content_origin, affine.content_size
+    rows = np.clip((y * affine.scale_y + (affine.offset_y - top)).astype(int), 0, height - 1)
+    columns = np.clip((x * affine.scale_x + (affine.offset_x - left)).astype(int), 0, width - 1)
+    return rows, columns
+
+
+def _looks(points_N2: NDArray[np.float64], weight_N: NDArray[np.float64], affine: Affine) -> NDArray[np.void]:
+    (rows, columns), (top, left) = _pixels(points_N2, affine), affine.content_origin
+    y, x = rows + top, columns + left
+    shown = (y >= 0) & (y < HEIGHT) & (x >= 0) & (x < WIDTH)  # a profile may crop
+    flat, index = np.unique((y * WIDTH + x)[shown], return_inverse=True)
+    found = np.empty(len(flat), LOOK)
+    found["y"], found["x"] = np.divmod(flat, WIDTH)
+    found["weight"] = np.bincount(index, weight_N[shown], len(flat))
+    return found
 
 
 def _inside(points_N2: NDArray[np.float64], affine: Affine) -> NDArray[np.bool_]:

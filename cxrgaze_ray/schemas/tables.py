@@ -85,6 +85,10 @@ own: train, validate or test. finding_*: CheXpert's label of the study: 1 presen
 PLAN = pa.schema([("shard", pa.int32()), ("position", pa.int32()), *_PLACE_FIELDS])
 """A manifest cut into shards: (shard, position) names a row for good."""
 
+READERS = pa.list_(pa.struct([("looks", pa.binary()), ("gaze", pa.binary())]))
+"""An entry a reading. looks: records of y and x (uint16) and weight (float32), little-endian, on the model image, in
+order; see `gaze.heatmap.LOOK`. gaze: the reading's own map, as a shard's; null unless the image has several."""
+
 STORE_SHARD = pa.schema(
     [
         *ID_FIELDS,
@@ -95,10 +99,12 @@ STORE_SHARD = pa.schema(
         ("gaze_peak", pa.float32()),
         ("affine", AFFINE),
         *FACT_FIELDS,
+        ("readers", READERS),
     ]
 )
 """image: uint16 little-endian, C order, 640x512. gaze: the same, scaled so that its peak is 65535, or null;
-gaze_peak: the density at the peak (the map sums to 1 over the model image). label: index into CLASSES, or null."""
+gaze_peak: the density at the peak (the map sums to 1 over the model image). label: index into CLASSES, or null.
+readers: null without gaze, and missing in stores of before readers were kept apart."""
 
 REJECTS = pa.schema([*ID_FIELDS, ("status", pa.string()), ("reason_code", pa.string()), ("detail", pa.string())])
 """Inputs of an ingest that gave no shard row."""

@@ -20,18 +20,19 @@ from cxrgaze_ray import schemas, telemetry
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.errors import RadiographError, StoreNotFound
-from cxrgaze_ray.gaze.heatmap import Fixations, Gaze, Samples, mean_map
+from cxrgaze_ray.gaze.heatmap import Fixations, Gaze, Samples, map_readings
+from cxrgaze_ray.gaze.packed import pack_readings
 from cxrgaze_ray.gaze.reflacx import read_fixations
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import CLASSES, Affine, status_of
 from cxrgaze_ray.shards.patients import PLACED, Names, nobody_named
 from cxrgaze_ray.shards.plan import Plan
 from cxrgaze_ray.shards.settings import IngestSettings
-from cxrgaze_ray.shards.store import WITHOUT_PATIENT, ShardInfo, pack_gaze, split_of
+from cxrgaze_ray.shards.store import WITHOUT_PATIENT, ShardInfo, split_of
 from cxrgaze_ray.storage import Store, open_store
 
 _TALLY, _NAMES = b"readings", b"names"
-_WHOLE = {"image", "gaze"}
+_WHOLE = {"image", "gaze", "readers"}
 """Columns without a dictionary: no two values are the same."""
 
 
@@ -111,7 +112,7 @@ class BuildShard:
             **decoded.facts,
         }
         if planned["samples"] is not None or planned["readings"] is not None:
-            row |= pack_gaze(mean_map(self._gaze(planned, decoded.affine, shard.readings), decoded.affine))
+            row |= pack_readings(map_readings(self._gaze(planned, decoded.affine, shard.readings), decoded.affine))
         if self._plan.mixed and decoded.patient is not None:
             shard.names.note_tag(planned["subject_id"], decoded.patient, self._identities)
         return row

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import IO, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -141,11 +141,23 @@ class ShardStore:
         """Hashes of the stores that this is: one."""
         return (self.info.sha256(),)
 
-    def tables(self, split: str) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`), a shard at a time."""
+    def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`), a shard at a time; null where an earlier store has none.
+
+        Parameters
+        ----------
+        columns
+            All by default. Only these are read: without pixels a store is a hundredth of its size.
+        """
+        wanted = list(columns or schemas.STORE_SHARD.names)
+        needed = wanted if "split" in wanted else [*wanted, "split"]
         for shard in self.info.shards:
-            table = pq.read_table(io.BytesIO(self.store.get(shard.name)), schema=schemas.STORE_SHARD)
-            yield table.filter(pc.equal(table["split"], split))
+            with self._file(shard.name, whole=columns is None) as file:
+                table = pq.read_table(file, schema=schemas.STORE_SHARD, columns=needed)
+            yield table.filter(pc.equal(table["split"], split)).select(wanted)
+
+    def _file(self, name: str, *, whole: bool) -> IO[bytes]:
+        return io.BytesIO(self.store.get(name)) if whole else self.store.open_input(name)
 
     def dataset(self, columns: list[str]) -> ray.data.Dataset:
         """Return some columns of every row as a Ray dataset."""
@@ -161,16 +173,3 @@ class ShardStore:
 def image_array(column: pa.ChunkedArray | pa.Array) -> NDArray[np.uint16]:
     """Return an image column as uint16 (B, 640, 512)."""
     return np.stack([np.frombuffer(value.as_buffer(), np.uint16).reshape(HEIGHT, WIDTH) for value in column])
-
-
-def gaze_density(gaze: bytes) -> NDArray[np.float32]:
-    """Return a stored gaze map as a density: float32 (640, 512), summing to 1; zero if nothing was looked at."""
-    stored = np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
-    density: NDArray[np.float32] = stored / (stored.sum(dtype=np.float64) or 1.0)
-    return density.astype(np.float32)
-
-
-def pack_gaze(density: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the gaze columns of a density: uint16 scaled to its peak, and the peak."""
-    peak = float(density.max())
-    return {"gaze": np.rint(density / peak * 65535).astype("<u2").tobytes(), "gaze_peak": peak}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -23,8 +23,8 @@ class Trainable(Protocol):
     def rows(self, split: str) -> int:
         """Return how many images a split has."""
 
-    def tables(self, split: str) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`)."""
+    def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some."""
 
     def dataset(self, columns: list[str]) -> ray.data.Dataset:
         """Return some columns of every row as a Ray dataset."""

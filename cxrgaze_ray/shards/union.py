@@ -15,7 +15,7 @@ import ray.data
 
 from cxrgaze_ray.archive.identities import KEPT
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.schemas import CLASSES
+from cxrgaze_ray.schemas import CLASSES, STORE_SHARD
 from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, ShardInfo, ShardStore, StoreInfo
 
 _INDEX = pa.schema(
@@ -93,11 +93,13 @@ class ShardUnion:
         """Return how many images a split has."""
         return self.info.counts.get(f"split_{split}", 0)
 
-    def tables(self, split: str) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`), a shard at a time."""
+    def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some, a shard at a time."""
+        wanted = list(columns or STORE_SHARD.names)
+        needed = wanted if "image_id" in wanted else [*wanted, "image_id"]
         for number in self._taking_part(split):
-            for table in self.stores[number].tables(split):
-                yield _without(table, self._old[number])
+            for table in self.stores[number].tables(split, needed if columns else None):
+                yield _without(table, self._old[number]).select(wanted)
 
     def dataset(self, columns: list[str]) -> ray.data.Dataset:
         """Return some columns of every row as a Ray dataset."""

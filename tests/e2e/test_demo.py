@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.metrics import correlation
+from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
 from cxrgaze_ray.models.predictions import Predictions

@@ -13,15 +13,16 @@ import pytest
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.evaluation.metrics import correlation
+from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.gaze.egd import read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.gaze.packed import gaze_density
 from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import Affine
 from cxrgaze_ray.shards import IngestSettings, ShardStore, ShardUnion, StoreInfo, ingest
-from cxrgaze_ray.shards.store import SPLITS, ShardInfo, gaze_density, image_array
+from cxrgaze_ray.shards.store import SPLITS, ShardInfo, image_array
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.integration.conftest import HEIGHT
 from tests.reflacx_files import PhantomReading, write_reflacx

@@ -62,7 +62,7 @@ def saliency(pair: Pair, settings: GateSettings) -> Criterion:
     patients = seen.patients
     if patients < settings.least_patients:
         why = f"{patients} patients have gaze; {settings.least_patients} are needed to judge saliency."
-    elif np.isnan(seen.champion.cc_N[seen.places_N]).all():
+    elif np.isnan(seen.champion.scores("cc")[seen.places_N]).all():
         why = "The champion's saliency has no correlation with gaze: it is constant on every image."
     else:
         return non_inferiority(seen, "cc", settings.cc_margin, settings.alpha)

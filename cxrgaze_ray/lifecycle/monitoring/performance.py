@@ -71,7 +71,7 @@ def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bo
     """Return a metric that is a mean over images that somebody looked at."""
 
     def per_image(table: EvaluationTable) -> NDArray[np.float64]:
-        return {"cc": table.cc_N, "kl": table.kl_N, "hs": table.hs_N}[name]
+        return table.scores(name)
 
     return QualityMetric(
         title,

@@ -13,7 +13,7 @@ from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import guards, non_inferiority, saliency, superiority
 from cxrgaze_ray.evaluation.gate.report import Criterion
 from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts, Superiority
-from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Target
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Target, score_columns
 from tests.model_pairs import HARMED, Model, table_pair
 
 SETTINGS = GateSettings(rounds=400)
@@ -85,7 +85,7 @@ def test_saliency(patients: int, loss: float, verdict: str) -> None:
 
 def test_a_candidate_whose_maps_turn_constant_fails() -> None:
     champion, candidate = table_pair(300, 0)
-    constant = replace(candidate, cc_N=np.full(len(candidate), np.nan))
+    constant = replace(candidate, maps_NM=score_columns(len(candidate)))
     assert saliency(Pair.of(champion, constant, 200, 0), SETTINGS).verdict == "fail"
     assert saliency(Pair.of(constant, champion, 200, 0), SETTINGS).verdict == "not_applicable"
 

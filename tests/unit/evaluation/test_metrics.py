@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from cxrgaze_ray.evaluation.maps import correlation, histogram_similarity, kl_divergence
 from cxrgaze_ray.evaluation.metrics import (
     DiagnosisMetrics,
     Evaluation,
     ImageScore,
     SaliencyMetrics,
-    correlation,
     diagnosis_metrics,
-    histogram_similarity,
-    kl_divergence,
     saliency_metrics,
 )
 from cxrgaze_ray.evaluation.statistics import Interval
+from cxrgaze_ray.evaluation.table import MapScores
 
 MAPS = arrays.arrays(np.float32, (3, 4), elements=st.floats(0.125, 100, width=32))
 
@@ -154,7 +153,7 @@ def test_one_pixel_that_is_no_number_leaves_no_figure() -> None:
 
 
 def test_undefined_figures_are_left_out_and_counted() -> None:
-    found = saliency_metrics([(1.0, 0.5, 0.2), (None, None, None), (3.0, None, 0.4)])
+    found = saliency_metrics([MapScores(1.0, 0.5, 0.2), MapScores(None, None, None), MapScores(3.0, None, 0.4)])
     assert (found.images, found.undefined_kl, found.undefined_cc, found.undefined_hs) == (3, 1, 2, 1)
     assert (found.kl, found.cc, found.hs) == pytest.approx((2.0, 0.5, 0.3))
     assert ["maps without mass", "1", ""] in Evaluation(3, None, found, {}).rows()
@@ -167,7 +166,7 @@ def test_faint_maps_correlate_in_float64() -> None:
 
 
 def test_means_and_population_deviations_leave_out_undefined_correlations() -> None:
-    found = saliency_metrics([(1.0, 0.5, 0.2), (3.0, None, 0.4), (2.0, 0.7, 0.6)])
+    found = saliency_metrics([MapScores(1.0, 0.5, 0.2), MapScores(3.0, None, 0.4), MapScores(2.0, 0.7, 0.6)])
     assert (found.images, found.undefined_cc) == (3, 1)
     assert (found.kl, found.kl_std) == pytest.approx((2, math.sqrt(2 / 3)))
     assert (found.cc, found.cc_std) == pytest.approx((0.6, 0.1))
@@ -175,7 +174,7 @@ def test_means_and_population_deviations_leave_out_undefined_correlations() -> N
 
 
 def test_no_defined_correlation_gives_none() -> None:
-    found = saliency_metrics([(1.0, None, 0.2)])
+    found = saliency_metrics([MapScores(1.0, None, 0.2)])
     assert (found.cc, found.cc_std, found.undefined_cc) == (None, None, 1)
 
 
@@ -195,17 +194,19 @@ EVALUATION = Evaluation(
         confusion=((1, 1, 0), (1, 0, 0), (0, 0, 1)),
     ),
     saliency=SaliencyMetrics(
-        images=2, kl=0.7, kl_std=0.1, cc=0.5764, cc_std=0.1, hs=0.55, hs_std=0.1, undefined_cc=0
+        images=2, kl=0.7, kl_std=0.1, cc=0.5764, cc_std=0.1, hs=0.55, hs_std=0.1, undefined_cc=0, nss=1.1, nss_std=0.5
     ),
     intervals={"auc_macro": Interval(0.625, 0.5, 0.71251), "accuracy": None, "cc": Interval(0.576, 0.4, 0.6)},
     note="of a phantom",
     scores=(ImageScore("a", 0, 0.9, None),),
+    centre=SaliencyMetrics(images=2, kl=0.9, kl_std=0.1, cc=0.4, cc_std=0.1, hs=0.45, hs_std=0.1, undefined_cc=0),
+    missing={"readers": "no image has two readers"},
 )  # fmt: skip
 
 
 def test_the_summary_is_json_without_single_images() -> None:
     summary = json.loads(json.dumps(EVALUATION.summary()))
-    assert summary.keys() == {"images", "diagnosis", "saliency", "intervals", "note"}
+    assert summary.keys() == {"images", "diagnosis", "saliency", "intervals", "note", "centre", "readers", "missing"}
     assert summary["diagnosis"]["auc"]["pneumonia"] is None
     assert summary["saliency"]["cc"] == 0.5764
     assert summary["intervals"] == {
@@ -216,7 +217,7 @@ def test_the_summary_is_json_without_single_images() -> None:
 
 
 def test_an_unknown_divergence_is_null_in_json() -> None:
-    maps = saliency_metrics([(None, None, 0.4), (None, None, 0.6)])
+    maps = saliency_metrics([MapScores(None, None, 0.4), MapScores(None, None, 0.6)])
     summary = json.loads(json.dumps(Evaluation(2, None, maps, {}).summary(), allow_nan=False))
     assert (summary["saliency"]["kl"], summary["saliency"]["kl_std"], summary["saliency"]["cc"]) == (None, None, None)
     assert summary["saliency"]["hs"] == 0.5
@@ -231,14 +232,27 @@ def test_rows_of_a_table() -> None:
         ["AUC macro", "0.625", "0.500 to 0.713"],
         ["AUC micro", "0.800", ""],
         ["accuracy", "0.500", ""],
-        ["saliency CC", "0.576", "0.400 to 0.600"],
-        ["saliency HS", "0.550", ""],
-        ["saliency KL", "0.700", ""],
+        ["saliency CC", "0.576 (std 0.100)", "0.400 to 0.600"],
+        ["saliency HS", "0.550 (std 0.100)", ""],
+        ["saliency KL", "0.700 (std 0.100)", ""],
+        ["saliency NSS", "1.100 (std 0.500)", ""],
+        ["saliency shuffled AUC", "not known", ""],
+        ["centre-bias baseline", "of 2 images", ""],
+        ["centre-bias baseline CC", "0.400 (std 0.100)", ""],
+        ["centre-bias baseline HS", "0.450 (std 0.100)", ""],
+        ["centre-bias baseline KL", "0.900 (std 0.100)", ""],
+        ["centre-bias baseline NSS", "not known", ""],
+        ["centre-bias baseline shuffled AUC", "not known", ""],
+        ["readers' agreement", "no image has two readers", ""],
     ]
 
 
-def test_rows_leave_out_what_is_not_known() -> None:
+def test_rows_say_what_is_not_known() -> None:
     assert Evaluation(3, None, None, {}).rows() == [["images", "3", ""]]
-    unknown = saliency_metrics([(None, None, 1.0), (None, None, 1.0)])
+    unknown = saliency_metrics([MapScores(None, None, 1.0), MapScores(None, None, 1.0)])
     rows = Evaluation(2, None, unknown, {}).rows()
-    assert rows[1:] == [["saliency CC", "undefined", ""], ["saliency HS", "1.000", ""]]
+    assert rows[1:4] == [
+        ["saliency CC", "undefined", ""],
+        ["saliency HS", "1.000 (std 0.000)", ""],
+        ["saliency KL", "not known", ""],
+    ]

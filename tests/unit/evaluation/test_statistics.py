@@ -111,8 +111,8 @@ def test_what_chance_adds_is_taken_off_and_no_more() -> None:
 def test_a_constant_map_counts_as_no_correlation() -> None:
     table, _ = table_pair(8, 0)
     table = table.take(table.seen_N)
-    table.cc_N[0] = np.nan
-    expected = np.nan_to_num(table.cc_N).mean()
+    table.scores("cc")[0] = np.nan
+    expected = np.nan_to_num(table.scores("cc")).mean()
     assert statistic_of(table, "cc")(ones(len(table)))[0] == pytest.approx(expected)
 
 

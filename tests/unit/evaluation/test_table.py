@@ -10,15 +10,16 @@ import pytest
 
 from cxrgaze_ray.evaluation.evaluate import evaluate
 from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
-from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder, ImageScores, MapScores
 
 
 @pytest.fixture
 def table() -> EvaluationTable:
     found = EvaluationTableBuilder()
-    found.add("a", "p1", 0, np.array([0.7, 0.2, 0.1], np.float32), (0.5, 0.8, 0.6), {"sex": "F", "rows": "12"})
+    scores = [ImageScores(MapScores(0.5, 0.8, 0.6)), ImageScores(MapScores(0.4, None, 0.7))]
+    found.add("a", "p1", 0, np.array([0.7, 0.2, 0.1], np.float32), scores[0], {"sex": "F", "rows": "12"})
     found.add("b", None, None, np.array([0.1, 0.8, 0.1], np.float32), None, {"manufacturer": "Ostia"})
-    found.add("c", "p1", 2, np.array([0.6, 0.2, 0.2], np.float32), (0.4, None, 0.7), {"sex": "M"})
+    found.add("c", "p1", 2, np.array([0.6, 0.2, 0.2], np.float32), scores[1], {"sex": "M"})
     return found.build()
 
 
@@ -26,7 +27,7 @@ def test_what_is_not_known_is_marked(table: EvaluationTable) -> None:
     assert table.labels_N.tolist() == [0, UNKNOWN, 2]
     assert table.patients == ("p1", "b", "p1")
     assert table.seen_N.tolist() == [True, False, True]
-    assert np.isnan(table.cc_N).tolist() == [False, True, True]
+    assert np.isnan(table.scores("cc")).tolist() == [False, True, True]
     assert table.facets["sex"] == ("F", None, "M")
     assert table.facets["manufacturer"] == (None, "Ostia", None)
 
@@ -35,13 +36,13 @@ def test_a_part_keeps_everything_together(table: EvaluationTable) -> None:
     labelled = table.labelled()
     assert labelled.image_ids == ("a", "c")
     assert labelled.facets["sex"] == ("F", "M")
-    np.testing.assert_array_equal(labelled.hs_N, [0.6, 0.7])
+    np.testing.assert_array_equal(labelled.scores("hs"), [0.6, 0.7])
 
 
 def test_they_survive_being_stored(table: EvaluationTable) -> None:
     again = EvaluationTable.from_table(table.to_table())
     assert (again.image_ids, again.patients, again.facets) == (table.image_ids, table.patients, table.facets)
-    for name in ("labels_N", "probabilities_NK", "kl_N", "cc_N", "hs_N", "seen_N"):
+    for name in ("labels_N", "probabilities_NK", "maps_NM", "seen_N", "centre_NM", "readers_NM"):
         np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
 
 
@@ -62,7 +63,7 @@ def test_metrics_are_of_what_is_known(table: EvaluationTable) -> None:
 
 def test_an_image_without_a_figure_is_left_out_of_it_and_counted(table: EvaluationTable) -> None:
     more = EvaluationTableBuilder()
-    more.add("d", "p2", 1, np.array([0.1, 0.8, 0.1], np.float32), (None, None, None), {})
+    more.add("d", "p2", 1, np.array([0.1, 0.8, 0.1], np.float32), ImageScores(MapScores()), {})
     found = evaluate(EvaluationTable.from_table(pa.concat_tables([table.to_table(), more.build().to_table()])))
     assert found.saliency is not None
     assert (found.saliency.images, found.saliency.undefined_kl, found.saliency.undefined_hs) == (3, 1, 1)

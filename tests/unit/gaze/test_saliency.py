@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrgaze_ray.evaluation.metrics import correlation
+from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.gaze.saliency import decode, encode, overlay, png_bytes, shrink, to_source
 from cxrgaze_ray.radiograph.preprocess import fit
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
-from cxrgaze_ray.evaluation.table import FACETS, EvaluationTable
+from cxrgaze_ray.evaluation.table import FACETS, EvaluationTable, score_columns
 from cxrgaze_ray.gaze.egd import EgdTables, Study, read_egd
 from cxrgaze_ray.lifecycle.monitoring import MonitorSettings, monitor
 from cxrgaze_ray.lifecycle.monitoring.compare import judge
@@ -39,7 +39,10 @@ def table(patients: int, seed: int, skill: float = 2.0, weak: dict[str, float] |
     facets: dict[str, tuple[str | None, ...]] = dict.fromkeys(FACETS, (None,) * len(whose))
     return EvaluationTable(
         tuple(f"i{n}" for n in range(len(whose))), tuple(f"p{n}" for n in whose), labels, chances.astype(np.float32),
-        rng.normal(0.4, 0.1, len(whose)), np.clip(rng.normal(0.6, 0.1, len(whose)), -1, 1), np.full(len(whose), 0.5),
+        score_columns(
+            len(whose), kl=rng.normal(0.4, 0.1, len(whose)),
+            cc=np.clip(rng.normal(0.6, 0.1, len(whose)), -1, 1), hs=np.full(len(whose), 0.5),
+        ),
         np.ones(len(whose), np.bool_), facets | {"sex": tuple(map(str, sexes))},
     )  # fmt: skip
 
@@ -89,7 +92,7 @@ def test_a_model_that_got_worse_for_some_is_seen_there() -> None:
 def test_maps_that_look_elsewhere_than_readers_are_told() -> None:
     for name, worse in (("cc", -0.2), ("kl", 0.3), ("hs", -0.2)):
         before, after = table(200, 1), table(200, 2)
-        getattr(after, f"{name}_N")[:] += worse
+        after.scores(name)[:] += worse
         assert set(alerts(before, after)) == {(name, None), (name, "sex=F"), (name, "sex=M")}
         assert not alerts(after, before), "better is no alert"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cxrgaze_ray.errors import BundleError, ConfigError
-from cxrgaze_ray.evaluation.metrics import correlation
+from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.models.bundle import Bundle, golden_image, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
 from cxrgaze_ray.models.predictions import Predictions

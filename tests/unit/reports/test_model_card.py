@@ -16,6 +16,7 @@ from cxrgaze_ray.errors import ConfigError, RegistryError
 from cxrgaze_ray.evaluation.gate import GateSettings
 from cxrgaze_ray.evaluation.metrics import Evaluation, diagnosis_metrics, saliency_metrics
 from cxrgaze_ray.evaluation.statistics import Interval
+from cxrgaze_ray.evaluation.table import MapScores
 from cxrgaze_ray.models.bundle import INFO, Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
@@ -57,7 +58,7 @@ def trained(seed: int) -> Bundle:
     evaluation = Evaluation(
         images=60,
         diagnosis=diagnosis_metrics(probabilities, labels),
-        saliency=saliency_metrics([(1.2, 0.5, 0.4), (1.0, 0.7, 0.5)]),
+        saliency=saliency_metrics([MapScores(1.2, 0.5, 0.4), MapScores(1.0, 0.7, 0.5)]),
         intervals={"auc_macro": Interval(0.8, 0.714, 0.892), "accuracy": Interval(0.7, 0.6, 0.8), "cc": None},
         note="Of phantoms.",
     )

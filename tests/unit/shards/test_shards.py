@@ -17,6 +17,7 @@ from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import RadiographError, StoreUnavailable, UserError
 from cxrgaze_ray.gaze.egd import EgdTables, read_egd
 from cxrgaze_ray.gaze.heatmap import gaze_map, mean_map
+from cxrgaze_ray.gaze.packed import Seen, gaze_density
 from cxrgaze_ray.gaze.reflacx import ReflacxIndex, read_fixations, read_index
 from cxrgaze_ray.gaze.sources import GazeSources, GazeTables, find_gaze
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
@@ -26,8 +27,8 @@ from cxrgaze_ray.shards import IngestSettings, SplitSettings, split_of
 from cxrgaze_ray.shards.build import BuildShard
 from cxrgaze_ray.shards.ingest import claim
 from cxrgaze_ray.shards.plan import INGEST_PLAN, has_plan, make_plan, write_plan
-from cxrgaze_ray.shards.store import gaze_density
 from cxrgaze_ray.storage import LocalStore, ObjectInfo
+from tests.labelled_store import write_store
 from tests.reflacx_files import PhantomReading, write_reflacx
 
 SIZE = (1280, 1024)
@@ -304,6 +305,45 @@ def test_maps_are_of_the_source_that_saw_the_image(archive: Archive) -> None:
     assert none["gaze"] is None
     assert [row["label"] for row in rows] == [1, None, None]
     assert (tally["images_with_gaze"], tally["images_saliency_only"], tally["readings_used"]) == (2, 1, 2)
+
+
+def test_readers_are_kept_apart(archive: Archive) -> None:
+    points = [(100, 200), (600, 500), (600, 500), (-5, 10)]
+    looks = look("R1", TWO, (300, 300, 1.0), ASTRAY), look("R2", TWO, (900, 800, 0.5), (300, 300, 0.25))
+    gaze = GazeTables(egd(archive.folder, {ONE: 1}, {ONE: points}), reflacx(archive.folder, *looks))
+    for name in (ONE, TWO, THREE):
+        archive.add(name)
+    rows, _, _ = archive.build(gaze)
+    first, second, none = (Seen.of(row) for row in rows)
+    assert none is None
+    assert first is not None
+    assert second is not None
+    assert [one.density_HW for one in first.readers] == [None]
+    assert first.readers[0].looks.tolist() == [(50, 100, 1.0), (300, 250, 2.0)]
+    assert second.looks is not None
+    assert sorted(second.looks["weight"].tolist()) == pytest.approx([1 / 3, 2 / 3, 1])
+    folder = LocalStore(str(archive.folder / "reflacx"))
+    for reader, name in zip(second.readers, ("R1", "R2"), strict=True):
+        expected = mean_map([read_fixations(folder, name)[0]], AFFINE)
+        assert reader.density_HW is not None
+        np.testing.assert_allclose(reader.density_HW, expected, atol=expected.max() / 60000)
+    again, _, _ = archive.build(gaze)
+    assert [row["readers"] for row in again] == [row["readers"] for row in rows]
+
+
+def test_a_store_of_before_readers_were_kept_apart_is_read(tmp_path: Path) -> None:
+    store = write_store(tmp_path, {"train": 3, "test": 2})
+    name = store.info.shards[0].name
+    old = pq.read_table(io.BytesIO(store.store.get(name))).drop_columns("readers")
+    buffer = io.BytesIO()
+    pq.write_table(old, buffer)
+    store.store.put(name, buffer.getvalue())
+    (whole,), (part,) = store.tables("test"), store.tables("test", ["image_id", "readers"])
+    assert (whole.num_rows, whole["readers"].null_count) == (2, 2)
+    assert part.equals(whole.select(["image_id", "readers"]))
+    seen = Seen.of(whole.to_pylist()[0])
+    assert seen is not None
+    assert (seen.readers, seen.looks) == ((), None)
 
 
 OTHER = (SIZE[1], SIZE[0])
