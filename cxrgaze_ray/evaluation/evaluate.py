@@ -201,7 +201,7 @@ def _missing(seen: EvaluationTable, centre: SaliencyMetrics | None, readers: Sal
     """Say why a table has nothing to see saliency beside."""
     kept_apart = not np.isnan(seen.scores("nss")).all()
     alone = "no image has two readers" if kept_apart else "not known: readers are not kept apart"
-    why = {"centre": "not known: there is no training split with gaze", "readers": alone}
+    why = {"centre": "not known: it takes a training split with gaze", "readers": alone}
     return {name: why[name] for name, beside in (("centre", centre), ("readers", readers)) if beside is None}
 
 

@@ -39,6 +39,11 @@ class MapScores(NamedTuple):
 MAP_SCORES = MapScores._fields
 
 
+def answer_of(target: Target) -> Answer:
+    """Return what a model must predict for a target."""
+    return "saliency" if target in MAP_SCORES else "classes"
+
+
 class ImageScores(NamedTuple):
     """The model's map, the mean gaze map of the training split, and the readers' maps among themselves.
 

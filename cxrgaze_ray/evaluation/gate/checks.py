@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from cxrgaze_ray.evaluation.gate.report import Criterion, Verdict
 from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts
+from cxrgaze_ray.models.settings import Answer
 
 
-def checks(facts: ModelFacts, settings: GateSettings, patients: int) -> list[Criterion]:
-    """Judge everything other than the predictions."""
+def checks(facts: ModelFacts, settings: GateSettings, patients: int, have: str = "a label") -> list[Criterion]:
+    """Judge everything other than the predictions; of the patients, those count who have what is named."""
     return [
-        _patients(patients, settings.least_patients),
+        _patients(patients, have, settings.least_patients),
         _golden(facts),
         _latency(facts.latency_ratio, settings.latency_ratio),
         _size(facts.size_mib, settings.size_mib),
@@ -19,10 +21,18 @@ def checks(facts: ModelFacts, settings: GateSettings, patients: int) -> list[Cri
     ]
 
 
-def _patients(patients: int, least: int) -> Criterion:
+def answers(champion: Sequence[Answer], candidate: Sequence[Answer]) -> list[Criterion]:
+    """Refuse a candidate that does not predict all that the champion does."""
+    if not (lost := [one for one in champion if one not in candidate]):
+        return []
+    why = f"The candidate does not predict {' and '.join(lost)}, which the champion does."
+    return [_check("answers", "fail", why, None)]
+
+
+def _patients(patients: int, have: str, least: int) -> Criterion:
     """Judge the number of patients; too few are not the candidate's fault."""
     enough = patients >= least
-    why = f"{patients} patients have a label, {'enough' if enough else f'{least} are needed'}."
+    why = f"{patients} patients have {have}, {'enough' if enough else f'{least} are needed'}."
     return _check("patients", "pass" if enough else "cannot_tell", why, patients, least)
 
 

@@ -18,7 +18,8 @@ from cxrgaze_ray.evaluation.statistics import (
     value_of,
     without_chance,
 )
-from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Facet, Target
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, Facet, Target, answer_of
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.schemas import NOT_STATED
 
 
@@ -72,6 +73,20 @@ class Pair:
         """Return the images that somebody looked at."""
         return self.take(self.champion.seen_N[self.places_N])
 
+    def known(self, target: Target) -> Pair:
+        """Return the images that a target is about: labelled ones, or those whose readers' maps or looks are known."""
+        if answer_of(target) == "classes":
+            return self.labelled()
+        seen = self.seen()
+        if target not in ("nss", "sauc"):
+            return seen
+        scores = [table.scores(target)[seen.places_N] for table in (self.champion, self.candidate)]
+        return seen.take(np.asarray(~np.isnan(scores).all(axis=0)))
+
+    def predict(self, answer: Answer) -> bool:
+        """Say whether both models do."""
+        return all(answer in table.predicts for table in (self.champion, self.candidate))
+
     def values(self, facet: Facet) -> NDArray[np.str_]:
         """Return a facet's value for each image."""
         values = self.champion.facets.get(facet, (None,) * len(self.champion))
@@ -90,7 +105,8 @@ def _check_same(champion: EvaluationTable, candidate: EvaluationTable) -> None:
     )
     if not same:
         raise ValueError("champion and candidate differ in patients, labels or gaze of the same images")
-    if not all(np.isfinite(table.probabilities_NK).all() for table in (champion, candidate)):
+    told = [table.probabilities_NK for table in (champion, candidate) if "classes" in table.predicts]
+    if not all(np.isfinite(probabilities_NK).all() for probabilities_NK in told):
         raise ValueError("a probability is not a number")
 
 

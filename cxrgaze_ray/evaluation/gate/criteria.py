@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from cxrgaze_ray.evaluation.gate import wording
 from cxrgaze_ray.evaluation.gate.compare import Pair, PairedDifference, compare
 from cxrgaze_ray.evaluation.gate.report import Criterion, Rule, Verdict
 from cxrgaze_ray.evaluation.gate.settings import GateSettings
-from cxrgaze_ray.evaluation.table import Target
+from cxrgaze_ray.evaluation.table import Target, answer_of
 
 _TOO_FEW = "too few patients to tell"
 
@@ -55,12 +56,14 @@ def calibration(pair: Pair, settings: GateSettings) -> Criterion:
 def saliency(pair: Pair, settings: GateSettings) -> Criterion:
     """Judge the mean correlation with gaze, over images that somebody looked at: see `non_inferiority`.
 
-    Not applicable if fewer than `least_patients` patients have gaze, or the champion's maps are all constant: then
-    nothing could be worse.
+    Not applicable if fewer than `least_patients` patients have gaze, or the champion predicts none or its maps are all
+    constant: then nothing could be worse.
     """
     seen = pair.seen()
     patients = seen.patients
-    if patients < settings.least_patients:
+    if "saliency" not in pair.champion.predicts:
+        why = "The champion predicts no saliency."
+    elif patients < settings.least_patients:
         why = f"{patients} patients have gaze; {settings.least_patients} are needed to judge saliency."
     elif np.isnan(seen.champion.scores("cc")[seen.places_N]).all():
         why = "The champion's saliency has no correlation with gaze: it is constant on every image."
@@ -70,6 +73,53 @@ def saliency(pair: Pair, settings: GateSettings) -> Criterion:
         name="cc", rule="non_inferiority", margin=settings.cc_margin, verdict="not_applicable",
         patients=patients, images=len(seen), why=why,
     )  # fmt: skip
+
+
+def centre_bias(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
+    """Judge whether the candidate's maps know more of an image than where readers look in general.
+
+    The centre-bias baseline answers every image with the training split's mean gaze map. Its CC is respectable, and a
+    sharper or wider one may have a better CC still; so the measure is shuffled AUC, which is 0.5 for any map that is
+    the same for all images, and does not change with a map's levels.
+
+    - pass: the bound shows a gain over the baseline beyond the margin, at confidence 1 - alpha.
+    - fail: there is no gain at all, or the other bound shows that it is within the margin.
+    - cannot tell: neither.
+    - not applicable: fewer than `least_patients` patients have gaze, or the baseline is not known for as many.
+    """
+    if (margin := settings.centre_bias_margin) is None or "saliency" not in pair.candidate.predicts:
+        return
+    beside = replace(pair, champion=pair.candidate.centre()).seen()
+    beside = beside.take(~np.isnan(beside.champion.scores("sauc")[beside.places_N]))
+    if (patients := beside.patients) < settings.least_patients:
+        yield Criterion(
+            name="centre_bias", rule="baseline", margin=margin, verdict="not_applicable", patients=patients,
+            images=len(beside), why=_without_baseline(pair.seen().patients, patients, settings.least_patients),
+        )  # fmt: skip
+        return
+    paired = compare(beside, "sauc", settings.alpha)
+    said = f"{wording.observed(paired, None)} than the centre-bias baseline's"
+    verdict, rest = _beats(paired, margin, settings.alpha)
+    yield _row(paired, "baseline", margin, verdict, f"{said}{rest}").model_copy(update={"name": "centre_bias"})
+
+
+def _beats(paired: PairedDifference, margin: float, alpha: float) -> tuple[Verdict, str]:
+    if paired.least_gain > margin:
+        return "pass", f"; {wording.at_worst(paired, alpha)}: it knows more than where readers look in general."
+    if paired.gain <= 0:
+        return "fail", ": the maps know no more than where readers look in general."
+    if paired.most_gain < margin:
+        return "fail", f"; {wording.at_best(paired, alpha)}, within the margin of {margin:g}: not better."
+    return "cannot_tell", f"; {wording.at_worst(paired, alpha)}: {_TOO_FEW}."
+
+
+def _without_baseline(seen: int, patients: int, least: int) -> str:
+    if seen < least:
+        return f"{seen} patients have gaze; {least} are needed to judge saliency."
+    return (
+        f"The centre-bias baseline is known for {patients} patients; {least} are needed. It takes a training split "
+        "with gaze, and a store that keeps where readers looked."
+    )
 
 
 def superiority(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
@@ -82,7 +132,13 @@ def superiority(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
     if (wanted := settings.superiority) is None:
         return
     subgroup = None if wanted.facet is None else f"{wanted.facet}={wanted.value}"
-    chosen = pair.seen() if wanted.target == "cc" else pair.labelled()
+    if not pair.predict(answer := answer_of(wanted.target)):
+        yield Criterion(
+            name=wanted.target, subgroup=subgroup, rule="superiority", margin=wanted.margin, verdict="cannot_tell",
+            why=f"{wording.NAMES[wanted.target]} cannot be compared: not both models predict {answer}.",
+        )  # fmt: skip
+        return
+    chosen = pair.known(wanted.target)
     if wanted.facet is not None:
         chosen = chosen.take(chosen.values(wanted.facet) == wanted.value)
     paired = compare(chosen, wanted.target, settings.alpha)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from cxrgaze_ray.evaluation.gate.checks import checks, looks
+from collections.abc import Iterator
+
+from cxrgaze_ray.evaluation.gate.checks import answers, checks, looks
 from cxrgaze_ray.evaluation.gate.compare import Pair
-from cxrgaze_ray.evaluation.gate.criteria import calibration, guards, non_inferiority, saliency, superiority
+from cxrgaze_ray.evaluation.gate.criteria import (
+    calibration,
+    centre_bias,
+    guards,
+    non_inferiority,
+    saliency,
+    superiority,
+)
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
 from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts
 from cxrgaze_ray.evaluation.table import EvaluationTable
@@ -21,22 +30,21 @@ def judge(
     image at all is not an error: the gate cannot tell. Every criterion must pass, so each one's risk is the outcome's:
     no correction for their number is needed.
 
+    What neither model predicts is not judged; between models of saliency alone, patients with gaze count in place of
+    labelled ones. A candidate that does not predict what the champion does is rejected for that.
+
     Raises
     ------
     ValueError
         If the tables do not cover the same images in the same order: see `Pair.of`.
     """
     pair = Pair.of(champion, candidate, settings.rounds, settings.seed)
-    known = pair.labelled()
+    by_label = "classes" in champion.predicts
+    known, have = (pair.labelled(), "a label") if by_label else (pair.seen(), "gaze")
     patients = known.patients
-    criteria = (
-        non_inferiority(known, "auc_macro", settings.auc_margin, settings.alpha),
-        calibration(pair, settings),
-        saliency(pair, settings),
-        *superiority(pair, settings),
-        *guards(pair, settings),
-        *checks(facts, settings, patients),
-    )
+    lost = answers(champion.predicts, candidate.predicts)
+    compared = lost or [*_of_classes(pair, settings), *_of_saliency(pair, settings), *_of_both(pair, settings)]
+    criteria = (*compared, *checks(facts, settings, patients, have))
     if patients < settings.least_patients:
         criteria = tuple(_withheld(criterion) for criterion in criteria)
     outcome = _outcome(criteria)
@@ -44,6 +52,24 @@ def judge(
         outcome=outcome, criteria=criteria, settings=settings, patients=patients, images=len(known),
         why=_why(outcome, criteria, patients),
     )  # fmt: skip
+
+
+def _of_classes(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
+    if pair.predict("classes"):
+        yield non_inferiority(pair.labelled(), "auc_macro", settings.auc_margin, settings.alpha)
+        yield calibration(pair, settings)
+
+
+def _of_saliency(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
+    if "saliency" in pair.candidate.predicts:
+        yield saliency(pair, settings)
+        yield from centre_bias(pair, settings)
+
+
+def _of_both(pair: Pair, settings: GateSettings) -> Iterator[Criterion]:
+    yield from superiority(pair, settings)
+    if pair.predict("classes"):
+        yield from guards(pair, settings)
 
 
 def _withheld(criterion: Criterion) -> Criterion:

@@ -9,7 +9,7 @@ from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import EXIT_CANNOT_TELL, EXIT_DONE, EXIT_REJECTED
 from cxrgaze_ray.evaluation.gate.settings import GateSettings
 
-Rule = Literal["non_inferiority", "superiority", "guard", "check", "budget"]
+Rule = Literal["non_inferiority", "superiority", "baseline", "guard", "check", "budget"]
 Verdict = Literal["pass", "fail", "cannot_tell", "not_applicable"]
 
 
@@ -42,7 +42,8 @@ class Criterion(Record):
 
     champion: float | None = None
     candidate: float | None = None
-    """Each model's value; None where it is undefined or does not exist."""
+    """Each model's value; None where it is undefined or does not exist. By the rule `baseline`, the first is the
+    baseline's."""
 
     difference: float | None = None
     """Candidate minus champion, as measured on these images."""
@@ -77,7 +78,7 @@ class GateReport(Record):
     settings: GateSettings
     patients: int
     images: int
-    """Labelled images."""
+    """Labelled images; between models that predict saliency only, those that somebody looked at."""
 
     why: str
     """One sentence for people."""

@@ -57,6 +57,10 @@ class GateSettings(Settings):
     cc_margin: float = Field(0.02, ge=0, le=2)
     """Mean correlation with the readers' gaze, in [-1,1]: a loss must be shown to be smaller than this."""
 
+    centre_bias_margin: float | None = Field(0.01, ge=0, le=1)
+    """Gain in shuffled AUC over the training split's mean gaze map that must be shown to be larger; None: not judged.
+    Every map that is the same for all images has a shuffled AUC of 0.5, whatever its CC."""
+
     subgroup_margin: float = Field(0.05, ge=0, le=1)
     """Largest loss of macro AUC that any subgroup may be estimated to have."""
 
@@ -70,7 +74,8 @@ class GateSettings(Settings):
     """A target on which the candidate must be better; None where being no worse is enough."""
 
     least_patients: int = Field(50, ge=2, le=10_000_000)
-    """Labelled patients below which the gate cannot tell; with gaze, below which saliency is not judged."""
+    """Labelled patients below which the gate cannot tell; with gaze, below which saliency is not judged. Between models
+    that predict saliency only, those with gaze count for both."""
 
     latency_ratio: float = Field(1.5, gt=0, le=1000)
     """Largest allowed latency, as a multiple of the champion's."""

@@ -14,6 +14,9 @@ NAMES: dict[Target, str] = {
     "accuracy": "Accuracy",
     "ece": "Calibration error",
     "cc": "Saliency CC",
+    "hs": "Saliency HS",
+    "nss": "Saliency NSS",
+    "sauc": "Saliency's shuffled AUC",
 }
 
 

@@ -7,8 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.gate import COLUMNS, GateOutcome, GateReport, GateSettings, ModelFacts, gate_rows, judge
-from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder
+from cxrgaze_ray.evaluation.gate import (
+    COLUMNS,
+    GateOutcome,
+    GateReport,
+    GateSettings,
+    ModelFacts,
+    Superiority,
+    gate_rows,
+    judge,
+)
+from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder, score_columns
+from cxrgaze_ray.models.settings import BOTH, Answer
 from tests.model_pairs import CHAMPION, Model, table_pair
 
 SETTINGS = GateSettings(rounds=300, ece_margin=0.05)
@@ -78,6 +88,58 @@ def test_without_patients_it_cannot_tell() -> None:
     nothing = EvaluationTableBuilder().build()
     report = judge(nothing, nothing, FACTS, SETTINGS)
     assert (report.outcome, report.patients, report.images) == (GateOutcome.CANNOT_TELL, 0, 0)
+
+
+def only(table: EvaluationTable, answer: Answer) -> EvaluationTable:
+    """Return what a model that predicts nothing else would have answered."""
+    if answer == "classes":
+        return replace(table, predicts=("classes",), maps_NM=score_columns(len(table)))
+    return replace(table, predicts=("saliency",), probabilities_NK=np.full_like(table.probabilities_NK, np.nan))
+
+
+@pytest.mark.parametrize("answer", BOTH)
+def test_what_neither_predicts_is_not_judged(answer: Answer) -> None:
+    champion, candidate = (only(one, answer) for one in table_pair(1000, 3))
+    report = judge(champion, candidate, FACTS, SETTINGS)
+    judged = {one.name for one in report.judged if one.rule not in ("check", "budget")}
+    assert report.outcome is GateOutcome.ACCEPTED
+    assert judged == ({"auc_macro", "ece"} if answer == "classes" else {"cc"})
+    patients = next(one for one in report.criteria if one.name == "patients")
+    assert (patients.why, report.patients) == (
+        ("1000 patients have a label, enough.", 1000)
+        if answer == "classes"
+        else (f"{report.patients} patients have gaze, enough.", len({*np.array(champion.patients)[champion.seen_N]}))
+    )
+
+
+@pytest.mark.parametrize("answer", BOTH)
+def test_one_that_predicts_less_than_the_champion_is_rejected_for_that(answer: Answer) -> None:
+    champion, candidate = table_pair(100, 3)
+    report = judge(champion, only(candidate, answer), FACTS, SETTINGS)
+    lost = "saliency" if answer == "classes" else "classes"
+    assert (report.outcome, report.why) == (
+        GateOutcome.REJECTED,
+        f"Rejected: The candidate does not predict {lost}, which the champion does.",
+    )
+
+
+def test_one_that_predicts_more_is_judged_by_what_both_predict() -> None:
+    champion, candidate = table_pair(1000, 3)
+    asked = SETTINGS.model_copy(update={"superiority": Superiority(target="cc")})
+    report = judge(only(champion, "classes"), candidate, FACTS, asked)
+    cc = [(one.rule, one.verdict, one.why) for one in report.criteria if one.name == "cc"]
+    assert cc == [
+        ("non_inferiority", "not_applicable", "The champion predicts no saliency."),
+        ("superiority", "cannot_tell", "Saliency CC cannot be compared: not both models predict saliency."),
+    ]
+    assert judge(only(champion, "classes"), candidate, FACTS, SETTINGS).outcome is GateOutcome.ACCEPTED
+
+
+def test_few_patients_with_gaze_leave_it_open_between_models_of_saliency() -> None:
+    champion, candidate = (only(one, "saliency") for one in table_pair(60, 3, Model(cc_loss=0.4)))
+    report = judge(champion, candidate, FACTS, SETTINGS)
+    assert (report.outcome, report.patients < 50) == (GateOutcome.CANNOT_TELL, True)
+    assert report.why.startswith(f"Cannot tell: {report.patients} patients have gaze, 50 are needed.")
 
 
 def shuffled(table: EvaluationTable) -> EvaluationTable:

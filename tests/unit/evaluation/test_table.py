@@ -11,6 +11,7 @@ import pytest
 from cxrgaze_ray.evaluation.evaluate import evaluate
 from cxrgaze_ray.evaluation.metrics import diagnosis_metrics
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable, EvaluationTableBuilder, ImageScores, MapScores
+from cxrgaze_ray.models.settings import BOTH
 
 
 @pytest.fixture
@@ -76,3 +77,40 @@ def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.2, 0.6, 0.2]])
     assert diagnosis_metrics(probabilities, np.array([0, 1, 1])).ece == pytest.approx((abs(1 - 1.8) + abs(1 - 0.6)) / 3)
     assert diagnosis_metrics(np.eye(3), np.arange(3)).ece == 0
+
+
+def test_a_model_of_saliency_alone_has_no_diagnosis_and_the_other_way_round() -> None:
+    maps, classes = EvaluationTableBuilder(("saliency",)), EvaluationTableBuilder(("classes",))
+    scores = ImageScores(MapScores(0.5, 0.8, 0.6, 1.5, 0.7), MapScores(0.9, 0.5, 0.5, 1.0, 0.5), MapScores(cc=0.9))
+    maps.add("a", "p", 1, None, scores, {})
+    maps.add("b", "q", 1, None, None, {})
+    classes.add("a", "p", 1, np.array([0.1, 0.8, 0.1], np.float32), None, {}, seen=True)
+    for builder in (maps, classes):
+        again = EvaluationTable.from_table(builder.build().to_table())
+        assert again.predicts == builder.predicts
+        assert json.dumps(evaluate(again).summary(), allow_nan=False) == json.dumps(evaluate(builder.build()).summary())
+    seen, labelled = evaluate(maps.build()), evaluate(classes.build())
+    assert (seen.diagnosis, labelled.saliency, labelled.missing) == (None, None, {})
+    assert [one.p_true for one in seen.scores] == [None, None]
+    assert seen.saliency is not None
+    assert seen.centre is not None
+    assert seen.readers is not None
+    assert (seen.saliency.images, seen.saliency.nss, seen.centre.sauc, seen.readers.cc) == (1, 1.5, 0.5, 0.9)
+    assert (seen.readers.images, seen.readers.undefined_kl) == (1, 1)
+    assert seen.intervals.keys() == {"cc", "nss", "sauc"}
+    assert classes.build().seen_N.tolist() == [True]
+
+
+def test_tables_of_earlier_versions_are_read(table: EvaluationTable) -> None:
+    newer = [name for name in table.to_table().column_names if name.startswith(("centre_", "readers_", "nss", "sauc"))]
+    earlier = table.to_table().drop_columns(newer).replace_schema_metadata(None)
+    again = EvaluationTable.from_table(earlier)
+    assert again.predicts == BOTH
+    np.testing.assert_array_equal(again.maps_NM, table.maps_NM)
+    found = evaluate(again)
+    assert found.missing == {
+        "centre": "not known: it takes a training split with gaze",
+        "readers": "not known: readers are not kept apart",
+    }
+    assert ["saliency NSS", "not known", ""] in found.rows()
+    assert not any("nan" in cell.lower() for row in found.rows() for cell in row)
