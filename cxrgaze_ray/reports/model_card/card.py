@@ -139,7 +139,7 @@ def _lineage(info: BundleInfo) -> list[Row]:
         ("shard store", lineage.pop("store_sha256") or "none"),
         ("warm start from", parent or "no other model"),
         ("first weights of DenseNet", backbone or ("the parent's" if parent else "not recorded")),
-        ("trained by", f"cxrgaze {lineage.pop('code_version')}"),
+        (f"{'imported' if info.lineage.imported_format else 'trained'} by", f"cxrgaze {lineage.pop('code_version')}"),
     ]
     told = {**lineage, **{name: value for name, value in settings.items() if name not in _TOLD}}
     return [*rows, *((name.replace("_", " "), _plain(value)) for name, value in told.items() if value is not None)]

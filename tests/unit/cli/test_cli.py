@@ -71,7 +71,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",
-        "models init", "models list", "models show", "models promote", "models rollback",
+        "models init", "models import", "models list", "models show", "models promote", "models rollback",
         "models verify", "models card",
     }  # fmt: skip
 
@@ -156,6 +156,7 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["models", "show", "none", "--registry", "nowhere"], "nowhere"),
         (["models", "show", "none", "--registry", "here"], "no model none"),
         (["models", "init", "--name", "Bad Name", "--registry", "new"], "made of a-z"),
+        (["models", "import", "none.pth", "--format", "cxrgazelearn", "--registry", "here"], "none.pth"),
         (["models", "list", "--registry", "gs://bucket"], "gs:// is not supported"),
         (["models", "verify", "none", "--registry", "here"], "no model none"),
         (["models", "verify", "none", "--head", "abc", "--registry", "here"], "64 hexadecimal digits"),
