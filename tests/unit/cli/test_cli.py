@@ -334,7 +334,7 @@ def test_a_fresh_model_is_published_promoted_and_marked(registry: Path) -> None:
 
 def test_models_are_listed_and_shown(cxrgaze: Cxrgaze, registry: Path) -> None:
     listed = cxrgaze("models", "list", "--registry", registry, "--json").json
-    assert listed == {"models": [{"name": "cxrgaze", "versions": 1, "aliases": "champion=v0001"}]}
+    assert listed == {"models": [{"name": "cxrgaze", "system": "gazenet", "versions": 1, "aliases": "champion=v0001"}]}
     shown = cxrgaze("models", "show", "cxrgaze", "--registry", registry, "--json").json
     assert shown["aliases"] == {"champion": "v0001"}
     assert shown["bundle"]["trained"] is False
