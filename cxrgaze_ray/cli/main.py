@@ -15,6 +15,7 @@ from cxrgaze_ray.cli import (
     export,
     look,
     model_audit,
+    model_import,
     models,
     monitor,
     operate,
@@ -68,6 +69,7 @@ runs_app.command("verify")(runs.verify)
 runs_app.command("export")(export.export)
 app.add_typer(models_app, name="models")
 models_app.command("init")(models.init)
+models_app.command("import")(model_import.import_)
 models_app.command("list")(models.list_)
 models_app.command("show")(models.show_)
 models_app.command("promote")(models.promote)

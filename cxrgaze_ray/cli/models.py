@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from cxrgaze_ray.cli.console import print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, PromotionReason, RegistryUri
 
 if TYPE_CHECKING:
+    from cxrgaze_ray.models.settings import System
     from cxrgaze_ray.registry.pin import ModelPin
     from cxrgaze_ray.registry.versions import Registry
 
@@ -21,6 +22,7 @@ Who = Annotated[
 
 
 def init(
+    system: Annotated[str, typer.Option(help="The network, by the paper's name, such as mt-unet.")] = "gazenet",
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="Size of the network.")] = "tiny",
     name: Annotated[str, typer.Option(help="Model name.")] = "cxrgaze",
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of the weights.")] = 0,
@@ -34,15 +36,16 @@ def init(
     Example: cxrgaze models init --preset tiny --registry ./registry
     """
     from cxrgaze_ray.models.bundle import make_bundle
-    from cxrgaze_ray.models.gazenet import PRESETS
+    from cxrgaze_ray.models.settings import architecture
     from cxrgaze_ray.models.zoo import build
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
+    config = architecture(cast("System", system), preset)
     ledger = Registry(open_store(registry))
     if promote_it:
         ledger.check_successor(name, reason, trained=False)
-    pin = ledger.publish(make_bundle(build(PRESETS[preset], seed), name, trained=False), "untrained")
+    pin = ledger.publish(make_bundle(build(config, seed), name, trained=False), "untrained")
     if promote_it:
         ledger.promote(name, pin.version, reason=reason, note="untrained", say=say)
     say("This model is untrained: its answers mean nothing.")
@@ -59,12 +62,15 @@ def list_(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> No
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    chains = {name: ledger.ledger(name).read() for name in ledger.models()}
-    rows = [[name, len(chain.versions()), aliases_text(chain.aliases())] for name, chain in chains.items()]
+    rows = []
+    for name in ledger.models():
+        chain = ledger.ledger(name).read()
+        rows.append([name, _system(ledger, name), len(chain.versions()), aliases_text(chain.aliases())])
     if as_json:
-        show({"models": [dict(zip(("name", "versions", "aliases"), row, strict=True)) for row in rows]}, as_json=True)
+        names = ("name", "system", "versions", "aliases")
+        show({"models": [dict(zip(names, row, strict=True)) for row in rows]}, as_json=True)
     elif rows:
-        print_table(["model", "versions", "aliases"], rows)
+        print_table(["model", "system", "versions", "aliases"], rows)
     else:
         say(f"There is no model in {registry}.")
 
@@ -81,19 +87,31 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
     ledger = Registry(open_store(registry))
     chain = ledger.ledger(name).read()
     aliases = chain.aliases()
-    shown = aliases.get("champion") or next(reversed(chain.versions()), "champion")
-    pin = ledger.resolve(f"{name}@{shown}")
+    pin = ledger.current(name)
     info = read_info(open_store(pin.uri))
     if as_json:
         told = {"name": name, "aliases": aliases, "head": chain.head, "bundle": info.model_dump()}
         show(told | {"ledger": [entry.model_dump() for entry in chain.entries]}, as_json=True)
         return
     state = "trained" if info.trained else "UNTRAINED"
-    say(f"{name}@{pin.version}: {state}, preset {info.network.preset}, profile {info.profile}, {aliases_text(aliases)}")
+    network = f"{info.network.system}, preset {info.network.preset}, predicts {' and '.join(info.predicts)}"
+    say(f"{name}@{pin.version}: {state}, {network}, profile {info.profile}, {aliases_text(aliases)}")
     say(f"{info.intended_use} Weights sha256 {info.weights_sha256}")
     say(f"The ledger's head is {chain.head}")
     names = ["number", "at", "who", "action", "version", "alias", "outcome", "reason"]
     print_table(names, [[getattr(entry, name) for name in names] for entry in chain.entries])
+
+
+def _system(registry: Registry, name: str) -> str:
+    """Return the system of a model's champion or last version; a list has to name damaged models too."""
+    from cxrgaze_ray.errors import BundleError, RegistryError
+    from cxrgaze_ray.models.bundle import read_info
+    from cxrgaze_ray.storage import open_store
+
+    try:
+        return read_info(open_store(registry.current(name).uri)).network.system
+    except (BundleError, RegistryError):
+        return "not readable"
 
 
 def promote(

@@ -54,6 +54,10 @@ class Lineage(Record):
     caution: str = ""
     """Sentence on what the store's split can't vouch for."""
 
+    imported_format: str | None = None
+    imported_sha256: str | None = None
+    """For weights that others trained: format and hash of the file that they were read from."""
+
 
 class Golden(Record):
     """The network's answers to a `golden_image`, in float32 on the machine that made the bundle."""

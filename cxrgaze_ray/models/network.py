@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet
 
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS, BackboneReport, load_backbone, pooled
+from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS, load_backbone, pooled
+from cxrgaze_ray.models.pretrained import BackboneReport
 from cxrgaze_ray.models.settings import DenseNetSettings, NetworkConfig
 from cxrgaze_ray.schemas import CLASSES
 

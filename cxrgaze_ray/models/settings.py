@@ -1,4 +1,4 @@
-"""Settings of every network, which a bundle's description holds; they can be read without torch."""
+"""Settings of every network, which a bundle's description holds, and their presets; they can be read without torch."""
 
 from __future__ import annotations
 
@@ -6,104 +6,71 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.models.families import (
+    BOTH,
+    STRIDE,
+    SYSTEMS,
+    Answer,
+    DenseNetSettings,
+    FusionSettings,
+    Layers,
+    NetworkConfig,
+    Pixels,
+    Preset,
+    ResidualSettings,
+    System,
+    TripletMining,
+    UNetSettings,
+    Width,
+)
 
-System = Literal[
-    "gazenet", "mt-unet", "gazegnn", "inception-resnet-v2", "unet-s", "res-se-unet", "dnet201", "dnet201-cl"
-]
-"""The networks that the paper compares, by name; ``gazenet`` is the paper's own."""
+__all__ = [  # families holds the lower half; others import from here
+    "BOTH", "CONFIGS", "PRESETS", "SYSTEMS", "Answer", "AnyNetworkConfig", "DenseNetConfig", "DenseNetSettings",
+    "FusionSettings", "GazeGNNConfig", "GazeNetConfig", "InceptionConfig", "MTUNetConfig", "NetworkConfig", "Preset",
+    "ResSEUNetConfig", "ResidualSettings", "System", "TripletMining", "UNetSConfig", "UNetSettings", "architecture",
+    "overrides_of",
+]  # fmt: skip
 
-SYSTEMS: tuple[System, ...] = get_args(System)
-
-Preset = Literal["full", "small", "tiny"]
-"""full: the paper's network. small: for one modest GPU. tiny: trains in minutes on two cores."""
-
-Answer = Literal["classes", "saliency"]
-BOTH: tuple[Answer, ...] = get_args(Answer)
-"""What a network may predict: probabilities of the classes, the reader's gaze, or both."""
-
-TripletMining = Literal["batch_all", "batch_hard", "rowwise_sum"]
-"""How triplets are chosen: see `losses.triplet_loss`."""
-
-STRIDE = 32
-"""Height and width of a DenseNet's input must be multiples of this."""
-
-Width = Annotated[int, Field(ge=1, le=65_536)]
-Layers = Annotated[int, Field(ge=1, le=1000)]
-Pixels = Annotated[int, Field(ge=1, le=8192)]
-
-
-class NetworkConfig(Settings):
-    """What the settings of all networks have in common."""
-
-    predicts: ClassVar[tuple[Answer, ...]] = BOTH
-    """What the network predicts."""
-
-    needs_gaze: ClassVar[bool] = False
-    """Whether the network reads the reader's gaze beside the image: then it can score no archive."""
-
-    stride: ClassVar[int] = STRIDE
-    """Height and width of the input must be multiples of this."""
-
-    system: System
-    """Name of the network."""
-
-    preset: Text = "full"
-    """Name of these settings."""
-
-    input_size: tuple[Pixels, Pixels] = (640, 512)
-    """Height and width of the network's input."""
-
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Return every input size that a training may use."""
-        return (self.input_size,)
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        for size in self.sizes:
-            if size[0] % self.stride or size[1] % self.stride:
-                raise ValueError(f"{size[0]}x{size[1]} is not a multiple of {self.stride} each way")
-        return self
+_LEAST_OF_INCEPTION = 96
+"""Height and width of which its unpadded convolutions leave a pixel at the end, rounded up to the stride."""
 
 
-class DenseNetSettings(NetworkConfig):
-    """DenseNet in torchvision's words; the defaults are DenseNet-201."""
-
-    growth_rate: Width = 32
-    block_config: tuple[Layers, Layers, Layers, Layers] = (6, 12, 48, 32)
-    init_features: Width = 64
-
-    contrastive_size: tuple[Pixels, Pixels] = (320, 256)
-    """Height and width in the contrastive phase."""
-
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Return the sizes of the contrastive phase and of all others."""
-        return (self.input_size, self.contrastive_size)
-
-
-class GazeNetConfig(DenseNetSettings):
+class GazeNetConfig(DenseNetSettings, ResidualSettings, FusionSettings):
     """Settings of the paper's network; the presets are settings of the same code."""
 
     system: Literal["gazenet"] = "gazenet"
 
-    widths: tuple[Width, ...] = Field((64, 128, 256, 512, 1024), min_length=2, max_length=8)
-    """Channels of the U-Net encoder's levels."""
-
     tap: Literal["denseblock4", "transition3"] = "denseblock4"
     """DenseNet output from which the decoder starts."""
 
-    se_reduction: Width = 16
-    """Factor by which squeeze and excite reduces the channels."""
-
-    fusion_hidden: Width = 64
-    dropout: float = Field(0.25, ge=0, lt=1)
-    """Hidden units of the fusion classifier, and its dropout."""
-
     joint: bool = False
     """Carry the learnable weight of the joint loss, which only phase joint trains."""
+
+
+class MTUNetConfig(UNetSettings, FusionSettings):
+    """Settings of MT-UNet, which predicts classes and gaze from one U-Net."""
+
+    system: Literal["mt-unet"] = "mt-unet"
+
+
+class UNetSConfig(UNetSettings):
+    """Settings of UNet_S, MT-UNet's U-Net for gaze alone."""
+
+    predicts: ClassVar[tuple[Answer, ...]] = ("saliency",)
+
+    system: Literal["unet-s"] = "unet-s"
+
+    batch_norm: bool = False
+    """Normalise in the double convolutions too, as MT-UNet does, not only on the way up and in the head."""
+
+
+class ResSEUNetConfig(ResidualSettings):
+    """Settings of Res_SE-UNet, GazeNet's U-Net without its DenseNet, for gaze alone."""
+
+    predicts: ClassVar[tuple[Answer, ...]] = ("saliency",)
+
+    system: Literal["res-se-unet"] = "res-se-unet"
 
 
 class DenseNetConfig(DenseNetSettings):
@@ -112,6 +79,55 @@ class DenseNetConfig(DenseNetSettings):
     predicts: ClassVar[tuple[Answer, ...]] = ("classes",)
 
     system: Literal["dnet201", "dnet201-cl"] = "dnet201"
+
+
+class InceptionConfig(NetworkConfig):
+    """Settings of Inception-ResNet-v2."""
+
+    predicts: ClassVar[tuple[Answer, ...]] = ("classes",)
+
+    system: Literal["inception-resnet-v2"] = "inception-resnet-v2"
+
+    repeats: tuple[
+        Annotated[int, Field(ge=1, le=10)], Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=1, le=9)]
+    ] = (10, 20, 9)
+    """Blocks at strides 8, 16 and 32, before the one that ends them; their widths are timm's."""
+
+    @model_validator(mode="after")
+    def _is_large_enough(self) -> Self:
+        if min(self.input_size) < _LEAST_OF_INCEPTION:
+            raise ValueError(f"{self.input_size[0]}x{self.input_size[1]} is less than {_LEAST_OF_INCEPTION} each way")
+        return self
+
+
+class GazeGNNConfig(NetworkConfig):
+    """Settings of GazeGNN, a pyramid Vision GNN that reads gaze; the defaults are ViG-Ti."""
+
+    predicts: ClassVar[tuple[Answer, ...]] = ("classes",)
+    needs_gaze: ClassVar[bool] = True
+
+    system: Literal["gazegnn"] = "gazegnn"
+
+    input_size: tuple[Pixels, Pixels] = (224, 224)
+    """Height and width of the network's input; the nodes of the first stage are a quarter of it each way."""
+
+    channels: tuple[Width, Width, Width, Width] = (48, 96, 240, 384)
+    blocks: tuple[Layers, Layers, Layers, Layers] = (2, 2, 6, 2)
+    """Channels and blocks of the stages, each at half the resolution of the one before."""
+
+    neighbours: Annotated[int, Field(ge=1, le=100)] = 9
+    """Neighbours of a node in the graph."""
+
+    head_hidden: Width = 1024
+
+    @model_validator(mode="after")
+    def _graph_fits(self) -> Self:
+        if wrong := [width for width in self.channels if width % 4]:
+            raise ValueError(f"channels {wrong[0]} is not a multiple of 4")
+        nodes = self.input_size[0] * self.input_size[1] // STRIDE**2
+        if nodes < self.neighbours:
+            raise ValueError(f"the last stage has {nodes} nodes, fewer than {self.neighbours} neighbours")
+        return self
 
 
 def _system_of(value: Any) -> str:
@@ -124,12 +140,19 @@ def _tags(config: type[NetworkConfig]) -> tuple[str, ...]:
     return get_args(config.model_fields["system"].annotation)
 
 
-_CONFIGS: tuple[type[NetworkConfig], ...] = (GazeNetConfig, DenseNetConfig)
+_CONFIGS: tuple[type[NetworkConfig], ...] = (
+    GazeNetConfig, MTUNetConfig, GazeGNNConfig, InceptionConfig, UNetSConfig, ResSEUNetConfig, DenseNetConfig,
+)  # fmt: skip
 CONFIGS: dict[str, type[NetworkConfig]] = {system: config for config in _CONFIGS for system in _tags(config)}
 """Class of settings of each system."""
 
 AnyNetworkConfig = Annotated[
     Annotated[GazeNetConfig, Tag("gazenet")]
+    | Annotated[MTUNetConfig, Tag("mt-unet")]
+    | Annotated[GazeGNNConfig, Tag("gazegnn")]
+    | Annotated[InceptionConfig, Tag("inception-resnet-v2")]
+    | Annotated[UNetSConfig, Tag("unet-s")]
+    | Annotated[ResSEUNetConfig, Tag("res-se-unet")]
     | Annotated[DenseNetConfig, Tag("dnet201")]
     | Annotated[DenseNetConfig, Tag("dnet201-cl")],
     Discriminator(_system_of),
@@ -153,13 +176,36 @@ _DENSENETS: dict[Preset, dict[str, Any]] = {
         "contrastive_size": (160, 128),
     },
 }
-_GAZENETS: dict[Preset, dict[str, Any]] = {
+_UNETS: dict[Preset, dict[str, Any]] = {
     "full": {},
-    "small": {"widths": (24, 48, 96, 192, 256), "se_reduction": 8},
-    "tiny": {"widths": (8, 16, 24, 32, 48), "se_reduction": 4, "fusion_hidden": 32},
+    "small": {"widths": (24, 48, 96, 192, 256), "input_size": (320, 256)},
+    "tiny": {"widths": (8, 16, 24, 32, 48), "input_size": (160, 128)},
 }
+_GATES: dict[Preset, dict[str, Any]] = {"full": {}, "small": {"se_reduction": 8}, "tiny": {"se_reduction": 4}}
+_FUSIONS: dict[Preset, dict[str, Any]] = {"full": {}, "small": {}, "tiny": {"fusion_hidden": 32}}
+_INCEPTIONS: dict[Preset, dict[str, Any]] = {
+    "full": {},
+    "small": {"repeats": (4, 8, 4), "input_size": (320, 256)},
+    "tiny": {"repeats": (1, 1, 1), "input_size": (160, 128)},
+}
+_GRAPHS: dict[Preset, dict[str, Any]] = {
+    "full": {},
+    "small": {"channels": (24, 48, 96, 192), "head_hidden": 256},
+    "tiny": {"channels": (16, 24, 32, 48), "blocks": (1, 1, 2, 1), "head_hidden": 64, "input_size": (128, 128)},
+}
+
+
+def _together(*tables: dict[Preset, dict[str, Any]]) -> dict[Preset, dict[str, Any]]:
+    return {preset: {name: v for table in tables for name, v in table[preset].items()} for preset in get_args(Preset)}
+
+
 _PRESETS: dict[System, dict[Preset, dict[str, Any]]] = {
-    "gazenet": {preset: _DENSENETS[preset] | _GAZENETS[preset] for preset in get_args(Preset)},
+    "gazenet": _together(_DENSENETS, _UNETS, _GATES, _FUSIONS),
+    "mt-unet": _together(_UNETS, _FUSIONS),
+    "gazegnn": _GRAPHS,
+    "inception-resnet-v2": _INCEPTIONS,
+    "unet-s": _UNETS,
+    "res-se-unet": _together(_UNETS, _GATES),
     "dnet201": _DENSENETS,
     "dnet201-cl": _DENSENETS,
 }

@@ -1,14 +1,19 @@
-"""The U-Net half: encoder levels, decoder stages and saliency head, after Qiu et al. (Med Phys 2025).
+"""One configurable U-Net: encoder levels, decoder stages and saliency head, after Qiu et al. (Med Phys 2025).
 
+GazeNet, MT-UNet, UNet_S and Res_SE-UNet are built of it.
 Shapes: B batch, C channels, H x W pixels. All 3x3 convolutions pad by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from cxrgaze_ray.models.families import ResidualSettings, UNetSettings
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -16,9 +21,15 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
 
 
-def conv_bn_relu(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return the layers conv3x3, batch norm, ReLU."""
-    return [conv3x3(inputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+def conv_relu(inputs: int, outputs: int, *, norm: bool = True) -> list[nn.Module]:
+    """Return the layers conv3x3, batch norm unless left out, ReLU."""
+    norms = [nn.BatchNorm2d(outputs)] if norm else []
+    return [conv3x3(inputs, outputs), *norms, nn.ReLU(inplace=True)]
+
+
+def double_conv(inputs: int, outputs: int, *, norm: bool = True) -> nn.Sequential:
+    """Return a U-Net's plain block: twice conv3x3, batch norm unless left out, ReLU."""
+    return nn.Sequential(*conv_relu(inputs, outputs, norm=norm), *conv_relu(outputs, outputs, norm=norm))
 
 
 class SqueezeExcite(nn.Module):
@@ -35,16 +46,25 @@ class SqueezeExcite(nn.Module):
         return x_BCHW * gate_BC[:, :, None, None]
 
 
-class EncoderLevel(nn.Module):
-    """One Res+SE block: two convolutions, a convolved shortcut without batch norm, ReLU, squeeze and excite."""
+class ZeroPadded(nn.Module):
+    """The identity, with zeros for the channels that come new; without parameters."""
 
-    def __init__(self, inputs: int, outputs: int, reduction: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            *conv_bn_relu(inputs, outputs), conv3x3(outputs, outputs), nn.BatchNorm2d(outputs)
-        )
-        self.shortcut = conv3x3(inputs, outputs)
-        self.gate = SqueezeExcite(outputs, reduction)
+        self.new = outputs - inputs
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return functional.pad(x_BCHW, (0, 0, 0, 0, 0, self.new))
+
+
+class ResidualLevel(nn.Module):
+    """One Res+SE block: two convolutions, a shortcut without batch norm, ReLU, squeeze and excite."""
+
+    def __init__(self, inputs: int, outputs: int, settings: ResidualSettings) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(*conv_relu(inputs, outputs), conv3x3(outputs, outputs), nn.BatchNorm2d(outputs))
+        self.shortcut = (conv3x3 if settings.shortcut == "conv3x3" else ZeroPadded)(inputs, outputs)
+        self.gate = SqueezeExcite(outputs, settings.se_reduction)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         gated: Tensor = self.gate(torch.relu(self.residual(x_BCHW) + self.shortcut(x_BCHW)))
@@ -58,14 +78,13 @@ class UNetEncoder(nn.Module):
     ----------
     widths
         Channels of each level.
-    reduction
-        Factor by which squeeze and excite reduces the channels.
+    level
+        Makes a level from its channels in and out.
     """
 
-    def __init__(self, widths: Sequence[int], reduction: int) -> None:
+    def __init__(self, widths: Sequence[int], level: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
-        inputs = [1, *widths[:-1]]
-        self.levels = nn.ModuleList(EncoderLevel(i, o, reduction) for i, o in zip(inputs, widths, strict=True))
+        self.levels = nn.ModuleList(level(inputs, outputs) for inputs, outputs in pairwise([1, *widths]))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image_B1HW: Tensor) -> list[Tensor]:
@@ -78,10 +97,10 @@ class UNetEncoder(nn.Module):
 class DecoderStage(nn.Module):
     """Upsample by two, convolve, join the skip as cat([skip, up]), and convolve twice."""
 
-    def __init__(self, inputs: int, skip: int, up: int, outputs: int) -> None:
+    def __init__(self, inputs: int, skip: int, up: int, *, norm: bool = True) -> None:
         super().__init__()
-        self.up = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), *conv_bn_relu(inputs, up))
-        self.merge = nn.Sequential(*conv_bn_relu(skip + up, outputs), *conv_bn_relu(outputs, outputs))
+        self.up = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), *conv_relu(inputs, up))
+        self.merge = double_conv(skip + up, up, norm=norm)
 
     def forward(self, x_BCHW: Tensor, skip_BCHW: Tensor) -> Tensor:
         merged: Tensor = self.merge(torch.cat([skip_BCHW, self.up(x_BCHW)], dim=1))
@@ -89,21 +108,27 @@ class DecoderStage(nn.Module):
 
 
 class UNetDecoder(nn.Module):
-    """Five stages from 1/32 to full resolution.
+    """Stages that each double the resolution, up to the full one.
 
-    The first brings the deep features (`inputs` channels) up to the bottleneck; each following one goes up a level.
+    Parameters
+    ----------
+    inputs
+        Channels of the features that the first stage starts from.
+    stages
+        Channels of each stage's skip, and of what it gives.
+    norm
+        Whether the convolutions after each skip have batch norm; those on the way up always have.
     """
 
-    def __init__(self, inputs: int, widths: Sequence[int]) -> None:
+    def __init__(self, inputs: int, stages: Iterable[tuple[int, int]], *, norm: bool = True) -> None:
         super().__init__()
-        ups = [*reversed(widths[:-1]), widths[0]]
-        incoming = [inputs, *ups[:-1]]
-        skips = list(reversed(widths))
-        self.stages = nn.ModuleList(
-            DecoderStage(i, skip, up, up) for i, skip, up in zip(incoming, skips, ups, strict=True)
-        )
+        self.stages = nn.ModuleList()
+        for skip, up in stages:
+            self.stages.append(DecoderStage(inputs, skip, up, norm=norm))
+            inputs = up
 
     def forward(self, deep_BCHW: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Return the last stage's output; the skips come in the encoder's order."""
         x_BCHW = deep_BCHW
         for stage, skip_BCHW in zip(self.stages, reversed(skips), strict=True):
             x_BCHW = stage(x_BCHW, skip_BCHW)
@@ -111,12 +136,31 @@ class UNetDecoder(nn.Module):
 
 
 class SaliencyHead(nn.Module):
-    """conv3x3, batch norm, ReLU, conv1x1 to one map, and log-softmax over all pixels in float32."""
+    """To one map by a 1x1 convolution, after conv3x3, batch norm, ReLU unless left out; log-softmax in float32."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*conv_bn_relu(channels, channels), nn.Conv2d(channels, 1, kernel_size=1))
+        channels = settings.widths[0]
+        before = conv_relu(channels, channels) if settings.head == "conv3x3" else []
+        self.layers = nn.Sequential(*before, nn.Conv2d(channels, 1, kernel_size=1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         scores_B1HW = self.layers(x_BCHW).float()
         return torch.log_softmax(scores_B1HW.flatten(1), dim=1).view_as(scores_B1HW)
+
+
+class UNet(nn.Module):
+    """The whole of it with four pools: the stages go up from the bottleneck, the encoder's last level."""
+
+    def __init__(self, settings: UNetSettings, level: Callable[[int, int], nn.Module], *, norm: bool = True) -> None:
+        super().__init__()
+        *skips, bottleneck = settings.widths
+        self.encoder = UNetEncoder(settings.widths, level)
+        self.decoder = UNetDecoder(bottleneck, [(width, width) for width in reversed(skips)], norm=norm)
+        self.saliency_head = SaliencyHead(settings)
+
+    def forward(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the bottleneck (B, C, H/16, W/16), the last decoder output (B, C, H, W) and log saliency (B,1,H,W)."""
+        *skips, bottleneck_BCHW = self.encoder(image_B1HW)
+        decoded_BCHW = self.decoder(bottleneck_BCHW, skips)
+        return bottleneck_BCHW, decoded_BCHW, self.saliency_head(decoded_BCHW)

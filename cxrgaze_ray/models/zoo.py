@@ -7,11 +7,31 @@ from typing import Any, overload
 import torch
 
 from cxrgaze_ray.models.dnet import DNet
+from cxrgaze_ray.models.gazegnn import GazeGNN
 from cxrgaze_ray.models.gazenet import GazeNet
+from cxrgaze_ray.models.inception import InceptionResNetV2
 from cxrgaze_ray.models.network import Network
-from cxrgaze_ray.models.settings import DenseNetConfig, GazeNetConfig, NetworkConfig
+from cxrgaze_ray.models.settings import (
+    DenseNetConfig,
+    GazeGNNConfig,
+    GazeNetConfig,
+    InceptionConfig,
+    MTUNetConfig,
+    NetworkConfig,
+    ResSEUNetConfig,
+    UNetSConfig,
+)
+from cxrgaze_ray.models.unets import MTUNet, ResSEUNet, UNetS
 
-_NETWORKS: dict[type[NetworkConfig], Any] = {GazeNetConfig: GazeNet, DenseNetConfig: DNet}
+_NETWORKS: dict[type[NetworkConfig], Any] = {
+    GazeNetConfig: GazeNet,
+    MTUNetConfig: MTUNet,
+    GazeGNNConfig: GazeGNN,
+    InceptionConfig: InceptionResNetV2,
+    UNetSConfig: UNetS,
+    ResSEUNetConfig: ResSEUNet,
+    DenseNetConfig: DNet,
+}
 """Class of the network of each class of settings."""
 
 

@@ -202,6 +202,12 @@ class Registry:
             return pin_bundle(reference)
         return self._find(rules.checked_name(name), wanted, self.ledger(name).read())
 
+    def current(self, name: str) -> ModelPin:
+        """Return a model's champion or, where there is none, its last version; RegistryError if it has neither."""
+        chain = self.ledger(name).read()
+        version = chain.aliases().get(CHAMPION) or next(reversed(chain.versions()), CHAMPION)
+        return self.resolve(f"{name}@{version}")
+
     def models(self) -> tuple[str, ...]:
         """Return the names in the registry."""
         return tuple(name for name in self.store.folders() if rules.NAME.fullmatch(name) and self.history(name))

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
-from cxrgaze_ray.registry.ledger import Chain, Entry
-from cxrgaze_ray.registry.versions import CHAMPION, Registry
+from cxrgaze_ray.registry.ledger import Entry
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
 from cxrgaze_ray.reports.model_card.metrics import MetricRow, metric_rows
 from cxrgaze_ray.reports.pages import render
@@ -56,7 +56,7 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         If there is no such model, or it is not as it was published.
     """
     name = reference.partition("@")[0]
-    pin = registry.resolve(reference if "@" in reference else f"{name}@{_default(registry, name)}")
+    pin = registry.resolve(reference) if "@" in reference else registry.current(name)
     chain = registry.ledger(name).read()
     store = registry.version_store(name, pin.version)
     info, bundle_sha256 = read_hashed_info(store)
@@ -82,11 +82,6 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         "bundle_sha256": bundle_sha256,
     }
     return Card(name, pin.version, chain.head, render(f"card.{form}", **context))
-
-
-def _default(registry: Registry, name: str) -> str:
-    chain: Chain = registry.ledger(name).read()
-    return chain.aliases().get(CHAMPION) or next(reversed(chain.versions()), CHAMPION)
 
 
 def _concerns(entry: Entry, version: str, weights_sha256: str) -> bool:
@@ -118,12 +113,14 @@ def _limits(info: BundleInfo, gates: list[Judgement]) -> list[str]:
 
 def _network(info: BundleInfo, size_bytes: int | None) -> list[Row]:
     network = info.network
-    blocks = ", ".join(str(count) for count in network.block_config)
+    own = network.model_dump(exclude={"system", "preset", "input_size"})
     rows = [
+        ("system", network.system),
         ("preset", network.preset),
+        ("predicts", " and ".join(info.predicts)),
+        ("reads", "image and gaze" if network.needs_gaze else "image"),
         ("input", f"{network.input_size[0]} x {network.input_size[1]} pixels, height x width"),
-        ("U-Net widths", ", ".join(str(width) for width in network.widths)),
-        ("DenseNet", f"blocks of {blocks}, growth rate {network.growth_rate}, tapped at {network.tap}"),
+        *((name.replace("_", " "), _plain(value)) for name, value in own.items()),
         ("profile", f"{info.profile}, settings {info.profile_sha256[:12]}"),
         ("classes", ", ".join(info.classes).replace("_", " ")),
         ("temperature", f"{info.temperature:g}"),
@@ -139,7 +136,7 @@ def _lineage(info: BundleInfo) -> list[Row]:
         ("shard store", lineage.pop("store_sha256") or "none"),
         ("warm start from", parent or "no other model"),
         ("first weights of DenseNet", backbone or ("the parent's" if parent else "not recorded")),
-        ("trained by", f"cxrgaze {lineage.pop('code_version')}"),
+        (f"{'imported' if info.lineage.imported_format else 'trained'} by", f"cxrgaze {lineage.pop('code_version')}"),
     ]
     told = {**lineage, **{name: value for name, value in settings.items() if name not in _TOLD}}
     return [*rows, *((name.replace("_", " "), _plain(value)) for name, value in told.items() if value is not None)]

@@ -71,7 +71,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",
-        "models init", "models list", "models show", "models promote", "models rollback",
+        "models init", "models import", "models list", "models show", "models promote", "models rollback",
         "models verify", "models card",
     }  # fmt: skip
 
@@ -156,6 +156,7 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["models", "show", "none", "--registry", "nowhere"], "nowhere"),
         (["models", "show", "none", "--registry", "here"], "no model none"),
         (["models", "init", "--name", "Bad Name", "--registry", "new"], "made of a-z"),
+        (["models", "import", "none.pth", "--format", "cxrgazelearn", "--registry", "here"], "none.pth"),
         (["models", "list", "--registry", "gs://bucket"], "gs:// is not supported"),
         (["models", "verify", "none", "--registry", "here"], "no model none"),
         (["models", "verify", "none", "--head", "abc", "--registry", "here"], "64 hexadecimal digits"),
@@ -333,7 +334,7 @@ def test_a_fresh_model_is_published_promoted_and_marked(registry: Path) -> None:
 
 def test_models_are_listed_and_shown(cxrgaze: Cxrgaze, registry: Path) -> None:
     listed = cxrgaze("models", "list", "--registry", registry, "--json").json
-    assert listed == {"models": [{"name": "cxrgaze", "versions": 1, "aliases": "champion=v0001"}]}
+    assert listed == {"models": [{"name": "cxrgaze", "system": "gazenet", "versions": 1, "aliases": "champion=v0001"}]}
     shown = cxrgaze("models", "show", "cxrgaze", "--registry", registry, "--json").json
     assert shown["aliases"] == {"champion": "v0001"}
     assert shown["bundle"]["trained"] is False

@@ -14,7 +14,8 @@ from torchvision.models import densenet201
 
 from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet, GazeNetConfig
-from cxrgaze_ray.models.unet import DecoderStage, EncoderLevel, SaliencyHead, SqueezeExcite, UNetEncoder
+from cxrgaze_ray.models.settings import Preset
+from cxrgaze_ray.models.unet import DecoderStage, ResidualLevel, SaliencyHead, SqueezeExcite, UNetEncoder, double_conv
 from cxrgaze_ray.models.zoo import build
 
 TINY = PRESETS["tiny"]
@@ -117,7 +118,7 @@ def test_the_state_has_no_unexpected_parts(full: GazeNet) -> None:
 
 
 @pytest.mark.parametrize("preset", ["full", "small", "tiny"])
-def test_presets_are_settings_of_the_same_code(preset: str) -> None:
+def test_presets_are_settings_of_the_same_code(preset: Preset) -> None:
     config = PRESETS[preset]
     with FakeTensorMode():  # shapes only
         network = GazeNet(config)
@@ -221,7 +222,7 @@ def _normed(x: Tensor, layer: nn.Module) -> Tensor:
 
 
 def _level(x: Tensor, level: nn.Module) -> Tensor:
-    assert isinstance(level, EncoderLevel)
+    assert isinstance(level, ResidualLevel)
     conv1, norm1, _, conv2, norm2 = level.residual
     inner = functional.relu(_normed(_convolved(x, conv1), norm1))
     summed = functional.relu(_normed(_convolved(inner, conv2), norm2) + _convolved(x, level.shortcut))
@@ -294,7 +295,7 @@ def test_gates_have_no_biases() -> None:
 
 
 def test_encoder_halves_the_resolution_four_times() -> None:
-    outputs = UNetEncoder((4, 4, 8, 8, 8), 4)(images(1, 64, 32))
+    outputs = UNetEncoder((4, 4, 8, 8, 8), double_conv)(images(1, 64, 32))
     assert [tuple(output.shape[1:]) for output in outputs] == [
         (4, 64, 32), (4, 32, 16), (8, 16, 8), (8, 8, 4), (8, 4, 2),
     ]  # fmt: skip
@@ -302,7 +303,7 @@ def test_encoder_halves_the_resolution_four_times() -> None:
 
 @torch.inference_mode()
 def test_extreme_scores_still_sum_to_one() -> None:
-    head = SaliencyHead(4).eval()
+    head = SaliencyHead(GazeNetConfig(widths=(4, 4, 8, 8, 8), se_reduction=4)).eval()
     density = head(1e4 * torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))).exp()
     torch.testing.assert_close(density.sum(dim=(1, 2, 3)), torch.ones(2), atol=1e-4, rtol=0)
 

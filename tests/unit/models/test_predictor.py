@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -17,13 +18,29 @@ from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.models.bundle import Bundle, golden_image, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
-from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.models.predictor import Engine, Predictor, limit_threads, plan_engine
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import to_network
 
 REFERENCE = Engine("float32", False, "cpu")
 FAST = Engine("bfloat16", True, "cpu")
+
+
+class Answers(NamedTuple):
+    """`Predictions` of a network that predicts everything."""
+
+    logits_BK: NDArray[np.float32]
+    probabilities_BK: NDArray[np.float32]
+    saliency_BHW: NDArray[np.float32]
+
+
+def ask(predictor: Predictor, images: NDArray[np.uint16]) -> Answers:
+    """Return a predictor's answers, none of which may be missing."""
+    found = predictor.predict(images)
+    assert found.logits_BK is not None
+    assert found.probabilities_BK is not None
+    assert found.saliency_BHW is not None
+    return Answers(found.logits_BK, found.probabilities_BK, found.saliency_BHW)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +59,9 @@ def images() -> NDArray[np.uint16]:
 
 
 @pytest.fixture(scope="module")
-def whole(predictor: Predictor, images: NDArray[np.uint16]) -> Predictions:
+def whole(predictor: Predictor, images: NDArray[np.uint16]) -> Answers:
     """Return the answers to all nine images, sent together."""
-    return predictor.predict(images)
+    return ask(predictor, images)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +70,8 @@ def fast(bundle: Bundle) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def fast_whole(fast: Predictor, images: NDArray[np.uint16]) -> Predictions:
-    return fast.predict(images[:5])
+def fast_whole(fast: Predictor, images: NDArray[np.uint16]) -> Answers:
+    return ask(fast, images[:5])
 
 
 def test_an_answer_that_is_not_finite_is_refused(bundle: Bundle, images: NDArray[np.uint16]) -> None:
@@ -65,7 +82,7 @@ def test_an_answer_that_is_not_finite_is_refused(bundle: Bundle, images: NDArray
             Predictor.from_bundle(Bundle(bundle.info, state), REFERENCE).predict(images[:1])
 
 
-def same(part: Predictions, whole: Predictions, chosen: list[int]) -> None:
+def same(part: Answers, whole: Answers, chosen: list[int]) -> None:
     assert np.array_equal(part.logits_BK, whole.logits_BK[chosen])
     assert np.array_equal(part.probabilities_BK, whole.probabilities_BK[chosen])
     assert np.array_equal(part.saliency_BHW, whole.saliency_BHW[chosen])
@@ -74,25 +91,25 @@ def same(part: Predictions, whole: Predictions, chosen: list[int]) -> None:
 # the fixed batch is 4: nine images need padding, one needs most, three meet other neighbours
 @pytest.mark.parametrize("chosen", [[8], [3, 4, 5], [7, 1, 0]], ids=str)
 def test_an_answer_does_not_depend_on_the_batch(
-    predictor: Predictor, images: NDArray[np.uint16], whole: Predictions, chosen: list[int]
+    predictor: Predictor, images: NDArray[np.uint16], whole: Answers, chosen: list[int]
 ) -> None:
-    same(predictor.predict(images[chosen]), whole, chosen)
+    same(ask(predictor, images[chosen]), whole, chosen)
 
 
 @pytest.mark.parametrize("chosen", [[4], [3, 1, 0]], ids=str)
 def test_nor_does_it_on_the_fast_engine(
-    fast: Predictor, images: NDArray[np.uint16], fast_whole: Predictions, chosen: list[int]
+    fast: Predictor, images: NDArray[np.uint16], fast_whole: Answers, chosen: list[int]
 ) -> None:
-    same(fast.predict(images[chosen]), fast_whole, chosen)
+    same(ask(fast, images[chosen]), fast_whole, chosen)
 
 
-def test_answers_are_of_their_images(whole: Predictions) -> None:
+def test_answers_are_of_their_images(whole: Answers) -> None:
     assert len(np.unique(whole.logits_BK, axis=0)) == 9
 
 
 @pytest.mark.parametrize(("engine", "count"), [("whole", 9), ("fast_whole", 5)])
 def test_probabilities_and_saliency_sum_to_one(request: pytest.FixtureRequest, engine: str, count: int) -> None:
-    found: Predictions = request.getfixturevalue(engine)
+    found: Answers = request.getfixturevalue(engine)
     assert found.saliency_BHW.shape == (count, 640, 512)
     assert found.probabilities_BK.shape == found.logits_BK.shape == (count, 3)
     for array in (found.logits_BK, found.probabilities_BK, found.saliency_BHW):
@@ -103,7 +120,7 @@ def test_probabilities_and_saliency_sum_to_one(request: pytest.FixtureRequest, e
 
 
 @torch.inference_mode()
-def test_predictions_are_the_networks(bundle: Bundle, whole: Predictions, images: NDArray[np.uint16]) -> None:
+def test_predictions_are_the_networks(bundle: Bundle, whole: Answers, images: NDArray[np.uint16]) -> None:
     output = bundle.network()(to_network(images[:2], (160, 128)))
     torch.testing.assert_close(torch.from_numpy(whole.logits_BK[:2]), output.logits_BK, atol=1e-5, rtol=1e-4)
     coarse = functional.avg_pool2d(torch.from_numpy(whole.saliency_BHW[:2])[:, None], 4) * 16
@@ -119,14 +136,14 @@ def test_a_network_of_full_size_is_not_resampled(images: NDArray[np.uint16]) -> 
     slim = GazeNetConfig(widths=(4,) * 5, growth_rate=4, block_config=(1, 1, 1, 1), init_features=4, se_reduction=4)
     bundle = make_bundle(build(slim, seed=1), "large", trained=False)
     predictor = Predictor.from_bundle(bundle, REFERENCE)
-    found = predictor.predict(images[:1])
+    found = ask(predictor, images[:1])
     assert predictor.batch == 1
     density = bundle.network()(torch.from_numpy(images[:1].astype(np.float32))[:, None] / 65535).log_saliency_B1HW.exp()
     np.testing.assert_allclose(found.saliency_BHW, density[:, 0].numpy(), rtol=1e-3)
 
 
 def test_no_image_gives_no_answer(predictor: Predictor) -> None:
-    found = predictor.predict(np.empty((0, 640, 512), np.uint16))
+    found = ask(predictor, np.empty((0, 640, 512), np.uint16))
     assert found.logits_BK.shape == found.probabilities_BK.shape == (0, 3)
     assert found.saliency_BHW.shape == (0, 640, 512)
 
@@ -149,9 +166,9 @@ def test_images_of_another_type_or_size_are_refused(predictor: Predictor, images
         predictor.predict(images)
 
 
-def test_temperature_softens_probabilities_only(bundle: Bundle, whole: Predictions, images: NDArray[np.uint16]) -> None:
+def test_temperature_softens_probabilities_only(bundle: Bundle, whole: Answers, images: NDArray[np.uint16]) -> None:
     soft = Predictor.from_bundle(Bundle(bundle.info.model_copy(update={"temperature": 2.5}), bundle.state), REFERENCE)
-    found = soft.predict(images[:4])
+    found = ask(soft, images[:4])
     assert np.array_equal(found.logits_BK, whole.logits_BK[:4])
     assert np.array_equal(found.saliency_BHW, whole.saliency_BHW[:4])
     exponentials = np.exp(found.logits_BK.astype(np.float64) / 2.5)
@@ -159,7 +176,7 @@ def test_temperature_softens_probabilities_only(bundle: Bundle, whole: Predictio
     assert (found.probabilities_BK.max(axis=1) < whole.probabilities_BK[:4].max(axis=1)).all()
 
 
-def test_golden_logits_are_those_of_the_golden_image(predictor: Predictor, whole: Predictions) -> None:
+def test_golden_logits_are_those_of_the_golden_image(predictor: Predictor, whole: Answers) -> None:
     assert predictor.golden(5).logits == tuple(whole.logits_BK[5].tolist())
 
 
@@ -169,7 +186,7 @@ def test_the_fast_engine_agrees_with_the_reference(images: NDArray[np.uint16]) -
         # a fresh saliency map is flat to 2%: correlations of it are those of rounding
         network.get_parameter("saliency_head.layers.3.weight").mul_(64)
     bundle = make_bundle(network, "tiny", trained=False)
-    reference, fast = (Predictor.from_bundle(bundle, engine).predict(images[:4]) for engine in (REFERENCE, FAST))
+    reference, fast = (ask(Predictor.from_bundle(bundle, engine), images[:4]) for engine in (REFERENCE, FAST))
     assert not np.array_equal(fast.logits_BK, reference.logits_BK)
     np.testing.assert_allclose(fast.probabilities_BK, reference.probabilities_BK, atol=0.01)
     for one, other in zip(fast.saliency_BHW, reference.saliency_BHW, strict=True):
@@ -178,15 +195,15 @@ def test_the_fast_engine_agrees_with_the_reference(images: NDArray[np.uint16]) -
         assert r >= 0.999
 
 
-def test_fast_probabilities_of_a_fresh_network_agree(whole: Predictions, fast_whole: Predictions) -> None:
+def test_fast_probabilities_of_a_fresh_network_agree(whole: Answers, fast_whole: Answers) -> None:
     np.testing.assert_allclose(fast_whole.probabilities_BK, whole.probabilities_BK[:5], atol=0.01)
     np.testing.assert_allclose(fast_whole.saliency_BHW, whole.saliency_BHW[:5], rtol=0.02)
 
 
 def test_float32_in_another_layout_is_almost_the_same(
-    bundle: Bundle, whole: Predictions, images: NDArray[np.uint16]
+    bundle: Bundle, whole: Answers, images: NDArray[np.uint16]
 ) -> None:
-    other = Predictor.from_bundle(bundle, Engine("float32", True, "cpu")).predict(images[:4])
+    other = ask(Predictor.from_bundle(bundle, Engine("float32", True, "cpu")), images[:4])
     np.testing.assert_allclose(other.logits_BK, whole.logits_BK[:4], atol=1e-4)
 
 

@@ -16,9 +16,9 @@ from torchvision.models import DenseNet
 from cxrgaze_ray.errors import ConfigError, StoreUnavailable, TrainingDiverged, UserError
 from cxrgaze_ray.models import network
 from cxrgaze_ray.models.bundle import Bundle, Lineage, make_bundle
-from cxrgaze_ray.models.densenet import BackboneReport
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import with_golden
+from cxrgaze_ray.models.pretrained import BackboneReport
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore

@@ -1,0 +1,60 @@
+"""Inception-ResNet-v2 (Szegedy et al. 2017) as a classifier, by timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cxrgaze_ray.models.network import Network, NetworkOutput
+from cxrgaze_ray.models.pretrained import BackboneReport, Published, load_first_weights
+from cxrgaze_ray.models.settings import InceptionConfig
+from cxrgaze_ray.schemas import CLASSES
+
+_NAME = "inception_resnet_v2"
+
+
+class InceptionResNetV2(Network):
+    """timm's network with a head for the classes; smaller presets repeat its blocks less often."""
+
+    config: InceptionConfig
+    mean_3: Tensor
+    std_3: Tensor
+
+    def __init__(self, config: InceptionConfig) -> None:
+        import timm.data  # takes a second, which no other network needs
+
+        super().__init__(config)
+        self.inception = timm.create_model(_NAME, num_classes=len(CLASSES))
+        for name, count in zip(("repeat", "repeat_1", "repeat_2"), config.repeats, strict=True):
+            blocks = self.inception.get_submodule(name)
+            self.inception.set_submodule(name, nn.Sequential(*list(blocks.children())[:count]))
+        # what timm's ImageNet weights were trained with
+        self.register_buffer("mean_3", torch.tensor(timm.data.IMAGENET_INCEPTION_MEAN), persistent=False)
+        self.register_buffer("std_3", torch.tensor(timm.data.IMAGENET_INCEPTION_STD), persistent=False)
+
+    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
+        """Return the logits; ValueError if the size is not a multiple of 32."""
+        self.check_size(image_B1HW)
+        image_B3HW = (image_B1HW - self.mean_3[:, None, None]) / self.std_3[:, None, None]
+        logits_BK: Tensor = self.inception(image_B3HW)
+        return NetworkOutput(logits_BK=logits_BK.float())
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return no parts: its one phase trains the whole network."""
+        return {}
+
+    def load_pretrained(self, weights_file: str | None = None) -> BackboneReport:
+        """Load its first weights, timm's published ones if no file is given: see `pretrained.load_first_weights`."""
+        fits = self.config.repeats == InceptionConfig().repeats
+        return load_first_weights(self.inception, _IMAGENET, weights_file, fits=fits)
+
+
+def _download() -> Mapping[str, Tensor]:
+    import timm
+
+    return timm.create_model(_NAME, pretrained=True).state_dict()
+
+
+_IMAGENET = Published("Inception-ResNet-v2", "timm", "classif", _download)

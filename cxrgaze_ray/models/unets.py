@@ -1,0 +1,70 @@
+"""The paper's comparisons that are U-Nets alone: MT-UNet (Zhu et al. 2022), UNet_S and Res_SE-UNet."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from cxrgaze_ray.models.fusion import FusionClassifier, fuse
+from cxrgaze_ray.models.losses import JointLoss
+from cxrgaze_ray.models.network import Network, NetworkOutput
+from cxrgaze_ray.models.settings import MTUNetConfig, ResSEUNetConfig, UNetSConfig
+from cxrgaze_ray.models.unet import ResidualLevel, UNet, double_conv
+
+
+class MTUNet(Network):
+    """Diagnosis and gaze from one plain U-Net, whose bottleneck takes the place of GazeNet's DenseNet."""
+
+    def __init__(self, config: MTUNetConfig) -> None:
+        super().__init__(config)
+        self.unet = UNet(config, double_conv)
+        self.classifier = FusionClassifier(config.widths[-1] + config.widths[0], config)
+        self.joint_loss = JointLoss()
+
+    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
+        """Return log saliency and logits; ValueError if the size is not a multiple of 16."""
+        self.check_size(image_B1HW)
+        bottleneck_BCHW, decoded_BCHW, log_saliency_B1HW = self.unet(image_B1HW)
+        vector_BC = bottleneck_BCHW.float().mean(dim=(2, 3))
+        return NetworkOutput(log_saliency_B1HW, self.classifier(fuse(vector_BC, decoded_BCHW)))
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return the modules by the names that training phases use."""
+        return {"saliency_path": [self.unet], "classifier": [self.classifier], "joint_loss": [self.joint_loss]}
+
+
+class SaliencyUNet(Network):
+    """Gaze alone."""
+
+    unet: UNet
+
+    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
+        """Return log saliency; ValueError if the size is not a multiple of 16."""
+        return NetworkOutput(self.saliency(image_B1HW))
+
+    def saliency(self, image_B1HW: Tensor) -> Tensor:
+        """Return the log saliency (B,1,H,W)."""
+        self.check_size(image_B1HW)
+        log_saliency: Tensor = self.unet(image_B1HW)[2]
+        return log_saliency
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Return the modules by the names that training phases use."""
+        return {"saliency_path": [self.unet]}
+
+
+class UNetS(SaliencyUNet):
+    """MT-UNet's U-Net, as published without batch norm in the double convolutions."""
+
+    def __init__(self, config: UNetSConfig) -> None:
+        super().__init__(config)
+        self.unet = UNet(config, partial(double_conv, norm=config.batch_norm), norm=config.batch_norm)
+
+
+class ResSEUNet(SaliencyUNet):
+    """GazeNet's encoder levels under a U-Net's own bottleneck."""
+
+    def __init__(self, config: ResSEUNetConfig) -> None:
+        super().__init__(config)
+        self.unet = UNet(config, partial(ResidualLevel, settings=config))
