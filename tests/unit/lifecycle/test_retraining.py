@@ -47,8 +47,8 @@ EASY = Policy(
     name="easy",
     decide=DecidePolicy(least_new_patients=0, least_train_patients=1, least_test_patients=1, least_days_between=0),
     gate=GateSettings(
-        rounds=100, least_patients=6, auc_margin=0.5, ece_margin=0.5, cc_margin=0.5, subgroup_patients=100,
-        latency_ratio=50,
+        rounds=100, least_patients=6, auc_margin=0.5, ece_margin=0.5, cc_margin=0.5, centre_bias_margin=None,
+        subgroup_patients=100, latency_ratio=50,
     ),
 )  # fmt: skip
 """A policy under which a candidate that answers as the champion does is accepted with a dozen patients."""
