@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.evaluation.statistics import (
     Draws,
+    Statistic,
     Values,
     bounds,
     chance_error,
@@ -161,17 +162,32 @@ def compare(pair: Pair, target: Target, alpha: float) -> PairedDifference:
     and overconfident in showing that it did not rise much: the upper bound comes from draws freed of chance (see
     `statistics.without_chance`). The difference is the plain one, and need not lie between the bounds.
     """
-    old, new = (statistic_of(table, target, pair.places_N) for table in (pair.champion, pair.candidate))
-    champion, candidate = value_of(old, len(pair)), value_of(new, len(pair))
+    champion, candidate = values(pair, target)
     if champion is None or candidate is None:
         return PairedDifference(target, None, None, None, None, pair.patients, len(pair))
-    old_R, new_R = pair.draws.apply(old), pair.draws.apply(new)
+    old_R, new_R = drawn(pair, target)
     low, high = bounds(new_R - old_R, alpha) or (None, None)
     if target == "ece" and low is not None:
         freed_R = _freed(pair, pair.candidate, new_R) - _freed(pair, pair.champion, old_R)
         high = float(np.quantile(freed_R[np.isfinite(freed_R)], 1 - alpha))
         low = min(low, high)
     return PairedDifference(target, champion, candidate, low, high, pair.patients, len(pair))
+
+
+def values(pair: Pair, target: Target) -> tuple[float | None, float | None]:
+    """Return the champion's and the candidate's value of a target; None where the images leave it undefined."""
+    old, new = _statistics(pair, target)
+    return value_of(old, len(pair)), value_of(new, len(pair))
+
+
+def drawn(pair: Pair, target: Target) -> tuple[Values, Values]:
+    """Return the champion's and the candidate's value under each draw of the patients; NaN where undefined."""
+    old, new = _statistics(pair, target)
+    return pair.draws.apply(old), pair.draws.apply(new)
+
+
+def _statistics(pair: Pair, target: Target) -> tuple[Statistic, Statistic]:
+    return statistic_of(pair.champion, target, pair.places_N), statistic_of(pair.candidate, target, pair.places_N)
 
 
 def _freed(pair: Pair, table: EvaluationTable, error_R: Values) -> Values:
