@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cxrgaze_ray.evaluation.metrics import BESIDE, SALIENCY_TITLES
+
 
 @dataclass(frozen=True)
 class MetricRow:
@@ -28,11 +30,18 @@ def metric_rows(metrics: dict[str, Any]) -> list[MetricRow]:
         _metric_row("AUC micro", diagnosis.get("auc_micro")),
         _metric_row("accuracy", diagnosis.get("accuracy"), intervals.get("accuracy")),
         _metric_row("calibration error", diagnosis.get("ece"), intervals.get("ece")),
-        _metric_row("saliency CC", saliency.get("cc"), intervals.get("cc")),
-        _metric_row("saliency HS", saliency.get("hs")),
-        _metric_row("saliency KL", saliency.get("kl"), bounded=False),
+        *_map_rows("saliency", saliency, intervals),
+        *(row for name, title in BESIDE.items() for row in _map_rows(title, _part(metrics, name), {})),
     ]
-    return [*_counts(diagnosis, saliency), *(one for one in found if one is not None)]
+    beside = [MetricRow(BESIDE[name], str(why)) for name, why in _part(metrics, "missing").items() if name in BESIDE]
+    return [*_counts(diagnosis, saliency), *(one for one in found if one is not None), *beside]
+
+
+def _map_rows(title: str, part: dict[str, Any], intervals: dict[str, Any]) -> list[MetricRow | None]:
+    return [
+        _metric_row(f"{title} {shown}", part.get(name), intervals.get(name), bounded=name not in ("kl", "nss"))
+        for name, shown in SALIENCY_TITLES.items()
+    ]
 
 
 def _counts(diagnosis: dict[str, Any], saliency: dict[str, Any]) -> list[MetricRow]:

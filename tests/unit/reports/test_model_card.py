@@ -61,6 +61,8 @@ def trained(seed: int) -> Bundle:
         saliency=saliency_metrics([MapScores(1.2, 0.5, 0.4), MapScores(1.0, 0.7, 0.5)]),
         intervals={"auc_macro": Interval(0.8, 0.714, 0.892), "accuracy": Interval(0.7, 0.6, 0.8), "cc": None},
         note="Of phantoms.",
+        centre=saliency_metrics([MapScores(1.4, 0.4, 0.3, 0.9, 0.5)]),
+        missing={"readers": "no image has two readers"},
     )
     settings = TrainSettings.for_preset("tiny").model_dump()
     lineage = Lineage(store_sha256="5t0re" * 8, parent="net@v1", settings=settings, backbone="imagenet")
@@ -108,7 +110,8 @@ def test_the_card_says_what_bundle_and_ledger_say(registry: Registry, form: Any)
     for said in (
         "net v0002", "champion", "Research only, not for clinical use.", "5t0re5t0re", "a7ore", "net@v1", "imagenet",
         "tiny", "cxrgaze-v1", "normal, heart failure, pneumonia", "contrastive", "epochs 6, batch 32", "0.714 to 0.892",
-        "AUC macro", "saliency CC", "0.600", "Of phantoms.", "cannot tell", "One subgroup is too small.",
+        "AUC macro", "saliency CC", "0.600", "centre-bias baseline shuffled AUC",
+        "0.500", "no image has two readers", "Of phantoms.", "cannot tell", "One subgroup is too small.",
         "214 patients, 260 images", "AUC macro (sex=F)", "-0.060", "1.5e-06", "1024", "-0.110 to -0.010",
         "night job", "Dr. Bob", "the board of 3 May decided so", "retrained",
         "The gate did not accept it: cannot tell.", info.weights_sha256,
