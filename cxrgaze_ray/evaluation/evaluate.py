@@ -180,7 +180,7 @@ def evaluate(table: EvaluationTable, note: str = "") -> Evaluation:
         scores=tuple(_score(table, place) for place in range(len(table))),
         centre=centre,
         readers=readers,
-        missing=_missing(seen, centre, readers) if saliency else {},
+        missing=_missing(table, diagnosis) | (_missing_beside(seen, centre, readers) if saliency else {}),
     )
 
 
@@ -197,7 +197,17 @@ def _any(scores_NM: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((~np.isnan(scores_NM)).any(axis=1))
 
 
-def _missing(seen: EvaluationTable, centre: SaliencyMetrics | None, readers: SaliencyMetrics | None) -> dict[str, str]:
+def _missing(table: EvaluationTable, diagnosis: DiagnosisMetrics | None) -> dict[str, str]:
+    """Say why there are no figures of what the model predicts."""
+    why = {"diagnosis": "no image has a label"} if "classes" in table.predicts and diagnosis is None else {}
+    if "saliency" in table.predicts and not table.seen_N.any():
+        why["saliency"] = "no image has gaze"
+    return why
+
+
+def _missing_beside(
+    seen: EvaluationTable, centre: SaliencyMetrics | None, readers: SaliencyMetrics | None
+) -> dict[str, str]:
     """Say why a table has nothing to see saliency beside."""
     kept_apart = not np.isnan(seen.scores("nss")).all()
     alone = "no image has two readers" if kept_apart else "not known: readers are not kept apart"

@@ -39,6 +39,15 @@ class DiagnosisMetrics:
     confusion: tuple[tuple[int, ...], ...]
     ece: float | None = None
 
+    def shown_auc(self, name: str) -> str:
+        """Return a class's AUC for people, or why there is none."""
+        if (value := self.auc[name]) is not None:
+            return _number(value)
+        examples = sum(self.confusion[CLASSES.index(name)])
+        return {0: "undefined: no image is of it", self.images: "undefined: every image is of it"}.get(
+            examples, _number(None)
+        )
+
 
 @dataclass(frozen=True)
 class SaliencyMetrics:
@@ -103,7 +112,7 @@ class Evaluation:
         What `saliency` must be seen beside: the centre-bias baseline on the same images, and the readers' agreement on
         those with several: see `table.ImageScores`.
     missing
-        Why `centre` or `readers` is None, by that name.
+        Why one of these four is None although the model predicts it, by that name.
     """
 
     images: int
@@ -125,7 +134,7 @@ class Evaluation:
         rows = [["images", str(self.images), ""]]
         if self.diagnosis:
             diagnosis = self.diagnosis
-            rows += [[f"AUC {name.replace('_', ' ')}", _number(value), ""] for name, value in diagnosis.auc.items()]
+            rows += [[f"AUC {name.replace('_', ' ')}", diagnosis.shown_auc(name), ""] for name in diagnosis.auc]
             rows += [["AUC macro", _number(diagnosis.auc_macro), _span(self.intervals.get("auc_macro"))]]
             rows += [["AUC micro", _number(diagnosis.auc_micro), ""]]
             rows += [["accuracy", _number(diagnosis.accuracy), _span(self.intervals.get("accuracy"))]]
@@ -137,13 +146,14 @@ class Evaluation:
             for name, title in BESIDE.items():
                 beside: SaliencyMetrics | None = getattr(self, name)
                 rows += _saliency_rows(title, beside, {}) if beside else []
-                rows += [[title, self.missing[name], ""]] if name in self.missing else []
-        return rows
+        return rows + [[title, self.missing[name], ""] for name, title in TITLES.items() if name in self.missing]
 
 
 SALIENCY_TITLES = {"cc": "CC", "hs": "HS", "kl": "KL", "nss": "NSS", "sauc": "shuffled AUC"}
 BESIDE = {"centre": "centre-bias baseline", "readers": "readers' agreement"}
 """What saliency is seen beside, by its name in `Evaluation`."""
+
+TITLES = {"diagnosis": "diagnosis", "saliency": "saliency", **BESIDE}
 
 
 def _saliency_rows(title: str, metrics: SaliencyMetrics, intervals: dict[str, Interval | None]) -> list[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cxrgaze_ray.evaluation.metrics import BESIDE, SALIENCY_TITLES
+from cxrgaze_ray.evaluation.metrics import BESIDE, SALIENCY_TITLES, TITLES
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ def metric_rows(metrics: dict[str, Any]) -> list[MetricRow]:
         *_map_rows("saliency", saliency, intervals),
         *(row for name, title in BESIDE.items() for row in _map_rows(title, _part(metrics, name), {})),
     ]
-    beside = [MetricRow(BESIDE[name], str(why)) for name, why in _part(metrics, "missing").items() if name in BESIDE]
-    return [*_counts(diagnosis, saliency), *(one for one in found if one is not None), *beside]
+    missing = [MetricRow(TITLES[name], str(why)) for name, why in _part(metrics, "missing").items() if name in TITLES]
+    return [*_counts(diagnosis, saliency), *(one for one in found if one is not None), *missing]
 
 
 def _map_rows(title: str, part: dict[str, Any], intervals: dict[str, Any]) -> list[MetricRow | None]:

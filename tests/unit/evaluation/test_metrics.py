@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 
 from cxrgaze_ray.evaluation.maps import correlation, histogram_similarity, kl_divergence
 from cxrgaze_ray.evaluation.metrics import (
@@ -79,6 +80,22 @@ def test_no_labelled_image_is_an_error() -> None:
 def test_a_probability_that_is_no_number_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a number"):
         diagnosis_metrics(np.where(PROBABILITIES == 0.7, np.nan, PROBABILITIES), LABELS)
+
+
+@given(st.integers(3, 40), st.integers(0, 10_000))
+def test_figures_of_classes_are_those_of_scikit_learn(images: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(3), rng.integers(0, 3, images - 3)])
+    probabilities = rng.dirichlet(np.ones(3), images).round(1) + 0.01  # rounded: ties
+    found, onehot = diagnosis_metrics(probabilities, labels), np.eye(3, dtype=int)[labels]
+    assert list(found.auc.values()) == pytest.approx(roc_auc_score(onehot, probabilities, average=None).tolist())
+    assert found.auc_macro == pytest.approx(roc_auc_score(onehot, probabilities, average="macro"))
+    assert found.auc_micro == pytest.approx(roc_auc_score(onehot, probabilities, average="micro"))
+    predicted = probabilities.argmax(axis=1)
+    assert found.accuracy == pytest.approx(accuracy_score(labels, predicted))
+    np.testing.assert_array_equal(found.confusion, confusion_matrix(labels, predicted))
+    assert found.ece is not None
+    assert 0 <= found.ece <= 1 + 1e-9
 
 
 def half(left: float, right: float) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,13 @@ def test_a_model_of_saliency_alone_has_no_diagnosis_and_the_other_way_round() ->
         assert json.dumps(evaluate(again).summary(), allow_nan=False) == json.dumps(evaluate(builder.build()).summary())
     seen, labelled = evaluate(maps.build()), evaluate(classes.build())
     assert (seen.diagnosis, labelled.saliency, labelled.missing) == (None, None, {})
+    nobody = maps.build().take(np.array([1]))
+    assert evaluate(nobody).rows() == [["images", "1", ""], ["saliency", "no image has gaze", ""]]
+    assert evaluate(replace(classes.build(), labels_N=np.array([UNKNOWN]))).rows()[1:] == [
+        ["diagnosis", "no image has a label", ""]
+    ]
+    aucs = [row[1] for row in evaluate(classes.build()).rows()[1:4]]
+    assert aucs == ["undefined: no image is of it", "undefined: every image is of it", "undefined: no image is of it"]
     assert [one.p_true for one in seen.scores] == [None, None]
     assert seen.saliency is not None
     assert seen.centre is not None

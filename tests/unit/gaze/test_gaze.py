@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import ConfigError, RadiographError, StoreNotFound, UserError
 from cxrgaze_ray.gaze.egd import ID_LENGTH, EgdTables, read_egd
-from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.gaze.heatmap import Fixations, Samples, gaze_map
 from cxrgaze_ray.phantoms.scanpath import Scanpath
 from cxrgaze_ray.phantoms.tables import calibration_rows, csv_bytes, fixation_table, gaze_table, master_row
 from cxrgaze_ray.radiograph.preprocess import fit
@@ -443,3 +445,21 @@ def test_fixations_are_means_and_durations() -> None:
     assert rows[0]["FPOGD"] == pytest.approx(10 / 60, abs=1e-4)
     means = [path.samples[3:10].mean(axis=0), *(path.samples[i : i + 10].mean(axis=0) for i in (20, 30, 40))]
     np.testing.assert_allclose([[row["Y_ORIGINAL"], row["X_ORIGINAL"]] for row in rows], means, atol=0.051)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_looks_lie_on_the_model_image_and_add_up(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    affine = fit(*rng.integers(300, 3000, 2).tolist())
+    points = rng.uniform(-0.1, 1.1, (count, 2)) * affine.upright
+    points[rng.random(count) < 0.1] = np.nan
+    samples, seconds = Samples(points), rng.uniform(0.1, 1, count)
+    fixations = Fixations(points, seconds, np.full((count, 2), 40.0))
+    inside = samples.inside(affine)
+    for reading, weight in ((samples, inside.sum()), (fixations, seconds[inside].sum())):
+        looks = reading.looks(affine)
+        assert looks["weight"].sum() == pytest.approx(weight, rel=1e-5)
+        places = list(zip(looks["y"].tolist(), looks["x"].tolist(), strict=True))
+        assert places == sorted(set(places))
+        expected = {(int(y), int(x)) for y, x in (affine.to_model(*point) for point in points[inside])}
+        assert all(min(abs(y - v) + abs(x - u) for v, u in expected) <= 1 for y, x in places)
