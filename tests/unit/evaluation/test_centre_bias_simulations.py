@@ -1,6 +1,6 @@
 """The gate's centre-bias criterion on made-up readers: where they look in general, and what is to be seen of an image.
 
-Maps and looks lie on a small grid, and are scored as real ones are. Rates are over 200 test sets; `-s` prints them.
+Maps and looks lie on a small grid, and are scored as real ones are; `-s` prints the rates, over 100 or 200 test sets.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def test_one_that_knows_what_is_to_be_seen_passes() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", list(MODELS))
 def test_over_many_test_sets(name: str) -> None:
-    found = rates(name, [table(60, seed, MODELS[name]) for seed in range(SEEDS)])
+    found = rates(name, [table(60, seed, MODELS[name]) for seed in range(SEEDS // 2)])
     if name == "knowing":
         assert found["pass"] >= 0.95
     else:

@@ -86,6 +86,8 @@ def test_tables_are_those_of_a_store(tmp_path: Path) -> None:
     stores = [make(tmp_path / "old", OLD), make(tmp_path / "new", [("a1", "ann", "train", 1)])]
     for split in SPLITS:
         assert all(table.schema.equals(STORE_SHARD) for table in ShardUnion(stores).tables(split))
+        part = pa.concat_tables(ShardUnion(stores).tables(split, ["label", "readers"]))
+        assert part.equals(pa.concat_tables(ShardUnion(stores).tables(split)).select(["label", "readers"]))
 
 
 def test_one_store_is_itself(tmp_path: Path) -> None:
