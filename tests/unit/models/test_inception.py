@@ -43,11 +43,8 @@ def test_the_image_comes_three_times_with_the_network_s_own_mean_and_spread() ->
 def test_repeats_are_the_settings_and_no_more_than_the_published_ones() -> None:
     with torch.device("meta"):
         parts = dict(build(architecture("inception-resnet-v2", "small")).named_modules())
-    assert [len(list(parts[f"inception.{name}"].children())) for name in ("repeat", "repeat_1", "repeat_2")] == [
-        4,
-        8,
-        4,
-    ]
+    repeats = [parts[f"inception.{name}"] for name in ("repeat", "repeat_1", "repeat_2")]
+    assert [len(list(blocks.children())) for blocks in repeats] == [4, 8, 4]
     with pytest.raises(ConfigError, match=r"architecture\.repeats"):
         architecture("inception-resnet-v2", "tiny", {"repeats": (11, 1, 1)})
 
