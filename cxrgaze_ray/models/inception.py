@@ -53,7 +53,11 @@ class InceptionResNetV2(Network):
 
 def _download() -> Mapping[str, Tensor]:
     import timm
+    from huggingface_hub.utils import disable_progress_bars, logging
 
+    # where there is no way to the weights, one warning of ours says it, not a line for every try
+    disable_progress_bars()
+    logging.set_verbosity_error()
     return timm.create_model(_NAME, pretrained=True).state_dict()
 
 

@@ -156,6 +156,7 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["models", "show", "none", "--registry", "nowhere"], "nowhere"),
         (["models", "show", "none", "--registry", "here"], "no model none"),
         (["models", "init", "--name", "Bad Name", "--registry", "new"], "made of a-z"),
+        (["models", "init", "--system", "resnet", "--registry", "new"], "The systems are gazenet, mt-unet, gazegnn"),
         (["models", "import", "none.pth", "--format", "cxrgazelearn", "--registry", "here"], "none.pth"),
         (["models", "list", "--registry", "gs://bucket"], "gs:// is not supported"),
         (["models", "verify", "none", "--registry", "here"], "no model none"),
@@ -342,6 +343,19 @@ def test_models_are_listed_and_shown(cxrgaze: Cxrgaze, registry: Path) -> None:
     told = cxrgaze("models", "show", "cxrgaze", "--registry", registry).err
     assert "UNTRAINED" in told
     assert "not for clinical use" in told
+
+
+def test_every_system_can_be_tried_out(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    for system in ("unet-s", "gazegnn"):
+        cxrgaze("models", "init", "--system", system, "--name", system, "--registry", registry)
+    listed = cxrgaze("models", "list", "--registry", registry, "--json").json["models"]
+    assert [(model["name"], model["system"]) for model in listed] == [("gazegnn", "gazegnn"), ("unet-s", "unet-s")]
+    told = cxrgaze("models", "show", "unet-s", "--registry", registry).err
+    assert "unet-s, preset tiny, predicts saliency, profile" in told
+    (registry / "unet-s" / "versions" / "v0001" / "bundle.json").write_text("{}")
+    listed = cxrgaze("models", "list", "--registry", registry, "--json").json["models"]
+    assert listed[1] == {"name": "unet-s", "system": "not readable", "versions": 1, "aliases": "champion=v0001"}
 
 
 def test_the_registry_may_come_from_the_environment(

@@ -19,6 +19,7 @@ from cxrgaze_ray.evaluation.statistics import Interval
 from cxrgaze_ray.evaluation.table import MapScores
 from cxrgaze_ray.models.bundle import INFO, Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.settings import SYSTEMS, System, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.audit import verify_registry
 from cxrgaze_ray.registry.versions import Registry
@@ -118,6 +119,21 @@ def test_the_card_says_what_bundle_and_ledger_say(registry: Registry, form: Any)
         hashlib.sha256(registry.store.get(f"{NAME}/versions/v0002/{INFO}")).hexdigest(),
     ):  # fmt: skip
         assert said in plain, said
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_has_a_card(tmp_path: Path, system: System) -> None:
+    registry = Registry(LocalStore(str(tmp_path)))
+    config = architecture(system, "tiny")
+    registry.publish(make_bundle(build(config), NAME, trained=False))
+    text = text_of(registry).replace("\\", "")
+    for name, said in (
+        ("system", system),
+        ("predicts", " and ".join(config.predicts)),
+        ("reads", "image and gaze" if config.needs_gaze else "image"),
+        ("input", f"{config.input_size[0]} x {config.input_size[1]} pixels"),
+    ):
+        assert f"| {name} | {said}" in text, name
 
 
 @pytest.mark.parametrize("form", ["html", "md"])
