@@ -21,6 +21,7 @@ from cxrgaze_ray.lifecycle.monitoring.performance import (
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
+from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.scoring.runs import Run
 
 _OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, whose answers differ anyway."
@@ -50,17 +51,21 @@ def monitor(
     settings = settings or MonitorSettings()
     _check_profiles([*baseline, *current])
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
-    before, after = (read_features(runs, settings, maps=same) for runs in (baseline, current))
+    predicted = [_predicted(runs) for runs in (baseline, current)]
+    maps = same and "saliency" in predicted[0]
+    before, after = (read_features(runs, settings, maps=maps) for runs in (baseline, current))
     features = compare_features(before, after, settings)
-    comparisons = [feature for feature in features if same or feature.family not in OF_THE_MODEL]
+    wanted = predicted[0] if same else ()
+    comparisons = [feature for feature in features if OF_THE_MODEL.get(feature.family) in (None, *wanted)]
     tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
     labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
     findings = judge([*comparisons, *labelled], settings.alpha)
     if not same:
         findings += [
             absent(family, name, getattr(settings.thresholds, family), _OTHER_WEIGHTS)
-            for family in OF_THE_MODEL
+            for family, answer in OF_THE_MODEL.items()
             for name in FEATURES[family]
+            if any(answer in predicts for predicts in predicted)
         ]
     findings.sort(key=lambda finding: FAMILIES.index(finding.family))
     return MonitorReport(
@@ -79,6 +84,11 @@ def judge(results: Sequence[Comparison | Finding], alpha: float) -> list[Finding
     looked_at = sum(isinstance(result, Comparison) and result.enough for result in results)
     share = alpha / max(1, looked_at)
     return [result.judge(share) if isinstance(result, Comparison) else result for result in results]
+
+
+def _predicted(runs: Sequence[Run]) -> tuple[Answer, ...]:
+    """Return what the models of all runs predict."""
+    return tuple(answer for answer in BOTH if all(answer in run.spec.predicts for run in runs))
 
 
 def _labelled(side: Side, table: EvaluationTable) -> Side:
@@ -113,6 +123,9 @@ def _notes(before: SideFeatures, after: SideFeatures, baseline: Sequence[Run], c
 
 def _notes_of_runs(runs: Sequence[Run]) -> list[str]:
     notes = []
+    for answer in BOTH:
+        if len({answer in run.spec.predicts for run in runs}) > 1:
+            notes.append(f"Not all of the models predict {answer}: nothing is said of that.")
     if any(not run.spec.model.trained for run in runs):
         notes.append("The model of a run is untrained: its scores, predictions and maps mean nothing.")
     if len({run.spec.model.weights_sha256 for run in runs}) > 1:

@@ -57,10 +57,10 @@ class QualityMetric:
 
 
 def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> QualityMetric:
-    """Return one of the gate's metrics, for labelled images."""
+    """Return one of the gate's metrics, for labelled images of a model that predicts classes."""
     return QualityMetric(
         title,
-        lambda table: table.labels_N != UNKNOWN,
+        lambda table: (table.labels_N != UNKNOWN) & np.isfinite(table.probabilities_NK).all(axis=1),
         lambda table: statistic_of(table, target),
         lower_is_better(target),
         grows_when_few,
@@ -144,7 +144,7 @@ def _overall(
     if comparison is not None:
         return comparison
     lacking = "labels" if name in ("auc_macro", "ece") else "gaze"
-    why = f"{QUALITY_METRICS[name].title}: a side lacks the {lacking} for it."
+    why = f"{QUALITY_METRICS[name].title}: a side lacks the {lacking}, or the predictions, for it."
     return absent("performance", name, _threshold(name, settings.thresholds), why)
 
 
