@@ -75,7 +75,7 @@ def _line(result: Result, row: dict[str, Any]) -> str:
     ordered = sorted((result.probabilities or {}).items(), key=lambda one: -one[1])
     chances = ", ".join(f"{name} {chance:.1%}" for name, chance in ordered)
     picture = f". Picture: {row['overlay']}" if "overlay" in row else ""
-    return f"{result.file}: {chances or told(result.predicts)}{picture}"
+    return f"{result.file}: {chances or f'{result.status}, {told(result.predicts)}'}{picture}"
 
 
 def _draw(results: Results, pictures: Store) -> Iterator[str | None]:

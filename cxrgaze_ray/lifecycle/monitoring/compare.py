@@ -13,6 +13,7 @@ from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.lifecycle.monitoring.feature_columns import SideFeatures, read_features
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
 from cxrgaze_ray.lifecycle.monitoring.performance import (
+    QUALITY_ANSWERS,
     absent_performance,
     compare_performance,
     quality,
@@ -21,7 +22,7 @@ from cxrgaze_ray.lifecycle.monitoring.performance import (
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
-from cxrgaze_ray.models.settings import BOTH, Answer
+from cxrgaze_ray.models.settings import BOTH
 from cxrgaze_ray.scoring.runs import Run
 
 _OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, whose answers differ anyway."
@@ -51,21 +52,21 @@ def monitor(
     settings = settings or MonitorSettings()
     _check_profiles([*baseline, *current])
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
-    predicted = [_predicted(runs) for runs in (baseline, current)]
-    maps = same and "saliency" in predicted[0]
-    before, after = (read_features(runs, settings, maps=maps) for runs in (baseline, current))
+    predicted = {answer for run in [*baseline, *current] for answer in run.spec.predicts}
+    compared = predicted if same else set()
+    before, after = (read_features(runs, settings, maps="saliency" in compared) for runs in (baseline, current))
     features = compare_features(before, after, settings)
-    wanted = predicted[0] if same else ()
-    comparisons = [feature for feature in features if OF_THE_MODEL.get(feature.family) in (None, *wanted)]
+    comparisons = [feature for feature in features if OF_THE_MODEL.get(feature.family) in {None, *compared}]
     tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
     labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
-    findings = judge([*comparisons, *labelled], settings.alpha)
+    figures = [one for one in labelled if QUALITY_ANSWERS[one.feature] in predicted]
+    findings = judge([*comparisons, *figures], settings.alpha)
     if not same:
         findings += [
             absent(family, name, getattr(settings.thresholds, family), _OTHER_WEIGHTS)
             for family, answer in OF_THE_MODEL.items()
+            if answer in predicted
             for name in FEATURES[family]
-            if any(answer in predicts for predicts in predicted)
         ]
     findings.sort(key=lambda finding: FAMILIES.index(finding.family))
     return MonitorReport(
@@ -84,11 +85,6 @@ def judge(results: Sequence[Comparison | Finding], alpha: float) -> list[Finding
     looked_at = sum(isinstance(result, Comparison) and result.enough for result in results)
     share = alpha / max(1, looked_at)
     return [result.judge(share) if isinstance(result, Comparison) else result for result in results]
-
-
-def _predicted(runs: Sequence[Run]) -> tuple[Answer, ...]:
-    """Return what the models of all runs predict."""
-    return tuple(answer for answer in BOTH if all(answer in run.spec.predicts for run in runs))
 
 
 def _labelled(side: Side, table: EvaluationTable) -> Side:

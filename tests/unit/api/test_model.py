@@ -270,7 +270,7 @@ def test_the_command_leaves_out_what_is_not_predicted(
         return cxrgaze("predict", str(files / "chest.dcm"), *options)
 
     pictures = ["--overlays", str(files / "pictures")]
-    assert "chest.dcm: saliency only. Picture: " in predict(("saliency",), *pictures).out
+    assert "chest.dcm: scored, saliency only. Picture: " in predict(("saliency",), *pictures).out
     assert json.loads(predict(("saliency",), "--json").out)["model"]["predicts"] == ["saliency"]
     assert "heart_failure" in predict(("classes",)).out
     refused = predict(("classes",), *pictures)

@@ -170,5 +170,7 @@ def test_labels_say_nothing_of_a_model_without_classes(
     report = monitor(runs[:1], runs[1:], SETTINGS, truth_of(*sides))
     overall = [one for one in report.findings if one.family == "performance" and one.subgroup is None]
     assert {one.feature for one in overall if one.status == "ok"} == compared
+    figures = {"classes": {"auc_macro", "ece"}, "saliency": {"cc", "kl", "hs"}}
+    assert {one.feature for one in overall} == figures[predicts[0]]
     assert not report.alerts
     assert (report.current.auc_macro is not None) == ("classes" in predicts)

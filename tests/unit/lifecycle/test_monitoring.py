@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,11 @@ def test_models_of_different_answers_are_compared_in_what_both_have(before: Run,
     assert not any("predict classes" in note for note in report.notes)
     assert families_of(report, "ok") == OTHERS - {"performance"}
     assert families_of(report, "absent") == CLASSES_FAMILIES | SALIENCY_FAMILIES | {"performance"}
+
+
+def test_no_row_of_the_page_looks_like_something_else_for_its_status(before: Run, tmp_path: Path) -> None:
+    other = make_run(tmp_path, population(220, seed=2), weights="cd" * 32)
+    page = monitor_page(monitor([before], [other], QUICK))
+    assert '<tr class="absent">' in page
+    for status in ("ok", "alert", "too_few", "absent"):
+        assert not re.search(rf"(?m)(^|[,}}])\s*\.{status}\s*[{{,]", page.partition("</style>")[0])
