@@ -12,12 +12,14 @@ import pyarrow as pa
 from numpy.random import Generator
 
 from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, MANIFEST, RESULT, WIDTH, status_of
 from cxrgaze_ray.scoring.runs import SHARD_ROWS, Request, Run, RunSpec, ScoreOptions
 from cxrgaze_ray.scoring.runs.contract import make_plan
 from cxrgaze_ray.storage import LocalStore
+from tests.answers import only
 
 DEVICES = (
     ("Lumen Imaging", "LX-200", 12, "1.2.840.10008.1.2.1", 3056, 0.00),
@@ -149,6 +151,7 @@ def make_run(
     layout: str = "mimic-cxr",
     archive: str = "/archive",
     trained: bool = True,
+    predicts: tuple[Answer, ...] = BOTH,
     finish: bool = True,
     change: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row,
 ) -> Run:
@@ -159,13 +162,13 @@ def make_run(
     spec = RunSpec(
         run_id=name, request=Request(archive=archive, model="m@champion", engine="auto", options=ScoreOptions()),
         model=ModelPin(uri="/r", name="m", version="v0001", weights_sha256=weights, trained=trained),
-        profile=profile, engine="cpu-float32", layout=layout, identities="keep", manifest_sha256="ff", plan_sha256="ff",
-        rows=len(rows), shards=shards, code_version="0.1.0", created_at=at,
+        predicts=predicts, profile=profile, engine="cpu-float32", layout=layout, identities="keep",
+        manifest_sha256="ff", plan_sha256="ff", rows=len(rows), shards=shards, code_version="0.1.0", created_at=at,
     )  # fmt: skip
     run = Run.create(LocalStore(str(Path(folder) / name)), spec, plan)
     for shard in range(shards):
         part = rows[shard * SHARD_ROWS : (shard + 1) * SHARD_ROWS]
-        full = [change(_result(row, shard, position)) for position, row in enumerate(part)]
+        full = [only(predicts, change(_result(row, shard, position))) for position, row in enumerate(part)]
         run.commit(shard, pa.Table.from_pylist(full, schema=RESULT))
     if finish:
         run.finish(1.0, len(rows), at)

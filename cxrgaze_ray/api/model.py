@@ -13,10 +13,12 @@ from cxrgaze_ray.api.result import File, Result, Results, Source, find_sources
 from cxrgaze_ray.config import DeviceName, EngineKind, Settings
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.models.bundle import read_bundle
+from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.pin import ModelPin
-from cxrgaze_ray.registry.versions import default_registry, pin_model
+from cxrgaze_ray.registry.versions import default_registry, pin_to_score
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.storage import open_store
 
@@ -52,7 +54,7 @@ def load_model(
     Raises
     ------
     RegistryError, BundleError
-        If there is no such model, or its weights are not those that were published.
+        If there is no such model, its weights are not those that were published, or it reads gaze beside the image.
     ConfigError
         If engine or device is none of these, or the device isn't there.
     EnvironmentFault
@@ -61,7 +63,7 @@ def load_model(
     from cxrgaze_ray.models.predictor import Predictor, plan_engine
 
     chosen = _Options.build(engine=engine, device=device)
-    pin = pin_model(default_registry(registry), os.fspath(model))
+    pin, _ = pin_to_score(default_registry(registry), os.fspath(model))
     bundle = read_bundle(open_store(pin.uri))
     return Model(pin, Predictor.from_bundle(bundle, plan_engine(chosen.engine, chosen.device)))
 
@@ -91,6 +93,11 @@ class Model:
     def profile(self) -> str:
         """Preprocessing profile that travels with the weights."""
         return self._predictor.info.profile
+
+    @property
+    def predicts(self) -> tuple[Answer, ...]:
+        """What the model predicts: ``classes``, ``saliency``, or both."""
+        return self._predictor.info.predicts
 
     @property
     def engine(self) -> str:
@@ -145,18 +152,25 @@ class Model:
     def _predict_chunk(self, sources: Sequence[Source], decoder: Decoder) -> Iterator[Result]:
         decoded = [_decode(source, decoder) for source in sources]
         images = [one.pixels for one in decoded if isinstance(one, Decoded)]
-        answers: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]] = iter(())
-        if images:
-            answered = self._predictor.predict(np.stack(images))
-            answers = zip(answered.probabilities_BK, answered.saliency_BHW, strict=True)
+        answers = _answers(self._predictor.predict(np.stack(images)), len(images)) if images else iter(())
         for source, one in zip(sources, decoded, strict=True):
-            common = (source, self.pin, self.profile, self.engine)
+            common = (source, self.pin, self.predicts, self.profile, self.engine)
             if isinstance(one, RadiographError):
                 yield Result(*common, one.facts, reason=str(one.reason), detail=one.message)
             else:
-                probabilities_K, density_HW = next(answers)
-                chances = dict(zip(CLASSES, map(float, probabilities_K), strict=True))
+                chances, density_HW = next(answers)
                 yield Result(*common, one.facts, probabilities=chances, affine=one.affine, density_HW=density_HW)
+
+
+def _answers(
+    predictions: Predictions, images: int
+) -> Iterator[tuple[dict[str, float] | None, NDArray[np.float32] | None]]:
+    """Yield the probabilities and the map of each image, None for what is not predicted."""
+    for index in range(images):
+        chances = None
+        if predictions.probabilities_BK is not None:
+            chances = dict(zip(CLASSES, map(float, predictions.probabilities_BK[index]), strict=True))
+        yield chances, None if predictions.saliency_BHW is None else predictions.saliency_BHW[index]
 
 
 def _decode(source: Source, decoder: Decoder) -> Decoded | RadiographError:

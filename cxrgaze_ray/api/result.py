@@ -20,6 +20,8 @@ from cxrgaze_ray.archive.manifest.places import INVALID, place_of_path
 from cxrgaze_ray.errors import CxrgazeError, RadiographError
 from cxrgaze_ray.export.picture import BOX, draw_result
 from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.predictions import check_predicted, told
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, FACT_FIELDS, RESULT, Affine, Status, status_of
@@ -44,22 +46,26 @@ class Result:
     ----------
     pin
         Name, version and hash of the weights.
+    predicts
+        What the model predicts.
     profile, engine
         How the image was prepared, and what the network ran on.
     facts
         What is known about the file, keyed by the names in `schemas.FACT_FIELDS`.
     probabilities
-        Probability of each class, summing to 1; None if the file was not scored.
+        Probability of each class, summing to 1; None if the file was not scored, or the model predicts no classes.
     affine
         Where the source's pixels lie in the model image.
     density_HW
-        float32 (640, 512), the predicted gaze on the model image, summing to 1.
+        float32 (640, 512), the predicted gaze on the model image, summing to 1; None if the file was not scored, or the
+        model predicts no saliency.
     reason, detail
         Why the file was not scored: a code of `schemas.Reason`, and a sentence.
     """
 
     _source: Source
     pin: ModelPin
+    predicts: tuple[Answer, ...]
     profile: str
     engine: str
     facts: Mapping[str, Any]
@@ -81,7 +87,7 @@ class Result:
 
     @property
     def prediction(self) -> str | None:
-        """The most probable class; None if the file was not scored."""
+        """The most probable class; None without `probabilities`."""
         return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
 
     @property
@@ -92,6 +98,8 @@ class Result:
         ------
         RadiographError
             If the file was not scored; it carries the reason.
+        UserError
+            If the model predicts no saliency.
         """
         density_HW, affine = self._answer()
         return saliency.to_source(density_HW, affine)
@@ -105,6 +113,8 @@ class Result:
         ------
         RadiographError
             If the file was not scored, or has changed since; it carries the reason.
+        UserError
+            If the model predicts no saliency.
         EnvironmentFault
             If its store can't be read.
         """
@@ -133,9 +143,7 @@ class Result:
         }
 
     def __repr__(self) -> str:
-        if self.probabilities is None:
-            return f"<{self.file or 'bytes'}: {self.status}, {self.reason}>"
-        return f"<{self.file or 'bytes'}: {self.prediction} {self.probabilities[str(self.prediction)]:.1%}>"
+        return f"<{self.file or 'bytes'}: {self._in_brief()}>"
 
     def png(self) -> bytes:
         """Return the `overlay` as the bytes of a PNG; the same pixels give the same bytes."""
@@ -147,9 +155,20 @@ class Result:
         except CxrgazeError:
             return None  # not scored, or its file is no longer there: the repr says what is known
 
+    def _in_brief(self) -> str:
+        if self.reason is not None:
+            return f"{self.status}, {self.reason}"
+        if self.probabilities is None:
+            return f"{self.status}, {told(self.predicts)}"
+        return f"{self.prediction} {self.probabilities[str(self.prediction)]:.1%}"
+
     def _answer(self) -> tuple[NDArray[np.float32], Affine]:
-        if self.density_HW is None or self.affine is None:
-            raise RadiographError(self.reason or "", self.detail or "The file was not scored.")
+        if self.reason is not None:
+            raise RadiographError(self.reason, self.detail or "The file was not scored.")
+        model = f"{self.pin.name} {self.pin.version}"
+        check_predicted("saliency", self.predicts, model, "A map of gaze was asked for", "Use its probabilities.")
+        assert self.density_HW is not None
+        assert self.affine is not None
         return self.density_HW, self.affine
 
 

@@ -44,11 +44,13 @@ def export(
     DICOM Structured Reports (TID 1500) and Secondary Captures are unverified and preliminary, and carry the patient's
     identity as their sources do: keep them as you keep the archive. The same command continues a stopped export.
 
-    It exits with 2 if sources are gone or have changed; files already written stay.
+    It exits with 2 if sources are gone or have changed; files already written stay. A model without saliency has no
+    overlays and Secondary Captures, one without classes no Structured Reports.
 
     Example: cxrgaze runs export s3://results/cxr/3f0c5a9d1b2e4f67 --to dicom-sr --out s3://results/reports
     """
     from cxrgaze_ray.export import export_run
+    from cxrgaze_ray.models.predictions import told
     from cxrgaze_ray.scoring.runs import Run
     from cxrgaze_ray.storage import open_store
 
@@ -72,6 +74,8 @@ def export(
             raise Interrupted(error.message, f"Continue with: {again}") from error
     show({"out": out, **asdict(done)}, as_json=as_json, lines=_lines(done, out))
     if to == "csv" and not as_json:
+        if len(opened.spec.predicts) == 1:
+            say(f"The run's model predicts {told(opened.spec.predicts)}: the columns of the rest are empty.")
         say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths adds them.")
     if done.lost:
         missed = sum(done.lost.values())

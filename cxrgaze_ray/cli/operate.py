@@ -79,7 +79,7 @@ def serve(
     Example: cxrgaze serve --model cxrgaze@champion --registry ./registry
     """
     from cxrgaze_ray.config.serve_file import ServeFile
-    from cxrgaze_ray.registry.versions import pin_model
+    from cxrgaze_ray.registry.versions import pin_to_score
     from cxrgaze_ray.storage import read_settings
 
     if config is None and Path(_LOCAL).exists():
@@ -88,7 +88,7 @@ def serve(
     file = file.with_arguments(port=port, model=model, registry=registry)
     file.check_exposure()
     with private_service(file.http_options.host, file.http_options.port, metrics_port, address) as where:
-        pin_model(file.ingress.registry, file.ingress.model)
+        pin_to_score(file.ingress.registry, file.ingress.model)
         _host(file, where)
 
 

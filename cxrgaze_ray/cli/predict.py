@@ -36,12 +36,16 @@ def predict(
 
     Example: cxrgaze predict chest.dcm --overlays pictures
     """
+    from cxrgaze_ray.models.predictions import check_predicted
     from cxrgaze_ray.storage import check_writable, open_store
 
     pictures = None if overlays is None else open_store(overlays)
     if pictures is not None:
         check_writable(pictures)
     loaded = cxrgaze_ray.load_model(model, registry=registry, engine=engine)
+    if pictures is not None:
+        asked, hint = "Pictures of predicted gaze were asked for", "Leave --overlays out."
+        check_predicted("saliency", loaded.predicts, f"{loaded.pin.name} {loaded.pin.version}", asked, hint)
     with bar("Predicting", quiet=as_json) as progress:
         results = loaded.predict(files, view=view, on_progress=progress.update)
     rows = [result.row() for result in results]
@@ -53,24 +57,31 @@ def predict(
         lines.append("The model is untrained: its answers mean nothing.")
     if overlays is not None:
         lines.append("The pictures are of patients: keep them as you keep the archive.")
-    show({"model": loaded.pin.model_dump(), "results": rows}, as_json=as_json, lines=lines)
+    show(
+        {"model": loaded.pin.model_dump() | {"predicts": loaded.predicts}, "results": rows},
+        as_json=as_json,
+        lines=lines,
+    )
     if strict and any(result.status == "failed" for result in results):
         raise typer.Exit(EXIT_STRICT)
 
 
 def _line(result: Result, row: dict[str, Any]) -> str:
     """Describe a file's result: its classes, the most probable first, or why there are none."""
-    if result.probabilities is None:
+    from cxrgaze_ray.models.predictions import told
+
+    if result.reason is not None:
         return f"{result.file}: {result.status}, {result.reason}. {result.detail}"
-    ordered = sorted(result.probabilities.items(), key=lambda one: -one[1])
+    ordered = sorted((result.probabilities or {}).items(), key=lambda one: -one[1])
     chances = ", ".join(f"{name} {chance:.1%}" for name, chance in ordered)
-    return f"{result.file}: {chances}" + (f". Picture: {row['overlay']}" if "overlay" in row else "")
+    picture = f". Picture: {row['overlay']}" if "overlay" in row else ""
+    return f"{result.file}: {chances or f'{result.status}, {told(result.predicts)}'}{picture}"
 
 
 def _draw(results: Results, pictures: Store) -> Iterator[str | None]:
     """Write the overlays of scored files and yield the place of each, numbered, since a name may be a patient's."""
     for number, result in enumerate(results, 1):
-        if result.probabilities is None:
+        if result.reason is not None:
             yield None
             continue
         key = f"{number:04d}.png"

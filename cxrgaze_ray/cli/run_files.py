@@ -42,7 +42,7 @@ def _told(count: int, shown: int, kind: str, run: Run) -> str:
 def _head(row: dict[str, Any]) -> str:
     """Return a file's result in brief: its reason, or the probability of its class."""
     if row["prediction"] is None:
-        return str(row["reason_code"])
+        return str(row["reason_code"] or row["status"])
     return f"{row['prediction']} {100 * row['p_' + row['prediction']]:5.1f}%"
 
 

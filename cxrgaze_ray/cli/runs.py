@@ -85,6 +85,7 @@ def show_(
     rows: list[list[Any]] = [
         ["archive", spec.request.archive],
         ["model", f"{spec.model.name} {spec.model.version}{trained}"],
+        ["predicts", " and ".join(spec.predicts)],
         ["engine", spec.engine],
         ["profile", spec.profile],
         ["decoding", spec.request.options.decode],

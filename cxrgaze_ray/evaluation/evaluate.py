@@ -118,7 +118,7 @@ def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Eva
     known_only
         Leave out images with neither a known label nor gaze: those of a large run would fill the memory.
     """
-    builder = EvaluationTableBuilder()
+    builder = EvaluationTableBuilder(run.spec.predicts)
     columns = [
         "image_id", "subject_id", "status", *[f"p_{name}" for name in CLASSES],
         "saliency_png", "saliency_peak", "affine", *FACETS,
@@ -131,7 +131,8 @@ def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> Eva
             study = truth.study(row["image_id"])
             probabilities = np.array([row[f"p_{name}"] for name in CLASSES], np.float32)
             label = study.label if study else None
-            builder.add(row["image_id"], row["subject_id"], label, probabilities, _against(row, truth), row)
+            maps = _against(row, truth) if "saliency" in run.spec.predicts else None
+            builder.add(row["image_id"], row["subject_id"], label, probabilities, maps, row)
     return builder.build()
 
 
@@ -161,7 +162,7 @@ def evaluate_bundle(
 
 def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
     """Compare a run's rows with labels and gaze known elsewhere, by image id."""
-    return evaluate(table_of_run(run, truth), _MAP_NOTE)
+    return evaluate(table_of_run(run, truth), _MAP_NOTE if "saliency" in run.spec.predicts else "")
 
 
 def evaluate(table: EvaluationTable, note: str = "") -> Evaluation:

@@ -29,6 +29,7 @@ from cxrgaze_ray.export.picture import BOX, draw_result
 from cxrgaze_ray.export.tables import csv_blocks
 from cxrgaze_ray.export.uids import file_name
 from cxrgaze_ray.gaze.saliency import png_bytes
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.runs import Run, uris_of
@@ -40,6 +41,14 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDINGS = {"png": ".png", "dicom-sr": ".sr.dcm", "dicom-sc": ".sc.dcm"}
 WORKERS = 2
 """Images at once: one is fetched while another is decoded."""
+
+_MAP_HINT, _SR_HINT = "Export csv or dicom-sr.", "Export csv, png or dicom-sc."
+_HOLDS: dict[Kind, tuple[Answer, str, str]] = {
+    "png": ("saliency", "An overlay shows predicted gaze", _MAP_HINT),
+    "dicom-sc": ("saliency", "A Secondary Capture shows predicted gaze", _MAP_HINT),
+    "dicom-sr": ("classes", "A Structured Report holds probabilities", _SR_HINT),
+}
+"""What a file cannot do without: see `RunSpec.check_predicts`."""
 
 NOT_DICOM, NO_IDENTITY = "not_dicom", "no_identity"
 _WRITTEN, _THERE = "written", "there"
@@ -112,6 +121,8 @@ def export_run(
     ------
     ConfigError
         If `out` holds the export of another run, or an option does not fit.
+    UserError
+        If the run's model does not predict what the files are to hold.
     EnvironmentFault
         If a store can't be read or written.
     Interrupted
@@ -119,6 +130,10 @@ def export_run(
     """
     if only is not None and only not in schemas.CLASSES:
         raise ConfigError(f"There is no class {only}.", f"Classes are {', '.join(schemas.CLASSES)}.")
+    if only is not None:
+        run.spec.check_predicts("classes", f"Only images of class {only} were asked for", "Leave --only out.")
+    if kind in _HOLDS:
+        run.spec.check_predicts(*_HOLDS[kind])
     if kind == "csv":
         if limit is not None or only is not None:
             raise ConfigError("CSV is the whole table.", "Leave --limit and --only out.")

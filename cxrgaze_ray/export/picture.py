@@ -65,7 +65,9 @@ def _onto(shape: tuple[int, ...], affine: Affine) -> Affine:
 
 
 def chances(row: dict[str, Any]) -> str:
-    """Return a row's probabilities for people, the largest first."""
+    """Return a row's probabilities for people, the largest first, or that there are none."""
+    if row["prediction"] is None:
+        return "The model predicts no classes"
     ordered = sorted(CLASSES, key=lambda name: -row[f"p_{name}"])
     return ", ".join(f"{WORDS[name]} {100 * row[f'p_{name}']:.1f}%" for name in ordered)
 
@@ -76,7 +78,11 @@ def _legend(width: int, row: dict[str, Any], model: ModelPin, most: float) -> ND
     pen = ImageDraw.Draw(image)
     trained = "" if model.trained else " UNTRAINED: ITS ANSWERS MEAN NOTHING."
     lines = [
-        (f"Most likely: {WORDS[row['prediction']]}", _LARGE, _BRIGHT),
+        (
+            "Predicted gaze" if row["prediction"] is None else f"Most likely: {WORDS[row['prediction']]}",
+            _LARGE,
+            _BRIGHT,
+        ),
         (chances(row), _SMALL, _PLAIN),
         (f"{model.name} {model.version}, predicted by a model, read by nobody.", _SMALL, _PLAIN),
         (RESEARCH_ONLY + trained, _SMALL, _WARN),

@@ -102,6 +102,14 @@ class BundleInfo(Record):
     ledger_head: str = ""
     """Hash of the ledger's last entry before this bundle was published: a ledger cut short contradicts it."""
 
+    def check_needs_no_gaze(self) -> None:
+        """Raise BundleError if the model reads the reader's gaze, which files to be scored do not come with."""
+        if self.network.needs_gaze:
+            raise BundleError(
+                f"{self.name} reads the reader's gaze beside the image: it can't score images without it.",
+                "Evaluate it on a store with gaze: cxrgaze evaluate STORE --model NAME@VERSION.",
+            )
+
     def check_profile(self, profile: str, sha256: str | None = None) -> None:
         """Raise BundleError if the model learned from images of another profile, or of other settings if given."""
         hint = f"Ingest the archive again with the version that made the bundle: --profile {self.profile}."

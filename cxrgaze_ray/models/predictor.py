@@ -153,11 +153,8 @@ class Predictor:
         """
         if images_BHW.dtype != np.uint16 or images_BHW.shape[1:] != (HEIGHT, WIDTH):
             raise ValueError(f"images are {images_BHW.dtype} {images_BHW.shape}, not uint16 (B, {HEIGHT}, {WIDTH})")
-        if self._network.config.needs_gaze and gaze_BHW is None:
-            raise BundleError(
-                f"{self.info.name} reads the reader's gaze beside the image: it can't score images without it.",
-                "Evaluate it on a store with gaze: cxrgaze evaluate STORE.",
-            )
+        if gaze_BHW is None:
+            self.info.check_needs_no_gaze()
         parts: list[NetworkOutput] = []
         for start in range(0, len(images_BHW), self.batch):
             if parts and between is not None:

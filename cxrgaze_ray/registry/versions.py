@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from cxrgaze_ray.errors import RegistryError, UserError
-from cxrgaze_ray.models.bundle import INFO, Bundle, check_bundle, read_hashed_info, read_info, write_bundle
+from cxrgaze_ray.models.bundle import INFO, Bundle, BundleInfo, check_bundle, read_hashed_info, read_info, write_bundle
 from cxrgaze_ray.registry.ledger import UNSET, Chain, Draft, Entry, Ledger, Unset, rules, signature
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.storage import Store, open_store
@@ -319,6 +319,14 @@ def pin_bundle(uri: str) -> ModelPin:
 def pin_model(registry: str, reference: str) -> ModelPin:
     """Resolve a model reference against the registry at a URI."""
     return Registry(open_store(registry)).resolve(reference)
+
+
+def pin_to_score(registry: str, reference: str) -> tuple[ModelPin, BundleInfo]:
+    """Resolve a reference to a model that files are to be scored with; BundleError if it needs more than files."""
+    pin = pin_model(registry, reference)
+    info = read_info(open_store(pin.uri))
+    info.check_needs_no_gaze()
+    return pin, info
 
 
 def default_registry(given: str | os.PathLike[str] | None = None) -> str:

@@ -31,6 +31,8 @@ _GREY = np.full((HEIGHT, WIDTH), 0xC000, np.uint16)
 class Figure:
     """One image: data URIs of the radiograph, and of it with the network's saliency and the reader's gaze.
 
+    What the network does not predict, or nobody looked at, is empty or None.
+
     Attributes
     ----------
     radiograph
@@ -45,7 +47,7 @@ class Figure:
     caption: str
     probabilities: list[tuple[str, float]]
     radiograph: str | None
-    overlay: str
+    overlay: str | None
     gaze: str | None
     absent: str = ""
     path: str | None = None
@@ -82,7 +84,7 @@ class Painter:
 
     def figure(self, row: dict[str, Any]) -> Figure:
         """Draw a scored row; where its file gives no radiograph any more, that is said, and the maps stand on grey."""
-        affine, density = Affine.of(row["affine"]), saliency.decode(row["saliency_png"])
+        affine, png = Affine.of(row["affine"]), row["saliency_png"]
         planned = self._plan.slice(row["shard"] * self._shard_rows + row["position"], 1).to_pylist()[0]
         image, absent = self._radiograph(planned)
         gaze = self._gaze(row["image_id"], affine)
@@ -91,10 +93,12 @@ class Painter:
         return Figure(
             name=row["image_id"][:8],
             caption=f"read as {label}".replace("_", " ") if label else "",
-            probabilities=[(name.replace("_", " "), 100 * row[f"p_{name}"]) for name in CLASSES],
+            probabilities=[
+                (name.replace("_", " "), 100 * row[f"p_{name}"]) for name in CLASSES if row["prediction"] is not None
+            ],
             radiograph=None if absent else _jpeg(_cropped((image >> 8).astype(np.uint8), affine)),
-            overlay=_jpeg(_cropped(saliency.overlay(image, density), affine)),
-            gaze=None if gaze is None else _jpeg(_cropped(saliency.overlay(image, gaze), affine)),
+            overlay=None if png is None else _laid_over(image, saliency.decode(png), affine),
+            gaze=None if gaze is None else _laid_over(image, gaze, affine),
             absent=absent,
             path=planned["uri"] if self._with_paths else None,
         )
@@ -119,6 +123,10 @@ class Painter:
             return gaze_map(self._truth.samples(image_id), affine)
         except RadiographError:
             return None
+
+
+def _laid_over(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], affine: Affine) -> str:
+    return _jpeg(_cropped(saliency.overlay(image_HW, density_HW), affine))
 
 
 def _cropped(picture: NDArray[np.uint8], affine: Affine) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import EnvironmentFault, RadiographError
 from cxrgaze_ray.evaluation.metrics import Evaluation
@@ -109,8 +110,8 @@ def run_report(
         "tiles": _tiles(summary),
         "reasons": _reasons(summary),
         "oddities": _oddities(summary),
-        "predictions": _bars(Counter(_known(summary["prediction"])), order=CLASSES),
-        "confidence": _confidence(summary),
+        "predictions": [],
+        "confidence": [],
         "facts": [(name.replace("_", " "), _bars(Counter(_stated(summary[name])))) for name in _FACTS],
         "evaluation": evaluation,
         "caution": caution,
@@ -121,6 +122,9 @@ def run_report(
         "groups": [],
         "lost": 0,
     }
+    if "classes" in run.spec.predicts:
+        context["predictions"] = _bars(Counter(_known(summary["prediction"])), order=CLASSES)
+        context["confidence"] = _confidence(summary)
     if figures:
         with Painter(run, plan, truth, with_paths=with_paths) as painter:
             context["groups"] = _groups(run, summary, evaluation, painter, figures)
@@ -189,7 +193,7 @@ def _failed(rows: pa.Table, plan: pa.Table, with_paths: bool) -> list[FailedFile
 
 
 def _groups(run: Run, summary: pa.Table, evaluation: Evaluation | None, painter: Painter, figures: int) -> list[Group]:
-    chosen = _choose(summary, evaluation, figures)
+    chosen = _choose(summary, run.spec.predicts, evaluation, figures)
     wanted = {place for _, places in chosen for place in places}
     rows = (found for shard in sorted({shard for shard, _ in wanted}) for found in _rows(run, shard, wanted))
     drawn = {place: painter.figure(row) for place, row in rows}
@@ -197,32 +201,51 @@ def _groups(run: Run, summary: pa.Table, evaluation: Evaluation | None, painter:
 
 
 Place = tuple[int, int]
+_MAP_TITLES = ("Worst: predicted gaze least like the true one", "Best: predicted gaze most like the true one")
+
+Order = tuple[NDArray[np.floating[Any]], tuple[str, str]]
+"""What to order scored rows by, NaN for those to leave out, and the titles of the lowest and the highest."""
 
 
-def _choose(summary: pa.Table, evaluation: Evaluation | None, figures: int) -> list[tuple[str, list[Place]]]:
+def _choose(
+    summary: pa.Table, predicts: Collection[str], evaluation: Evaluation | None, figures: int
+) -> list[tuple[str, list[Place]]]:
     """Choose images by how well they were scored: by the truth where it is known, else by the network's certainty."""
-    scored = summary.filter(pc.is_valid(summary["prediction"]))
+    scored = summary.filter(pc.equal(summary["status"], str(Status.SCORED)))
     places = list(zip(scored["shard"].to_pylist(), scored["position"].to_pylist(), strict=True))
     if not places:
         return []
     random = np.random.default_rng(0).choice(len(places), min(figures, len(places)), replace=False)
     groups = [("Drawn at random", sorted(places[index] for index in random))]
-    known = {one.image_id: one.p_true for one in evaluation.scores if one.p_true is not None} if evaluation else {}
-    if known:
-        ids = scored["image_id"].to_pylist()
-        values = np.array([known.get(image_id, np.nan) for image_id in ids], float)
-        titles = ("Worst: least probability for the true class", "Best: most probability for the true class")
-    else:
-        values = np.max([scored[f"p_{name}"].to_numpy() for name in CLASSES], axis=0)
-        titles = ("Least certain", "Most certain")
+    values, titles = (_by_class if "classes" in predicts else _by_map)(scored, evaluation)
     order = [int(index) for index in np.argsort(values, kind="stable") if np.isfinite(values[index])]
     worst, best = order[:figures], _spread(order[::-1], scored["prediction"].to_pylist(), figures)
     return [(titles[1], [places[i] for i in best]), (titles[0], [places[i] for i in worst]), *groups]
 
 
-def _spread(order: list[int], classes: list[str], figures: int) -> list[int]:
-    """Take the first ones of every class in turn."""
-    queues = [[index for index in order if classes[index] == name] for name in CLASSES]
+def _by_class(scored: pa.Table, evaluation: Evaluation | None) -> Order:
+    known = {one.image_id: one.p_true for one in evaluation.scores if one.p_true is not None} if evaluation else {}
+    if known:
+        titles = ("Worst: least probability for the true class", "Best: most probability for the true class")
+        return _values(scored, known), titles
+    return np.max([scored[f"p_{name}"].to_numpy() for name in CLASSES], axis=0), ("Least certain", "Most certain")
+
+
+def _by_map(scored: pa.Table, evaluation: Evaluation | None) -> Order:
+    known = {one.image_id: one.cc for one in evaluation.scores if one.cc is not None} if evaluation else {}
+    if known:
+        return _values(scored, known), _MAP_TITLES
+    return scored["saliency_peak"].to_numpy(), ("Least concentrated gaze", "Most concentrated gaze")
+
+
+def _values(scored: pa.Table, known: dict[str, float]) -> NDArray[np.float64]:
+    """Return what is known of each row; NaN of those of which nothing is."""
+    return np.array([known.get(image_id, np.nan) for image_id in scored["image_id"].to_pylist()], np.float64)
+
+
+def _spread(order: list[int], classes: list[str | None], figures: int) -> list[int]:
+    """Take the first ones of every class in turn; rows without one are a class of their own."""
+    queues = [[index for index in order if classes[index] == name] for name in (*CLASSES, None)]
     turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
     return turns[:figures]
 

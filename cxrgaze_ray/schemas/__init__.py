@@ -19,6 +19,7 @@ from cxrgaze_ray.schemas.reasons import (
     status_of,
 )
 from cxrgaze_ray.schemas.tables import (
+    ANSWERS,
     CLASSES,
     FACT_FIELDS,
     FINDINGS,
@@ -40,6 +41,7 @@ from cxrgaze_ray.schemas.tables import (
 
 __all__ = [
     "AFFINE",
+    "ANSWERS",
     "CLASSES",
     "FACT_FIELDS",
     "FINDINGS",

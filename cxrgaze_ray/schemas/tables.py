@@ -109,6 +109,12 @@ readers: null without gaze, and missing in stores of before readers were kept ap
 REJECTS = pa.schema([*ID_FIELDS, ("status", pa.string()), ("reason_code", pa.string()), ("detail", pa.string())])
 """Inputs of an ingest that gave no shard row."""
 
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "classes": (*(f"p_{name}" for name in CLASSES), "prediction", "logits"),
+    "saliency": ("saliency_png", "saliency_peak"),
+}
+"""Columns of `RESULT` that hold a model's answers, by what it predicts; null in every row if it does not."""
+
 RESULT = pa.schema(
     [
         ("shard", pa.int32()),

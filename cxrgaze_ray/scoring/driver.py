@@ -15,6 +15,7 @@ from cxrgaze_ray.archive.identities import Identities, identities_named, open_ke
 from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.cluster.connection import Cluster, translated
 from cxrgaze_ray.config import Settings
+from cxrgaze_ray.models.predictions import told
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
@@ -147,6 +148,8 @@ def _announce(planned: Planned, say: Reporter, *, retry_failed: bool = False) ->
         say(f"Run {spec.run_id}: {spec.rows} files with {spec.model.name} {spec.model.version} on {spec.engine}.")
     if spec.left_out:
         say(f"{spec.left_out} files are left out: other runs have rows for them.")
+    if len(spec.predicts) == 1:
+        say(f"The model predicts {told(spec.predicts)}.")
     if not spec.model.trained:
         say("The model is untrained: its answers mean nothing.")
 

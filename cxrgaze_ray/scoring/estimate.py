@@ -19,8 +19,7 @@ from cxrgaze_ray.models.bundle import read_bundle
 from cxrgaze_ray.models.predictor import Predictor, limit_threads, plan_engine
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading
-from cxrgaze_ray.registry.versions import pin_model
-from cxrgaze_ray.scoring.planning import list_wanted
+from cxrgaze_ray.scoring.planning import list_wanted, pin_requested
 from cxrgaze_ray.scoring.runs import Request, make_plan
 from cxrgaze_ray.storage import open_store
 
@@ -56,7 +55,7 @@ def estimate(
     request: Request, out: str, registry: str, on_listed: Callable[[Manifest], None] = lambda _: None
 ) -> Estimate:
     """Try a few files of the archive and extrapolate."""
-    pin = pin_model(registry, request.model)
+    pin, _ = pin_requested(request, registry)
     plan = make_plan(list_wanted(request, out, Identities, on_listed).table, request.options.limit)
     engine = plan_engine(request.engine)
     limit_threads(None)
@@ -101,5 +100,5 @@ def _predict(predictor: Predictor, decoded: list[Decoded]) -> tuple[float, float
     started = time.perf_counter()
     result = predictor.predict(images)
     seconds = (time.perf_counter() - started) / len(images)
-    sizes = [len(saliency.encode(density)[0]) for density in result.saliency_BHW]
-    return seconds, float(np.mean(sizes)) + 400  # a row's other columns
+    maps = [] if result.saliency_BHW is None else [len(saliency.encode(density)[0]) for density in result.saliency_BHW]
+    return seconds, sum(maps) / len(images) + 400  # a row's other columns

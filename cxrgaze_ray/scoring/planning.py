@@ -14,7 +14,7 @@ from cxrgaze_ray.errors import NothingNew, RunConflict, UserError
 from cxrgaze_ray.models.bundle import BundleInfo, read_info
 from cxrgaze_ray.radiograph.preprocess import check_reducible, profile_sha256
 from cxrgaze_ray.registry.pin import ModelPin
-from cxrgaze_ray.registry.versions import pin_model
+from cxrgaze_ray.registry.versions import pin_to_score
 from cxrgaze_ray.scoring.new_inputs import LEFT_OUT, finished_runs, only_new
 from cxrgaze_ray.scoring.runs import (
     Request,
@@ -152,6 +152,7 @@ def make_planned(request: Request, out: str, found: ToPlan, engine: str, *, new:
         run_id=run_id,
         request=request,
         model=pin,
+        predicts=info.predicts,
         profile=info.profile,
         engine=engine,
         layout=manifest.layout,
@@ -171,8 +172,7 @@ def make_planned(request: Request, out: str, found: ToPlan, engine: str, *, new:
 
 def pin_requested(request: Request, registry: str) -> tuple[ModelPin, BundleInfo]:
     """Pin the model of a request, and check that it can do what is asked."""
-    pin = pin_model(registry, request.model)
-    info = read_info(open_store(pin.uri))
+    pin, info = pin_to_score(registry, request.model)
     if request.options.decode == "reduced":
         check_reducible(info.profile)
     return pin, info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +12,12 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, WIDTH, status_of
+from cxrgaze_ray.schemas import ANSWERS, CLASSES, HEIGHT, RESULT, WIDTH, status_of
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.model_calls import ModelCalls
 from cxrgaze_ray.scoring.runs import RunSpec
 
-_ANSWER = pa.schema(
-    [
-        RESULT.field(name)
-        for name in (*(f"p_{name}" for name in CLASSES), "prediction", "logits", "saliency_png", "saliency_peak")
-    ]
-)
+_ANSWER = pa.schema([RESULT.field(name) for columns in ANSWERS.values() for name in columns])
 
 
 class ScoresChunks(Protocol):
@@ -71,20 +66,17 @@ class ScoreChunk:
         return np.frombuffer(buffer, np.uint16).reshape(count, HEIGHT, WIDTH)
 
     def _answers(self, images_bhw: NDArray[np.uint16]) -> pa.Table:
-        """Return the model's columns of `RESULT`, one row an image."""
+        """Return the model's columns of `RESULT`, one row an image; null where it predicts nothing."""
         if not len(images_bhw):
             return _ANSWER.empty_table()
         result = self._model.predict(images_bhw)
-        maps = self._maps(result.saliency_BHW)
-        best = np.argmax(result.probabilities_BK, axis=1)
-        columns = [
-            *result.probabilities_BK.T,
-            [CLASSES[index] for index in best],
-            list(result.logits_BK),
-            [png for png, _ in maps],
-            [peak for _, peak in maps],
-        ]
-        return pa.table([pa.array(column, field.type) for column, field in zip(columns, _ANSWER, strict=True)], _ANSWER)
+        columns: dict[str, Any] = dict.fromkeys(_ANSWER.names, [None] * len(images_bhw))
+        if result.probabilities_BK is not None and result.logits_BK is not None:
+            best = [CLASSES[index] for index in np.argmax(result.probabilities_BK, axis=1)]
+            columns |= zip(ANSWERS["classes"], (*result.probabilities_BK.T, best, list(result.logits_BK)), strict=True)
+        if result.saliency_BHW is not None:
+            columns |= zip(ANSWERS["saliency"], zip(*self._maps(result.saliency_BHW), strict=True), strict=True)
+        return pa.table([pa.array(columns[field.name], field.type) for field in _ANSWER], _ANSWER)
 
     def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
         return [saliency.encode(density) for density in densities_bhw]

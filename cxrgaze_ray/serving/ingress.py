@@ -32,7 +32,7 @@ from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.serving.decoder_pool import DecoderPool
 from cxrgaze_ray.serving.model import MAX_ONGOING
 from cxrgaze_ray.serving.multipart import file_of
-from cxrgaze_ray.serving.replies import Serving, answer, describe, status_code
+from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse_picture, status_code
 from cxrgaze_ray.storage import open_store
 
 _LOG = logging.getLogger("ray.serve")
@@ -100,14 +100,15 @@ class Ingress:
         if self._serving is not None and pin == self._serving.pin:
             return
         info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info
+        info.check_needs_no_gaze()
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
         before = self._serving
         if before is not None and before.profile == info.profile:
-            self._serving = Serving(pin, engine, info.profile, before.decoders)
+            self._serving = Serving(pin, engine, info.profile, info.predicts, before.decoders)
             return
         decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
-        self._serving = Serving(pin, engine, info.profile, decoders)
+        self._serving = Serving(pin, engine, info.profile, info.predicts, decoders)
         if before is not None:
             await before.decoders.retire()
 
@@ -133,6 +134,9 @@ class Ingress:
         if refused := self._authorise(request) or self._not_ready():
             return refused.response()
         serving = self._ready()  # before the body is awaited: the alias may move meanwhile
+        accepted = request.headers.get("accept", "")
+        if refused := refuse_picture(accepted, serving):
+            return refused.response()
         try:
             async with serving.decoders.held():
                 decoded = await serving.decoders.decode(await self._read(request))
@@ -146,10 +150,10 @@ class Ingress:
             if not _passes(error):
                 raise
             return refuse(503, "The model is not available just now; try again.", "model_unavailable").response()
-        png, peak = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
-        if "image/png" in request.headers.get("accept", ""):
+        if "image/png" in accepted and result.saliency_BHW is not None:
+            png, _ = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
             return Response(png, media_type="image/png")
-        return JSONResponse(answer(serving, decoded, result, png, peak))
+        return JSONResponse(await asyncio.to_thread(answer, serving, decoded, result))
 
     async def _ask(self, decoded: Decoded, serving: Serving) -> Predictions:
         async with self._asked:

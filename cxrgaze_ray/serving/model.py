@@ -140,7 +140,9 @@ class Model:
 
 
 def with_stored_maps(predictions: Predictions) -> Predictions:
-    """Shrink the maps to the grid they are stored at, which leaves a quarter as much to send."""
+    """Shrink the maps, if there are any, to the grid they are stored at, which leaves a quarter as much to send."""
+    if predictions.saliency_BHW is None:
+        return predictions
     maps = np.empty((len(predictions.saliency_BHW), SALIENCY_HEIGHT, SALIENCY_WIDTH), np.float32)
     for small, density in zip(maps, predictions.saliency_BHW, strict=True):
         small[:] = saliency.shrink(density)

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.http.refusals import Reply, refuse
 from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason, split_oddities
@@ -32,12 +35,21 @@ class Serving:
     pin: ModelPin
     engine: str
     profile: str
+    predicts: tuple[Answer, ...]
     decoders: DecoderPool
 
 
 def status_code(error: RadiographError) -> int:
     """Return the HTTP status of a body that can't be scored."""
     return _STATUS.get(Reason(error.reason), 422)
+
+
+def refuse_picture(accepted: str, serving: Serving) -> Reply | None:
+    """Refuse a request that accepts nothing but the map of a model that predicts none."""
+    others = "application/json" in accepted or "*/*" in accepted
+    if "saliency" in serving.predicts or "image/png" not in accepted or others:
+        return None
+    return refuse(406, "The model predicts no saliency, and so has no map to send; accept JSON.", "no_saliency")
 
 
 def describe(serving: Serving) -> dict[str, Any]:
@@ -49,26 +61,39 @@ def describe(serving: Serving) -> dict[str, Any]:
         "trained": serving.pin.trained,
         "profile": serving.profile,
         "engine": serving.engine,
-        "classes": list(CLASSES),
+        "predicts": list(serving.predicts),
+        "classes": list(CLASSES) if "classes" in serving.predicts else [],
         "intended_use": RESEARCH_ONLY,
     }
 
 
-def answer(serving: Serving, decoded: Decoded, result: Predictions, png: bytes, peak: float) -> dict[str, Any]:
-    """Build the answer to a request."""
-    probabilities = result.probabilities_BK[0]
+def answer(serving: Serving, decoded: Decoded, result: Predictions) -> dict[str, Any]:
+    """Build the answer to a request; what the model does not predict has no key."""
     return {
-        "prediction": CLASSES[int(np.argmax(probabilities))],
-        "probabilities": {name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
+        **_classes(result),
         "model": describe(serving),
         "profile": serving.profile,
         "view_position": decoded.facts["view_position"],
         "photometric_check": decoded.facts["photometric_check"],
         "oddities": split_oddities(decoded.facts["oddities"]),
-        "saliency": {
-            "png_base64": base64.b64encode(png).decode(),
-            "peak": peak,
-            "affine": asdict(decoded.affine),
-        },
+        **_saliency(result, decoded),
         "intended_use": RESEARCH_ONLY,
     }
+
+
+def _classes(result: Predictions) -> dict[str, Any]:
+    if result.probabilities_BK is None:
+        return {}
+    probabilities = result.probabilities_BK[0]
+    return {
+        "prediction": CLASSES[int(np.argmax(probabilities))],
+        "probabilities": {name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
+    }
+
+
+def _saliency(result: Predictions, decoded: Decoded) -> dict[str, Any]:
+    if result.saliency_BHW is None:
+        return {}
+    png, peak = saliency.encode(result.saliency_BHW[0])
+    encoded = base64.b64encode(png).decode()
+    return {"saliency": {"png_base64": encoded, "peak": peak, "affine": asdict(decoded.affine)}}

@@ -76,12 +76,17 @@ def test_every_unseen_file_has_one_row(demo: Demo) -> None:
 def test_the_fast_engine_agrees_with_the_reference_on_a_trained_bundle(demo: Demo, answers: Predictions) -> None:
     forced = Engine("bfloat16", channels_last=True, device="cpu")
     fast = Predictor.from_bundle(champion(demo), forced).predict(unseen_images(demo, 12))
+    assert fast.probabilities_BK is not None
+    assert answers.probabilities_BK is not None
+    assert fast.saliency_BHW is not None
+    assert answers.saliency_BHW is not None
     assert np.abs(fast.probabilities_BK - answers.probabilities_BK).max() <= 0.01
     for one, other in zip(fast.saliency_BHW, answers.saliency_BHW, strict=True):
         assert (correlation(one, other) or 0) >= 0.999
 
 
 def test_stored_maps_restore_trained_ones(answers: Predictions) -> None:
+    assert answers.saliency_BHW is not None
     for density in answers.saliency_BHW:
         png, _ = saliency.encode(density)
         assert (correlation(saliency.decode(png), density) or 0) >= 0.999

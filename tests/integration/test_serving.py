@@ -13,23 +13,29 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
 from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.export import export_run
+from cxrgaze_ray.lifecycle.monitoring import monitor
 from cxrgaze_ray.models.bundle import make_bundle, read_bundle
-from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.reports.run_report import run_report
+from cxrgaze_ray.schemas import ANSWERS
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
-from cxrgaze_ray.scoring.runs import Request
+from cxrgaze_ray.scoring.runs import Request, ScoreOptions, verify_run
 from cxrgaze_ray.serving import ServeFile, start_http
-from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.storage import LocalStore, open_store
 from tests.dicom_files import gradient, make_dicom, picture
 from tests.integration.conftest import same_cluster
 
@@ -59,6 +65,7 @@ def test_a_radiograph_is_scored_as_the_predictor_alone_scores_it(
         image = decoder.decode(body).pixels
     pin = Registry(open_store(published)).resolve("cxrgaze@champion")
     expected = Predictor.from_bundle(read_bundle(open_store(pin.uri))).predict(image[None])
+    assert expected.probabilities_BK is not None
     assert list(found["probabilities"].values()) == pytest.approx(expected.probabilities_BK[0].tolist(), abs=1e-6)
     assert found["prediction"] == max(found["probabilities"], key=found["probabilities"].__getitem__)
     assert found["model"]["version"] == pin.version
@@ -156,23 +163,47 @@ def test_many_at_once_get_their_own_answers(client: httpx.Client) -> None:
     assert together == alone * 3
 
 
-def test_a_moved_champion_is_followed(
+def test_a_moved_champion_is_followed_to_another_system(
     client: httpx.Client, published: str, phantoms: tuple[str, PhantomReport], tmp_path: Path
 ) -> None:
     ledger = Registry(open_store(published))
     before = client.get("/v1/model").json()["version"]
-    pin = ledger.publish(make_bundle(build(PRESETS["tiny"], 21), "cxrgaze", trained=False))
+    pin = ledger.publish(make_bundle(build(architecture("dnet201", "tiny"), 21), "cxrgaze", trained=False))
     ledger.promote("cxrgaze", pin.version)
     try:
         wait_for_version(client, pin.version)
+        found = client.post("/v1/predict", content=make_dicom(gradient())).json()
+        assert found["model"]["predicts"] == ["classes"]
+        assert (found.keys() & {"prediction", "probabilities", "saliency"}) == {"prediction", "probabilities"}
+        picture = client.post("/v1/predict", content=make_dicom(gradient()), headers={"accept": "image/png"})
+        assert (picture.status_code, picture.json()["reason"]) == (406, "no_saliency")
         # an archive that is scored meanwhile keeps the version it names
         request = Request(archive=phantoms[0], model=f"cxrgaze@{before}", engine="float32")
         outcome = score_archive(request, str(tmp_path), published, same_cluster, settings=ScoreSettings(decoders=2))
         assert set(outcome.run.summary()["bundle_version"].to_pylist()) == {before}
         assert client.get("/v1/model").json()["version"] == pin.version
+        check_run_of_classes(phantoms[0], str(tmp_path), published)
     finally:
         ledger.rollback("cxrgaze")
         wait_for_version(client, before)
+
+
+def check_run_of_classes(archive: str, out: str, registry: str) -> None:
+    """Score with a champion that predicts no saliency, and follow its run to everything that reads one."""
+    request = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=ScoreOptions(limit=24))
+    run = score_archive(request, out, registry, same_cluster, settings=ScoreSettings(decoders=2)).run
+    assert run.spec.predicts == ("classes",)
+    assert verify_run(run) == []
+    rows = pa.concat_tables(run.tables())
+    scored = rows.filter(pc.equal(rows["status"], "scored"))
+    assert scored.num_rows > 10
+    assert {scored[name].null_count for name in ANSWERS["classes"]} == {0}
+    assert {rows[name].null_count for name in ANSWERS["saliency"]} == {rows.num_rows}
+    page = run_report(run, figures=1)
+    assert "classes only" in page
+    assert "predicted gaze" not in page
+    assert export_run(run, "csv", LocalStore(f"{out}/csv")).written == 2
+    assert {finding.family for finding in monitor([run], [run]).findings} >= {"scores", "predictions"}
 
 
 def wait_for_version(client: httpx.Client, version: str) -> None:

@@ -47,6 +47,7 @@ def expected(pin: ModelPin, body: bytes) -> list[float]:
     with Decoder("cxrgaze-v1") as decoder:
         image = decoder.decode(body).pixels
     predictions = Predictor.from_bundle(read_bundle(open_store(pin.uri))).predict(image[None])
+    assert predictions.probabilities_BK is not None
     found: list[float] = predictions.probabilities_BK[0].tolist()
     return found
 

@@ -63,6 +63,7 @@ def test_a_published_bundle_answers_as_it_did() -> None:
         name = NAMES[wanted["subject_id"]]
         image = prepare(read_radiograph((ARTEFACTS / "archive" / name).read_bytes()), bundle.info.profile)
         answered = predictor.predict(image.pixels[None])
+        assert answered.probabilities_BK is not None
         chances = [wanted[f"p_{one}"] for one in CLASSES]
         assert answered.probabilities_BK[0].tolist() == pytest.approx(chances, abs=1e-5)
 

@@ -13,6 +13,7 @@ from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.lifecycle.monitoring.feature_columns import SideFeatures, read_features
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, OF_THE_MODEL, Comparison, absent, compare_features
 from cxrgaze_ray.lifecycle.monitoring.performance import (
+    QUALITY_ANSWERS,
     absent_performance,
     compare_performance,
     quality,
@@ -21,6 +22,7 @@ from cxrgaze_ray.lifecycle.monitoring.performance import (
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport, Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
 from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
+from cxrgaze_ray.models.settings import BOTH
 from cxrgaze_ray.scoring.runs import Run
 
 _OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, whose answers differ anyway."
@@ -50,16 +52,20 @@ def monitor(
     settings = settings or MonitorSettings()
     _check_profiles([*baseline, *current])
     same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
-    before, after = (read_features(runs, settings, maps=same) for runs in (baseline, current))
+    predicted = {answer for run in [*baseline, *current] for answer in run.spec.predicts}
+    compared = predicted if same else set()
+    before, after = (read_features(runs, settings, maps="saliency" in compared) for runs in (baseline, current))
     features = compare_features(before, after, settings)
-    comparisons = [feature for feature in features if same or feature.family not in OF_THE_MODEL]
+    comparisons = [feature for feature in features if OF_THE_MODEL.get(feature.family) in {None, *compared}]
     tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None
     labelled = absent_performance(settings, _NO_LABELS) if tables is None else compare_performance(*tables, settings)
-    findings = judge([*comparisons, *labelled], settings.alpha)
+    figures = [one for one in labelled if QUALITY_ANSWERS[one.feature] in predicted]
+    findings = judge([*comparisons, *figures], settings.alpha)
     if not same:
         findings += [
             absent(family, name, getattr(settings.thresholds, family), _OTHER_WEIGHTS)
-            for family in OF_THE_MODEL
+            for family, answer in OF_THE_MODEL.items()
+            if answer in predicted
             for name in FEATURES[family]
         ]
     findings.sort(key=lambda finding: FAMILIES.index(finding.family))
@@ -113,6 +119,9 @@ def _notes(before: SideFeatures, after: SideFeatures, baseline: Sequence[Run], c
 
 def _notes_of_runs(runs: Sequence[Run]) -> list[str]:
     notes = []
+    for answer in BOTH:
+        if len({answer in run.spec.predicts for run in runs}) > 1:
+            notes.append(f"Not all of the models predict {answer}: nothing is said of that.")
     if any(not run.spec.model.trained for run in runs):
         notes.append("The model of a run is untrained: its scores, predictions and maps mean nothing.")
     if len({run.spec.model.weights_sha256 for run in runs}) > 1:

@@ -22,6 +22,7 @@ from cxrgaze_ray.lifecycle.monitoring.feature_columns import (
 )
 from cxrgaze_ray.lifecycle.monitoring.report import Bin, Family, Finding
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.schemas import Reason
 
 BEST_PROBABILITY = "p_highest"
@@ -46,8 +47,8 @@ FEATURES: dict[Family, tuple[str, ...]] = {
 }
 """Every feature that a report can name: a closed list, so its names can be labels of metrics."""
 
-OF_THE_MODEL: tuple[Family, ...] = ("scores", "predictions", "saliency")
-"""Families that other weights change by themselves."""
+OF_THE_MODEL: dict[Family, Answer] = {"scores": "classes", "predictions": "classes", "saliency": "saliency"}
+"""Families that other weights change by themselves, and what a model must predict to have them."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from cxrgaze_ray.lifecycle.drift import Drop
 from cxrgaze_ray.lifecycle.monitoring.features import Comparison, absent
 from cxrgaze_ray.lifecycle.monitoring.report import Finding
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings, Thresholds
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.scoring.runs import Run
 
 MetricName = Literal["auc_macro", "ece", "cc", "kl", "hs"]
@@ -39,6 +40,8 @@ class QualityMetric:
     ----------
     title
         Name of the metric, for people.
+    answer
+        What a model must predict to have it.
     known
         Tells for each image whether the metric can use it.
     statistic
@@ -50,6 +53,7 @@ class QualityMetric:
     """
 
     title: str
+    answer: Answer
     known: Callable[[EvaluationTable], NDArray[np.bool_]]
     statistic: Callable[[EvaluationTable], Statistic]
     lower_is_better: bool = False
@@ -57,10 +61,11 @@ class QualityMetric:
 
 
 def _of_labels(title: str, target: Target, *, grows_when_few: bool = False) -> QualityMetric:
-    """Return one of the gate's metrics, for labelled images."""
+    """Return one of the gate's metrics, for labelled images of a model that predicts classes."""
     return QualityMetric(
         title,
-        lambda table: table.labels_N != UNKNOWN,
+        "classes",
+        lambda table: (table.labels_N != UNKNOWN) & np.isfinite(table.probabilities_NK).all(axis=1),
         lambda table: statistic_of(table, target),
         lower_is_better(target),
         grows_when_few,
@@ -75,6 +80,7 @@ def _of_maps(title: str, name: Literal["cc", "kl", "hs"], *, lower_is_better: bo
 
     return QualityMetric(
         title,
+        "saliency",
         lambda table: ~np.isnan(per_image(table)),
         lambda table: lambda weights_NR: mean(per_image(table), weights_NR),
         lower_is_better,
@@ -88,6 +94,9 @@ QUALITY_METRICS: dict[MetricName, QualityMetric] = {
     "kl": _of_maps("Saliency KL", "kl", lower_is_better=True),
     "hs": _of_maps("Saliency HS", "hs"),
 }
+
+QUALITY_ANSWERS: dict[str, Answer] = {name: metric.answer for name, metric in QUALITY_METRICS.items()}
+"""What a model must predict to have a metric."""
 
 
 def quality(name: MetricName, table: EvaluationTable) -> float | None:
@@ -144,7 +153,7 @@ def _overall(
     if comparison is not None:
         return comparison
     lacking = "labels" if name in ("auc_macro", "ece") else "gaze"
-    why = f"{QUALITY_METRICS[name].title}: a side lacks the {lacking} for it."
+    why = f"{QUALITY_METRICS[name].title}: a side lacks the {lacking}, or the predictions, for it."
     return absent("performance", name, _threshold(name, settings.thresholds), why)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
+from cxrgaze_ray.models.predictions import told
 from cxrgaze_ray.registry.ledger import Entry
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
@@ -69,6 +70,7 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         "version": pin.version,
         "aliases": sorted(alias for alias, version in chain.aliases().items() if version == pin.version),
         "info": info,
+        "answers": _answers(info),
         "limits": _limits(info, gates),
         "network": _network(info, size.size_bytes if size else None),
         "lineage": _lineage(info),
@@ -89,20 +91,32 @@ def _concerns(entry: Entry, version: str, weights_sha256: str) -> bool:
     return entry.version == version or (entry.version is None and entry.weights_sha256 == weights_sha256)
 
 
+def _answers(info: BundleInfo) -> str:
+    """Say what the model makes of what."""
+    names = ", ".join(info.classes).replace("_", " ")
+    words = {"classes": f"probabilities of {names}", "saliency": "a map of where a radiologist would look"}
+    source = "one chest radiograph" + (" and the gaze of its reader" if info.network.needs_gaze else "")
+    return f"From {source}: {', and '.join(words[answer] for answer in info.predicts)}."
+
+
 def _limits(info: BundleInfo, gates: list[Judgement]) -> list[str]:
     """Say what nobody may conclude, from what is known and what is not."""
     limits = [] if info.trained else ["The weights are untrained: its answers mean nothing."]
     names = ", ".join(info.classes).replace("_", " ")
-    limits.append(f"It answers one of {names} for every image, and has no answer for anything else.")
+    if "classes" in info.predicts:
+        limits.append(f"It answers one of {names} for every image, and has no answer for anything else.")
     limits.append(f"It reads images of the preprocessing profile {info.profile}; others are refused.")
-    limits.append("Its gaze map predicts where a reader would look; it does not explain the diagnosis.")
+    if info.network.needs_gaze:
+        limits.append("It reads the reader's gaze beside the image: it can be evaluated, but not score or serve.")
+    if "saliency" in info.predicts:
+        limits.append("Its gaze map predicts where a reader would look; it does not explain the diagnosis.")
     if info.metrics:
         limits.append("Its figures are of one test split: they say nothing of other sites, devices or patients.")
     else:
         limits.append("It carries no metrics: nothing is known of how good it is.")
     if info.lineage.caution:
         limits.append(info.lineage.caution)
-    if info.temperature == 1:
+    if info.temperature == 1 and "classes" in info.predicts:
         limits.append("Its probabilities were not recalibrated (temperature 1).")
     if not gates:
         limits.append("No gate compared it with the model it replaces.")
@@ -117,15 +131,16 @@ def _network(info: BundleInfo, size_bytes: int | None) -> list[Row]:
     rows = [
         ("system", network.system),
         ("preset", network.preset),
-        ("predicts", " and ".join(info.predicts)),
+        ("predicts", told(info.predicts)),
         ("reads", "image and gaze" if network.needs_gaze else "image"),
         ("input", f"{network.input_size[0]} x {network.input_size[1]} pixels, height x width"),
         *((name.replace("_", " "), _plain(value)) for name, value in own.items()),
         ("profile", f"{info.profile}, settings {info.profile_sha256[:12]}"),
-        ("classes", ", ".join(info.classes).replace("_", " ")),
-        ("temperature", f"{info.temperature:g}"),
         ("golden outputs", f"{len(info.golden)} recorded" if info.golden else "none recorded"),
     ]
+    if "classes" in info.predicts:
+        classes = ", ".join(info.classes).replace("_", " ")
+        rows += [("classes", classes), ("temperature", f"{info.temperature:g}")]
     return rows if size_bytes is None else [*rows, ("weights", f"{size_bytes / 2**20:.1f} MiB, float32 safetensors")]
 
 
@@ -135,7 +150,7 @@ def _lineage(info: BundleInfo) -> list[Row]:
     rows = [
         ("shard store", lineage.pop("store_sha256") or "none"),
         ("warm start from", parent or "no other model"),
-        ("first weights of DenseNet", backbone or ("the parent's" if parent else "not recorded")),
+        ("first weights", backbone or ("the parent's" if parent else "not recorded")),
         (f"{'imported' if info.lineage.imported_format else 'trained'} by", f"cxrgaze {lineage.pop('code_version')}"),
     ]
     told = {**lineage, **{name: value for name, value in settings.items() if name not in _TOLD}}

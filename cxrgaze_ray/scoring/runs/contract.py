@@ -11,6 +11,8 @@ from pydantic import Field
 
 from cxrgaze_ray import schemas
 from cxrgaze_ray.config import Record, Settings, Uri, Uris
+from cxrgaze_ray.models.predictions import check_predicted
+from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.registry.pin import ModelPin
 
 SHARD_ROWS = 128
@@ -57,6 +59,9 @@ class RunSpec(Record):
     run_id: str
     request: Request
     model: ModelPin
+    predicts: tuple[Answer, ...] = BOTH
+    """What the model predicts; earlier runs do not say, and predict both."""
+
     profile: str
     engine: str
     layout: str
@@ -76,6 +81,10 @@ class RunSpec(Record):
     schema_version: int = schemas.SCHEMA_VERSION
     code_version: str
     created_at: str
+
+    def check_predicts(self, answer: Answer, what: str, hint: str) -> None:
+        """Raise UserError if the run's model does not predict what is asked for: see `check_predicted`."""
+        check_predicted(answer, self.predicts, f"{self.model.name} {self.model.version}", what, hint)
 
 
 def make_run_id(

@@ -53,10 +53,14 @@ def files_of(run: Run, kind: str) -> pa.Table:
     ------
     ConfigError
         If there is no such class, status or reason.
+    UserError
+        If it is a class, and the run's model predicts none.
     """
     column = _KINDS.get(kind)
     if column is None:
         raise ConfigError(f"There is no class, status or reason {kind}.", f"Choose among {', '.join(_KINDS)}.")
+    if kind in CLASSES:
+        run.spec.check_predicts("classes", f"Files of class {kind} were asked for", "Ask by a status or a reason.")
     found = [table.filter(pc.equal(table[column], kind)) for table in run.tables(["shard", "position", *_TOLD])]
     rows = pa.concat_tables([_EMPTY, *found])
     rows = rows.append_column("uri", uris_of(rows, run.plan()))

@@ -42,10 +42,11 @@ def count(column: pa.ChunkedArray) -> dict[str, int]:
 
 def summarise_studies(summary: pa.Table) -> pa.Table:
     """Return one row a study (`schemas.STUDIES`); images without a study are left out."""
-    known = summary.filter(pc.is_valid(summary["study_id"]))
+    scored = pc.if_else(pc.equal(summary["status"], str(schemas.Status.SCORED)), True, None)  # counted unless null
+    known = summary.append_column("scored", scored).filter(pc.is_valid(summary["study_id"]))
     probabilities = [f"p_{name}" for name in schemas.CLASSES]
     grouped = known.group_by(["study_id", "subject_id"], use_threads=False).aggregate(
-        [("image_id", "count"), ("prediction", "count"), *[(name, "mean") for name in probabilities]]
+        [("image_id", "count"), ("scored", "count"), *[(name, "mean") for name in probabilities]]
     )
     means = np.stack([grouped[f"{name}_mean"].to_numpy() for name in probabilities], axis=1)
     seen = ~np.isnan(means).any(axis=1)
@@ -54,7 +55,7 @@ def summarise_studies(summary: pa.Table) -> pa.Table:
         "study_id": grouped["study_id"],
         "subject_id": grouped["subject_id"],
         "images": grouped["image_id_count"],
-        "scored": grouped["prediction_count"],
+        "scored": grouped["scored_count"],
         **{name: grouped[f"{name}_mean"] for name in probabilities},
         "prediction": pa.array([schemas.CLASSES[i] if i >= 0 else None for i in best], pa.string()),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,13 +15,16 @@ import pyarrow.parquet as pq
 
 from cxrgaze_ray import schemas
 from cxrgaze_ray.errors import RunConflict, StoreNotFound
-from cxrgaze_ray.schemas import CLASSES, Status, status_of
+from cxrgaze_ray.schemas import ANSWERS, CLASSES, Status, status_of
 from cxrgaze_ray.scoring.runs.contract import RunSpec
 from cxrgaze_ray.scoring.runs.run import SHARD_FILE, Run
 from cxrgaze_ray.scoring.runs.success import NAME as SUCCESS
 from cxrgaze_ray.scoring.runs.success import Success, seal_of
 from cxrgaze_ray.scoring.runs.tables import UNREADABLE, count, summarise_studies
 from cxrgaze_ray.storage.read_ahead import read_ahead
+
+_WORDS = {"classes": "prediction", "saliency": "map"}
+"""What a row has of an answer, for people."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def verify_run(run: Run, on_progress: Callable[[int, int], None] = lambda _done,
 
     Every planned input has exactly one row in its shard, of the weights, engine, profile and version that run.json
     names; every shard is the file that SUCCESS.json names, by hash; statuses, reasons and probabilities agree with each
-    other; counts and summaries agree with the rows; run.json and SUCCESS.json are as they were written.
+    other, and answers with what the model predicts; counts and summaries agree with the rows; run.json and SUCCESS.json
+    are as they were written.
 
     Parameters
     ----------
@@ -157,7 +161,7 @@ def _shard(
         table = pq.read_table(pa.BufferReader(data), schema=schemas.RESULT)
     except UNREADABLE:
         return [Problem(key, "The shard can't be read.")], None
-    problems = [Problem(key, what) for what in (*_rows(table, planned), *_pins(table, spec))]
+    problems = [Problem(key, what) for what in (*_rows(table, planned, spec.predicts), *_pins(table, spec))]
     if success is not None:
         named = {one.name: one.sha256 for one in success.shards}
         if key not in named:
@@ -167,7 +171,7 @@ def _shard(
     return problems, table.select(schemas.SUMMARY.names)
 
 
-def _rows(table: pa.Table, planned: pa.Table) -> Iterator[str]:
+def _rows(table: pa.Table, planned: pa.Table, predicts: Collection[str]) -> Iterator[str]:
     names = ["shard", "position", "image_id"]
     if not table.select(names).combine_chunks().equals(planned.select(names).combine_chunks()):
         yield from _differences(table, planned)
@@ -177,11 +181,19 @@ def _rows(table: pa.Table, planned: pa.Table) -> Iterator[str]:
     ):
         yield "A row's status is not the one of its reason."
     scored = table.filter(pc.equal(table["status"], str(Status.SCORED)))
+    yield from _answers(table, scored, predicts)
+
+
+def _answers(table: pa.Table, scored: pa.Table, predicts: Collection[str]) -> Iterator[str]:
+    """Name answers that rows lack, and those that their model does not give."""
+    for answer, columns in ANSWERS.items():
+        if answer in predicts and any(scored[name].null_count for name in columns):
+            yield f"A scored row has no {_WORDS[answer]}, which the model predicts."
+        if answer not in predicts and any(table[name].null_count < table.num_rows for name in columns):
+            yield f"A row has a {_WORDS[answer]}, which the model does not predict."
     total = sum(scored[f"p_{name}"].to_numpy().astype(np.float64) for name in CLASSES)
-    if scored.num_rows and not np.allclose(total, 1, atol=1e-4):
+    if "classes" in predicts and not np.allclose(total, 1, atol=1e-4):
         yield "A scored row's probabilities do not sum to 1."
-    if scored["saliency_png"].null_count or scored["prediction"].null_count:
-        yield "A scored row has no map or no prediction."
 
 
 def _pins(table: pa.Table, spec: RunSpec) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ import numpy as np
 import pytest
 
 import cxrgaze_ray as cxr
-from cxrgaze_ray.errors import EXIT_STRICT, ConfigError, RadiographError, RegistryError
+from cxrgaze_ray.api.result import Results
+from cxrgaze_ray.errors import EXIT_STRICT, BundleError, ConfigError, RadiographError, RegistryError, UserError
 from cxrgaze_ray.models.bundle import make_bundle
-from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
+from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import prepare
 from cxrgaze_ray.radiograph.reading import read_radiograph
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.storage import LocalStore
-from tests.command import Cxrgaze
+from tests.answers import ONE
+from tests.command import Cxrgaze, Ended
 from tests.dicom_files import gradient, make_dicom
 from tests.unit.scoring.test_runs import make_finished
 
@@ -79,6 +84,8 @@ def test_it_says_what_the_one_predictor_says_of_the_one_preprocessing(model: cxr
     (result,) = model.predict(files / "chest.dcm")
     image = prepare(read_radiograph((files / "chest.dcm").read_bytes()), model.profile)
     wanted = Predictor.from_bundle(BUNDLE).predict(image.pixels[None])
+    assert wanted.probabilities_BK is not None
+    assert wanted.saliency_BHW is not None
     assert result.probabilities == dict(zip(CLASSES, map(float, wanted.probabilities_BK[0]), strict=True))
     assert result.prediction == CLASSES[int(wanted.probabilities_BK[0].argmax())]
     assert result.density_HW is not None
@@ -215,3 +222,67 @@ def test_a_run_is_opened_by_its_path(tmp_path: Path) -> None:
     assert run.success is not None
     assert run.files("scored").num_rows == run.success.counts["scored"]
     assert "scored" in repr(run)
+
+
+class Part:
+    """Stands for a predictor of a model that predicts one thing only: the answers of one that predicts both."""
+
+    def __init__(self, predicts: tuple[Answer, ...]) -> None:
+        self._both = Predictor.from_bundle(BUNDLE)
+        self.info, self.engine = BUNDLE.info.model_copy(update={"predicts": predicts}), self._both.engine
+
+    def predict(self, images_BHW: np.ndarray) -> Predictions:
+        """Score images, and leave out what is not predicted."""
+        whole = self._both.predict(images_BHW)
+        if self.info.predicts == ("classes",):
+            return replace(whole, saliency_BHW=None)
+        return replace(whole, logits_BK=None, probabilities_BK=None)
+
+
+def test_a_result_of_one_answer_lacks_the_other_and_says_so(model: cxr.Model, files: Path) -> None:
+    wanted = [files / "chest.dcm", files / "note.txt"]
+    (both, _), (classes, _), (saliency, refused) = (
+        one.predict(wanted)
+        for one in (model, *(cxr.Model(model.pin, Part(predicts)) for predicts in ONE))  # type: ignore[arg-type]
+    )
+    assert (classes.status, saliency.status, refused.status) == ("scored", "scored", "failed")
+    assert classes.probabilities == both.probabilities
+    assert (saliency.probabilities, saliency.prediction, classes.density_HW) == (None, None, None)
+    assert np.array_equal(saliency.saliency, both.saliency)
+    for ask in (lambda: classes.saliency, classes.overlay):
+        with pytest.raises(UserError, match="cxrgaze v0001 predicts classes only"):
+            ask()
+    assert classes._repr_png_() is None
+    assert saliency.overlay().size == both.overlay().size
+    assert ("saliency only" in repr(saliency), "saliency only" in repr(refused)) == (True, False)
+    table = Results([classes, saliency, refused]).to_pandas()
+    assert list(table["status"]) == ["scored", "scored", "failed"]
+    assert list(table["p_normal"].isna()) == [False, True, True]
+    assert "scored" in Results([saliency])._repr_html_()
+
+
+def test_the_command_leaves_out_what_is_not_predicted(
+    cxrgaze: Cxrgaze, model: cxr.Model, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(predicts: tuple[Answer, ...], *options: str) -> Ended:
+        part = cxr.Model(model.pin, Part(predicts))  # type: ignore[arg-type]
+        monkeypatch.setattr(cxr, "load_model", lambda *_, **__: part)
+        return cxrgaze("predict", str(files / "chest.dcm"), *options)
+
+    pictures = ["--overlays", str(files / "pictures")]
+    assert "chest.dcm: scored, saliency only. Picture: " in predict(("saliency",), *pictures).out
+    assert json.loads(predict(("saliency",), "--json").out)["model"]["predicts"] == ["saliency"]
+    assert "heart_failure" in predict(("classes",)).out
+    refused = predict(("classes",), *pictures)
+    assert refused.code == 2
+    assert "Pictures of predicted gaze were asked for, and cxrgaze v0001 predicts classes only." in refused.err
+
+
+def test_a_model_that_reads_gaze_is_refused_before_its_weights_are_read(
+    registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GazeNetConfig, "needs_gaze", True)
+    monkeypatch.setattr("cxrgaze_ray.api.model.read_bundle", lambda _: pytest.fail("the weights are read"))
+    with pytest.raises(BundleError, match="reads the reader's gaze") as refused:
+        cxr.load_model(registry=registry)
+    assert "cxrgaze evaluate STORE" in refused.value.hint

@@ -31,7 +31,14 @@ from pydicom.uid import (
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.manifest import list_archive
-from cxrgaze_ray.errors import ConfigError, EnvironmentFault, Interrupted, RadiographError, StoreUnavailable
+from cxrgaze_ray.errors import (
+    ConfigError,
+    EnvironmentFault,
+    Interrupted,
+    RadiographError,
+    StoreUnavailable,
+    UserError,
+)
 from cxrgaze_ray.export import Exported, export_run, repair
 from cxrgaze_ray.export.dicom import DerivedObject
 from cxrgaze_ray.export.dicom_sc import capture_bytes
@@ -40,11 +47,13 @@ from cxrgaze_ray.export.picture import draw_result
 from cxrgaze_ray.export.source import NoIdentity, read_source
 from cxrgaze_ray.export.uids import file_name, make_uid
 from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.preprocess import fit
-from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESULT, STUDIES, SUMMARY, WIDTH
+from cxrgaze_ray.schemas import ANSWERS, CLASSES, HEIGHT, RESULT, STUDIES, SUMMARY, WIDTH
 from cxrgaze_ray.scoring.runs import Run, make_plan, table_bytes
 from cxrgaze_ray.storage import LocalStore
+from tests.answers import ONE, only
 from tests.command import Cxrgaze
 from tests.dicom_files import CANARY, gradient, make_dicom, picture
 from tests.unit.scoring.test_runs import PIN, make_finished, make_run, make_spec, results
@@ -70,7 +79,13 @@ def answer(planned: dict[str, Any], size: tuple[int, int], **values: Any) -> dic
     } | values  # fmt: skip
 
 
-def make_scored(root: Path, sources: dict[str, bytes], size: tuple[int, int] = (48, 40), **values: Any) -> Run:
+def make_scored(
+    root: Path,
+    sources: dict[str, bytes],
+    size: tuple[int, int] = (48, 40),
+    predicts: tuple[Answer, ...] = BOTH,
+    **values: Any,
+) -> Run:
     """Return a finished run over files, each with a made-up answer."""
     archive = root / "archive"
     for name, data in sources.items():
@@ -78,9 +93,9 @@ def make_scored(root: Path, sources: dict[str, bytes], size: tuple[int, int] = (
         (archive / name).write_bytes(data)
     plan = make_plan(list_archive(str(archive), Identities).table)
     sha = hashlib.sha256(table_bytes(plan)).hexdigest()
-    spec = make_spec(rows=plan.num_rows, plan_sha256=sha)
+    spec = make_spec(rows=plan.num_rows, plan_sha256=sha, predicts=predicts)
     run = Run.create(LocalStore(str(root / "run")), spec, plan)
-    rows = [answer(planned, size, **values) for planned in plan.to_pylist()]
+    rows = [only(predicts, answer(planned, size, **values)) for planned in plan.to_pylist()]
     run.commit(0, pa.Table.from_pylist(rows, schema=RESULT))
     run.finish(1.0, len(rows), "now")
     return run
@@ -516,3 +531,48 @@ def test_the_command_exports_and_says_what_it_left_out(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["written"] == 1
     assert CliRunner().invoke(app, [*command, "xml"]).exit_code == 2
     shutil.rmtree(tmp_path / "run")
+
+
+REFUSED = [
+    (("classes",), "png", "An overlay shows predicted gaze", "csv or dicom-sr"),
+    (("classes",), "dicom-sc", "A Secondary Capture shows predicted gaze", "csv or dicom-sr"),
+    (("saliency",), "dicom-sr", "A Structured Report holds probabilities", "csv, png or dicom-sc"),
+]
+
+
+@pytest.mark.parametrize(("predicts", "kind", "what", "hint"), REFUSED)
+def test_what_a_file_cannot_do_without_is_said_before_one_is_written(
+    cxrgaze: Cxrgaze, tmp_path: Path, predicts: tuple[Answer, ...], kind: str, what: str, hint: str
+) -> None:
+    run = make_scored(tmp_path, {"a.dcm": make_dicom(gradient(), **UIDS)}, predicts=predicts)
+    ended = cxrgaze("runs", "export", run.store.uri, "--to", kind, "--out", str(tmp_path / "out"))
+    assert ended.code == 2
+    assert f"{what}, and m v0001 predicts {predicts[0]} only. Export {hint}." in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_classes_has_pictures_and_captures_and_one_without_saliency_reports(tmp_path: Path) -> None:
+    source = {"a.dcm": make_dicom(gradient(), **UIDS)}
+    gaze = make_scored(tmp_path / "gaze", source, predicts=("saliency",))
+    assert exported(gaze, "png", tmp_path) == Exported(written=1)
+    assert exported(gaze, "dicom-sc", tmp_path) == Exported(written=1)
+    capture = one(tmp_path, ".sc.dcm")
+    assert "The model predicts no classes" in pydicom.dcmread(capture).ImageComments
+    assert check_object(capture) == []
+    with pytest.raises(UserError, match="Only images of class normal were asked for, and m v0001 predicts saliency"):
+        exported(gaze, "png", tmp_path, only="normal")
+    classes = make_scored(tmp_path / "classes", source, predicts=("classes",))
+    assert exported(classes, "dicom-sr", tmp_path) == Exported(written=1)
+
+
+@pytest.mark.parametrize("predicts", ONE, ids=" ".join)
+def test_the_tables_of_one_answer_have_empty_columns_and_the_command_says_so(
+    cxrgaze: Cxrgaze, tmp_path: Path, predicts: tuple[Answer, ...]
+) -> None:
+    run = make_finished(tmp_path, predicts=predicts)
+    ended = cxrgaze("runs", "export", run.store.uri, "--to", "csv", "--out", str(tmp_path / "out"))
+    assert f"predicts {predicts[0]} only: the columns of the rest are empty." in ended.err
+    rows = csv_rows(tmp_path / "out" / "results.csv")
+    assert list(rows[0]) == SUMMARY.names
+    filled = {name for answer in ANSWERS.values() for name in answer if name in rows[0] and rows[0][name]}
+    assert filled == {name for name in ANSWERS[predicts[0]] if name in SUMMARY.names}

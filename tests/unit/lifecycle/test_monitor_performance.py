@@ -15,6 +15,7 @@ from cxrgaze_ray.gaze.egd import EgdTables, Study, read_egd
 from cxrgaze_ray.lifecycle.monitoring import MonitorSettings, monitor
 from cxrgaze_ray.lifecycle.monitoring.compare import judge
 from cxrgaze_ray.lifecycle.monitoring.performance import QUALITY_METRICS, compare_performance, quality
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.storage import LocalStore
 from tests.populations import make_run, population
 
@@ -154,3 +155,22 @@ def test_labels_are_read_from_tables(tmp_path: Path) -> None:
     truth = read_egd(LocalStore(str(write_labels(tmp_path / "egd", rows))))
     report = monitor([run], [run], SETTINGS, truth)
     assert report.current.labelled == report.current.scored
+
+
+@pytest.mark.parametrize(
+    ("predicts", "compared"),
+    [(("classes",), {"auc_macro", "ece"}), (("saliency",), set())],
+    ids=["classes", "saliency"],
+)
+def test_labels_say_nothing_of_a_model_without_classes(
+    tmp_path: Path, predicts: tuple[Answer, ...], compared: set[str]
+) -> None:
+    sides = [population(120, seed) for seed in (1, 2)]
+    runs = [make_run(tmp_path, rows, name=f"run-{n}", predicts=predicts) for n, rows in enumerate(sides)]
+    report = monitor(runs[:1], runs[1:], SETTINGS, truth_of(*sides))
+    overall = [one for one in report.findings if one.family == "performance" and one.subgroup is None]
+    assert {one.feature for one in overall if one.status == "ok"} == compared
+    figures = {"classes": {"auc_macro", "ece"}, "saliency": {"cc", "kl", "hs"}}
+    assert {one.feature for one in overall} == figures[predicts[0]]
+    assert not report.alerts
+    assert (report.current.auc_macro is not None) == ("classes" in predicts)

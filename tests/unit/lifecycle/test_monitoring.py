@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import ConfigError, UserError
 from cxrgaze_ray.gaze import saliency
-from cxrgaze_ray.lifecycle.monitoring import MonitorReport, MonitorSettings, Watch, monitor, open_runs
+from cxrgaze_ray.lifecycle.monitoring import (
+    MonitorReport,
+    MonitorSettings,
+    Watch,
+    monitor,
+    monitor_page,
+    open_runs,
+)
 from cxrgaze_ray.lifecycle.monitoring.compare import judge
 from cxrgaze_ray.lifecycle.monitoring.feature_columns import MAP_STATISTICS, FeatureTable, SideFeatures, map_statistics
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES, compare_features
+from cxrgaze_ray.lifecycle.monitoring.gauges import families as families_of_gauges
 from cxrgaze_ray.lifecycle.monitoring.report import Side
 from cxrgaze_ray.lifecycle.monitoring.settings import Thresholds
+from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.schemas import RESULT
 from cxrgaze_ray.scoring.runs import Run
 from tests.populations import make_run, map_of, population
@@ -281,3 +291,53 @@ def test_settings_name_the_wrong_key() -> None:
     assert MonitorSettings.from_yaml("thresholds: {intensity: 0.3}").thresholds == Thresholds(intensity=0.3)
     with pytest.raises(ConfigError, match=r"thresholds\.brightness"):
         MonitorSettings.from_yaml("thresholds: {brightness: 0.3}")
+
+
+CLASSES_FAMILIES, SALIENCY_FAMILIES = {"scores", "predictions"}, {"saliency"}
+OTHERS = {"acquisition", "intensity", "outcomes", "performance"}
+
+
+def families_of(report: MonitorReport, *statuses: str) -> set[str]:
+    return {one.family for one in report.findings if one.status in statuses}
+
+
+@pytest.mark.parametrize(
+    ("predicts", "families"), [(("classes",), CLASSES_FAMILIES), (("saliency",), SALIENCY_FAMILIES)], ids=["c", "s"]
+)
+def test_what_a_model_does_not_predict_is_left_out(
+    tmp_path: Path, predicts: tuple[Answer, ...], families: set[str]
+) -> None:
+    runs = [make_run(tmp_path, population(220, seed), name=f"run-{seed}", predicts=predicts) for seed in (1, 2)]
+    report = monitor(runs[:1], runs[1:], QUICK)
+    assert not report.alerts
+    assert {one.family for one in report.findings} == OTHERS | families
+    assert families <= families_of(report, "ok")
+    assert not families_of(report, "too_few")
+    drifted = monitor(runs[:1], [make_run(tmp_path, population(220, 3, exposure=0.15), predicts=predicts)], QUICK)
+    assert [one.drift for one in drifted.suspicions] == ["exposure"]
+    shown = {
+        sample.labels["family"]
+        for family in families_of_gauges(report)
+        for sample in family.samples
+        if sample.labels.get("family")
+    }
+    assert shown == OTHERS | families
+    assert "nan" not in monitor_page(report).lower().replace("manag", "")
+
+
+def test_models_of_different_answers_are_compared_in_what_both_have(before: Run, tmp_path: Path) -> None:
+    other = make_run(tmp_path, population(220, seed=2), weights="cd" * 32, predicts=("classes",))
+    report = monitor([before], [other], QUICK)
+    assert not report.alerts
+    assert "Not all of the models predict saliency: nothing is said of that." in report.notes
+    assert not any("predict classes" in note for note in report.notes)
+    assert families_of(report, "ok") == OTHERS - {"performance"}
+    assert families_of(report, "absent") == CLASSES_FAMILIES | SALIENCY_FAMILIES | {"performance"}
+
+
+def test_no_row_of_the_page_looks_like_something_else_for_its_status(before: Run, tmp_path: Path) -> None:
+    other = make_run(tmp_path, population(220, seed=2), weights="cd" * 32)
+    page = monitor_page(monitor([before], [other], QUICK))
+    assert '<tr class="absent">' in page
+    for status in ("ok", "alert", "too_few", "absent"):
+        assert not re.search(rf"(?m)(^|[,}}])\s*\.{status}\s*[{{,]", page.partition("</style>")[0])

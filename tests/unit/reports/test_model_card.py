@@ -257,3 +257,14 @@ def test_the_ending_is_the_format(file: str, form: str) -> None:
 def test_other_endings_are_refused(file: str) -> None:
     with pytest.raises(ConfigError, match=r"\.html or \.md"):
         card_format(file)
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_the_card_of_a_model_of_classes_speaks_of_no_map(tmp_path: Path, form: Any) -> None:
+    registry = Registry(LocalStore(str(tmp_path)))
+    registry.publish(make_bundle(build(architecture("dnet201", "tiny")), NAME, trained=True))
+    text = text_of(registry, form=form)
+    for said in ("dnet201", "classes only", "From one chest radiograph: probabilities of", "temperature", "2, 4, 6, 4"):
+        assert said in text
+    assert "gaze map" not in text
+    assert "U-Net" not in text

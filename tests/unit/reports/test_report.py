@@ -18,6 +18,7 @@ from PIL import Image
 
 from cxrgaze_ray.archive.manifest import list_archive
 from cxrgaze_ray.errors import CxrgazeError, StoreUnavailable
+from cxrgaze_ray.evaluation.evaluate import evaluate_run
 from cxrgaze_ray.evaluation.metrics import (
     Evaluation,
     ImageScore,
@@ -27,6 +28,7 @@ from cxrgaze_ray.evaluation.metrics import (
 from cxrgaze_ray.evaluation.statistics import Interval
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables, read_egd
+from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.phantoms import GAZE_FOLDER, make_archive
 from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.registry.pin import ModelPin
@@ -35,6 +37,7 @@ from cxrgaze_ray.reports.run_report import run_report
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, RESULT, WIDTH, Reason, status_of
 from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, make_plan
 from cxrgaze_ray.storage import LocalStore
+from tests.answers import only
 from tests.command import Cxrgaze
 
 IMAGES = 9
@@ -110,13 +113,22 @@ def result_row(one: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def make_run(archive: Path, out: Path, *, trained: bool = True, commit: bool = True, finish: bool = True) -> Run:
+def make_run(
+    archive: Path,
+    out: Path,
+    *,
+    trained: bool = True,
+    commit: bool = True,
+    finish: bool = True,
+    predicts: tuple[Answer, ...] = BOTH,
+) -> Run:
     manifest = list_archive(str(archive))
     plan = make_plan(manifest.table)
     spec = RunSpec(
         run_id="0123456789abcdef",
         request=Request(archive=str(archive), model="m@champion", engine="auto"),
         model=ModelPin(uri="/r", name="m", version="v0001", weights_sha256="ab" * 32, trained=trained),
+        predicts=predicts,
         profile="cxrgaze-v1",
         engine="cpu-float32",
         layout=manifest.layout,
@@ -130,7 +142,7 @@ def make_run(archive: Path, out: Path, *, trained: bool = True, commit: bool = T
     )
     run = Run.create(LocalStore(str(out)), spec, plan)
     if commit:
-        rows = [result_row(one, number) for number, one in enumerate(plan.to_pylist())]
+        rows = [only(predicts, result_row(one, number)) for number, one in enumerate(plan.to_pylist())]
         run.commit(0, pa.Table.from_pylist(rows, schema=RESULT))
         if finish:
             run.finish(4.0, IMAGES, "2026-01-01T00:01:00+00:00")
@@ -403,3 +415,26 @@ def test_the_command_writes_the_report_and_fails_if_radiographs_are_lost(
     assert outage.code == 4
     assert "The report lacks 6 radiographs. S3 is down. Wait." in outage.err
     assert "source out of reach" in out.read_text()
+
+
+def test_a_report_of_classes_shows_no_map(archive: Path, tmp_path: Path) -> None:
+    page = Page(run_report(make_run(archive, tmp_path, predicts=("classes",)), figures=3))
+    assert "classes only" in page.html
+    assert "predicted gaze" not in page.text
+    section = page.section("Most certain")
+    assert (section.count("<figure>"), section.count("<img")) == (3, 3)
+    assert "pneumonia <b>" in section
+
+
+def test_a_report_of_saliency_shows_no_class_and_orders_by_how_concentrated_gaze_is(
+    archive: Path, truth: EgdTables, tmp_path: Path
+) -> None:
+    run = make_run(archive, tmp_path, predicts=("saliency",))
+    page = Page(run_report(run, figures=3))
+    assert "saliency only" in page.html
+    assert not re.search(r"Predicted class|Probability of|pneumonia|nan|None", page.text)
+    for title in ("Most concentrated gaze", "Least concentrated gaze", "Drawn at random"):
+        assert page.section(title).count("<img") == 6
+    known = Page(run_report(run, evaluate_run(run, truth), truth, figures=2))
+    assert known.section("Best: predicted gaze most like the true one").count("reader's gaze on") == 2
+    assert "AUC macro" not in known.text

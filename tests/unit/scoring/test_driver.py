@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from cxrgaze_ray.errors import RunConflict, UserError
+from cxrgaze_ray.errors import BundleError, RunConflict, UserError
 from cxrgaze_ray.models.bundle import make_bundle
-from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
+from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring import driver, gather
 from cxrgaze_ray.scoring.driver import Outcome, score_archive
+from cxrgaze_ray.scoring.estimate import estimate
 from cxrgaze_ray.scoring.runs import Request, Run, find_runs
 from cxrgaze_ray.storage import LocalStore
 from tests.unit.scoring.test_gather import Line
@@ -178,3 +180,26 @@ def test_where_no_run_is_no_failed_row_is_and_no_run_is_begun(score: Score, tmp_
     with pytest.raises(UserError, match="either --new or --retry-failed"):
         score(retry_failed=True, new=True, connect=no_cluster)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_reads_gaze_is_refused_before_anything_is_listed(
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GazeNetConfig, "needs_gaze", True)
+    monkeypatch.setattr("cxrgaze_ray.scoring.planning.list_archive", lambda *_, **__: pytest.fail("it is listed"))
+    with pytest.raises(BundleError, match="m reads the reader's gaze beside the image") as refused:
+        score(lambda: pytest.fail("Ray is started"))
+    assert refused.value.exit_code == 2
+    assert "cxrgaze evaluate STORE" in refused.value.hint
+    assert not find_runs(str(tmp_path / "out"))
+    request = Request(archive=str(tmp_path / "archive"), model="m@champion", engine="float32")
+    with pytest.raises(BundleError, match="reads the reader's gaze"):
+        estimate(request, str(tmp_path / "out"), str(tmp_path / "registry"))
+
+
+def test_a_run_says_what_its_model_predicts(score: Score, tmp_path: Path) -> None:
+    ledger, said = Registry(LocalStore(str(tmp_path / "registry"))), list[str]()
+    ledger.publish(make_bundle(build(architecture("dnet201", "tiny"), 1), "m", trained=False))
+    ledger.promote("m", "v0002")
+    assert score(say=said.append).run.spec.predicts == ("classes",)
+    assert "The model predicts classes only." in said

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxrgaze_ray import schemas
-from cxrgaze_ray.errors import ConfigError, RunConflict
+from cxrgaze_ray.errors import ConfigError, RunConflict, UserError
+from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.registry.pin import ModelPin
-from cxrgaze_ray.schemas import CLASSES, MANIFEST, PLAN, RESULT, STUDIES, SUMMARY
+from cxrgaze_ray.schemas import ANSWERS, CLASSES, MANIFEST, PLAN, RESULT, STUDIES, SUMMARY
 from cxrgaze_ray.scoring.runs import (
     CHUNK_ROWS,
     SHARD_ROWS,
@@ -27,12 +28,14 @@ from cxrgaze_ray.scoring.runs import (
     RunSpec,
     ScoreOptions,
     contract,
+    files_of,
     find_runs,
     make_plan,
     make_run_id,
     table_bytes,
 )
 from cxrgaze_ray.storage import LocalStore
+from tests.answers import ONE, only
 
 ROWS = SHARD_ROWS + 5
 PIN = ModelPin(uri="/registry/m/versions/v0001", name="m", version="v0001", weights_sha256="aa", trained=True)
@@ -79,7 +82,7 @@ def make_spec(run_id: str = "0123456789abcdef", rows: int = ROWS, **changes: Any
     return RunSpec(**values | changes)
 
 
-def results(plan: pa.Table, shard: int, mark: float = 0.5) -> pa.Table:
+def results(plan: pa.Table, shard: int, mark: float = 0.5, predicts: tuple[Answer, ...] = BOTH) -> pa.Table:
     """Return made-up results of a shard; every fifth row failed."""
     rows = []
     for one in plan.filter(pc.equal(plan["shard"], shard)).to_pylist():
@@ -89,7 +92,7 @@ def results(plan: pa.Table, shard: int, mark: float = 0.5) -> pa.Table:
         else:
             chances = {"p_normal": mark, "p_heart_failure": (1 - mark) / 2, "p_pneumonia": (1 - mark) / 2}
             maps = {"saliency_png": b"png", "logits": [1.0, 0.0, 0.0], "saliency_peak": 0.1}
-            rows.append(row | {"status": "scored", "prediction": "normal"} | chances | maps)
+            rows.append(only(predicts, row | {"status": "scored", "prediction": "normal"} | chances | maps))
     return pa.Table.from_pylist(rows, schema=RESULT)
 
 
@@ -100,7 +103,7 @@ def make_run(root: Path, rows: int = ROWS, run_id: str = "0123456789abcdef", **c
 def make_finished(root: Path, rows: int = ROWS, **changes: Any) -> Run:
     run = make_run(root, rows, **changes)
     for shard in range(run.spec.shards):
-        assert run.commit(shard, results(run.plan(), shard))
+        assert run.commit(shard, results(run.plan(), shard, predicts=run.spec.predicts))
     run.finish(2.0, run.spec.rows, "2026-01-01T00:01:00+00:00")
     return run
 
@@ -470,3 +473,38 @@ def test_rows_that_were_written_before_oddities_are_read_and_have_none() -> None
     (row,) = pq.read_table(io.BytesIO(table_bytes(old)), schema=schemas.RESULT).to_pylist()
     assert row["oddities"] is None
     assert schemas.Affine.of(row["affine"]).upright == (640, 512)
+
+
+@pytest.mark.parametrize("predicts", ONE, ids=" ".join)
+def test_a_run_of_one_answer_counts_its_rows_as_scored_all_the_same(
+    tmp_path: Path, predicts: tuple[Answer, ...]
+) -> None:
+    run = make_finished(tmp_path, predicts=predicts)
+    both = make_finished(tmp_path / "both")
+    mine, theirs = (pq.read_table(io.BytesIO(one.store.get("studies.parquet"))) for one in (run, both))
+    assert mine["scored"].equals(theirs["scored"])
+    success, whole = run.success(), both.success()
+    assert success is not None
+    assert whole is not None
+    assert success.counts == whole.counts
+    if predicts == ("classes",):
+        assert mine.equals(theirs)
+    else:
+        assert success.predictions == {}
+        assert {mine[name].null_count for name in ANSWERS["classes"] if name in STUDIES.names} == {len(mine)}
+
+
+def test_files_of_a_class_are_refused_where_no_class_is_predicted(tmp_path: Path) -> None:
+    run = make_finished(tmp_path, predicts=("saliency",))
+    with pytest.raises(UserError, match="m v0001 predicts saliency only") as refused:
+        files_of(run, "pneumonia")
+    assert refused.value.exit_code == 2
+    assert files_of(run, "failed").num_rows == 26
+
+
+def test_an_earlier_run_says_nothing_and_predicts_both(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    earlier = json.loads(run.store.get("run.json"))
+    assert earlier.pop("predicts") == ["classes", "saliency"]
+    run.store.put("run.json", json.dumps(earlier).encode())
+    assert Run.open(run.store).spec.predicts == BOTH

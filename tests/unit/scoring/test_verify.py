@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cxrgaze_ray.schemas import RESULT
+from cxrgaze_ray.models.settings import Answer
+from cxrgaze_ray.schemas import ANSWERS, RESULT
 from cxrgaze_ray.scoring.runs import Run, table_bytes, verify_run
+from tests.answers import ONE
 from tests.unit.scoring.test_runs import make_finished, make_run, results
 
 DONE = "SUCCESS.json"
@@ -149,6 +151,18 @@ def test_a_retried_run_is_sound(tmp_path: Path) -> None:
     run.commit(0, results(run.plan(), 0, mark=0.4), retry=1)
     run.finish(1.0, 5, "2026-01-01T00:02:00+00:00")
     assert verify_run(run) == []
+
+
+@pytest.mark.parametrize("predicts", ONE, ids=" ".join)
+def test_a_run_has_exactly_what_its_model_predicts(tmp_path: Path, predicts: tuple[Answer, ...]) -> None:
+    run = make_finished(tmp_path, predicts=predicts)
+    assert verify_run(run) == []
+    (other,) = {"classes", "saliency"} - {*predicts}
+    lacks, has = {"classes": ("no prediction", "has a map"), "saliency": ("no map", "has a prediction")}[predicts[0]]
+    change_rows(lambda rows: with_(rows, 0, **dict.fromkeys(ANSWERS[predicts[0]])))(run)
+    assert any(lacks in one.what for one in verify_run(run))
+    run.store.put(FIRST, table_bytes(results(run.plan(), 0, predicts=(*predicts, other))))  # type: ignore[arg-type]
+    assert any(has in one.what for one in verify_run(run))
 
 
 @pytest.mark.parametrize("name", DAMAGES)

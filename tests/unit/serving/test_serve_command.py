@@ -17,6 +17,14 @@ from cxrgaze_ray.cli import main
 from cxrgaze_ray.cluster.connection import Cluster, ClusterSettings
 from cxrgaze_ray.config.serve_file import ServeFile
 from cxrgaze_ray.errors import EXIT_INTERRUPTED
+from cxrgaze_ray.models.bundle import make_bundle
+from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry.versions import Registry, pin_to_score
+from cxrgaze_ray.storage import LocalStore
+
+PIN_TO_SCORE = pin_to_score
+"""What the fixture replaces."""
 
 
 class Service:
@@ -52,7 +60,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
     monkeypatch.setattr("cxrgaze_ray.cluster.connection.connect", made.connect)
     for name, part in (("start_http", made.start), ("wait_ready", made.ready), ("stop_http", made.stop)):
         monkeypatch.setattr(f"cxrgaze_ray.serving.{name}", part)
-    monkeypatch.setattr("cxrgaze_ray.registry.versions.pin_model", lambda registry, model: None)
+    monkeypatch.setattr("cxrgaze_ray.registry.versions.pin_to_score", lambda registry, model: None)
     monkeypatch.setattr(sys.modules["cxrgaze_ray.cli.main"], "set_ray_environment", lambda: None)
     for module in ("main", "console", "operate"):
         monkeypatch.setattr(sys.modules[f"cxrgaze_ray.cli.{module}"], "say", lambda sentence: print(sentence))
@@ -107,3 +115,22 @@ def test_ports_of_a_running_cluster_are_not_this_machine_s(serve: Callable[..., 
         held.listen()
         serve("--address", "head:6379", "--port", str(held.getsockname()[1]))
     assert (service.where.address, service.where.metrics_port) == ("head:6379", None)
+
+
+def test_a_model_that_reads_gaze_is_not_served_and_nothing_is_started(
+    service: Service,
+    ports: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("cxrgaze_ray.registry.versions.pin_to_score", PIN_TO_SCORE)
+    Registry(LocalStore(str(tmp_path))).publish(make_bundle(build(PRESETS["tiny"]), "m", trained=False))
+    monkeypatch.setattr(GazeNetConfig, "needs_gaze", True)
+    arguments = ["--model", "m@v1", "--registry", str(tmp_path), "--port", ports[0], "--metrics-port", ports[1]]
+    monkeypatch.setattr(sys, "argv", ["cxrgaze", "serve", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "m reads the reader's gaze beside the image" in capsys.readouterr().out
+    assert service.asked == [""]

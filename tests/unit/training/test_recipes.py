@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_only_the_asked_phases_of_the_system_are_filled_in() -> None:
         ({"system": "dnet201", "stages": {"saliency": {"epochs": 1}}}, "dnet201 has no phase saliency"),
     ],
 )
-def test_a_wrong_network_is_told_by_what_is_wrong(values: dict[str, object], message: str) -> None:
+def test_a_wrong_network_is_told_by_what_is_wrong(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         TrainSettings.for_preset("tiny", **values)
     assert message in str(error.value)
