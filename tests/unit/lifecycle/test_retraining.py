@@ -191,10 +191,29 @@ def test_a_worse_candidate_is_rejected_and_never_promoted(
 def test_with_a_handful_of_patients_it_cannot_tell(
     registry: Registry, settings: RetrainSettings, trained: list[str]
 ) -> None:
-    strict = EASY.model_copy(update={"gate": EASY.gate.model_copy(update={"least_patients": 50})})
+    asked = {"least_patients": 50, "centre_bias_margin": 0.01}
+    strict = EASY.model_copy(update={"gate": EASY.gate.model_copy(update=asked)})
     result = retrain(settings, policy=strict, auto_promote=True)
     assert result.exit_code == 11
     assert actions(registry) == JUDGED
+    assert result.gate is not None
+    (centre,) = [one for one in result.gate.criteria if one.name == "centre_bias"]
+    assert (centre.verdict, centre.patients) == ("not_applicable", 9)
+
+
+def test_the_evidence_holds_the_centre_bias_baseline(
+    registry: Registry, settings: RetrainSettings, trained: list[str]
+) -> None:
+    asked = EASY.model_copy(update={"gate": EASY.gate.model_copy(update={"centre_bias_margin": 0.01})})
+    result = retrain(settings, policy=asked)
+    assert result.gate is not None
+    (centre,) = [one for one in result.gate.criteria if one.name == "centre_bias"]
+    assert (centre.rule, centre.patients, centre.verdict == "pass") == ("baseline", 9, False)
+    (work,) = retrainings(registry.store.child("cxrgaze/retraining"))
+    kept = work.evaluation_table("candidate")
+    assert kept is not None
+    assert centre.champion == pytest.approx(kept.centre().scores("sauc").mean())
+    assert centre.candidate == pytest.approx(kept.scores("sauc").mean())
 
 
 def test_the_same_again_does_nothing(registry: Registry, settings: RetrainSettings, trained: list[str]) -> None:
