@@ -35,6 +35,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
     (
         "e2e/test_bucket.py",
         "fuzz/test_bombs.py",
+        "integration/test_evaluation.py",
         "integration/test_ingest.py",
         "integration/test_ingest_memory.py",
         "integration/test_monitoring.py",

@@ -197,13 +197,23 @@ def evaluate(
     store: StoreUri,
     model: Model = DEFAULT_MODEL,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="train, validation or test.")] = "test",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most workers that predict; by default one for every GPU, else every node."),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="0.5 puts two on a GPU; by default 1 if the cluster has any.")
+    ] = None,
     registry: RegistryUri = DEFAULT_REGISTRY,
+    address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Compute a model's metrics on a split, with intervals. A look at the test split goes into the model's ledger.
 
     Example: cxrgaze evaluate ./store --model cxrgaze@champion
     """
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+    from cxrgaze_ray.evaluation.answers import PoolSettings
     from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
     from cxrgaze_ray.models.bundle import read_bundle
     from cxrgaze_ray.registry.looks import enter_look
@@ -211,12 +221,20 @@ def evaluate(
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 
+    pool = PoolSettings.build(workers=workers, gpus=gpus_per_worker)
     ledger, opened = Registry(open_store(registry)), ShardStore.open(store)
     pin = ledger.resolve(model)
     if split == "test" and not enter_look(ledger, pin, opened.parts, "cxrgaze evaluate"):
         say(f"No look was entered: {registry} knows neither these weights nor the name {pin.name}.")
     with bar("Evaluating", quiet=as_json) as progress:
-        result = evaluate_bundle(read_bundle(open_store(pin.uri)), opened, split, on_progress=progress.update)
+        result = evaluate_bundle(
+            read_bundle(open_store(pin.uri)),
+            opened,
+            split,
+            connect=partial(connect, ClusterSettings(address=address)),
+            pool=pool,
+            on_progress=progress.update,
+        )
     if as_json:
         show({"model": pin.model_dump(), **result.summary()}, as_json=True)
         return

@@ -149,6 +149,26 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
             ray.shutdown()
 
 
+@contextmanager
+def kept(connect: Connect) -> Iterator[Connect]:
+    """Yield a `Connect` that joins at its first use and stays until the end of the block, for work of several parts."""
+    with ExitStack() as stack:
+        joined: list[Any] = []
+
+        def join() -> AbstractContextManager[Any]:
+            if not joined:
+                joined.append(stack.enter_context(connect()))
+            return nullcontext(joined[0])
+
+        yield join
+
+
+def on_cluster() -> bool:
+    """Return whether this process is on a Ray cluster; where it is not, Ray is not even imported."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 def is_loopback(address: str) -> bool:
     """Return whether an address, with or without a port, is this machine's own and out of reach for all others."""
     host = address.rpartition("://")[2].rpartition(":")[0] or address

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cxrgaze_ray.errors import RadiographError, UserError
-from cxrgaze_ray.evaluation.maps import Reference, score_image, score_map
+from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.evaluation.answers import Labelled, PoolSettings, table_of_bundle
+from cxrgaze_ray.evaluation.maps import score_map
 from cxrgaze_ray.evaluation.metrics import (
     DiagnosisMetrics,
     Evaluation,
@@ -20,7 +22,6 @@ from cxrgaze_ray.evaluation.metrics import (
     diagnosis_metrics,
     saliency_metrics,
 )
-from cxrgaze_ray.evaluation.reference import reference_of
 from cxrgaze_ray.evaluation.statistics import Interval, draw_patients, interval, statistic_of
 from cxrgaze_ray.evaluation.table import (
     FACETS,
@@ -34,80 +35,16 @@ from cxrgaze_ray.evaluation.table import (
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.gaze.heatmap import Samples, map_readings
-from cxrgaze_ray.gaze.packed import GAZE_COLUMNS
 from cxrgaze_ray.schemas import CLASSES, Affine
 from cxrgaze_ray.scoring.runs import Run
 
 if TYPE_CHECKING:
     from cxrgaze_ray.models.bundle import Bundle
-    from cxrgaze_ray.models.predictor import Engine, Predictor
-    from cxrgaze_ray.shards.store import StoreInfo
 
-_CHUNK = 16
 _ROUNDS, _SEED = 500, 0
 """Rounds and seed of every recorded interval: with others, those of earlier bundles could not be reproduced."""
 
 _MAP_NOTE = "KL is not computed from a run: its stored maps have 8 bits."
-
-
-class Labelled(Protocol):
-    """Images with known splits: a `ShardStore`, or several seen as one."""
-
-    info: StoreInfo
-
-    def rows(self, split: str) -> int:
-        """Return how many images a split has."""
-
-    def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some."""
-
-
-def table_of_bundle(
-    bundle: Bundle,
-    store: Labelled,
-    split: str,
-    *,
-    engine: Engine | None = None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> EvaluationTable:
-    """Have a bundle predict a split of a shard store, with the predictor that scoring uses.
-
-    Raises
-    ------
-    UserError
-        If the split is empty.
-    BundleError
-        If the store's profile is not the bundle's, or has other settings.
-    """
-    from cxrgaze_ray.models.predictor import Predictor, limit_threads  # torch, which reading a run does not need
-
-    limit_threads(None)
-    predictor = Predictor.from_bundle(bundle, engine)
-    bundle.info.check_profile(store.info.profile, store.info.profile_sha256)
-    total, builder = store.rows(split), EvaluationTableBuilder(bundle.info.predicts)
-    if not total:
-        raise UserError(f"The store has no image in the {split} split.", "The splits are train, validation and test.")
-    reference = reference_of(store, split) if "saliency" in bundle.info.predicts else None
-    for table in store.tables(split):
-        for start in range(0, table.num_rows, _CHUNK):
-            _predict(predictor, table.slice(start, _CHUNK), reference, builder)
-            on_progress(len(builder), total)
-    return builder.build()
-
-
-def _predict(
-    predictor: Predictor, table: pa.Table, reference: Reference | None, builder: EvaluationTableBuilder
-) -> None:
-    from cxrgaze_ray.shards.store import image_array
-
-    result = predictor.predict(image_array(table["image"]))
-    rows = table.select(["image_id", "subject_id", "label", *GAZE_COLUMNS, *FACETS]).to_pylist()
-    for place, row in enumerate(rows):
-        probabilities = None if result.probabilities_BK is None else result.probabilities_BK[place]
-        maps = result.saliency_BHW
-        scores = None if maps is None or reference is None else score_image(row, maps[place], reference)
-        seen = row["gaze"] is not None
-        builder.add(row["image_id"], row["subject_id"], row["label"], probabilities, scores, row, seen=seen)
 
 
 def table_of_run(run: Run, truth: EgdTables, *, known_only: bool = False) -> EvaluationTable:
@@ -152,11 +89,12 @@ def evaluate_bundle(
     store: Labelled,
     split: str,
     *,
-    engine: Engine | None = None,
+    connect: Connect = nullcontext,
+    pool: PoolSettings | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
     """Evaluate a bundle on a split of a shard store, whose caution becomes the note: see `table_of_bundle`."""
-    table = table_of_bundle(bundle, store, split, engine=engine, on_progress=on_progress)
+    table = table_of_bundle(bundle, store, split, connect=connect, pool=pool, on_progress=on_progress)
     return evaluate(table, store.info.caution())
 
 

@@ -46,8 +46,13 @@ def correlation(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
     if not varied:
         return None  # a mean is rounded, so the deviations from it need not be zero
     q, p = (array.astype(np.float64).ravel() - array.mean(dtype=np.float64) for array in (gaze_HW, saliency_HW))
-    spread = float(np.sqrt((q @ q) * (p @ p)))
-    return float(q @ p / spread) if spread > 0 else None
+    spread = float(np.sqrt(_dot(q, q) * _dot(p, p)))
+    return _dot(q, p) / spread if spread > 0 else None
+
+
+def _dot(a_N: NDArray[Any], b_N: NDArray[Any]) -> float:
+    """Return the inner product, the same to the bit on any number of cores; BLAS, behind `@`, splits a sum by them."""
+    return float(np.sum(a_N * b_N))
 
 
 def histogram_similarity(gaze_HW: Floats, saliency_HW: Floats) -> float | None:
@@ -77,7 +82,7 @@ def normalised_scanpath_saliency(looks: Looks, saliency_HW: Floats) -> float | N
         return None
     wide = saliency_HW.astype(np.float64)
     at_N = (wide[looks["y"], looks["x"]] - wide.mean()) / wide.std()
-    return float(at_N @ weight_N / weight_N.sum())
+    return float(_dot(at_N, weight_N) / weight_N.sum())
 
 
 def shuffled_auc(looks: Looks, negatives: Looks, saliency_HW: Floats) -> float | None:
@@ -92,7 +97,7 @@ def shuffled_auc(looks: Looks, negatives: Looks, saliency_HW: Floats) -> float |
         return None
     at_N, order = saliency_HW[looks["y"], looks["x"]], np.sort(saliency_HW[negatives["y"], negatives["x"]])
     below_N, upto_N = (np.searchsorted(order, at_N, side) for side in ("left", "right"))
-    return float(weight_N @ (below_N + upto_N) / (2 * len(order) * weight_N.sum()))
+    return float(_dot(weight_N, below_N + upto_N) / (2 * len(order) * weight_N.sum()))
 
 
 def score_map(

@@ -17,6 +17,7 @@ from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import HEIGHT, RESULT, WIDTH
+from cxrgaze_ray.schemas.ipc import table_to_ipc
 from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.storage import open_store
 
@@ -69,14 +70,6 @@ class DecodeChunk:
         telemetry.record(telemetry.DECODE_SECONDS, time.perf_counter() - started, job="score")
         row = place | self._intake.ids(planned, decoded) | decoded.facts
         return row | {"affine": asdict(decoded.affine)}, decoded.pixels
-
-
-def table_to_ipc(table: pa.Table) -> pa.Buffer:
-    """Return a table as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
 
 
 def _binary(values: Sequence[pa.Buffer]) -> pa.ChunkedArray:

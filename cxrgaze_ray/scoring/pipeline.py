@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import ActorPoolStrategy, DataContext
 
 from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.cluster.ray_data import job_context
 from cxrgaze_ray.cluster.ray_internals import leave_out_statistics
 from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
 from cxrgaze_ray.scoring.decode import DecodeChunk
@@ -69,7 +70,7 @@ def result_blocks(
 ) -> Iterator[pa.Table]:
     """Score the wanted positions of each shard; yield result rows (`schemas.RESULT`), a chunk at a time."""
     chunks = _chunks(run, wanted)
-    with DataContext.current(_job_context(pools.object_bytes(run.spec.chunk_rows))):
+    with DataContext.current(job_context(pools.object_bytes(run.spec.chunk_rows))):
         dataset = (
             # a block is a chunk, all the way: what Ray Data retries after a death is one chunk, and it is never split
             ray.data.range(len(chunks), override_num_blocks=len(chunks))
@@ -111,15 +112,6 @@ def _chunks(run: Run, wanted: dict[int, list[int]]) -> np.ndarray[Any, np.dtype[
         ],
         np.int64,
     )
-
-
-def _job_context(object_bytes: int) -> DataContext:
-    """Return Ray Data's settings for one job; those of the process stay as they are."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.raise_original_map_exception = True  # Ray's own wrapping loses the cause on its way here
-    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=object_bytes)
-    return context
 
 
 def _narrow(run: Run, wanted: dict[int, list[int]]) -> dict[int, list[int]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.schemas import ANSWERS, CLASSES, HEIGHT, RESULT, WIDTH, status_of
+from cxrgaze_ray.schemas.ipc import table_from_ipc
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.model_calls import ModelCalls
 from cxrgaze_ray.scoring.runs import RunSpec
@@ -80,8 +81,3 @@ class ScoreChunk:
 
     def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
         return [saliency.encode(density) for density in densities_bhw]
-
-
-def table_from_ipc(buffer: pa.Buffer) -> pa.Table:
-    """Read a table back from an Arrow IPC stream."""
-    return pa.ipc.open_stream(buffer).read_all()

@@ -6,7 +6,7 @@ No patient is in two splits. Knows nothing of models.
 
 from cxrgaze_ray.shards.ingest import IngestProgress, ingest
 from cxrgaze_ray.shards.settings import IngestSettings
-from cxrgaze_ray.shards.store import ShardStore, SplitSettings, StoreInfo, split_of
+from cxrgaze_ray.shards.store import Shard, ShardStore, SplitSettings, StoreInfo, split_of
 from cxrgaze_ray.shards.trainable import Trainable
 from cxrgaze_ray.shards.union import LabelCount, ShardUnion, label_counts
 
@@ -14,6 +14,7 @@ __all__ = [
     "IngestProgress",
     "IngestSettings",
     "LabelCount",
+    "Shard",
     "ShardStore",
     "ShardUnion",
     "SplitSettings",

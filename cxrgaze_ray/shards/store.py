@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Literal, Self
 
 import numpy as np
@@ -108,6 +109,50 @@ def split_of(patient: str, settings: SplitSettings) -> str:
     return "validation" if place < settings.train + settings.validation else "test"
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One shard file of a finished store; any process that reaches the store can read it.
+
+    Attributes
+    ----------
+    store
+        URI of the store.
+    name
+        Key of the file.
+    superseded
+        Ids of images whose rows do not count, because a later store holds them too; None if all count.
+    """
+
+    store: str
+    name: str
+    superseded: pa.Array | None = None
+
+    def read(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a split (`schemas.STORE_SHARD`); null where an earlier store has none.
+
+        Parameters
+        ----------
+        columns
+            All by default. Only these are read: without pixels a store is a hundredth of its size.
+        """
+        wanted = list(columns or schemas.STORE_SHARD.names)
+        needed = list(dict.fromkeys([*wanted, "split", "image_id"]))
+        with self._file(whole=columns is None) as file:
+            table = pq.read_table(file, schema=schemas.STORE_SHARD, columns=needed)
+        return without(table.filter(pc.equal(table["split"], split)), self.superseded).select(wanted)
+
+    def _file(self, *, whole: bool) -> IO[bytes]:
+        store = open_store(self.store)
+        return io.BytesIO(store.get(self.name)) if whole else store.open_input(self.name)
+
+
+def without(table: pa.Table, image_ids: pa.Array | None) -> pa.Table:
+    """Return the rows of all images but some."""
+    if image_ids is None or not len(image_ids):
+        return table
+    return table.filter(pc.invert(pc.is_in(table["image_id"], image_ids)))
+
+
 class ShardStore:
     """A finished shard store."""
 
@@ -141,23 +186,14 @@ class ShardStore:
         """Hashes of the stores that this is: one."""
         return (self.info.sha256(),)
 
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """Return the shards where rows of a split may lie, in order."""
+        held = self.info.shards if self.rows(split) else []
+        return tuple(Shard(self.store.uri, shard.name) for shard in held if shard.rows)
+
     def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`), a shard at a time; null where an earlier store has none.
-
-        Parameters
-        ----------
-        columns
-            All by default. Only these are read: without pixels a store is a hundredth of its size.
-        """
-        wanted = list(columns or schemas.STORE_SHARD.names)
-        needed = wanted if "split" in wanted else [*wanted, "split"]
-        for shard in self.info.shards:
-            with self._file(shard.name, whole=columns is None) as file:
-                table = pq.read_table(file, schema=schemas.STORE_SHARD, columns=needed)
-            yield table.filter(pc.equal(table["split"], split)).select(wanted)
-
-    def _file(self, name: str, *, whole: bool) -> IO[bytes]:
-        return io.BytesIO(self.store.get(name)) if whole else self.store.open_input(name)
+        """Yield the rows of a split, a shard at a time: see `Shard.read`."""
+        return (shard.read(split, columns) for shard in self.shards(split))
 
     def dataset(self, columns: list[str]) -> ray.data.Dataset:
         """Return some columns of every row as a Ray dataset."""

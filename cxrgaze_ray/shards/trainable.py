@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 import ray.data
 
-from cxrgaze_ray.shards.store import StoreInfo
+from cxrgaze_ray.shards.store import Shard, StoreInfo
 
 
 class Trainable(Protocol):
@@ -22,6 +22,9 @@ class Trainable(Protocol):
 
     def rows(self, split: str) -> int:
         """Return how many images a split has."""
+
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """Return the shards where rows of a split may lie, in order."""
 
     def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -15,8 +15,8 @@ import ray.data
 
 from cxrgaze_ray.archive.identities import KEPT
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.schemas import CLASSES, STORE_SHARD
-from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, ShardInfo, ShardStore, StoreInfo
+from cxrgaze_ray.schemas import CLASSES
+from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, Shard, ShardInfo, ShardStore, StoreInfo, without
 
 _INDEX = pa.schema(
     [
@@ -93,13 +93,17 @@ class ShardUnion:
         """Return how many images a split has."""
         return self.info.counts.get(f"split_{split}", 0)
 
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """Return the shards where rows of a split may lie, in order."""
+        return tuple(
+            replace(shard, superseded=self._old[number])
+            for number in self._taking_part(split)
+            for shard in self.stores[number].shards(split)
+        )
+
     def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some, a shard at a time."""
-        wanted = list(columns or STORE_SHARD.names)
-        needed = wanted if "image_id" in wanted else [*wanted, "image_id"]
-        for number in self._taking_part(split):
-            for table in self.stores[number].tables(split, needed if columns else None):
-                yield _without(table, self._old[number]).select(wanted)
+        """Yield the rows of a split, a shard at a time: see `Shard.read`."""
+        return (shard.read(split, columns) for shard in self.shards(split))
 
     def dataset(self, columns: list[str]) -> ray.data.Dataset:
         """Return some columns of every row as a Ray dataset."""
@@ -135,7 +139,7 @@ class ShardUnion:
         carried = columns if "image_id" in columns else [*columns, "image_id"]
         # whole blocks: a batch of another size would copy pixels
         rest = store.dataset(carried).map_batches(
-            partial(_without, old=old), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+            partial(without, image_ids=old), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
         )
         return rest.select_columns(columns)
 
@@ -253,7 +257,3 @@ def _read_shard(number: int, store: ShardStore, name: str) -> pa.Table:
 
 def _ids_of(index: pa.Table, number: int) -> pa.Array:
     return pc.unique(index.filter(pc.equal(index["store"], number))["image_id"])
-
-
-def _without(table: pa.Table, old: pa.Array) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["image_id"], old))) if len(old) else table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.cluster.connection import Connect, kept
 from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
@@ -45,22 +45,24 @@ def train_and_publish(
         registry.check_successor(name, reason, trained=True)  # for the same reason
     if caution := store.info.caution():
         say(f"Warning: {caution}")
-    bundle = run_stages(
-        store,
-        settings,
-        registry,
-        name=name,
-        parent=parent,
-        backbone_weights=backbone_weights,
-        workers=workers,
-        connect=connect,
-        say=say,
-    )
-    if store.rows("test"):
-        registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")
-        bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test").summary())
-    else:
-        say("The store has no test split: the bundle carries no metrics.")
+    with kept(connect) as join:
+        bundle = run_stages(
+            store,
+            settings,
+            registry,
+            name=name,
+            parent=parent,
+            backbone_weights=backbone_weights,
+            workers=workers,
+            connect=join,
+            say=say,
+        )
+        if tests := store.rows("test"):
+            registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")
+            say(f"Evaluating on {tests} images of the test split.")
+            bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test", connect=join).summary())
+        else:
+            say("The store has no test split: the bundle carries no metrics.")
     pin = registry.publish(bundle, "trained")
     if promote:
         registry.promote(name, pin.version, reason=reason, note="trained", say=say)

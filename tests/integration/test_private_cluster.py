@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -109,6 +110,21 @@ def test_training_stops_and_leaves_nothing(tmp_path: Path, scratch: Path) -> Non
         while " epoch " not in (line := job.stderr.readline()):
             assert line, seen
             seen.append(line)
+        said = ends_as_by_ctrl_c(job, signal.SIGTERM, scratch)
+    assert "cxrgaze: stopped." in said
+
+
+@pytest.mark.long
+def test_evaluating_stops_and_leaves_nothing(registry: str, tmp_path: Path, scratch: Path) -> None:
+    store = write_store(tmp_path / "store", {"test": 300})
+    command = [sys.executable, "-m", "cxrgaze_ray", "evaluate", store.store.uri, "--registry", registry]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(scratch)}
+    ) as job:
+        assert job.stderr is not None
+        while not (line := job.stderr.readline()).startswith("Evaluating: 0 of 300"):
+            assert line, "it ended before it began"
+        time.sleep(5)  # until its workers are starting
         said = ends_as_by_ctrl_c(job, signal.SIGTERM, scratch)
     assert "cxrgaze: stopped." in said
 

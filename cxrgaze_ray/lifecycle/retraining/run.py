@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.cluster.connection import Connect, kept
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
-from cxrgaze_ray.evaluation.evaluate import evaluate, table_of_bundle
+from cxrgaze_ray.evaluation.answers import table_of_bundle
+from cxrgaze_ray.evaluation.evaluate import evaluate
 from cxrgaze_ray.evaluation.gate import GateOutcome, GateReport, judge, spent
+from cxrgaze_ray.evaluation.maps import Reference
+from cxrgaze_ray.evaluation.reference import reference_of
 from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.lifecycle.retraining.assessment import Assessment, assess, check_settings, now, training_settings
 from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores
@@ -91,7 +94,8 @@ def run_retraining(
     reason
         drift, schedule or manual: enters the records and the decision.
     connect
-        Returns a context manager that joins a Ray cluster; only entered if there is something to ingest or train.
+        Returns a context manager that joins a Ray cluster; only entered if there is
+        something to ingest, train or evaluate.
 
     Returns
     -------
@@ -112,10 +116,9 @@ def run_retraining(
     root = registry.store.child(f"{settings.name}/{FOLDER}")
     with (
         Lease(root, lambda s: hooks.say(f"Watching for {s:.0f} s if another is alive."), what="retraining") as lease,
-        ExitStack() as cluster,
+        kept(connect) as joined,
     ):
         hooks.on_begin()
-        joined = _Once(lambda: cluster.enter_context(connect()))
         if missing := missing_stores(settings):
             ingest_new(missing, hooks.say, hooks.on_progress, joined)
         work = unfinished(root, settings.sha256())
@@ -129,20 +132,6 @@ def run_retraining(
         for why in work.spec.decision.reasons:
             hooks.say(why)
         return _Retraining(settings, assessment.registry, assessment.stores, work, lease, joined, hooks).conclude()
-
-
-@dataclass
-class _Once:
-    """Enters a context on the first call and stays in it: the context managers it returns do nothing at their end."""
-
-    do: Callable[[], object]
-    done: bool = field(default=False)
-
-    def __call__(self) -> AbstractContextManager[None]:
-        if not self.done:
-            self.do()
-        self.done = True
-        return nullcontext()
 
 
 def _begin(settings: RetrainSettings, reason: Reason, assessment: Assessment) -> Workspace:
@@ -240,12 +229,22 @@ class _Retraining:
             )
         return pin, self._entered(pin)
 
+    @cached_property
+    def _reference(self) -> Reference:
+        """What the maps of champion and candidate are both measured beside."""
+        return reference_of(self._stores, "test")
+
     def _evaluation_table(self, who: str, bundle: Bundle) -> EvaluationTable:
         if (kept := self._work.evaluation_table(who)) is not None:
             return kept
         self._hooks.say(f"The {who} predicts the locked test split.")
         table = table_of_bundle(
-            bundle, self._stores, "test", on_progress=lambda done, total: self._hooks.on_progress(who, done, total)
+            bundle,
+            self._stores,
+            "test",
+            reference=self._reference if "saliency" in bundle.info.predicts else None,
+            connect=self._join,
+            on_progress=lambda done, total: self._hooks.on_progress(who, done, total),
         )
         self._work.keep_evaluation_table(who, table)
         return table
