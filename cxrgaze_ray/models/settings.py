@@ -146,6 +146,9 @@ _CONFIGS: tuple[type[NetworkConfig], ...] = (
 CONFIGS: dict[str, type[NetworkConfig]] = {system: config for config in _CONFIGS for system in _tags(config)}
 """Class of settings of each system."""
 
+WITH_DENSENET: tuple[str, ...] = tuple(name for name, config in CONFIGS.items() if issubclass(config, DenseNetSettings))
+"""Systems with a DenseNet, whose own head Grad-CAM can explain."""
+
 AnyNetworkConfig = Annotated[
     Annotated[GazeNetConfig, Tag("gazenet")]
     | Annotated[MTUNetConfig, Tag("mt-unet")]
