@@ -26,10 +26,10 @@ from cxrgaze_ray.models.families import (
 )
 
 __all__ = [  # families holds the lower half; others import from here
-    "BOTH", "CONFIGS", "PRESETS", "SYSTEMS", "Answer", "AnyNetworkConfig", "DenseNetConfig", "DenseNetSettings",
-    "FusionSettings", "GazeGNNConfig", "GazeNetConfig", "InceptionConfig", "MTUNetConfig", "NetworkConfig", "Preset",
-    "ResSEUNetConfig", "ResidualSettings", "System", "TripletMining", "UNetSConfig", "UNetSettings", "architecture",
-    "overrides_of",
+    "BOTH", "CONFIGS", "PRESETS", "SYSTEMS", "WITH_DENSENET", "Answer", "AnyNetworkConfig", "DenseNetConfig",
+    "DenseNetSettings", "FusionSettings", "GazeGNNConfig", "GazeNetConfig", "InceptionConfig", "MTUNetConfig",
+    "NetworkConfig", "Preset", "ResSEUNetConfig", "ResidualSettings", "System", "TripletMining", "UNetSConfig",
+    "UNetSettings", "architecture", "overrides_of",
 ]  # fmt: skip
 
 _LEAST_OF_INCEPTION = 96
