@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxrgaze_ray.api.result import File, Result, Results, Source, find_sources
 from cxrgaze_ray.config import DeviceName, EngineKind, Settings
@@ -113,6 +112,7 @@ class Model:
         files: File | Iterable[File],
         *,
         view: Literal["frontal", "all"] = "frontal",
+        cam: bool = False,
         on_progress: Callable[[int, int], None] = lambda *_: None,
     ) -> Results:
         """Score files: one result for each, in their order, whether scored, skipped or failed with a reason.
@@ -127,6 +127,8 @@ class Model:
             Paths, URIs, bytes or open files; a single one may stand alone.
         view
             ``frontal`` skips lateral views; ``all`` scores them too.
+        cam
+            Add Grad-CAM of DenseNet's own head: `Result.cam_overlay`.
         on_progress
             Called with the number of files done, and of all files.
 
@@ -137,40 +139,43 @@ class Model:
         EnvironmentFault
             If a store can't be read: an outage is never a result.
         BundleError
-            If the model answers with values that are not finite.
+            If the model answers with values that are not finite, or has no DenseNet for `cam`.
         """
         one = isinstance(files, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(files, "read")
         wanted: list[File] = [files] if one else list(files)  # type: ignore[list-item, arg-type]
         results: list[Result] = []
         reading = Reading(frontal_only=_Options.build(view=view).view == "frontal")
+        if cam:
+            self._predictor.info.check_cam()
         with Decoder(self.profile, reading=reading) as decoder:
             for start in range(0, len(wanted), CHUNK):
-                results += self._predict_chunk(find_sources(wanted[start : start + CHUNK]), decoder)
+                results += self._predict_chunk(find_sources(wanted[start : start + CHUNK]), decoder, cam=cam)
                 on_progress(len(results), len(wanted))
         return Results(results)
 
-    def _predict_chunk(self, sources: Sequence[Source], decoder: Decoder) -> Iterator[Result]:
+    def _predict_chunk(self, sources: Sequence[Source], decoder: Decoder, *, cam: bool) -> Iterator[Result]:
         decoded = [_decode(source, decoder) for source in sources]
         images = [one.pixels for one in decoded if isinstance(one, Decoded)]
-        answers = _answers(self._predictor.predict(np.stack(images)), len(images)) if images else iter(())
+        answers = _answers(self._predictor.predict(np.stack(images), cam=cam), len(images)) if images else iter(())
         for source, one in zip(sources, decoded, strict=True):
             common = (source, self.pin, self.predicts, self.profile, self.engine)
             if isinstance(one, RadiographError):
                 yield Result(*common, one.facts, reason=str(one.reason), detail=one.message)
             else:
-                chances, density_HW = next(answers)
-                yield Result(*common, one.facts, probabilities=chances, affine=one.affine, density_HW=density_HW)
+                yield Result(*common, one.facts, affine=one.affine, **next(answers))
 
 
-def _answers(
-    predictions: Predictions, images: int
-) -> Iterator[tuple[dict[str, float] | None, NDArray[np.float32] | None]]:
-    """Yield the probabilities and the map of each image, None for what is not predicted."""
+def _answers(predictions: Predictions, images: int) -> Iterator[dict[str, Any]]:
+    """Yield the attributes of each image's `Result` that the model gives; what it does not is left out."""
     for index in range(images):
-        chances = None
+        told: dict[str, Any] = {}
         if predictions.probabilities_BK is not None:
-            chances = dict(zip(CLASSES, map(float, predictions.probabilities_BK[index]), strict=True))
-        yield chances, None if predictions.saliency_BHW is None else predictions.saliency_BHW[index]
+            told["probabilities"] = dict(zip(CLASSES, map(float, predictions.probabilities_BK[index]), strict=True))
+        if predictions.saliency_BHW is not None:
+            told["density_HW"] = predictions.saliency_BHW[index]
+        if predictions.cam_BHW is not None and predictions.cam_target_B is not None:
+            told |= {"cam_HW": predictions.cam_BHW[index], "cam_target": CLASSES[predictions.cam_target_B[index]]}
+        yield told
 
 
 def _decode(source: Source, decoder: Decoder) -> Decoded | RadiographError:

@@ -17,8 +17,8 @@ from PIL import Image
 from cxrgaze_ray.archive.manifest import fetch_listed
 from cxrgaze_ray.archive.manifest.lists import look_up
 from cxrgaze_ray.archive.manifest.places import INVALID, place_of_path
-from cxrgaze_ray.errors import CxrgazeError, RadiographError
-from cxrgaze_ray.export.picture import BOX, draw_result
+from cxrgaze_ray.errors import CxrgazeError, RadiographError, UserError
+from cxrgaze_ray.export.picture import BOX, draw_cam, draw_result
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.predictions import check_predicted, told
 from cxrgaze_ray.models.settings import Answer
@@ -59,6 +59,9 @@ class Result:
     density_HW
         float32 (640, 512), the predicted gaze on the model image, summing to 1; None if the file was not scored, or the
         model predicts no saliency.
+    cam_HW, cam_target
+        If it was asked for, Grad-CAM of DenseNet's own head, float32 (640, 512) with a peak of 1 on the model image;
+        and the class that it explains, the head's own arg-max. It is not where a reader would look.
     reason, detail
         Why the file was not scored: a code of `schemas.Reason`, and a sentence.
     """
@@ -72,6 +75,8 @@ class Result:
     probabilities: Mapping[str, float] | None = None
     affine: Affine | None = None
     density_HW: NDArray[np.float32] | None = field(default=None, repr=False)
+    cam_HW: NDArray[np.float32] | None = field(default=None, repr=False)
+    cam_target: str | None = None
     reason: str | None = None
     detail: str | None = None
 
@@ -119,11 +124,26 @@ class Result:
             If its store can't be read.
         """
         density_HW, affine = self._answer()
-        with Decoder() as decoder:
-            picture_HW = decoder.picture(self._source.read(), *BOX)
         png, _ = saliency.encode(density_HW)
         row = self.row() | {"affine": vars(affine), "saliency_png": png}
-        return Image.fromarray(draw_result(picture_HW, row, self.pin))
+        return Image.fromarray(draw_result(self._picture(), row, self.pin))
+
+    def cam_overlay(self) -> Image.Image:
+        """Draw the radiograph with Grad-CAM over it, labelled as what it is; the file is read again.
+
+        Raises
+        ------
+        RadiographError
+            If the file was not scored, or has changed since; it carries the reason.
+        UserError
+            If Grad-CAM was not asked for.
+        EnvironmentFault
+            If its store can't be read.
+        """
+        self._check_scored()
+        if self.cam_HW is None or self.cam_target is None or self.affine is None:
+            raise UserError("Grad-CAM was not asked for.", "Ask for it: predict(files, cam=True).")
+        return Image.fromarray(draw_cam(self._picture(), self.cam_HW, self.affine, self.cam_target, self.pin))
 
     def row(self) -> dict[str, Any]:
         """Return what a row of `Results.to_arrow` holds."""
@@ -149,6 +169,10 @@ class Result:
         """Return the `overlay` as the bytes of a PNG; the same pixels give the same bytes."""
         return saliency.png_bytes(np.asarray(self.overlay()))
 
+    def cam_png(self) -> bytes:
+        """Return the `cam_overlay` as the bytes of a PNG; the same pixels give the same bytes."""
+        return saliency.png_bytes(np.asarray(self.cam_overlay()))
+
     def _repr_png_(self) -> bytes | None:
         try:
             return self.png()
@@ -162,9 +186,16 @@ class Result:
             return f"{self.status}, {told(self.predicts)}"
         return f"{self.prediction} {self.probabilities[str(self.prediction)]:.1%}"
 
-    def _answer(self) -> tuple[NDArray[np.float32], Affine]:
+    def _picture(self) -> NDArray[np.uint8]:
+        with Decoder() as decoder:
+            return decoder.picture(self._source.read(), *BOX)
+
+    def _check_scored(self) -> None:
         if self.reason is not None:
             raise RadiographError(self.reason, self.detail or "The file was not scored.")
+
+    def _answer(self) -> tuple[NDArray[np.float32], Affine]:
+        self._check_scored()
         model = f"{self.pin.name} {self.pin.version}"
         check_predicted("saliency", self.predicts, model, "A map of gaze was asked for", "Use its probabilities.")
         assert self.density_HW is not None

@@ -37,6 +37,7 @@ def score(
     key_file: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
     limit: int | None = None,
+    cam: bool = False,
     not_in: Sequence[str] = (),
     new: bool = False,
     retry_failed: bool = False,
@@ -68,6 +69,8 @@ def score(
         Follow links that lead out of the archive; otherwise each becomes a row that says so.
     limit
         Score only the first so many files.
+    cam
+        Add Grad-CAM of DenseNet's own head to every scored row: `schemas.CAM_FIELDS`.
     not_in
         Runs, or parents of runs: files that have a row in a finished run among them are left out.
     new
@@ -103,6 +106,7 @@ def score(
         follow_links=follow_links,
         view=view,
         limit=limit,
+        cam=cam,
         decode=decode,
         identities=identities,
     )

@@ -51,6 +51,10 @@ def score(
     pseudonymise: Pseudonymise = None,
     follow_links: FollowLinks = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first N files.")] = None,
+    cam: Annotated[
+        bool,
+        typer.Option("--cam", help="Add columns with Grad-CAM of DenseNet's own head; it is not the predicted gaze."),
+    ] = False,
     not_in: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,6 +92,7 @@ def score(
         "decode": decode,
         "identities": identities,
         "limit": limit,
+        "cam": cam,
         "not_in": tuple(not_in or ()),
         "follow_links": follow_links,
     }

@@ -45,10 +45,55 @@ def draw_result(picture_HW: NDArray[np.uint8], row: dict[str, Any], model: Model
     density = saliency.to_source(saliency.decode(row["saliency_png"]), affine)
     above = np.maximum(density * density.size - 1, 0)
     hottest = max(float(above.max()), _FLATTEST)
-    shown = saliency.overlay(np.left_shift(picture_HW, 8, dtype=np.uint16), above, hottest=hottest)
+    said = [
+        "Predicted gaze" if row["prediction"] is None else f"Most likely: {WORDS[row['prediction']]}",
+        chances(row),
+        f"{model.name} {model.version}, predicted by a model, read by nobody.",
+    ]
+    scale = ("predicted gaze", f"1 to {1 + hottest:.0f} times an even share")
+    return _captioned(picture_HW, above, hottest, said, scale, model)
+
+
+def draw_cam(
+    picture_HW: NDArray[np.uint8], cam_HW: NDArray[np.float32], affine: Affine, target: str, model: ModelPin
+) -> NDArray[np.uint8]:
+    """Return the overlay of Grad-CAM, uint8 RGB, with a legend that says what it is, and that it is no gaze.
+
+    Parameters
+    ----------
+    picture_HW
+        The radiograph, see `preprocess.draw_picture`.
+    cam_HW
+        Map on the model image, with a peak of 1 or all 0.
+    affine
+        Where the source lies in the model image.
+    target
+        Class that the map explains.
+    model
+        What computed it.
+    """
+    shown = saliency.to_source(cam_HW, _onto(picture_HW.shape, affine)) if cam_HW.any() else np.zeros(1, np.float32)
+    relative = np.broadcast_to(shown / max(float(shown.max()), 1e-30), picture_HW.shape)
+    said = [
+        f"Grad-CAM for {WORDS[target]}: not where a reader would look",
+        "What moved the largest logit of DenseNet's own head.",
+        f"{model.name} {model.version}, computed, read by nobody.",
+    ]
+    return _captioned(picture_HW, relative, 1.0, said, ("Grad-CAM", "0 to its own peak"), model)
+
+
+def _captioned(
+    picture_HW: NDArray[np.uint8],
+    heat_HW: NDArray[np.float32],
+    hottest: float,
+    said: list[str],
+    scale: tuple[str, str],
+    model: ModelPin,
+) -> NDArray[np.uint8]:
+    shown = saliency.overlay(np.left_shift(picture_HW, 8, dtype=np.uint16), heat_HW, hottest=hottest)
     margin = max(0, _NARROWEST - shown.shape[1])
     shown = np.pad(shown, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)))
-    return np.concatenate([shown, _legend(shown.shape[1], row, model, 1 + hottest)])
+    return np.concatenate([shown, _legend(shown.shape[1], said, scale, model)])
 
 
 def _onto(shape: tuple[int, ...], affine: Affine) -> Affine:
@@ -72,35 +117,30 @@ def chances(row: dict[str, Any]) -> str:
     return ", ".join(f"{WORDS[name]} {100 * row[f'p_{name}']:.1f}%" for name in ordered)
 
 
-def _legend(width: int, row: dict[str, Any], model: ModelPin, most: float) -> NDArray[np.uint8]:
-    """Draw what stands below the picture: nothing of the patient."""
+def _legend(width: int, said: list[str], scale: tuple[str, str], model: ModelPin) -> NDArray[np.uint8]:
+    """Draw what stands below the picture, its first line large: nothing of the patient."""
     image = Image.new("RGB", (width, 4 * _LINE + 2 * _GAP), _BACKGROUND)
     pen = ImageDraw.Draw(image)
     trained = "" if model.trained else " UNTRAINED: ITS ANSWERS MEAN NOTHING."
     lines = [
-        (
-            "Predicted gaze" if row["prediction"] is None else f"Most likely: {WORDS[row['prediction']]}",
-            _LARGE,
-            _BRIGHT,
-        ),
-        (chances(row), _SMALL, _PLAIN),
-        (f"{model.name} {model.version}, predicted by a model, read by nobody.", _SMALL, _PLAIN),
+        (said[0], _LARGE, _BRIGHT),
+        *((text, _SMALL, _PLAIN) for text in said[1:]),
         (RESEARCH_ONLY + trained, _SMALL, _WARN),
     ]
     for number, (text, size, colour) in enumerate(lines):
         pen.text((_GAP, _GAP + number * _LINE - (size - _SMALL) // 2), text, font=_font(size), fill=colour)
     if width >= _NARROWEST:
-        _scale(image, pen, width, most)
+        _scale(image, pen, width, scale)
     return np.asarray(image)
 
 
-def _scale(image: Image.Image, pen: ImageDraw.ImageDraw, width: int, most: float) -> None:
-    """Draw the colours of the map, in multiples of an even share."""
+def _scale(image: Image.Image, pen: ImageDraw.ImageDraw, width: int, words: tuple[str, str]) -> None:
+    """Draw the colours of the map, and what they stand for."""
     across, left = 190, width - 190 - _GAP
     ramp = np.repeat(np.linspace(0, 255, across).astype(np.uint8)[None], 10, axis=0)
     colours = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     image.paste(Image.fromarray(colours), (left, _GAP + 6))
-    for text, line in (("predicted gaze", 1), (f"1 to {most:.0f} times an even share", 2)):
+    for line, text in enumerate(words, 1):
         place = (width - _GAP, _GAP + line * _LINE)
         pen.text(place, text, font=_font(_SMALL - 2), fill=_PLAIN, anchor="ra")
 

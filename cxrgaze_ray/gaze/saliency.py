@@ -38,6 +38,11 @@ def decode(png: bytes) -> NDArray[np.float32]:
     return _normalised(cv2.resize(_levels(png), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
 
 
+def decode_relative(png: bytes) -> NDArray[np.float32]:
+    """Return the map (640, 512) that an 8-bit PNG stands for, in [0,1]: relative to its peak."""
+    return np.asarray(cv2.resize(_levels(png) / 255, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def decode_small(png: bytes) -> NDArray[np.float32]:
     """Return the density at the grid it is stored at, (320, 256), summing to 1."""
     return _normalised(_levels(png))

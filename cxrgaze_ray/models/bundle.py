@@ -16,7 +16,7 @@ from safetensors import SafetensorError, deserialize
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
-from cxrgaze_ray.models.settings import BOTH, Answer, AnyNetworkConfig
+from cxrgaze_ray.models.settings import BOTH, WITH_DENSENET, Answer, AnyNetworkConfig
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
 from cxrgaze_ray.storage import Store
@@ -108,6 +108,14 @@ class BundleInfo(Record):
             raise BundleError(
                 f"{self.name} reads the reader's gaze beside the image: it can't score images without it.",
                 "Evaluate it on a store with gaze: cxrgaze evaluate STORE --model NAME@VERSION.",
+            )
+
+    def check_cam(self) -> None:
+        """Raise BundleError if the network has no DenseNet, whose head Grad-CAM explains."""
+        if self.network.system not in WITH_DENSENET:
+            raise BundleError(
+                f"{self.name} is a {self.network.system}, which has no DenseNet for Grad-CAM to explain.",
+                f"Ask for no Grad-CAM, or use a {', '.join(WITH_DENSENET[:-1])} or {WITH_DENSENET[-1]}.",
             )
 
     def check_profile(self, profile: str, sha256: str | None = None) -> None:

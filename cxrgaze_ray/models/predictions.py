@@ -23,11 +23,17 @@ class Predictions:
     saliency_BHW
         float32 density at 640x512, summing to 1 per image; the model deployment sends it at the grid of
         `saliency.shrink` already.
+    cam_BHW
+        float32 Grad-CAM of DenseNet's own head at the same size, with a peak of 1 or all 0; None if not asked for.
+    cam_target_B
+        Index of the class that it explains: the head's arg-max, which need not be the model's prediction.
     """
 
     logits_BK: NDArray[np.float32] | None
     probabilities_BK: NDArray[np.float32] | None
     saliency_BHW: NDArray[np.float32] | None
+    cam_BHW: NDArray[np.float32] | None = None
+    cam_target_B: NDArray[np.int64] | None = None
 
 
 def told(predicts: Sequence[Answer]) -> str:

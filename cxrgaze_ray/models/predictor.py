@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,7 +18,8 @@ from torch.nn import functional
 from cxrgaze_ray.config import DeviceName, EngineKind
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Golden, golden_image
-from cxrgaze_ray.models.network import Network, NetworkOutput
+from cxrgaze_ray.models.gradcam import grad_cam
+from cxrgaze_ray.models.network import DenseNetNetwork, Network, NetworkOutput
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
@@ -131,6 +132,7 @@ class Predictor:
         between: Callable[[], None] | None = None,
         *,
         gaze_BHW: NDArray[np.float32] | None = None,
+        cam: bool = False,
     ) -> Predictions:
         """Score ready images.
 
@@ -142,6 +144,8 @@ class Predictor:
             Called after each network batch but the last, to run work that can't wait for all of them.
         gaze_BHW
             float32 (B, 640, 512), densities of the readers' gaze, for a network that reads it.
+        cam
+            Add Grad-CAM of DenseNet's own head, see `gradcam.grad_cam`; in float32 on every engine.
 
         Raises
         ------
@@ -149,22 +153,28 @@ class Predictor:
             If the images have another size or type: only `preprocess.prepare` makes them.
         BundleError
             If an answer is not finite: the weights overflow on this engine. Or if the network reads gaze, and there is
-            none.
+            none, or has no DenseNet for `cam`.
         """
         if images_BHW.dtype != np.uint16 or images_BHW.shape[1:] != (HEIGHT, WIDTH):
             raise ValueError(f"images are {images_BHW.dtype} {images_BHW.shape}, not uint16 (B, {HEIGHT}, {WIDTH})")
         if gaze_BHW is None:
             self.info.check_needs_no_gaze()
+        if cam:
+            self.info.check_cam()
         parts: list[NetworkOutput] = []
+        cams: list[tuple[Tensor, Tensor]] = []
         for start in range(0, len(images_BHW), self.batch):
             if parts and between is not None:
                 between()
             part = slice(start, start + self.batch)
             parts.append(self._batch(images_BHW[part], None if gaze_BHW is None else gaze_BHW[part]))
+            if cam:
+                cams.append(self._cam(images_BHW[part]))
         if not parts:
             parts = [_nothing(self.info)]
         logits, saliency = zip(*((part.logits_BK, part.log_saliency_B1HW) for part in parts), strict=True)
-        return _predictions(_joined(logits), _joined(saliency), self.info.temperature)
+        answers = _predictions(_joined(logits), _joined(saliency), self.info.temperature)
+        return _with_cams(answers, cams) if cam else answers
 
     def golden(self, seed: int) -> Golden:
         """Return the answers to a golden image, and evenly spread gaze where the network reads it."""
@@ -188,17 +198,28 @@ class Predictor:
             output = self._network(image_B1HW, gaze)
         density = None if output.log_saliency_B1HW is None else _to_model_grid(output.log_saliency_B1HW.float().exp())
         logits = output.logits_BK
+        self._check_finite(density, logits)
+        return NetworkOutput(
+            None if density is None else density[:real].cpu(), None if logits is None else logits[:real].float().cpu()
+        )
+
+    def _cam(self, images_BHW: NDArray[np.uint16]) -> tuple[Tensor, Tensor]:
+        """Return Grad-CAM's maps and targets of a padded network batch."""
+        assert isinstance(self._network, DenseNetNetwork)
+        real = len(images_BHW)
+        cam_BHW, logits_BK = grad_cam(self._network, self._padded(images_BHW))
+        self._check_finite(cam_BHW, logits_BK)
+        return cam_BHW[:real].cpu(), logits_BK[:real].argmax(dim=1).cpu()
+
+    def _check_finite(self, maps_BHW: Tensor | None, logits_BK: Tensor | None) -> None:
         # a sum is cheap where a check of every pixel is not, and any value that is not finite makes it so
-        sums = [] if density is None else [density.sum(dim=(1, 2))]
-        if not torch.cat([*sums, *([] if logits is None else [logits.flatten()])]).isfinite().all():
+        sums = [] if maps_BHW is None else [maps_BHW.sum(dim=(1, 2))]
+        if not torch.cat([*sums, *([] if logits_BK is None else [logits_BK.flatten()])]).isfinite().all():
             raise BundleError(
                 f"{self.info.name} gives an image values that are not finite, on engine {self.engine.name}.",
                 "Do not use its earlier answers; try engine float32, and go back to an earlier version if that "
                 "does not help.",
             )
-        return NetworkOutput(
-            None if density is None else density[:real].cpu(), None if logits is None else logits[:real].float().cpu()
-        )
 
     def _padded(self, values_B: NDArray[T]) -> NDArray[T]:
         return np.concatenate([values_B, np.repeat(values_B[:1], self.batch - len(values_B), axis=0)])
@@ -235,6 +256,11 @@ def _predictions(logits_BK: Tensor | None, saliency_BHW: Tensor | None, temperat
         None if logits_BK is None else torch.softmax(logits_BK / temperature, dim=1).numpy(),
         None if saliency_BHW is None else saliency_BHW.numpy(),
     )
+
+
+def _with_cams(answers: Predictions, cams: list[tuple[Tensor, Tensor]]) -> Predictions:
+    maps, targets = zip(*(cams or [(torch.empty(0, HEIGHT, WIDTH), torch.empty(0, dtype=torch.int64))]), strict=True)
+    return replace(answers, cam_BHW=torch.cat(maps).numpy(), cam_target_B=torch.cat(targets).numpy())
 
 
 def _cells(density_HW: NDArray[np.float32]) -> tuple[float, ...]:

@@ -41,6 +41,8 @@ class Figure:
         What is said in its place.
     path
         Path of the file, if the report is to say it.
+    cam, cam_target
+        Grad-CAM, and the class that it explains, in a run that asked for it.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Figure:
     gaze: str | None
     absent: str = ""
     path: str | None = None
+    cam: str | None = None
+    cam_target: str = ""
 
 
 class Painter:
@@ -101,6 +105,8 @@ class Painter:
             gaze=None if gaze is None else _laid_over(image, gaze, affine),
             absent=absent,
             path=planned["uri"] if self._with_paths else None,
+            cam=_laid_over(image, saliency.decode_relative(row["cam_png"]), affine) if row.get("cam_png") else None,
+            cam_target=(row.get("cam_target") or "").replace("_", " "),
         )
 
     def _radiograph(self, planned: dict[str, Any]) -> tuple[NDArray[np.uint16], str]:

@@ -19,6 +19,7 @@ from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.reports.figures import Figure, Painter
 from cxrgaze_ray.reports.pages import render
 from cxrgaze_ray.schemas import (
+    CAM_MEANING,
     CLASSES,
     NOT_STATED,
     ODDITY_HELP,
@@ -116,6 +117,7 @@ def run_report(
         "evaluation": evaluation,
         "caution": caution,
         "classes": CLASSES,
+        "cam_meaning": CAM_MEANING,
         "failed": _failed(failed.slice(0, LISTED), plan, with_paths),
         "failed_beyond": max(0, failed.num_rows - LISTED),
         "with_paths": with_paths,

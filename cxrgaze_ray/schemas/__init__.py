@@ -20,6 +20,9 @@ from cxrgaze_ray.schemas.reasons import (
 )
 from cxrgaze_ray.schemas.tables import (
     ANSWERS,
+    CAM_FIELDS,
+    CAM_MEANING,
+    CAM_RESULT,
     CLASSES,
     FACT_FIELDS,
     FINDINGS,
@@ -42,6 +45,9 @@ from cxrgaze_ray.schemas.tables import (
 __all__ = [
     "AFFINE",
     "ANSWERS",
+    "CAM_FIELDS",
+    "CAM_MEANING",
+    "CAM_RESULT",
     "CLASSES",
     "FACT_FIELDS",
     "FINDINGS",

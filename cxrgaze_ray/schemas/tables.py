@@ -19,6 +19,9 @@ NOT_STATED = "not stated"
 
 RESEARCH_ONLY = "Research only, not for clinical use."
 
+CAM_MEANING = "Grad-CAM of DenseNet's own head: which pixels moved its arg-max logit; not where a reader would look."
+"""Said wherever such a map is shown: people take any warm patch for the predicted gaze."""
+
 FACT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("view_position", pa.string()),
     ("view_source", pa.string()),
@@ -139,6 +142,13 @@ RESULT = pa.schema(
 )
 """One row an input. saliency_png: 8 bit grey, scaled to its peak; saliency_peak: the density at the peak on the
 model image. Never compute KL from the 8-bit map."""
+
+CAM_FIELDS: list[tuple[str, pa.DataType]] = [("cam_png", pa.binary()), ("cam_target", pa.string())]
+"""Beside every scored row of a run that asked for Grad-CAM. cam_png: 8 bit grey, on the grid of saliency_png, scaled to
+its peak. cam_target: the class that it explains, DenseNet's own arg-max, which need not be the prediction."""
+
+CAM_RESULT = pa.schema([*RESULT, *CAM_FIELDS])
+"""One row an input of such a run."""
 
 SUMMARY = pa.schema([field for field in RESULT if field.name not in {"saliency_png", "logits", "affine"}])
 """Every result row without maps."""

@@ -63,7 +63,7 @@ def estimate(
     places = np.unique(np.linspace(0, plan.num_rows - 1, SAMPLE).astype(int))
     rows = plan.take(places).to_pylist()
     decoded, decode_seconds = _decode(rows, predictor.info.profile, frontal_only=request.options.view == "frontal")
-    model_seconds, row_bytes = _predict(predictor, decoded)
+    model_seconds, row_bytes = _predict(predictor, decoded, cam=request.options.cam)
     per_image = float(np.median(decode_seconds)) / (os.cpu_count() or 1) + model_seconds
     return Estimate(
         images=plan.num_rows,
@@ -91,14 +91,15 @@ def _decode(rows: list[dict[str, Any]], profile: str, *, frontal_only: bool) -> 
     return decoded, seconds[1:] or seconds or [0.0]
 
 
-def _predict(predictor: Predictor, decoded: list[Decoded]) -> tuple[float, float]:
+def _predict(predictor: Predictor, decoded: list[Decoded], *, cam: bool) -> tuple[float, float]:
     """Return seconds an image, warmed up, and bytes of result an image."""
     if not decoded:
         return 0.0, 0.0
     images = np.stack([item.pixels for item in decoded])
-    predictor.predict(images[:1])
+    predictor.predict(images[:1], cam=cam)
     started = time.perf_counter()
-    result = predictor.predict(images)
+    result = predictor.predict(images, cam=cam)
     seconds = (time.perf_counter() - started) / len(images)
-    maps = [] if result.saliency_BHW is None else [len(saliency.encode(density)[0]) for density in result.saliency_BHW]
-    return seconds, sum(maps) / len(images) + 400  # a row's other columns
+    kinds = [maps for maps in (result.saliency_BHW, result.cam_BHW) if maps is not None]
+    size = sum(len(saliency.encode(one)[0]) for maps in kinds for one in maps)
+    return seconds, size / len(images) + 400  # a row's other columns

@@ -35,10 +35,12 @@ class ModelCalls:
         Serve application whose deployment ``Model`` is called.
     pin, engine
         What the deployment is to use.
+    cam
+        Whether to ask for Grad-CAM too.
     """
 
-    def __init__(self, application: str, pin: ModelPin, engine: str) -> None:
-        self._application, self._pin, self._engine = application, pin, engine
+    def __init__(self, application: str, pin: ModelPin, engine: str, *, cam: bool = False) -> None:
+        self._application, self._pin, self._engine, self._cam = application, pin, engine, cam
         self._handle = serve.get_deployment_handle("Model", application)
 
     def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
@@ -70,7 +72,7 @@ class ModelCalls:
                 return result
 
     def _send(self, reference: ray.ObjectRef[Any]) -> Any:
-        return self._handle.predict.remote(reference, self._pin, self._engine)
+        return self._handle.predict.remote(reference, self._pin, self._engine, cam=self._cam)
 
     def _runs(self) -> bool:
         """Whether any replica runs, as far as Serve's controller knows."""

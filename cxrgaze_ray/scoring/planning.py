@@ -175,4 +175,6 @@ def pin_requested(request: Request, registry: str) -> tuple[ModelPin, BundleInfo
     pin, info = pin_to_score(registry, request.model)
     if request.options.decode == "reduced":
         check_reducible(info.profile)
+    if request.options.cam:
+        info.check_cam()
     return pin, info

@@ -33,7 +33,7 @@ class ScoreChunk:
 
     def __init__(self, spec: RunSpec, application: str) -> None:
         self._spec = spec
-        self._model: ScoresChunks = ModelCalls(application, spec.model, spec.engine)
+        self._model: ScoresChunks = ModelCalls(application, spec.model, spec.engine, cam=spec.request.options.cam)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tables = [
@@ -46,11 +46,13 @@ class ScoreChunk:
         decoded = pc.is_null(table["reason_code"]).to_numpy()
         answers = self._answers(self._images(images, int(decoded.sum())))
         place = pa.array(np.cumsum(decoded) - 1, mask=~decoded)  # a row that was not decoded has no answer
-        columns = {name: table[name] for name in table.column_names}
+        schema = self._spec.row_schema
+        columns = {field.name: pa.nulls(len(table), field.type) for field in schema}
+        columns |= {name: table[name] for name in table.column_names}
         columns |= {name: answers[name].take(place) for name in answers.column_names}
         columns |= {name: pa.repeat(value, len(table)) for name, value in self._common().items()}
         columns["status"] = pa.array([str(status_of(reason)) for reason in table["reason_code"].to_pylist()])
-        return pa.table(columns).select(RESULT.names).cast(RESULT)
+        return pa.table(columns).select(schema.names).cast(schema)
 
     def _common(self) -> dict[str, pa.Scalar]:
         """Return what every row of a chunk says alike."""
@@ -67,7 +69,7 @@ class ScoreChunk:
         return np.frombuffer(buffer, np.uint16).reshape(count, HEIGHT, WIDTH)
 
     def _answers(self, images_bhw: NDArray[np.uint16]) -> pa.Table:
-        """Return the model's columns of `RESULT`, one row an image; null where it predicts nothing."""
+        """Return the model's columns of the row, one row an image; null where it predicts nothing."""
         if not len(images_bhw):
             return _ANSWER.empty_table()
         result = self._model.predict(images_bhw)
@@ -77,7 +79,11 @@ class ScoreChunk:
             columns |= zip(ANSWERS["classes"], (*result.probabilities_BK.T, best, list(result.logits_BK)), strict=True)
         if result.saliency_BHW is not None:
             columns |= zip(ANSWERS["saliency"], zip(*self._maps(result.saliency_BHW), strict=True), strict=True)
-        return pa.table([pa.array(columns[field.name], field.type) for field in _ANSWER], _ANSWER)
+        answers = pa.table([pa.array(columns[field.name], field.type) for field in _ANSWER], _ANSWER)
+        if result.cam_BHW is None or result.cam_target_B is None:
+            return answers
+        pngs, targets = [png for png, _ in self._maps(result.cam_BHW)], [CLASSES[i] for i in result.cam_target_B]
+        return answers.append_column("cam_png", pa.array(pngs)).append_column("cam_target", pa.array(targets))
 
     def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
         return [saliency.encode(density) for density in densities_bhw]

@@ -32,7 +32,7 @@ from cxrgaze_ray.schemas import Reason
 from cxrgaze_ray.serving.decoder_pool import DecoderPool
 from cxrgaze_ray.serving.model import MAX_ONGOING
 from cxrgaze_ray.serving.multipart import file_of
-from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse_picture, status_code
+from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse_cam, refuse_picture, status_code
 from cxrgaze_ray.storage import open_store
 
 _LOG = logging.getLogger("ray.serve")
@@ -104,11 +104,11 @@ class Ingress:
         engine = await self._model.plan_engine.remote(self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
         before = self._serving
-        if before is not None and before.profile == info.profile:
-            self._serving = Serving(pin, engine, info.profile, info.predicts, before.decoders)
+        if before is not None and before.info.profile == info.profile:
+            self._serving = Serving(pin, engine, info, before.decoders)
             return
         decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
-        self._serving = Serving(pin, engine, info.profile, info.predicts, decoders)
+        self._serving = Serving(pin, engine, info, decoders)
         if before is not None:
             await before.decoders.retire()
 
@@ -130,12 +130,13 @@ class Ingress:
 
     @api.post("/v1/predict")
     async def predict(self, request: Request) -> Response:
-        """Score the DICOM, JPEG or PNG in the body, or in the one file of a form."""
+        """Score the DICOM, JPEG or PNG in the body, or in the one file of a form; ?cam=true adds Grad-CAM."""
         if refused := self._authorise(request) or self._not_ready():
             return refused.response()
         serving = self._ready()  # before the body is awaited: the alias may move meanwhile
         accepted = request.headers.get("accept", "")
-        if refused := refuse_picture(accepted, serving):
+        asked = request.query_params.get("cam", "false")
+        if refused := refuse_picture(accepted, serving) or refuse_cam(asked, accepted, serving):
             return refused.response()
         try:
             async with serving.decoders.held():
@@ -145,7 +146,9 @@ class Ingress:
         except EnvironmentFault:
             return refuse(503, "No decoding process can start just now; try again.", "decoder_unavailable").response()
         try:
-            result = await asyncio.wait_for(self._ask(decoded, serving), self._settings.model_timeout_s)
+            result = await asyncio.wait_for(
+                self._ask(decoded, serving, cam=asked == "true"), self._settings.model_timeout_s
+            )
         except Exception as error:
             if not _passes(error):
                 raise
@@ -155,10 +158,10 @@ class Ingress:
             return Response(png, media_type="image/png")
         return JSONResponse(await asyncio.to_thread(answer, serving, decoded, result))
 
-    async def _ask(self, decoded: Decoded, serving: Serving) -> Predictions:
+    async def _ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> Predictions:
         async with self._asked:
             # Serve cancels the call when the client hangs up: see `Model._compute`
-            asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True)
+            asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True, cam=cam)
             result: Predictions = await asked
         return result
 

@@ -89,7 +89,7 @@ class Model:
         return list(self._predictors)
 
     async def predict(
-        self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, urgent: bool = False
+        self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, urgent: bool = False, cam: bool = False
     ) -> Predictions:
         """Score ready images; maps are returned at the grid they are stored at.
 
@@ -101,15 +101,17 @@ class Model:
             The weights and the engine to use.
         urgent
             Whether a person waits: then it goes before batch jobs' chunks, and between the network batches of one.
+        cam
+            Add Grad-CAM of DenseNet's own head.
 
         Raises
         ------
         BundleError
-            If the bundle at the pin's URI no longer has those weights.
+            If the bundle at the pin's URI no longer has those weights, or has no DenseNet for `cam`.
         """
         predictor = await self._predictor(pin, engine)
         between = None if urgent else self._lanes.let_urgent_pass
-        return await self._compute(self._timed, predictor, images_bhw, pin.version, between, urgent=urgent)
+        return await self._compute(self._timed, predictor, images_bhw, pin.version, between, cam, urgent=urgent)
 
     async def _compute(self, function: Callable[..., T], *args: object, urgent: bool) -> T:
         # cancelled with its caller: a piece still waiting for its turn is then never computed
@@ -117,10 +119,14 @@ class Model:
 
     @staticmethod
     def _timed(
-        predictor: Predictor, images_bhw: NDArray[np.uint16], version: str, between: Callable[[], None] | None
+        predictor: Predictor,
+        images_bhw: NDArray[np.uint16],
+        version: str,
+        between: Callable[[], None] | None,
+        cam: bool,
     ) -> Predictions:
         start = time.perf_counter()
-        predictions = predictor.predict(images_bhw, between)
+        predictions = predictor.predict(images_bhw, between, cam=cam)
         telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=version)
         return with_stored_maps(predictions)
 
@@ -141,12 +147,17 @@ class Model:
 
 def with_stored_maps(predictions: Predictions) -> Predictions:
     """Shrink the maps, if there are any, to the grid they are stored at, which leaves a quarter as much to send."""
-    if predictions.saliency_BHW is None:
-        return predictions
-    maps = np.empty((len(predictions.saliency_BHW), SALIENCY_HEIGHT, SALIENCY_WIDTH), np.float32)
-    for small, density in zip(maps, predictions.saliency_BHW, strict=True):
-        small[:] = saliency.shrink(density)
-    return replace(predictions, saliency_BHW=maps)
+    maps, cams = _stored(predictions.saliency_BHW), _stored(predictions.cam_BHW)
+    return replace(predictions, saliency_BHW=maps, cam_BHW=cams)
+
+
+def _stored(maps_BHW: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    if maps_BHW is None:
+        return None
+    stored = np.empty((len(maps_BHW), SALIENCY_HEIGHT, SALIENCY_WIDTH), np.float32)
+    for small, large in zip(stored, maps_BHW, strict=True):
+        small[:] = saliency.shrink(large)
+    return stored
 
 
 def _load(pin: ModelPin, engine: str) -> Predictor:

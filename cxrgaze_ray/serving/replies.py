@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.errors import BundleError, RadiographError
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.http.refusals import Reply, refuse
+from cxrgaze_ray.models.bundle import BundleInfo
 from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.registry.pin import ModelPin
-from cxrgaze_ray.schemas import CLASSES, RESEARCH_ONLY, Reason, split_oddities
+from cxrgaze_ray.schemas import CAM_MEANING, CLASSES, RESEARCH_ONLY, Reason, split_oddities
 from cxrgaze_ray.serving.decoder_pool import DecoderPool
 
 _STATUS = {
@@ -34,8 +34,7 @@ class Serving:
 
     pin: ModelPin
     engine: str
-    profile: str
-    predicts: tuple[Answer, ...]
+    info: BundleInfo
     decoders: DecoderPool
 
 
@@ -47,9 +46,26 @@ def status_code(error: RadiographError) -> int:
 def refuse_picture(accepted: str, serving: Serving) -> Reply | None:
     """Refuse a request that accepts nothing but the map of a model that predicts none."""
     others = "application/json" in accepted or "*/*" in accepted
-    if "saliency" in serving.predicts or "image/png" not in accepted or others:
+    if "saliency" in serving.info.predicts or "image/png" not in accepted or others:
         return None
     return refuse(406, "The model predicts no saliency, and so has no map to send; accept JSON.", "no_saliency")
+
+
+def refuse_cam(asked: str, accepted: str, serving: Serving) -> Reply | None:
+    """Refuse a value of ?cam= that is none, and Grad-CAM where it can't be computed or sent."""
+    if asked not in ("true", "false"):
+        return refuse(400, "cam is true or false.", "bad_query")
+    if asked == "false":
+        return None
+    try:
+        serving.info.check_cam()
+    except BundleError as error:
+        return refuse(400, str(error), "no_grad_cam")
+    if "image/png" in accepted:
+        return refuse(
+            406, "Grad-CAM comes in the JSON answer: leave out Accept: image/png, or cam.", "grad_cam_is_json"
+        )
+    return None
 
 
 def describe(serving: Serving) -> dict[str, Any]:
@@ -59,10 +75,10 @@ def describe(serving: Serving) -> dict[str, Any]:
         "version": serving.pin.version,
         "weights_sha256": serving.pin.weights_sha256,
         "trained": serving.pin.trained,
-        "profile": serving.profile,
+        "profile": serving.info.profile,
         "engine": serving.engine,
-        "predicts": list(serving.predicts),
-        "classes": list(CLASSES) if "classes" in serving.predicts else [],
+        "predicts": list(serving.info.predicts),
+        "classes": list(CLASSES) if "classes" in serving.info.predicts else [],
         "intended_use": RESEARCH_ONLY,
     }
 
@@ -72,11 +88,12 @@ def answer(serving: Serving, decoded: Decoded, result: Predictions) -> dict[str,
     return {
         **_classes(result),
         "model": describe(serving),
-        "profile": serving.profile,
+        "profile": serving.info.profile,
         "view_position": decoded.facts["view_position"],
         "photometric_check": decoded.facts["photometric_check"],
         "oddities": split_oddities(decoded.facts["oddities"]),
         **_saliency(result, decoded),
+        **_cam(result, decoded),
         "intended_use": RESEARCH_ONLY,
     }
 
@@ -97,3 +114,16 @@ def _saliency(result: Predictions, decoded: Decoded) -> dict[str, Any]:
     png, peak = saliency.encode(result.saliency_BHW[0])
     encoded = base64.b64encode(png).decode()
     return {"saliency": {"png_base64": encoded, "peak": peak, "affine": asdict(decoded.affine)}}
+
+
+def _cam(result: Predictions, decoded: Decoded) -> dict[str, Any]:
+    if result.cam_BHW is None or result.cam_target_B is None:
+        return {}
+    return {
+        "grad_cam": {
+            "png_base64": base64.b64encode(saliency.encode(result.cam_BHW[0])[0]).decode(),
+            "target": CLASSES[int(result.cam_target_B[0])],
+            "affine": asdict(decoded.affine),
+            "meaning": CAM_MEANING,
+        }
+    }

@@ -48,6 +48,20 @@ def test_every_file_has_the_row_it_deserves(phantoms: tuple[str, PhantomReport],
     assert calm.run.summary().num_rows == table.num_rows
 
 
+def test_grad_cam_is_a_column_of_a_run_of_its_own(
+    phantoms: tuple[str, PhantomReport], calm: Outcome, registry: str, tmp_path: Path
+) -> None:
+    asked = request(phantoms[0], limit=6, cam=True)
+    run = score(asked, str(tmp_path), registry).run
+    assert verify_run(run) == []
+    calm_rows = {row["image_id"]: row for row in rows(calm.run).to_pylist()}
+    for row in rows(run).to_pylist():
+        png, target = row.pop("cam_png"), row.pop("cam_target")
+        assert row == calm_rows[row["image_id"]]
+        assert (png is not None) == (target is not None) == (row["status"] == "scored")
+    assert score(asked, str(tmp_path), registry).already_complete
+
+
 @pytest.mark.long
 def test_a_complete_run_is_left_alone_the_rest_is_new_and_new_starts_afresh(
     phantoms: tuple[str, PhantomReport], registry: str, tmp_path: Path

@@ -21,6 +21,7 @@ from PIL import Image
 from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.export import export_run
+from cxrgaze_ray.gaze import saliency as saliency_maps
 from cxrgaze_ray.lifecycle.monitoring import monitor
 from cxrgaze_ray.models.bundle import make_bundle, read_bundle
 from cxrgaze_ray.models.predictor import Predictor
@@ -31,7 +32,7 @@ from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.run_report import run_report
-from cxrgaze_ray.schemas import ANSWERS
+from cxrgaze_ray.schemas import ANSWERS, CLASSES
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.scoring.runs import Request, ScoreOptions, verify_run
 from cxrgaze_ray.serving import ServeFile, start_http
@@ -84,6 +85,25 @@ def test_the_map_alone_comes_as_an_image(client: httpx.Client) -> None:
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as saliency:
         assert np.asarray(saliency).max() == 255
+
+
+def test_grad_cam_comes_with_the_answer_on_request(
+    client: httpx.Client, phantoms: tuple[str, PhantomReport], published: str
+) -> None:
+    body = file_of(phantoms, ".dcm")
+    plain, told = (client.post("/v1/predict", params=query, content=body).json() for query in ({}, {"cam": "true"}))
+    cam = told.pop("grad_cam")
+    assert told == plain
+    with Decoder("cxrgaze-v1", reading=Reading(frontal_only=True)) as decoder:
+        image = decoder.decode(body).pixels
+    pin = Registry(open_store(published)).resolve("cxrgaze@champion")
+    expected = Predictor.from_bundle(read_bundle(open_store(pin.uri))).predict(image[None], cam=True)
+    assert expected.cam_BHW is not None
+    assert expected.cam_target_B is not None
+    assert cam["target"] == CLASSES[expected.cam_target_B[0]]
+    shown = saliency_maps.decode_relative(base64.b64decode(cam["png_base64"]))
+    np.testing.assert_allclose(shown, expected.cam_BHW[0], atol=0.02)
+    assert client.post("/v1/predict?cam=perhaps", content=body).json()["reason"] == "bad_query"
 
 
 def test_a_form_s_file_is_scored_and_another_form_is_told_what_to_send(client: httpx.Client) -> None:

@@ -37,6 +37,9 @@ class ScoreOptions(Settings):
     identities: Literal["keyed", "keep"] = "keyed"
     """keyed replaces identifiers by keyed hashes, except in known de-identified archives; keep never does."""
 
+    cam: bool = False
+    """Add Grad-CAM of DenseNet's own head to every scored row."""
+
 
 class Request(Settings):
     """What the command asked for: the same request continues an unfinished run."""
@@ -82,6 +85,11 @@ class RunSpec(Record):
     code_version: str
     created_at: str
 
+    @property
+    def row_schema(self) -> pa.Schema:
+        """Schema of the run's rows: `schemas.RESULT`, with Grad-CAM's columns if the request is for them."""
+        return schemas.CAM_RESULT if self.request.options.cam else schemas.RESULT
+
     def check_predicts(self, answer: Answer, what: str, hint: str) -> None:
         """Raise UserError if the run's model does not predict what is asked for: see `check_predicted`."""
         check_predicted(answer, self.predicts, f"{self.model.name} {self.model.version}", what, hint)
@@ -101,7 +109,8 @@ def make_run_id(
         model.weights_sha256,
         profile_sha256,
         engine,
-        options.model_dump_json(),
+        # a run without Grad-CAM keeps the id that it had before there was any
+        options.model_dump_json(exclude=None if options.cam else {"cam"}),
         identities,
         str(schemas.SCHEMA_VERSION),
         str(schemas.RESULT.names),

@@ -105,7 +105,7 @@ class Run:
         return self.store.put_if_absent(f"results/shard-{shard:05d}{suffix}.parquet", table_bytes(table))
 
     def read_shard(self, shard: int) -> pa.Table:
-        """Return the live rows of a committed shard (`schemas.RESULT`)."""
+        """Return the live rows of a committed shard (`RunSpec.row_schema`)."""
         return self.read_file(self.live_shards()[shard])
 
     def committed(self, columns: list[str] | None = None) -> Iterator[tuple[int, str, pa.Table]]:
@@ -116,9 +116,9 @@ class Run:
             yield shard, key, rows
 
     def read_file(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """Return the rows of a shard's file (`schemas.RESULT`); RunConflict if it can't be read."""
+        """Return the rows of a shard's file (`RunSpec.row_schema`); RunConflict if it can't be read."""
         with readable(self.store.locate(key)):
-            return pq.read_table(pa.BufferReader(self.store.get(key)), columns=columns, schema=schemas.RESULT)
+            return pq.read_table(pa.BufferReader(self.store.get(key)), columns=columns, schema=self.spec.row_schema)
 
     def tables(self, columns: list[str] | None = None, shards: Collection[int] | None = None) -> Iterator[pa.Table]:
         """Yield every live shard's rows, or those of some shards, in order, with only the columns asked for."""

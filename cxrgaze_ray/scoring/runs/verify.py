@@ -158,10 +158,10 @@ def _shard(
     if data is None:
         return [Problem(key, "The shard is missing.")], None
     try:
-        table = pq.read_table(pa.BufferReader(data), schema=schemas.RESULT)
+        table = pq.read_table(pa.BufferReader(data), schema=spec.row_schema)
     except UNREADABLE:
         return [Problem(key, "The shard can't be read.")], None
-    problems = [Problem(key, what) for what in (*_rows(table, planned, spec.predicts), *_pins(table, spec))]
+    problems = [Problem(key, what) for what in (*_rows(table, planned, spec), *_pins(table, spec))]
     if success is not None:
         named = {one.name: one.sha256 for one in success.shards}
         if key not in named:
@@ -171,7 +171,7 @@ def _shard(
     return problems, table.select(schemas.SUMMARY.names)
 
 
-def _rows(table: pa.Table, planned: pa.Table, predicts: Collection[str]) -> Iterator[str]:
+def _rows(table: pa.Table, planned: pa.Table, spec: RunSpec) -> Iterator[str]:
     names = ["shard", "position", "image_id"]
     if not table.select(names).combine_chunks().equals(planned.select(names).combine_chunks()):
         yield from _differences(table, planned)
@@ -181,7 +181,9 @@ def _rows(table: pa.Table, planned: pa.Table, predicts: Collection[str]) -> Iter
     ):
         yield "A row's status is not the one of its reason."
     scored = table.filter(pc.equal(table["status"], str(Status.SCORED)))
-    yield from _answers(table, scored, predicts)
+    yield from _answers(table, scored, spec.predicts)
+    if spec.request.options.cam:
+        yield from _cams(scored)
 
 
 def _answers(table: pa.Table, scored: pa.Table, predicts: Collection[str]) -> Iterator[str]:
@@ -194,6 +196,13 @@ def _answers(table: pa.Table, scored: pa.Table, predicts: Collection[str]) -> It
     total = sum(scored[f"p_{name}"].to_numpy().astype(np.float64) for name in CLASSES)
     if "classes" in predicts and not np.allclose(total, 1, atol=1e-4):
         yield "A scored row's probabilities do not sum to 1."
+
+
+def _cams(scored: pa.Table) -> Iterator[str]:
+    if scored["cam_png"].null_count:
+        yield "A scored row has no Grad-CAM, which the run was asked for."
+    if set(scored["cam_target"].to_pylist()) - set(CLASSES):
+        yield "A scored row's Grad-CAM explains no class."
 
 
 def _pins(table: pa.Table, spec: RunSpec) -> Iterator[str]:

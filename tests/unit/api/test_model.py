@@ -15,11 +15,11 @@ import pytest
 import cxrgaze_ray as cxr
 from cxrgaze_ray.api.result import Results
 from cxrgaze_ray.errors import EXIT_STRICT, BundleError, ConfigError, RadiographError, RegistryError, UserError
-from cxrgaze_ray.models.bundle import make_bundle
+from cxrgaze_ray.models.bundle import make_bundle, write_bundle
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.models.predictor import Predictor
-from cxrgaze_ray.models.settings import Answer
+from cxrgaze_ray.models.settings import Answer, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import prepare
 from cxrgaze_ray.radiograph.reading import read_radiograph
@@ -231,9 +231,9 @@ class Part:
         self._both = Predictor.from_bundle(BUNDLE)
         self.info, self.engine = BUNDLE.info.model_copy(update={"predicts": predicts}), self._both.engine
 
-    def predict(self, images_BHW: np.ndarray) -> Predictions:
+    def predict(self, images_BHW: np.ndarray, *, cam: bool) -> Predictions:
         """Score images, and leave out what is not predicted."""
-        whole = self._both.predict(images_BHW)
+        whole = self._both.predict(images_BHW, cam=cam)
         if self.info.predicts == ("classes",):
             return replace(whole, saliency_BHW=None)
         return replace(whole, logits_BK=None, probabilities_BK=None)
@@ -286,3 +286,43 @@ def test_a_model_that_reads_gaze_is_refused_before_its_weights_are_read(
     with pytest.raises(BundleError, match="reads the reader's gaze") as refused:
         cxr.load_model(registry=registry)
     assert "cxrgaze evaluate STORE" in refused.value.hint
+
+
+def test_grad_cam_comes_on_request_and_is_labelled_as_another_thing(model: cxr.Model, files: Path) -> None:
+    plain, told = (model.predict(files / "chest.dcm", cam=cam)[0] for cam in (False, True))
+    assert told.row() == plain.row()
+    assert plain.cam_HW is None
+    with pytest.raises(UserError, match=r"not asked for\. Ask for it: predict\(files, cam=True\)"):
+        plain.cam_overlay()
+    assert told.cam_HW is not None
+    assert (told.cam_HW.shape, float(told.cam_HW.max())) == ((640, 512), 1)
+    assert told.cam_target in CLASSES
+    image = prepare(read_radiograph((files / "chest.dcm").read_bytes()), model.profile)
+    wanted = Predictor.from_bundle(BUNDLE).predict(image.pixels[None], cam=True)
+    assert wanted.cam_BHW is not None
+    assert np.array_equal(told.cam_HW, wanted.cam_BHW[0])
+    assert told.cam_overlay().size == told.overlay().size
+    assert told.cam_png() != told.png()
+    (failed,) = model.predict(files / "note.txt", cam=True)
+    with pytest.raises(RadiographError):
+        failed.cam_overlay()
+
+
+def test_the_command_draws_grad_cam_beside_the_gaze(registry: str, files: Path, cxrgaze: Cxrgaze) -> None:
+    names = [str(files / "chest.dcm"), str(files / "note.txt")]
+    told = cxrgaze("predict", *names, "--registry", registry, "--cam", "--overlays", files / "pictures")
+    assert told.code == 0, told.err
+    assert "Grad-CAM for " in told.out
+    assert "not where a reader would look" in told.out
+    assert sorted(path.name for path in (files / "pictures").iterdir()) == ["0001-grad-cam.png", "0001.png"]
+    refused = cxrgaze("predict", *names, "--registry", registry, "--cam")
+    assert refused.code == 2
+    assert "give --overlays too" in refused.err
+
+
+def test_grad_cam_of_a_model_without_a_densenet_is_refused(tmp_path: Path, files: Path) -> None:
+    write_bundle(
+        LocalStore(str(tmp_path / "other")), make_bundle(build(architecture("mt-unet", "tiny")), "m", trained=True)
+    )
+    with pytest.raises(BundleError, match="has no DenseNet"):
+        cxr.load_model(tmp_path / "other").predict(files / "note.txt", cam=True)

@@ -34,8 +34,18 @@ from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.reports import figures
 from cxrgaze_ray.reports.run_report import run_report
-from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, RESULT, WIDTH, Reason, status_of
-from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, make_plan
+from cxrgaze_ray.schemas import (
+    CAM_MEANING,
+    CAM_RESULT,
+    CLASSES,
+    HEIGHT,
+    RESEARCH_ONLY,
+    RESULT,
+    WIDTH,
+    Reason,
+    status_of,
+)
+from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, ScoreOptions, make_plan
 from cxrgaze_ray.storage import LocalStore
 from tests.answers import only
 from tests.command import Cxrgaze
@@ -438,3 +448,17 @@ def test_a_report_of_saliency_shows_no_class_and_orders_by_how_concentrated_gaze
     known = Page(run_report(run, evaluate_run(run, truth), truth, figures=2))
     assert known.section("Best: predicted gaze most like the true one").count("reader's gaze on") == 2
     assert "AUC macro" not in known.text
+
+
+def test_grad_cam_stands_beside_the_gaze_and_says_what_it_is(archive: Path, tmp_path: Path, page: Page) -> None:
+    asked = Request(archive=str(archive), model="m@champion", engine="auto", options=ScoreOptions(cam=True))
+    run = make_run(archive, tmp_path, commit=False)
+    run.spec = run.spec.model_copy(update={"request": asked})
+    png, _ = saliency.encode(np.eye(HEIGHT, WIDTH, dtype=np.float32))
+    rows = [result_row(one, number) for number, one in enumerate(run.plan().to_pylist())]
+    cams = {"cam_png": png, "cam_target": "heart_failure"}
+    run.commit(0, pa.Table.from_pylist([row | cams if "prediction" in row else row for row in rows], CAM_RESULT))
+    found = Page(run_report(run, figures=2))
+    assert CAM_MEANING.replace("'", "&#39;") in found.html
+    assert found.html.count("Grad-CAM, heart failure: not gaze") == found.html.count("<em>predicted gaze") > 0
+    assert "Grad-CAM" not in page.html

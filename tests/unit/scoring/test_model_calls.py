@@ -27,7 +27,8 @@ class Deployment:
         self.sent: list[object] = []
         self.predict = self
 
-    def remote(self, reference: object, pin: ModelPin, engine: str) -> Deployment:
+    def remote(self, reference: object, pin: ModelPin, engine: str, *, cam: bool) -> Deployment:
+        assert not cam
         self.sent.append(reference)
         return self
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cxrgaze_ray.gaze import saliency
+from cxrgaze_ray.models.bundle import BundleInfo
 from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.models.settings import BOTH, Answer
+from cxrgaze_ray.models.settings import BOTH, PRESETS, Answer, architecture
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.serving.model import with_stored_maps
-from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse_picture
+from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse_cam, refuse_picture
 
 PIN = ModelPin(uri="/r", name="m", version="v0001", weights_sha256="ab" * 32, trained=True)
 FACTS: dict[str, Any] = {"view_position": "PA", "photometric_check": "agrees", "oddities": None}
@@ -23,7 +27,15 @@ OF_CLASSES, OF_SALIENCY = {"prediction", "probabilities"}, {"saliency"}
 
 
 def serving(predicts: tuple[Answer, ...]) -> Serving:
-    return Serving(PIN, "reference-float32-cpu", "cxrgaze-v1", predicts, decoders=None)  # type: ignore[arg-type]
+    info = BundleInfo(
+        name="m",
+        trained=True,
+        network=PRESETS["tiny"],
+        predicts=predicts,
+        profile="cxrgaze-v1",
+        weights_sha256="ab" * 32,
+    )
+    return Serving(PIN, "reference-float32-cpu", info, decoders=None)  # type: ignore[arg-type]
 
 
 def predicted(predicts: tuple[Answer, ...]) -> Predictions:
@@ -53,3 +65,38 @@ def test_only_who_takes_nothing_but_a_map_is_refused_where_there_is_none(accepte
     refused = refuse_picture(accepted, serving(("classes",)))
     assert (refused.code if refused else None) == code
     assert refuse_picture(accepted, serving(("saliency",))) is None
+
+
+def test_grad_cam_is_told_apart_from_the_predicted_gaze() -> None:
+    cam = np.linspace(0, 1, 640 * 512, dtype=np.float32).reshape(1, 640, 512)
+    result = replace(predicted(BOTH), cam_BHW=cam, cam_target_B=np.array([2]))
+    found = answer(serving(BOTH), DECODED, with_stored_maps(result))
+    assert found.keys() >= OF_CLASSES | OF_SALIENCY
+    assert found["grad_cam"]["target"] == "pneumonia" != found["prediction"]
+    assert "not where a reader would look" in found["grad_cam"]["meaning"]
+    assert found["grad_cam"]["affine"] == found["saliency"]["affine"]
+    shown = saliency.decode_relative(base64.b64decode(found["grad_cam"]["png_base64"]))
+    np.testing.assert_allclose(shown, cam[0], atol=0.01)
+    assert "grad_cam" not in answer(serving(BOTH), DECODED, predicted(BOTH))
+
+
+@pytest.mark.parametrize(
+    ("asked", "accepted", "reason"),
+    [
+        ("false", "image/png", None), ("true", "", None), ("true", "application/json", None),
+        ("true", "image/png", "grad_cam_is_json"), ("yes", "", "bad_query"), ("", "", "bad_query"),
+    ],
+)  # fmt: skip
+def test_grad_cam_that_can_t_be_sent_is_refused(asked: str, accepted: str, reason: str | None) -> None:
+    refused = refuse_cam(asked, accepted, serving(BOTH))
+    assert (refused.body["reason"] if refused else None) == reason
+
+
+def test_a_model_without_a_densenet_refuses_grad_cam_only() -> None:
+    served = serving(BOTH)
+    other = replace(served, info=served.info.model_copy(update={"network": architecture("mt-unet", "tiny")}))
+    refused = refuse_cam("true", "", other)
+    assert refused is not None
+    assert (refused.code, refused.body["reason"]) == (400, "no_grad_cam")
+    assert "dnet201 or dnet201-cl" in refused.body["error"]
+    assert refuse_cam("false", "", other) is None
