@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.models.bundle import BundleInfo, golden_image, make_bundle, read_bundle, read_info, write_bundle
 from cxrgaze_ray.models.network import Network, NetworkOutput
-from cxrgaze_ray.models.predictor import Predictor, with_golden
+from cxrgaze_ray.models.predictor import Engine, Predictor, with_golden
 from cxrgaze_ray.models.settings import CONFIGS, SYSTEMS, Preset, System, architecture, overrides_of
 from cxrgaze_ray.models.unet import DecoderStage, UNet
 from cxrgaze_ray.models.unets import MTUNet
@@ -232,17 +232,23 @@ def test_a_system_is_published_and_read_back(system: System, tmp_path: Path) -> 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_predictor_answers_what_the_system_predicts(system: System) -> None:
     network = build(architecture(system, "tiny"), seed=3)
-    predictor = Predictor.from_bundle(make_bundle(network, "net", trained=False))
+    bundle = make_bundle(network, "net", trained=False)
+    predictor = Predictor.from_bundle(bundle)
     images = np.stack([golden_image(seed) for seed in (1, 2)])
     gaze = np.stack([np.roll(images[0], 100, axis=0), images[1]]).astype(np.float32)
     found = predictor.predict(images, gaze_BHW=gaze)
     assert (found.logits_BK is None) == (found.probabilities_BK is None) == ("classes" not in network.config.predicts)
     assert (found.saliency_BHW is None) == ("saliency" not in network.config.predicts)
+    fast = Predictor.from_bundle(bundle, Engine("bfloat16", True, "cpu")).predict(images, gaze_BHW=gaze)
     if found.probabilities_BK is not None:
         np.testing.assert_allclose(found.probabilities_BK.sum(axis=1), 1, atol=1e-6)
+        assert fast.probabilities_BK is not None
+        np.testing.assert_allclose(fast.probabilities_BK, found.probabilities_BK, atol=0.02)
     if found.saliency_BHW is not None:
         assert found.saliency_BHW.shape == (2, 640, 512)
         np.testing.assert_allclose(found.saliency_BHW.sum(axis=(1, 2), dtype=np.float64), 1, atol=1e-4)
+        assert fast.saliency_BHW is not None
+        np.testing.assert_allclose(fast.saliency_BHW, found.saliency_BHW, rtol=0.05)
     none = predictor.predict(images[:0], gaze_BHW=gaze[:0])
     assert (none.logits_BK is None, none.saliency_BHW is None) == (found.logits_BK is None, found.saliency_BHW is None)
 
