@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -53,11 +54,11 @@ class InceptionResNetV2(Network):
 
 def _download() -> Mapping[str, Tensor]:
     import timm
-    from huggingface_hub.utils import disable_progress_bars, logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     # where there is no way to the weights, one warning of ours says it, not a line for every try
     disable_progress_bars()
-    logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return timm.create_model(_NAME, pretrained=True).state_dict()
 
 
