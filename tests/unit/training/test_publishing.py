@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from cxrgaze_ray.cluster.connection import Connect, kept
 from cxrgaze_ray.errors import RegistryError
-from cxrgaze_ray.models.bundle import Bundle, make_bundle
+from cxrgaze_ray.models.bundle import Bundle, make_bundle, read_info
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import Trainable
-from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.storage import LocalStore, open_store
 from cxrgaze_ray.training import publishing
 from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.settings import TrainSettings
@@ -77,3 +80,32 @@ def test_a_champion_that_is_judged_while_it_trains_stays(
     with pytest.raises(RegistryError, match="cxrgaze@v0002 was judged by no gate"):
         train_and_publish(store, TrainSettings.for_preset("tiny"), registry, promote=True)
     assert (registry.aliases("cxrgaze"), registry.versions("cxrgaze")) == ({"champion": "v0001"}, ("v0001", "v0002"))
+
+
+def test_training_and_evaluation_share_one_cluster(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def connect() -> Iterator[None]:
+        events.append("joined")
+        yield
+        events.append("left")
+
+    def run(*_: object, connect: Connect, **__: object) -> Bundle:
+        with connect():
+            events.append("trained")
+        return trained(1)
+
+    monkeypatch.setattr(publishing, "run_stages", run)
+    monkeypatch.setattr("cxrgaze_ray.models.predictor.limit_threads", lambda _: events.append("predicted"))
+    store = cast("Trainable", write_store(tmp_path / "store", {"train": 1, "test": 1}))
+    pin = train_and_publish(store, TrainSettings.for_preset("tiny"), registry, connect=connect)
+    assert events == ["joined", "trained", "predicted", "left"]
+    assert read_info(open_store(pin.uri)).metrics["images"] == 1
+
+
+def test_a_cluster_that_nothing_needs_is_not_joined() -> None:
+    with kept(lambda: pytest.fail("joined")) as join:
+        assert callable(join)
