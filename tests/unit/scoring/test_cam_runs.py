@@ -22,8 +22,9 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.schemas import CAM_RESULT, CLASSES, RESULT, SUMMARY
+from cxrgaze_ray.schemas.ipc import table_to_ipc
 from cxrgaze_ray.scoring import score
-from cxrgaze_ray.scoring.decode import IMAGES, ROWS, table_to_ipc
+from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.planning import pin_requested
 from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, ScoreOptions, make_run_id, table_bytes, verify_run
 from cxrgaze_ray.serving.model import with_stored_maps

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.schemas import ANSWERS, HEIGHT, RESULT, WIDTH
-from cxrgaze_ray.scoring.decode import IMAGES, ROWS, table_to_ipc
+from cxrgaze_ray.schemas.ipc import table_to_ipc
+from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.runs import RunSpec
 from cxrgaze_ray.scoring.score import ScoreChunk
 from tests.answers import ONE
