@@ -49,7 +49,7 @@ class Checkpoint(NamedTuple):
     @property
     def densenet_only(self) -> bool:
         """Whether this is a file of the contrastive phase."""
-        return all(name.startswith(_DENSENET) for name in self.state)
+        return bool(self.state) and all(name.startswith(_DENSENET) for name in self.state)
 
 
 def read_released(uri: str) -> Checkpoint:
@@ -71,6 +71,9 @@ def read_released(uri: str) -> Checkpoint:
     data = store.get(key)
     # a safetensors file starts with the length of its header, and then the header, which is JSON
     loaded = _safetensors(uri, data) if data[8:9] == b"{" else _unpickled(uri, data)
+    # a tensor can repeat a few stored values over any size
+    if sum(tensor.nbytes for tensor in loaded.values()) > MAX_BYTES:
+        raise UserError(f"The tensors in {uri} unfold to more than a released checkpoint has.", "Ask for another file.")
     state = {name: tensor for name, tensor in loaded.items() if not name.startswith(_DROPPED)}
     if wrong := not_finite(state):
         raise UserError(

@@ -40,6 +40,10 @@ class ScoreOptions(Settings):
     cam: bool = False
     """Add Grad-CAM of DenseNet's own head to every scored row."""
 
+    def identity(self) -> str:
+        """Return the text that a run's id hashes; without Grad-CAM it is what it was before there was any."""
+        return self.model_dump_json(exclude=None if self.cam else {"cam"})
+
 
 class Request(Settings):
     """What the command asked for: the same request continues an unfinished run."""
@@ -109,8 +113,7 @@ def make_run_id(
         model.weights_sha256,
         profile_sha256,
         engine,
-        # a run without Grad-CAM keeps the id that it had before there was any
-        options.model_dump_json(exclude=None if options.cam else {"cam"}),
+        options.identity(),
         identities,
         str(schemas.SCHEMA_VERSION),
         str(schemas.RESULT.names),

@@ -118,7 +118,7 @@ def test_every_number_on_the_command_line_has_a_least_value() -> None:
 def test_bounds_move_no_hash() -> None:
     # run ids and names of trainings are hashes of these texts
     options = '{"view":"frontal","limit":3,"decode":"full","identities":"keyed"}'
-    assert ScoreOptions(limit=3).model_dump_json() == options
+    assert ScoreOptions(limit=3).identity() == options
     stage = '{"epochs":50,"batch":16,"lr":0.0001,"patience":10}'
     assert TrainSettings(stages={"encoder": StageSettings()}).identity() == (
         '{"preset":"full","seed":0,"stages":{"encoder":' + stage + '},"triplet":"batch_all",'

@@ -266,6 +266,16 @@ def test_a_file_that_unfolds_is_refused(tmp_path: Path, state: State) -> None:
         read_released(str(tmp_path / "net.pth"))
 
 
+def test_tensors_that_unfold_are_refused(tmp_path: Path, state: State) -> None:
+    with pytest.raises(UserError, match="unfold to more"):
+        read_released(written(tmp_path, state | {"Conv1.0.bn1.bias": torch.zeros(1).expand(2**40)}))
+
+
+def test_what_is_dropped_alone_is_no_densenet(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"1415 missing|missing, .* and others"):
+        bundle_of(written(tmp_path, {"dummy_tensor": torch.ones(1)}))
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "net.pth").open("wb") as file:
         file.truncate(released.MAX_BYTES + 1)  # a hole: takes no space
