@@ -23,6 +23,7 @@ from cxrgaze_ray.cli import (
     retrain,
     runs,
     score,
+    tables,
     train,
     webhook,
 )
@@ -55,6 +56,7 @@ archive_app.command("look")(look.look)
 app.command()(train.ingest)
 app.command()(train.train)
 app.command()(train.evaluate)
+app.command()(tables.tables)
 app.command()(predict.predict)
 app.command()(score.score)
 app.command()(operate.serve)

@@ -34,10 +34,17 @@ def read_training(
         values = read_settings(TrainSettings, config).model_dump(exclude_unset=True)
     if system is not None:
         values["system"] = system
-    for text in single:
-        _put(values, text)
+    read_single(single, values)
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     return TrainSettings.for_preset(values.pop("preset", preset), chosen, **values)
+
+
+def read_single(texts: Sequence[str], values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return nested values with single settings put in; ConfigError if a text is none."""
+    values = {} if values is None else values
+    for text in texts:
+        _put(values, text)
+    return values
 
 
 def _put(values: dict[str, Any], text: str) -> None:

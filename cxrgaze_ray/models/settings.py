@@ -214,6 +214,11 @@ _PRESETS: dict[System, dict[Preset, dict[str, Any]]] = {
 }
 
 
+def predicts(system: System) -> tuple[Answer, ...]:
+    """Return what a system predicts."""
+    return CONFIGS[system].predicts
+
+
 def architecture(system: System, preset: Preset, overrides: dict[str, Any] | None = None) -> NetworkConfig:
     """Return the settings of a system's network in a preset, with some of them replaced.
 

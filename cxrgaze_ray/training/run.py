@@ -31,6 +31,7 @@ from cxrgaze_ray.models.predictor import with_golden
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import profile_names, profile_sha256
 from cxrgaze_ray.registry.ledger.rules import checked_name
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
@@ -58,6 +59,7 @@ def run_stages(
     workers: int = 1,
     connect: Connect = nullcontext,
     say: Callable[[str], None] = lambda _: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Bundle:
     """Train every stage and return the bundle; the same call resumes a killed training, or returns a finished one.
 
@@ -84,6 +86,8 @@ def run_stages(
         Returns a context manager that joins a Ray cluster; entered once all that the training needs is found.
     say
         Called with a line per epoch, and with warnings.
+    on_epoch
+        Called with the metrics of every finished epoch.
 
     Raises
     ------
@@ -100,12 +104,8 @@ def run_stages(
         raise ConfigError("A training can start from a parent or from backbone weights, not both.", "Give one of them.")
     pin = registry.resolve(parent) if parent else None
     check_store(store.info, read_info(open_store(pin.uri)) if pin else None)
-    run_name = settings.run_name(
-        store.info.sha256(),
-        pin.weights_sha256 if pin else None,
-        file_sha256(backbone_weights) if backbone_weights else None,
-    )
-    work = registry.store.child(f"{name}/training/{run_name}")
+    run_name = training_name(store, settings, pin, backbone_weights)
+    work = work_store(registry, name, run_name)
     lineage = Lineage(
         store_sha256=store.info.sha256(),
         stores=store.parts,
@@ -119,7 +119,7 @@ def run_stages(
     for note in settings.notes(workers):
         say(note)
     config = {"settings": settings.model_dump(), "initial": work.locate(INITIAL)}
-    with connect(), _progress(say):
+    with connect(), _progress(say, on_epoch):
         result = _fit(_trainer(store, config, work, run_name, workers))
     assert result.checkpoint is not None
     with result.checkpoint.as_directory() as folder:
@@ -128,6 +128,22 @@ def run_stages(
     network = build(settings.network, settings.seed)
     hand_over(network, final.best)
     return with_golden(make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile))
+
+
+def training_name(
+    store: Trainable, settings: TrainSettings, parent: ModelPin | None = None, backbone_weights: str | None = None
+) -> str:
+    """Return the name that `run_stages` gives a training: the same store, settings and first weights give the same."""
+    return settings.run_name(
+        store.info.sha256(),
+        parent.weights_sha256 if parent else None,
+        file_sha256(backbone_weights) if backbone_weights else None,
+    )
+
+
+def work_store(registry: Registry, name: str, run_name: str) -> Store:
+    """Return the folder of a training, beside the registry's models."""
+    return registry.store.child(f"{name}/training/{run_name}")
 
 
 def check_store(info: StoreInfo, parent: BundleInfo | None = None) -> None:
@@ -272,7 +288,7 @@ class _Reporter:
         telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
         for split in ("train", "validation"):
             telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
-        ray.get_actor(_BOARD).put.remote(epoch_line(metrics))
+        ray.get_actor(_BOARD).put.remote(metrics)
 
 
 def epoch_line(metrics: dict[str, Any]) -> str:
@@ -286,31 +302,32 @@ def epoch_line(metrics: dict[str, Any]) -> str:
 
 
 class _Board:
-    """Carries lines from the training's worker to the driver's terminal."""
+    """Carries metrics of epochs from the training's worker to the driver."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._epochs: list[dict[str, Any]] = []
 
-    def put(self, line: str) -> None:
-        self._lines.append(line)
+    def put(self, metrics: dict[str, Any]) -> None:
+        self._epochs.append(metrics)
 
-    def take(self) -> list[str]:
-        lines, self._lines = self._lines, []
-        return lines
+    def take(self) -> list[dict[str, Any]]:
+        epochs, self._epochs = self._epochs, []
+        return epochs
 
 
 @contextmanager
-def _progress(say: Callable[[str], None]) -> Iterator[None]:
-    """Show the board's lines while a training runs."""
+def _progress(say: Callable[[str], None], on_epoch: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Tell of the board's epochs while a training runs."""
     actor: Any = ray.remote(_Board)
     board, stop = actor.options(name=_BOARD, num_cpus=0).remote(), threading.Event()
 
     def watch() -> None:
         stopping = False
-        while not stopping:  # one more look after the end: the last lines may have come since the last look
+        while not stopping:  # one more look after the end: the last epochs may have come since the last look
             stopping = stop.wait(0.5)
-            for line in ray.get(board.take.remote()):
-                say(line)
+            for metrics in ray.get(board.take.remote()):
+                say(epoch_line(metrics))
+                on_epoch(metrics)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -75,7 +75,7 @@ def ended(tmp_path: Path) -> Ended:
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """Return an empty registry; nothing here needs Ray."""
-    monkeypatch.setattr(run, "_progress", lambda _say: nullcontext())
+    monkeypatch.setattr(run, "_progress", lambda *_: nullcontext())
     return Registry(LocalStore(str(tmp_path / "registry")))
 
 

@@ -1,0 +1,100 @@
+"""cxrgaze tables."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
+
+
+def tables(
+    store: Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")],
+    out: Annotated[str, typer.Option(help="Where the tables go: a folder or s3:// prefix.")] = "./tables",
+    preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="Size of all networks.")] = "full",
+    only: Annotated[str | None, typer.Option(help="Only these systems, by comma: gazenet,mt-unet.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each system; cells are their mean.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of any phase.")] = None,
+    single: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of every training, such as backbone=fresh.")
+    ] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="DenseNet weights, safetensors, for the systems that have one.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers of each training.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained and how long; train nothing.")
+    ] = False,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Make the paper's two tables: train each system that is not trained yet, test all on the same images.
+
+    The same command goes on where a killed one stopped. Systems: gazenet, mt-unet, dnet201-cl, dnet201,
+    inception-resnet-v2, gazegnn, res-se-unet, unet-s.
+
+    Example: cxrgaze tables ./store --preset tiny --out ./tables
+    """
+    from cxrgaze_ray.cli.training_settings import read_single
+    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
+    from cxrgaze_ray.paper.plan import TablesSettings, plan_jobs
+    from cxrgaze_ray.paper.tables import make_tables
+    from cxrgaze_ray.registry.versions import Registry
+    from cxrgaze_ray.shards import ShardStore
+    from cxrgaze_ray.storage import open_store
+
+    settings = TablesSettings.build(
+        preset=preset,
+        only=tuple(name.strip() for name in only.split(",")) if only else (),
+        seeds=seeds,
+        epochs=epochs,
+        training=read_single(single or ()),
+    )
+    jobs, opened, kept = plan_jobs(settings), ShardStore.open(store), Registry(open_store(registry))
+    if dry_run:
+        _foretell(opened, settings, kept, workers, as_json=as_json)
+        return
+    with bar("Training and testing", quiet=as_json) as progress:
+        results, written = make_tables(
+            opened,
+            settings,
+            kept,
+            open_store(out),
+            workers=workers,
+            backbone_weights=backbone_weights,
+            connect=partial(connect, ClusterSettings(address=address)),
+            say=(lambda _: None) if as_json else say,
+            on_progress=progress.update,
+        )
+    left_out = {str(system): why for system, why in results.left_out.items()}
+    models = {one.job.title: f"{one.pin.name}@{one.pin.version}" for one in results.tested}
+    lines = [f"{system} is left out: it {why}." for system, why in left_out.items()]
+    lines.append(f"{len(models)} of {len([job for job in jobs if job.shown])} models are in {out}/tables.html.")
+    show({"out": out, "files": written, "models": models, "left_out": left_out}, as_json=as_json, lines=lines)
+
+
+def _foretell(store: Any, settings: Any, registry: Any, workers: int, *, as_json: bool) -> None:
+    from cxrgaze_ray.paper.run import foretell
+
+    told = foretell(store, settings, registry, workers)
+    if as_json:
+        show({"jobs": told.rows, "seconds": round(told.seconds), "device": told.device}, as_json=True)
+        return
+    print_table(
+        ["system", "seed", "phase", "epochs at most", "step for one image", "time at most", "state"],
+        [
+            [
+                row["system"], row["seed"], row["phase"], row["epochs"], f"{row['step_s']:.3f} s",
+                human_seconds(row["seconds"]), row["state"],
+            ]
+            for row in told.rows
+        ],
+    )  # fmt: skip
+    say(
+        f"{human_seconds(told.seconds)} at most, by a step of each phase measured here on {told.device}; "
+        "patience ends most phases earlier, and each training takes half a minute to start."
+    )

@@ -1,0 +1,195 @@
+"""The tables as Markdown, CSV and HTML."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import Any
+
+from cxrgaze_ray.evaluation.paired import PairedTest
+from cxrgaze_ray.models.settings import Answer
+from cxrgaze_ray.paper.cells import (
+    ABLATIONS,
+    DIAGNOSIS,
+    ORDER,
+    SALIENCY,
+    SIGNIFICANT,
+    Comparison,
+    Figure,
+    Row,
+    compare,
+    table_rows,
+)
+from cxrgaze_ray.paper.reported import OURS, TITLES, Measure
+from cxrgaze_ray.paper.run import Results
+from cxrgaze_ray.reports.pages import render
+
+_TITLES: dict[Answer, str] = {"classes": "Table 1. Diagnosis", "saliency": "Table 2. Saliency"}
+_MEASURES: dict[Answer, dict[Measure, str]] = {"classes": DIAGNOSIS, "saliency": SALIENCY}
+_TESTS = {"t": "paired t-test", "mcnemar": "McNemar", "bootstrap": "bootstrap of patients"}
+_CSV = ("table", "system", "seed", "measure", "value", "std_over_images", "low", "high", "p", "test", "why", "paper")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the document says of how its figures came about.
+
+    Attributes
+    ----------
+    images
+        Images of each split.
+    notes
+        Sentences that must stand beside the figures, such as that these are phantoms.
+    """
+
+    store: str
+    preset: str
+    images: dict[str, int]
+    notes: tuple[str, ...] = ()
+    command: str = ""
+
+
+def documents(
+    results: Results, facts: Facts, roc: bytes | None = None, qualitative: bytes | None = None
+) -> dict[str, bytes]:
+    """Return tables.md, tables.html and tables.csv, by name; pictures go into the page and beside the Markdown."""
+    tables = {answer: table_rows(results, answer) for answer in _TITLES}
+    context = {
+        "facts": facts,
+        "seeds": results.settings.seeds,
+        "tables": [_laid_out(answer, rows) for answer, rows in tables.items() if rows],
+        "ablations": ablation_sentences(results),
+        "order": order_sentences(results),
+        "significant": SIGNIFICANT,
+        "ours": TITLES[OURS],
+    }
+    pictures = {"roc": roc, "qualitative": qualitative}
+    names = {"roc": "roc.svg", "qualitative": "qualitative.png"}
+    found = {names[name]: data for name, data in pictures.items() if data is not None}
+    files = {name: (names[name] if data else None) for name, data in pictures.items()}
+    inline = {name: _data_uri(names[name], data) if data else None for name, data in pictures.items()}
+    return found | {
+        "tables.md": render("paper.md", **context, pictures=files).encode(),
+        "tables.html": render("paper.html", **context, pictures=inline).encode(),
+        "tables.csv": _csv(tables).encode(),
+    }
+
+
+def _data_uri(name: str, data: bytes) -> str:
+    kind = "image/svg+xml" if name.endswith(".svg") else "image/png"
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _laid_out(answer: Answer, rows: Sequence[Row]) -> dict[str, Any]:
+    measures = _MEASURES[answer]
+    return {
+        "title": _TITLES[answer],
+        "measures": list(measures.values()),
+        "rows": [
+            {
+                "title": row.title,
+                "images": row.images,
+                "left_out": row.left_out,
+                "cells": [
+                    {"text": cell_text(row.figures[measure]), "paper": row.reported(measure)}
+                    for measure in measures
+                    if measure in row.figures
+                ],
+            }
+            for row in rows
+        ],
+    }
+
+
+def cell_text(figures: Sequence[Figure]) -> str:
+    """Return a cell for people: value, deviation or spread, interval, and a mark where a difference is significant."""
+    known = [figure.value for figure in figures if figure.value is not None]
+    if not known:
+        return figures[0].why
+    if len(figures) > 1:
+        spread = f"{fmean(known):.3f} ± {pstdev(known):.3f}"
+        lost = f", {len(figures) - len(known)} undefined" if len(known) < len(figures) else ""
+        return f"{spread} ({len(known)} seeds{lost}){_marks(figures)}"
+    one = figures[0]
+    deviation = "" if one.deviation is None else f" ± {one.deviation:.3f}"
+    return f"{one.value:.3f}{deviation} [{one.low:.3f} to {one.high:.3f}]{_marks(figures)}"
+
+
+def _marks(figures: Sequence[Figure]) -> str:
+    tests = [figure.test for figure in figures if figure.test is not None]
+    hits = sum(test.p is not None and test.p < SIGNIFICANT for test in tests)
+    if not hits:
+        return ""
+    return " *" if len(figures) == 1 else f" * in {hits}"
+
+
+def ablation_sentences(results: Results) -> list[str]:
+    """Return a sentence for each ablation whose two systems were tested, with its numbers."""
+    sentences = []
+    for what, first, second, answer in ABLATIONS:
+        measures: tuple[Measure, ...] = ("auc_macro", "accuracy") if answer == "classes" else ("kl", "cc", "hs")
+        found = [one for measure in measures if (one := compare(results, first, second, measure)) is not None]
+        if not found:
+            continue
+        parts = "; ".join(_difference(one) for one in found)
+        sentences.append(f"{what} ({TITLES[first]} against {TITLES[second]}): {parts}.")
+    return sentences
+
+
+def _difference(one: Comparison) -> str:
+    names = {**DIAGNOSIS, **SALIENCY}
+    known = [difference for difference in one.differences if difference is not None]
+    if not known:
+        return f"{names[one.measure]} is undefined"
+    said = f"{names[one.measure]} {fmean(known):+.3f}"
+    if len(one.differences) == 1:
+        return f"{said} ({_test_text(one.tests[0])})"
+    return f"{said} on average, from {min(known):+.3f} to {max(known):+.3f}"
+
+
+def _test_text(test: PairedTest) -> str:
+    return (
+        test.why if test.p is None else f"p {'< 0.001' if test.p < 0.001 else f'= {test.p:.3f}'}, {_TESTS[test.test]}"
+    )
+
+
+def order_sentences(results: Results) -> list[str]:
+    """Say of each comparison that the paper's claim rests on whether its order holds, and in how many seeds."""
+    sentences = []
+    for first, second, measures in ORDER:
+        found = [one for measure in measures if (one := compare(results, first, second, measure)) is not None]
+        if found:
+            parts = "; ".join(_holds(one) for one in found)
+            sentences.append(f"{TITLES[first]} is better than {TITLES[second]}: {parts}.")
+    return sentences
+
+
+def _holds(one: Comparison) -> str:
+    name, seeds = {**DIAGNOSIS, **SALIENCY}[one.measure], len(one.differences)
+    shown = sum(test.p is not None and test.p < SIGNIFICANT for test in one.tests)
+    return f"by {name} in {one.holds} of {seeds} seed{'s' if seeds > 1 else ''} ({shown} with p < {SIGNIFICANT:g})"
+
+
+def _csv(tables: dict[Answer, list[Row]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_CSV)
+    for answer, rows in tables.items():
+        for row in rows:
+            if row.left_out:
+                writer.writerow([answer, row.name, "", "", "", "", "", "", "", "", row.left_out, ""])
+            for measure, figures in row.figures.items():
+                for seed, figure in enumerate(figures):
+                    writer.writerow([answer, row.name, seed, measure, *_numbers(figure), row.reported(measure)])
+    return buffer.getvalue()
+
+
+def _numbers(figure: Figure) -> list[Any]:
+    test = figure.test
+    why = figure.why or (test.why if test else "")
+    numbers = [figure.value, figure.deviation, figure.low, figure.high, test.p if test else None]
+    return [*("" if one is None else repr(one) for one in numbers), _TESTS[test.test] if test else "", why]

@@ -1,0 +1,143 @@
+"""From a shard store to the two tables with their pictures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.evaluation.answers import answers_to, rows_of
+from cxrgaze_ray.gaze.packed import gaze_density
+from cxrgaze_ray.models.bundle import Bundle, read_bundle
+from cxrgaze_ray.models.gradcam import grad_cam
+from cxrgaze_ray.models.network import DenseNetNetwork
+from cxrgaze_ray.models.settings import System
+from cxrgaze_ray.paper.document import Facts, documents
+from cxrgaze_ray.paper.pictures import Example, qualitative_figure, roc_plot
+from cxrgaze_ray.paper.plan import TablesSettings
+from cxrgaze_ray.paper.reported import TITLES
+from cxrgaze_ray.paper.run import Progress, Results, TrainedSystem, train_and_test
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.schemas import CLASSES
+from cxrgaze_ray.shards import Trainable
+from cxrgaze_ray.shards.store import image_array
+from cxrgaze_ray.storage import Store, open_store
+
+GAZE, GRAD_CAM = "readers' gaze", "Grad-CAM of DenseNet"
+_EXPLAINED: tuple[System, ...] = ("dnet201-cl", "gazenet", "dnet201")
+"""Systems whose DenseNet Grad-CAM looks at, the first that was tested: of the first two it is the same."""
+
+
+def make_tables(
+    store: Trainable,
+    settings: TablesSettings,
+    registry: Registry,
+    out: Store,
+    *,
+    workers: int = 1,
+    backbone_weights: str | None = None,
+    connect: Connect = nullcontext,
+    say: Callable[[str], None] = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> tuple[Results, list[str]]:
+    """Train and test what is not yet, and write tables.md, tables.html, tables.csv and their pictures.
+
+    Parameters are those of `run.train_and_test`.
+
+    Returns
+    -------
+    Results
+        What was tested, and what was left out.
+    list of str
+        Names of the files below `out`.
+    """
+    results = train_and_test(
+        store,
+        settings,
+        registry,
+        out,
+        workers=workers,
+        backbone_weights=backbone_weights,
+        connect=connect,
+        say=say,
+        on_progress=on_progress,
+    )
+    first = {one.job.system: one for one in results.tested if one.job.seed == 0}
+    shown = [first[system] for system in TITLES if system in first]
+    classes = {TITLES[one.job.system]: one.answers for one in shown if "classes" in one.answers.predicts}
+    labelled = any(len(answers.labelled()) for answers in classes.values())
+    written = documents(
+        results,
+        _facts(store, settings),
+        roc_plot(classes) if labelled else None,
+        _qualitative(store, shown),
+    )
+    for name, data in written.items():
+        out.put(name, data)
+    return results, sorted(written)
+
+
+def _facts(store: Trainable, settings: TablesSettings) -> Facts:
+    chosen = [f"--preset {settings.preset}"] if settings.preset != "full" else []
+    chosen += [f"--only {','.join(settings.only)}"] if settings.only else []
+    chosen += [f"--seeds {settings.seeds}"] if settings.seeds > 1 else []
+    chosen += [f"--epochs {settings.epochs}"] if settings.epochs is not None else []
+    chosen += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in settings.training.items()]
+    notes = [store.info.caution()] if store.info.caution() else []
+    if settings.preset != "full":
+        notes.append(
+            f"Preset {settings.preset} is not the paper's network: its figures are not to be set against the paper's."
+        )
+    return Facts(
+        store=f"shard store {store.info.sha256()[:12]}",
+        preset=settings.preset,
+        images={split: store.rows(split) for split in ("train", "validation", "test")},
+        notes=tuple(notes),
+        command=" ".join(["cxrgaze tables STORE", *chosen]),
+    )
+
+
+def _qualitative(store: Trainable, shown: list[TrainedSystem]) -> bytes | None:
+    """Draw what each system looks at in the test image with the first id of each class, of those with gaze."""
+    if not (chosen := _first_of_each_class(store)):
+        return None
+    rows = rows_of(store, "test", chosen)
+    maps: list[dict[str, NDArray[np.float32]]] = [{GAZE: gaze_density(gaze.as_py())} for gaze in rows["gaze"]]
+    for one in shown:
+        if "saliency" not in one.answers.predicts:
+            continue
+        densities = answers_to(read_bundle(open_store(one.pin.uri)), rows).saliency_BHW
+        assert densities is not None
+        for place, density_HW in enumerate(densities):
+            maps[place][TITLES[one.job.system]] = density_HW
+    images_BHW = image_array(rows["image"])
+    if bundle := _explained(shown):
+        network = bundle.network()
+        assert isinstance(network, DenseNetNetwork)
+        for place, cam_HW in enumerate(grad_cam(network, images_BHW)[0].numpy()):
+            maps[place][GRAD_CAM] = cam_HW
+    names = [CLASSES[label].replace("_", " ") for label in rows["label"].to_pylist()]
+    return qualitative_figure(
+        [Example(name, image, found) for name, image, found in zip(names, images_BHW, maps, strict=True)]
+    )
+
+
+def _explained(shown: list[TrainedSystem]) -> Bundle | None:
+    by_system = {one.job.system: one for one in shown}
+    chosen = next((by_system[system] for system in _EXPLAINED if system in by_system), None)
+    return None if chosen is None else read_bundle(open_store(chosen.pin.uri))
+
+
+def _first_of_each_class(store: Trainable) -> list[str]:
+    """Return the first image id of each class in the test split, of images with gaze: chosen by nobody."""
+    first: dict[int, str] = {}
+    for table in store.tables("test", ["image_id", "label", "gaze_peak"]):
+        seen = table.filter(pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["gaze_peak"])))
+        for row in seen.to_pylist():
+            first[row["label"]] = min(row["image_id"], first.get(row["label"], row["image_id"]))
+    return [first[label] for label in sorted(first)]
