@@ -42,7 +42,7 @@ def write_store(
     pq.write_table(pa.Table.from_pylist(rows, schema=STORE_SHARD), buffer, compression="zstd")
     store, name = open_store(str(folder)), "shards/shard-00000.parquet"
     store.put(name, buffer.getvalue())
-    counts = Counter({"images": len(rows)})
+    counts = Counter({"images": len(rows), "images_with_gaze": len(rows)})
     counts.update(f"split_{row['split']}" for row in rows)
     counts.update(f"label_{CLASSES[row['label']]}" for row in rows if row["label"] is not None)
     info = StoreInfo(

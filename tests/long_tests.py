@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 SIXTHS: tuple[tuple[str, ...], ...] = (
-    ("unit/evaluation/test_gate_simulations.py",),
+    ("unit/evaluation/test_gate_simulations.py", "unit/models/test_released.py"),
     (
         "e2e/test_loop.py",
         "integration/test_bench_serve.py",
@@ -30,6 +30,8 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "integration/test_bench.py",
         "integration/test_jobs.py",
         "integration/test_private_cluster.py",
+        "integration/test_tables.py",
+        "unit/evaluation/test_centre_bias_simulations.py",
     ),
     ("integration/test_retraining.py", "integration/test_training_run.py"),
     (
