@@ -132,7 +132,10 @@ _GAZE_ROWS = ("egd_gaze_rows_{}", "egd_sheet_rows_{}", "reflacx_readings_{}", "f
 def train(
     store: StoreUri,
     system: Annotated[
-        str | None, typer.Option(help="Network, by the paper's name: see `cxrgaze tables`; gazenet by default.")
+        str | None,
+        typer.Option(
+            help="gazenet (by default), mt-unet, gazegnn, inception-resnet-v2, unet-s, res-se-unet, dnet201, dnet201-cl."
+        ),
     ] = None,
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="full, small or tiny.")] = "full",
     config: Annotated[str | None, typer.Option(help="YAML over the preset's settings.")] = None,
@@ -141,12 +144,12 @@ def train(
         typer.Option("--set", help="One setting, such as architecture.tap=transition3; may be repeated."),
     ] = None,
     phases: Annotated[
-        str | None, typer.Option(help="Only these, by comma: contrastive,encoder,saliency,classifier.")
+        str | None, typer.Option(help="Only these of the network's phases, by comma: contrastive,encoder,saliency,classifier.")
     ] = None,
     name: Annotated[str, typer.Option(help="Model name to publish as.")] = "cxrgaze",
     parent: Annotated[str | None, typer.Option("--from", help="Start from this model's weights.")] = None,
     backbone_weights: Annotated[
-        str | None, typer.Option(help="DenseNet weights, safetensors; not with --from.")
+        str | None, typer.Option(help="First weights of DenseNet or Inception, safetensors; not with --from.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,

@@ -85,7 +85,7 @@ def paired_tests(
 
 def _auc(known: Pair, target: Target) -> PairedTest:
     """Compare AUCs by drawing patients; p is the share of draws on the other side of no difference, twice."""
-    if why := _unfit(known, "classes", "labelled") or _one_sided(known, target):
+    if why := _unfit(known, "classes", "have a label") or _one_sided(known, target):
         return _untested(known, target, "bootstrap", why)
     (other, ours), (other_R, ours_R) = values(known, target), drawn(known, target)
     test = PairedTest(target, "bootstrap", len(known), known.patients, ours, other)
@@ -116,7 +116,7 @@ def _one_sided(known: Pair, target: Target) -> str:
 
 def _accuracy(known: Pair) -> PairedTest:
     """Compare accuracy by McNemar's exact test: of the images that one of the two gets right, who gets how many?"""
-    if why := _unfit(known, "classes", "labelled"):
+    if why := _unfit(known, "classes", "have a label"):
         return _untested(known, "accuracy", "mcnemar", why)
     ours_N, other_N = (_hits(known, table) for table in (known.candidate, known.champion))
     alone, others = int(np.count_nonzero(ours_N & ~other_N)), int(np.count_nonzero(other_N & ~ours_N))
@@ -139,7 +139,7 @@ def _map_score(pair: Pair, name: str) -> PairedTest:
     ours_N, other_N = (table.scores(name)[seen.places_N] for table in (seen.candidate, seen.champion))
     both_N = ~(np.isnan(ours_N) | np.isnan(other_N))
     both, ours_N, other_N = seen.take(both_N), ours_N[both_N], other_N[both_N]
-    if why := _unfit(both, "saliency", "known by this figure"):
+    if why := _unfit(both, "saliency", "have this figure"):
         return _untested(both, name, "t", why)
     ours, other = float(ours_N.mean()), float(other_N.mean())
     if np.ptp(ours_N - other_N) <= 1e-12 * (1 + abs(ours - other)):
@@ -155,7 +155,7 @@ def _unfit(pair: Pair, answer: Literal["classes", "saliency"], have: str) -> str
     if not pair.predict(answer):
         return f"not both predict {answer}"
     if pair.patients < LEAST_PATIENTS:
-        return f"{pair.patients} patients are {have}; {LEAST_PATIENTS} are needed"
+        return f"{pair.patients} patients {have}; {LEAST_PATIENTS} are needed"
     return ""
 
 

@@ -158,13 +158,13 @@ def _test_text(test: PairedTest) -> str:
 
 
 def order_sentences(results: Results) -> list[str]:
-    """Say of each comparison that the paper's claim rests on whether its order holds, and in how many seeds."""
+    """Say of each comparison that the paper's claim rests on in how many seeds the first system is better."""
     sentences = []
     for first, second, measures in ORDER:
         found = [one for measure in measures if (one := compare(results, first, second, measure)) is not None]
         if found:
             parts = "; ".join(_holds(one) for one in found)
-            sentences.append(f"{TITLES[first]} is better than {TITLES[second]}: {parts}.")
+            sentences.append(f"{TITLES[first]} against {TITLES[second]}: better {parts}.")
     return sentences
 
 

@@ -17,6 +17,10 @@ from cxrgaze_ray.schemas import CLASSES
 _COLOURS = ("#b3443c", "#4a6fa5", "#2b7a78", "#b08a2e", "#7b5aa6", "#5d6b7c", "#c76f9b", "#3c8d40")
 
 
+_PALE = 4.0
+"""Multiple of an even density at which a map is drawn in full colour, if it does not reach higher."""
+
+
 def roc_curve(
     scores_N: NDArray[np.floating], truth_N: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -85,7 +89,7 @@ def qualitative_figure(examples: Sequence[Example]) -> bytes:
     for row, example in enumerate(examples):
         pictures = [np.repeat((example.image_HW >> 8).astype(np.uint8)[..., None], 3, axis=2)]
         pictures += [
-            saliency.overlay(example.image_HW, example.maps[name]) if name in example.maps else None  # type: ignore[misc]
+            _warmed(example.image_HW, example.maps[name]) if name in example.maps else None  # type: ignore[misc]
             for name in columns
         ]
         for place, picture in enumerate(pictures):
@@ -100,6 +104,11 @@ def qualitative_figure(examples: Sequence[Example]) -> bytes:
                 axes.set_ylabel(example.label, fontsize=8)
     figure.tight_layout(pad=0.4)
     return _saved(figure, "png")
+
+
+def _warmed(image_HW: NDArray[np.uint16], map_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Draw a map over its image; an almost even one stays pale, which its own peak alone would not show."""
+    return saliency.overlay(image_HW, map_HW, hottest=max(float(map_HW.max()), _PALE / map_HW.size))
 
 
 def _figure(width: float, height: float) -> Any:

@@ -77,4 +77,4 @@ def test_every_system_is_trained_by_its_recipe_and_gazenet_goes_on_from_dnet201_
     assert read_info(open_store(ours.pin.uri)).lineage.parent == "dnet201-cl@v0001"
     page = (out / "tables.html").read_text()
     assert page.count("paper 0.") == 5 * 6 + 3 * 4
-    assert "GazeNet (ours) is better than DNet201-CL" in page
+    assert "GazeNet (ours) against DNet201-CL: better by" in page

@@ -98,9 +98,9 @@ def test_a_class_without_an_example_says_so() -> None:
 
 def test_few_patients_say_so() -> None:
     found = compared(*pair(LEAST_PATIENTS - 1))
-    assert found["auc_macro"].why == found["accuracy"].why == "9 patients are labelled; 10 are needed"
-    assert found["cc"].why.endswith("patients are known by this figure; 10 are needed")
-    assert found["nss"].why == "0 patients are known by this figure; 10 are needed"
+    assert found["auc_macro"].why == found["accuracy"].why == "9 patients have a label; 10 are needed"
+    assert found["cc"].why.endswith("patients have this figure; 10 are needed")
+    assert found["nss"].why == "0 patients have this figure; 10 are needed"
     assert {one.p for one in found.values()} == {None}
 
 
