@@ -134,7 +134,7 @@ def train(
     system: Annotated[
         str | None,
         typer.Option(
-            help="gazenet (by default), mt-unet, gazegnn, inception-resnet-v2, unet-s, res-se-unet, dnet201, dnet201-cl."
+            help="gazenet by default; mt-unet, gazegnn, inception-resnet-v2, unet-s, res-se-unet, dnet201, dnet201-cl."
         ),
     ] = None,
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="full, small or tiny.")] = "full",
@@ -144,7 +144,8 @@ def train(
         typer.Option("--set", help="One setting, such as architecture.tap=transition3; may be repeated."),
     ] = None,
     phases: Annotated[
-        str | None, typer.Option(help="Only these of the network's phases, by comma: contrastive,encoder,saliency,classifier.")
+        str | None,
+        typer.Option(help="Only these phases, by comma: contrastive,encoder,saliency,classifier."),
     ] = None,
     name: Annotated[str, typer.Option(help="Model name to publish as.")] = "cxrgaze",
     parent: Annotated[str | None, typer.Option("--from", help="Start from this model's weights.")] = None,

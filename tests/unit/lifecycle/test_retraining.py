@@ -30,10 +30,12 @@ from cxrgaze_ray.lifecycle.retraining import (
     run_retraining,
 )
 from cxrgaze_ray.lifecycle.retraining import run as steps
+from cxrgaze_ray.lifecycle.retraining.assessment import training_settings
 from cxrgaze_ray.lifecycle.retraining.workspace import retrainings
 from cxrgaze_ray.models.bundle import Bundle, Golden, make_bundle, read_bundle, read_info
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.settings import NetworkConfig, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
@@ -443,3 +445,18 @@ def test_prometheus_is_told_of_a_failure_and_another_one_s_file_is_left_alone(
     assert typed() != 0
     assert states(gauges) == ["failed"]
     assert not [key for key in scrape(gauges.read_text()) if key[0].startswith("cxrgaze_gate")]
+
+
+@pytest.mark.parametrize(
+    ("config", "phases"),
+    [
+        (architecture("dnet201-cl", "tiny"), ["contrastive", "encoder"]),
+        (architecture("mt-unet", "tiny"), ["joint"]),
+        (architecture("gazenet", "tiny", {"tap": "transition3"}), ["contrastive", "encoder", "saliency", "classifier"]),
+    ],
+)
+def test_a_champion_is_retrained_as_the_network_that_it_is(config: NetworkConfig, phases: list[str]) -> None:
+    info = make_bundle(build(config), "cxrgaze", trained=True).info
+    training = training_settings(RetrainSettings(), info)
+    assert training.network == config
+    assert list(training.stages) == phases
