@@ -30,9 +30,8 @@ class TablesJob(Settings):
 
 def work(job: TablesJob) -> dict[str, Any]:
     store, registry, out = ShardStore.open(job.store), Registry(open_store(job.registry)), open_store(job.out)
-    join, how = partial(connect, job.cluster, quiet=False), {"workers": job.workers, "say": say}
-    weights = job.backbone_weights
-    results, written = make_tables(store, job.settings, registry, out, backbone_weights=weights, connect=join, **how)
+    join, how = partial(connect, job.cluster, quiet=False), job.model_dump(include={"workers", "backbone_weights"})
+    results, written = make_tables(store, job.settings, registry, out, connect=join, say=say, **how)
     return {"files": written, "models": [one.pin.model_dump() for one in results.tested], "left_out": results.left_out}
 
 

@@ -9,12 +9,11 @@ from cxrgaze_ray.cli.console import say
 from cxrgaze_ray.cli.job import run_job
 from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.config import Name, Settings, Uri
-from cxrgaze_ray.models.settings import Preset
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.training.publishing import train_and_publish
-from cxrgaze_ray.training.settings import Overrides, TrainSettings
+from cxrgaze_ray.training.settings import Overrides, Preset, TrainSettings
 
 
 class TrainJob(Settings):

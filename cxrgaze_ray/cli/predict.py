@@ -12,7 +12,6 @@ from cxrgaze_ray.cli.console import bar, show
 from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Json, Model, RegistryUri
 from cxrgaze_ray.errors import EXIT_STRICT
 from cxrgaze_ray.reports.printable import printable
-from cxrgaze_ray.schemas import CAM_MEANING
 
 if TYPE_CHECKING:
     from cxrgaze_ray.api.result import Result, Results
@@ -65,6 +64,8 @@ def predict(
     if overlays is not None:
         lines.append("The pictures are of patients: keep them as you keep the archive.")
     if cam:
+        from cxrgaze_ray.schemas import CAM_MEANING
+
         lines.append(CAM_MEANING)
     show(
         {"model": loaded.pin.model_dump() | {"predicts": loaded.predicts}, "results": rows},

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cxrgaze_ray.config import Seed, Settings
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.settings import NetworkConfig, Preset, System, TripletMining, architecture
+from cxrgaze_ray.models.settings import NetworkConfig, System, TripletMining, architecture
+from cxrgaze_ray.models.settings import Preset as Preset  # named by those who choose a training
 from cxrgaze_ray.training.recipes import RECIPES, StageName, phase_values
 
 STAGE_NAMES = RECIPES["gazenet"].phases

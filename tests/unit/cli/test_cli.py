@@ -67,7 +67,7 @@ def example(path: tuple[str, ...]) -> list[str]:
 def test_the_commands_are_those_of_the_handbook() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "predict", "score",
-        "serve",
+        "tables", "serve",
         "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
         "bench serve", "bench pipeline", "bench memory", "bench planning",

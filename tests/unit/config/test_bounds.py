@@ -21,6 +21,7 @@ ANYTHING = {
     ("RetrainJob", "training"),
     ("TrainJob", "settings"),
     ("TrainSettings", "architecture"),
+    ("TablesSettings", "training"),
 }
 """Mappings that a validator of their own holds against other settings."""
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cxrgaze_ray.errors import BundleError, ConfigError, UserError
-from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
+from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
@@ -71,7 +71,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
 
 
-def learning_names(network: GazeNet, name: StageName, *, parameters_only: bool = False) -> set[str]:
+def learning_names(network: Network, name: StageName, *, parameters_only: bool = False) -> set[str]:
     module = StageModule(network, RECIPES["gazenet"].stages[name], settings(name))
     learning = module.learning()
     tensors = {id(p) for part in learning for p in part.parameters()}
