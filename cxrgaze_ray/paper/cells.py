@@ -233,13 +233,16 @@ ORDER: tuple[tuple[System, System, tuple[Measure, ...]], ...] = (
 """Comparisons that the paper's claim rests on."""
 
 
-def compare(results: Results, first: System, second: System, measure: Measure) -> Comparison | None:
-    """Compare two systems seed by seed; None unless both were tested."""
+def compare(results: Results, first: System, second: System, measures: Sequence[Measure]) -> list[Comparison]:
+    """Compare two systems seed by seed, by each measure; nothing unless both were tested."""
     others = {one.job.seed: one.answers for one in results.of(second)}
     pairs = [(one.answers, others[one.job.seed]) for one in results.of(first) if one.job.seed in others]
     if not pairs:
-        return None
-    values = [(_figure(mine, measure).value, _figure(other, measure).value) for mine, other in pairs]
-    differences = tuple(None if mine is None or other is None else mine - other for mine, other in values)
-    tests = tuple(_tests(mine, other)[measure] for mine, other in pairs)
-    return Comparison(first, second, measure, differences, tests)
+        return []
+    tests = [_tests(mine, other) for mine, other in pairs]  # of all measures at once: patients are drawn once a pair
+    found = []
+    for measure in measures:
+        values = [(_figure(mine, measure).value, _figure(other, measure).value) for mine, other in pairs]
+        differences = tuple(None if mine is None or other is None else mine - other for mine, other in values)
+        found.append(Comparison(first, second, measure, differences, tuple(test[measure] for test in tests)))
+    return found

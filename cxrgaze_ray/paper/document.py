@@ -132,11 +132,9 @@ def ablation_sentences(results: Results) -> list[str]:
     sentences = []
     for what, first, second, answer in ABLATIONS:
         measures: tuple[Measure, ...] = ("auc_macro", "accuracy") if answer == "classes" else ("kl", "cc", "hs")
-        found = [one for measure in measures if (one := compare(results, first, second, measure)) is not None]
-        if not found:
-            continue
-        parts = "; ".join(_difference(one) for one in found)
-        sentences.append(f"{what} ({TITLES[first]} against {TITLES[second]}): {parts}.")
+        if found := compare(results, first, second, measures):
+            parts = "; ".join(_difference(one) for one in found)
+            sentences.append(f"{what} ({TITLES[first]} against {TITLES[second]}): {parts}.")
     return sentences
 
 
@@ -161,8 +159,7 @@ def order_sentences(results: Results) -> list[str]:
     """Say of each comparison that the paper's claim rests on in how many seeds the first system is better."""
     sentences = []
     for first, second, measures in ORDER:
-        found = [one for measure in measures if (one := compare(results, first, second, measure)) is not None]
-        if found:
+        if found := compare(results, first, second, measures):
             parts = "; ".join(_holds(one) for one in found)
             sentences.append(f"{TITLES[first]} against {TITLES[second]}: better {parts}.")
     return sentences

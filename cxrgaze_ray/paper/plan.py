@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.settings import SYSTEMS, Preset, System
 from cxrgaze_ray.shards import StoreInfo
-from cxrgaze_ray.training.recipes import RECIPES, StageName
+from cxrgaze_ray.training.recipes import RECIPES
 from cxrgaze_ray.training.settings import TrainSettings
 
 _ORDER: tuple[System, ...] = (
@@ -101,9 +100,9 @@ def _job(system: System, seed: int, settings: TablesSettings, *, shown: bool) ->
     return Job(system, seed, made, parent, shown)
 
 
-def lacking(info: StoreInfo, system: System, phases: Sequence[StageName] | None = None) -> str:
+def lacking(info: StoreInfo, system: System) -> str:
     """Say what a store lacks for a system to be trained and tested; empty if nothing."""
-    stages = [RECIPES[system].stages[name] for name in phases or RECIPES[system].phases]
+    stages = [RECIPES[system].stages[name] for name in RECIPES[system].phases]
     labels = sum(count for name, count in info.counts.items() if name.startswith("label_"))
     if any(stage.needs_gaze for stage in stages) and not info.counts.get("images_with_gaze", 0):
         return "needs gaze, of which the store has none"

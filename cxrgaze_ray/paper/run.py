@@ -20,7 +20,7 @@ from cxrgaze_ray.evaluation.maps import Reference
 from cxrgaze_ray.evaluation.reference import reference_of
 from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
-from cxrgaze_ray.models.settings import System
+from cxrgaze_ray.models.settings import WITH_DENSENET, System
 from cxrgaze_ray.paper.estimate import estimate
 from cxrgaze_ray.paper.plan import Job, TablesSettings, lacking, plan_jobs
 from cxrgaze_ray.registry.pin import ModelPin
@@ -125,16 +125,14 @@ class Foretold:
 
 def foretell(store: Trainable, settings: TablesSettings, registry: Registry, workers: int = 1) -> Foretold:
     """Say what `train_and_test` would train, and how long at most, by a step of each phase measured on this machine."""
-    results = Results(settings)
-    jobs = [job for job in plan_jobs(settings) if not _leave_out(job, store, results)]
+    results, planned = Results(settings), plan_jobs(settings)
     work = _Work(store, registry, registry.store, workers, None, lambda _: None, results)
-    todo = work.unfinished(jobs)
+    todo = work.unfinished([job for job in planned if not _leave_out(job, store, results)])
     measured = {(id(one.job), one.phase): one for one in estimate(todo, store.rows("train"), workers)}
     rows: list[dict[str, Any]] = []
-    for job in plan_jobs(settings):
-        same = next((one for one in jobs if (one.system, one.seed) == (job.system, job.seed)), None)
+    for job in planned:
         for phase, stage in job.settings.stages.items():
-            one = None if same is None else measured.get((id(same), phase))
+            one = measured.get((id(job), phase))
             state = results.left_out.get(job.system) or ("to be trained" if one else "published")
             rows.append(
                 {
@@ -257,8 +255,8 @@ class _Work:
         return training_name(self.store, job.settings, parent, self._weights(job))
 
     def _weights(self, job: Job) -> str | None:
-        densenet = job.system in ("dnet201", "dnet201-cl")
-        return self.backbone_weights if densenet else None
+        begins = job.parent is None and job.system in WITH_DENSENET
+        return self.backbone_weights if begins else None
 
     def _published(self, job: Job, parent: ModelPin | None) -> ModelPin | None:
         folder = work_store(self.registry, job.system, self._training(job, parent))

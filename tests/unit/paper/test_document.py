@@ -110,8 +110,7 @@ def test_the_sentences_give_the_numbers_of_each_ablation_and_say_whether_the_ord
     ablations, order = ablation_sentences(found), order_sentences(found)
     assert len(ablations) == 4
     assert len(order) == 3
-    measured = compare(found, "gazenet", "dnet201-cl", "auc_macro")
-    assert measured is not None
+    (measured,) = compare(found, "gazenet", "dnet201-cl", ["auc_macro"])
     assert f"by AUC macro in {measured.holds} of 2 seeds" in order[0]
     assert order[1].startswith("GazeNet (ours) against Res_SE-UNet: better by KL in 2 of 2 seeds (2 with p < 0.05)")
     assert re.search(r"\(Res_SE-UNet against UNet_S\): KL -0\.\d{3} on average", ablations[0])
