@@ -20,8 +20,7 @@ from ray import serve
 
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.intake import Intake
-from cxrgaze_ray.gaze.saliency import shrink
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import Predictions, StoredMaps, StoredPredictions, stored
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.pin import ModelPin
@@ -44,18 +43,18 @@ def canned_density() -> NDArray[np.float32]:
 
 
 @cache
-def canned(images: int) -> Predictions:
+def canned(images: int) -> StoredPredictions:
     """Return the same answer for each of so many images, as the model deployment sends it."""
     logits = np.tile(np.array([0.5, 0.1, -0.2], np.float32), (images, 1))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Predictions(logits, probabilities, np.tile(shrink(canned_density()), (images, 1, 1)))
+    return stored(Predictions(logits, probabilities, np.tile(canned_density(), (images, 1, 1))))
 
 
 @serve.deployment(name="Model", max_ongoing_requests=8)
 class NoopModel:
     """Answers at once, and always the same."""
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> Predictions:
+    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> StoredPredictions:
         """Stand for `serving.Model.predict`."""
         return canned(len(images_bhw))
 
@@ -68,7 +67,7 @@ class WaitingModel:
         self._batch_s = batch_s
         self._busy = asyncio.Lock()
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> Predictions:
+    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> StoredPredictions:
         """Stand for `serving.Model.predict`."""
         async with self._busy:
             # to a point in time: what a sleep takes too long, the next one makes up for
@@ -83,17 +82,18 @@ class DirectModel:
 
     def __init__(self, pin: ModelPin, engine: str, threads: int) -> None:
         from cxrgaze_ray.models.bundle import read_bundle  # torch: only where the model is
-        from cxrgaze_ray.models.predictor import Engine, Predictor, limit_threads
+        from cxrgaze_ray.models.engines.engine import Engine
+        from cxrgaze_ray.models.predictor import Predictor, limit_threads
         from cxrgaze_ray.storage import open_store
 
         limit_threads(threads)
         self._predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), Engine.parse(engine))
         self._one = threading.Lock()
 
-    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
+    def predict(self, images_bhw: NDArray[np.uint16]) -> StoredPredictions:
         """Score a chunk; one forward pass at a time, as in a replica."""
         with self._one:
-            return self._predictor.predict(images_bhw)
+            return self._predictor.predict_stored(images_bhw)
 
 
 def score_directly(threads: int) -> type[ScoreChunk]:
@@ -155,9 +155,9 @@ def score_simulated(map_bytes: int) -> type[ScoreChunk]:
         def _images(self, buffer: Any, count: int) -> NDArray[np.uint16]:
             return np.zeros((count, 0, 0), np.uint16)
 
-        def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
-            noise = np.random.default_rng().bytes(map_bytes * len(densities_bhw))
-            return [(noise[at * map_bytes : (at + 1) * map_bytes], 1e-4) for at in range(len(densities_bhw))]
+        def _maps(self, maps: StoredMaps) -> list[tuple[bytes, float]]:
+            noise = np.random.default_rng().bytes(map_bytes * len(maps.peak_B))
+            return [(noise[at * map_bytes : (at + 1) * map_bytes], peak) for at, peak in enumerate(maps.peak_B)]
 
     return ScoreSimulated
 
@@ -166,7 +166,8 @@ def score_simulated(map_bytes: int) -> type[ScoreChunk]:
 class MaplessModel:
     """Answers at once, without maps."""
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> Predictions:
+    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> StoredPredictions:
         """Stand for `serving.Model.predict`."""
         full = canned(len(images_bhw))
-        return Predictions(full.logits_BK, full.probabilities_BK, np.zeros((len(images_bhw), 0, 0), np.float32))
+        none = StoredMaps(np.zeros((len(images_bhw), 0, 0), np.uint8), np.full(len(images_bhw), 1e-4, np.float32))
+        return StoredPredictions(full.logits_BK, full.probabilities_BK, none)

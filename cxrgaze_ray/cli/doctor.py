@@ -36,11 +36,11 @@ def _python() -> Check:
 def _device() -> Check:
     import torch
 
-    from cxrgaze_ray.models.predictor import plan_engine
+    from cxrgaze_ray.models.engines.engine import engines_for
 
     gpus = torch.cuda.device_count()
     place = f"{gpus} x {torch.cuda.get_device_name()}" if gpus else "CPU only"
-    return Check("device", True, f"torch {torch.__version__}, {place}; fast engine is {plan_engine('fast').name}")
+    return Check("device", True, f"torch {torch.__version__}, {place}; fast engine is {engines_for('fast')[0].name}")
 
 
 def _decoders() -> list[Check]:

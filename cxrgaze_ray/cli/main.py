@@ -11,6 +11,7 @@ from cxrgaze_ray import __version__
 from cxrgaze_ray.cli import (
     archive,
     bench,
+    bench_model,
     bench_serve,
     export,
     look,
@@ -81,6 +82,7 @@ models_app.command("card")(model_audit.card)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
+bench_app.command("model")(bench_model.model)
 bench_app.command("serve")(bench_serve.serve)
 bench_app.command("pipeline")(bench.pipeline)
 bench_app.command("memory")(bench.memory)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrgaze_ray.config import EngineKind
+
 if TYPE_CHECKING:
     from cxrgaze_ray.archive.identities import Identities
     from cxrgaze_ray.cluster.connection import ClusterSettings
@@ -21,6 +23,14 @@ Address = Annotated[
     str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Running Ray cluster; none starts a private one.")
 ]
 Model = Annotated[str, typer.Option("--model", help="name@champion, name@v3, or a bundle's URI.")]
+Engine = Annotated[
+    EngineKind,
+    typer.Option(
+        "--engine",
+        help="fast moves no probability by more than 0.005; exact none that you could see; float32 is plain torch; "
+        "auto is fast.",
+    ),
+]
 PromotionReason = Annotated[
     str,
     typer.Option(

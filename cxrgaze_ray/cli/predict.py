@@ -9,7 +9,7 @@ import typer
 
 import cxrgaze_ray
 from cxrgaze_ray.cli.console import bar, show
-from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Json, Model, RegistryUri
+from cxrgaze_ray.cli.options import DEFAULT_MODEL, DEFAULT_REGISTRY, Engine, Json, Model, RegistryUri
 from cxrgaze_ray.errors import EXIT_STRICT
 from cxrgaze_ray.reports.printable import printable
 
@@ -22,7 +22,7 @@ def predict(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Radiographs: paths or s3:// objects.")],
     model: Model = DEFAULT_MODEL,
     registry: RegistryUri = DEFAULT_REGISTRY,
-    engine: Annotated[Literal["float32", "fast", "auto"], typer.Option(help="float32, fast, or auto.")] = "auto",
+    engine: Engine = "auto",
     view: Annotated[
         Literal["frontal", "all"], typer.Option(help="frontal skips laterals; all scores them too.")
     ] = "frontal",

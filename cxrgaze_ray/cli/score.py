@@ -16,6 +16,7 @@ from cxrgaze_ray.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_REGISTRY,
     Address,
+    Engine,
     FollowLinks,
     IdentitiesOption,
     Json,
@@ -39,7 +40,7 @@ def score(
     out: Annotated[str, typer.Option(help="Parent of the run: a folder or s3:// prefix.")],
     model: Model = DEFAULT_MODEL,
     registry: RegistryUri = DEFAULT_REGISTRY,
-    engine: Annotated[Literal["float32", "fast", "auto"], typer.Option(help="float32, fast, or auto.")] = "auto",
+    engine: Engine = "auto",
     view: Annotated[
         Literal["frontal", "all"], typer.Option(help="frontal skips laterals; all scores them too.")
     ] = "frontal",

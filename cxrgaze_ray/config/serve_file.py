@@ -27,7 +27,7 @@ class IngressSettings(Settings):
     """Model to serve: name@alias, name@v3, or a bundle's URI. An alias is followed when it moves."""
 
     engine: EngineKind = "auto"
-    """float32, fast, or auto: fast where the hardware has reduced precision, else float32."""
+    """float32, exact, fast, or auto, which is fast; see `models.engines.engine.engines_for`."""
 
     view: Literal["frontal", "all"] = "frontal"
     """frontal refuses laterals; all scores every view."""

@@ -28,8 +28,8 @@ Name = Annotated[str, Field(pattern=MODEL_NAME)]
 DeviceName = Literal["auto", "cpu", "cuda"]
 """Device on which a network runs; auto takes an accelerator if there is one."""
 
-EngineKind = Literal["auto", "float32", "fast"]
-"""Kind of engine for a network; auto is fast where the hardware has reduced precision, else float32."""
+EngineKind = Literal["auto", "float32", "exact", "fast"]
+"""Kind of engine for a network; auto is fast, see `models.engines.engine.engines_for`."""
 
 
 class Record(BaseModel):

@@ -26,7 +26,7 @@ from cxrgaze_ray.models.predictions import Predictions
 
 if TYPE_CHECKING:
     from cxrgaze_ray.models.bundle import Bundle
-    from cxrgaze_ray.models.predictor import Engine
+    from cxrgaze_ray.models.engines.engine import Engine
     from cxrgaze_ray.shards.store import Shard, StoreInfo
 
 _CHUNK = 16

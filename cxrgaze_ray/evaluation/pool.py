@@ -23,7 +23,7 @@ from cxrgaze_ray.cluster.ray_data import job_context
 from cxrgaze_ray.evaluation.answers import Answers, Part, PoolSettings
 from cxrgaze_ray.evaluation.maps import Reference
 from cxrgaze_ray.models.bundle import Bundle, BundleInfo
-from cxrgaze_ray.models.predictor import Engine
+from cxrgaze_ray.models.engines.engine import Engine
 from cxrgaze_ray.schemas.ipc import table_from_ipc, table_to_ipc
 from cxrgaze_ray.shards import Shard
 

@@ -25,12 +25,23 @@ def shrink(density_HW: NDArray[np.float32]) -> NDArray[np.float32]:
     return small  # type: ignore[no-any-return]
 
 
-def encode(density_HW: NDArray[np.float32]) -> tuple[bytes, float]:
-    """Return a density as an 8-bit grey PNG of 320x256, scaled to its peak, and the peak's density: see `shrink`."""
+def to_levels(density_HW: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
+    """Return a density as 8-bit levels (320, 256), scaled to its peak, and the peak's density: see `shrink`."""
     small = shrink(density_HW)
     peak = float(small.max())
     levels = np.rint(small * (255 / peak)).astype(np.uint8) if peak > 0 else np.zeros(small.shape, np.uint8)
-    return cv2.imencode(".png", levels, _RUNS)[1].tobytes(), peak
+    return levels, peak
+
+
+def encode_levels(levels_HW: NDArray[np.uint8]) -> bytes:
+    """Return levels as an 8-bit grey PNG."""
+    return cv2.imencode(".png", levels_HW, _RUNS)[1].tobytes()
+
+
+def encode(density_HW: NDArray[np.float32]) -> tuple[bytes, float]:
+    """Return a density as an 8-bit grey PNG of 320x256, and the peak's density: see `to_levels`."""
+    levels, peak = to_levels(density_HW)
+    return encode_levels(levels), peak
 
 
 def decode(png: bytes) -> NDArray[np.float32]:

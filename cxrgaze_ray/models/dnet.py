@@ -15,7 +15,10 @@ class DNet(DenseNetNetwork):
         super().__init__(config)
         self.densenet = make_densenet(config)
 
-    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
-        """Return the logits; ValueError if the size is not a multiple of 32."""
-        self.check_size(image_B1HW)
-        return NetworkOutput(logits_BK=self.densenet_logits(image_B1HW))
+    def features(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the logits (B,3)."""
+        return (self.densenet_logits(image_B1HW),)
+
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return the logits."""
+        return NetworkOutput(None, *computed)

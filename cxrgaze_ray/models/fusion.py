@@ -9,9 +9,14 @@ from cxrgaze_ray.models.families import FusionSettings
 from cxrgaze_ray.schemas import CLASSES
 
 
-def fuse(vector_BC: Tensor, decoded_BCHW: Tensor) -> Tensor:
-    """Return the classifier's input (B, F), in float32."""
-    return torch.cat([vector_BC.float(), decoded_BCHW.float().mean(dim=(2, 3))], dim=1)
+def means(x_BCHW: Tensor) -> Tensor:
+    """Return each channel's mean (B, C), in float32."""
+    return x_BCHW.float().mean(dim=(2, 3))
+
+
+def fuse(vector_BC: Tensor, means_BC: Tensor) -> Tensor:
+    """Return the classifier's input (B, F), in float32: a deep pooled vector beside the decoder output's means."""
+    return torch.cat([vector_BC.float(), means_BC.float()], dim=1)
 
 
 class FusionClassifier(nn.Module):

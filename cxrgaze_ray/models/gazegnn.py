@@ -51,14 +51,17 @@ class GazeGNN(Network):
         self.register_buffer("mean_3", torch.tensor(_MEAN), persistent=False)
         self.register_buffer("std_3", torch.tensor(_STD), persistent=False)
 
-    def forward(self, image_B1HW: Tensor, gaze_BHW: Tensor | None = None) -> NetworkOutput:
-        """Return the logits; ValueError if the image has not the settings' size, or the gaze not the image's."""
-        self.check_size(image_B1HW)
+    def features(self, image_B1HW: Tensor, gaze_BHW: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the logits (B,3); ValueError if the gaze has not the image's size."""
         image_B3HW = (image_B1HW - self.mean_3[:, None, None]) / self.std_3[:, None, None]
         x_BCHW = self.stem(image_B3HW) + self.position_CHW + self.gaze_norm(_gaze_grid(image_B1HW, gaze_BHW))
         vector_BC11 = self.stages(x_BCHW).mean(dim=(2, 3), keepdim=True)
         logits_BK: Tensor = self.head(vector_BC11).flatten(1)
-        return NetworkOutput(logits_BK=logits_BK.float())
+        return (logits_BK.float(),)
+
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return the logits."""
+        return NetworkOutput(None, *computed)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return no parts: its one phase trains the whole network."""

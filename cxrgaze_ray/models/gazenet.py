@@ -12,11 +12,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from cxrgaze_ray.models.densenet import pooled
-from cxrgaze_ray.models.fusion import FusionClassifier, fuse
+from cxrgaze_ray.models.fusion import FusionClassifier, fuse, means
 from cxrgaze_ray.models.losses import JointLoss
 from cxrgaze_ray.models.network import DenseNetNetwork, NetworkOutput, make_densenet
 from cxrgaze_ray.models.settings import PRESETS, GazeNetConfig
-from cxrgaze_ray.models.unet import ResidualLevel, SaliencyHead, UNetDecoder, UNetEncoder
+from cxrgaze_ray.models.unet import ResidualLevel, SaliencyHead, UNetDecoder, UNetEncoder, log_density
 
 __all__ = ["PRESETS", "GazeNet", "GazeNetConfig"]
 
@@ -43,20 +43,34 @@ class GazeNet(DenseNetNetwork):
         self.classifier = FusionClassifier(vector + config.widths[0], config)
         self.joint_loss = JointLoss() if config.joint else None
 
-    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
-        """Return log saliency and logits; ValueError if the size is not a multiple of 32."""
-        vector_BC, decoded_BCHW = self._decode(image_B1HW)
-        return NetworkOutput(self.saliency_head(decoded_BCHW), self.classifier(fuse(vector_BC, decoded_BCHW)))
+    def features(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return DenseNet's features that the decoder reads (B, C, h, w), and its pooled vector (B, C)."""
+        raw_BCHW, transition3_BCHW = self.densenet_features(image_B1HW)
+        deep_BCHW = raw_BCHW if self.config.tap == "denseblock4" else transition3_BCHW
+        return deep_BCHW, pooled(self.densenet, raw_BCHW)
+
+    def decode(self, image_B1HW: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
+        """Return the map's scores (B,1,H,W), and the last decoder output's means (B, C)."""
+        deep_BCHW, _ = features
+        decoded_BCHW = self._decoded(image_B1HW, deep_BCHW)
+        return self.saliency_head(decoded_BCHW), means(decoded_BCHW)
+
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return log saliency and logits."""
+        _, vector_BC, scores_B1HW, means_BC = computed
+        return NetworkOutput(log_density(scores_B1HW), self.classifier(fuse(vector_BC, means_BC)))
 
     def saliency(self, image_B1HW: Tensor) -> Tensor:
-        """Return the log saliency (B,1,H,W) only."""
-        log_saliency: Tensor = self.saliency_head(self._decode(image_B1HW)[1])
-        return log_saliency
+        """Return the log saliency (B,1,H,W) only; ValueError if the size is not a multiple of 32."""
+        self.check_size(image_B1HW)
+        deep_BCHW, _ = self.features(image_B1HW)
+        return log_density(self.saliency_head(self._decoded(image_B1HW, deep_BCHW)))
 
     def fused(self, image_B1HW: Tensor) -> Tensor:
-        """Return the fused features (B, F) that the classifier reads, float32."""
-        vector_BC, decoded_BCHW = self._decode(image_B1HW)
-        return fuse(vector_BC, decoded_BCHW)
+        """Return the fused features (B, F) that the classifier reads, float32; ValueError as `saliency`."""
+        self.check_size(image_B1HW)
+        deep_BCHW, vector_BC = self.features(image_B1HW)
+        return fuse(vector_BC, means(self._decoded(image_B1HW, deep_BCHW)))
 
     def classify(self, fused_BF: Tensor) -> Tensor:
         """Return the logits (B,3) of fused features."""
@@ -71,10 +85,7 @@ class GazeNet(DenseNetNetwork):
             "joint_loss": [] if self.joint_loss is None else [self.joint_loss],
         }
 
-    def _decode(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pooled DenseNet vector (B, C) and the last decoder output (B, C, H, W)."""
-        self.check_size(image_B1HW)
-        raw_BCHW, transition3_BCHW = self.densenet_features(image_B1HW)
-        deep_BCHW = raw_BCHW if self.config.tap == "denseblock4" else transition3_BCHW
-        decoded_BCHW = self.decoder(deep_BCHW, self.encoder(image_B1HW))
-        return pooled(self.densenet, raw_BCHW), decoded_BCHW
+    def _decoded(self, image_B1HW: Tensor, deep_BCHW: Tensor) -> Tensor:
+        """Return the last decoder output (B, C, H, W)."""
+        decoded_BCHW: Tensor = self.decoder(deep_BCHW, self.encoder(image_B1HW))
+        return decoded_BCHW

@@ -35,12 +35,15 @@ class InceptionResNetV2(Network):
         self.register_buffer("mean_3", torch.tensor(timm.data.IMAGENET_INCEPTION_MEAN), persistent=False)
         self.register_buffer("std_3", torch.tensor(timm.data.IMAGENET_INCEPTION_STD), persistent=False)
 
-    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
-        """Return the logits; ValueError if the size is not a multiple of 32."""
-        self.check_size(image_B1HW)
+    def features(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the logits (B,3)."""
         image_B3HW = (image_B1HW - self.mean_3[:, None, None]) / self.std_3[:, None, None]
         logits_BK: Tensor = self.inception(image_B3HW)
-        return NetworkOutput(logits_BK=logits_BK.float())
+        return (logits_BK.float(),)
+
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return the logits."""
+        return NetworkOutput(None, *computed)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return no parts: its one phase trains the whole network."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -30,20 +29,19 @@ class NetworkOutput(NamedTuple):
 class Network(nn.Module, ABC):
     """A network of the zoo. Input: (B,1,H,W) float in [0,1], H and W multiples of `config.stride`.
 
+    It is computed in three steps, which an engine may each compute in its own way: `features`, which need float32,
+    `decode`, which bears half precision, and `answers`, a small step in float32 again.
+
     Attributes
     ----------
     config
         Settings that build it.
-    exact_densenet
-        Compute a DenseNet in float32 under autocast too: rounding its weights moves every image's logits alike.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.exact_densenet = False
 
-    @abstractmethod
     def forward(self, image_B1HW: Tensor, gaze_BHW: Tensor | None = None, /) -> NetworkOutput:
         """Return the answers; ValueError if the size does not fit.
 
@@ -54,6 +52,21 @@ class Network(nn.Module, ABC):
         gaze_BHW
             Density of the reader's gaze at the input's size, summing to 1, for a network that `needs_gaze`.
         """
+        self.check_size(image_B1HW)
+        features = self.features(image_B1HW, gaze_BHW)
+        return self.answers(*features, *self.decode(image_B1HW, *features))
+
+    def features(self, _image_B1HW: Tensor, _gaze_BHW: Tensor | None = None, /) -> tuple[Tensor, ...]:
+        """Return what has to be computed in float32: a classifier's rounded weights move every image's logits alike."""
+        return ()
+
+    def decode(self, _image_B1HW: Tensor, /, *_features: Tensor) -> tuple[Tensor, ...]:
+        """Return what may be computed in half precision, from the image and its features: the U-Net's part."""
+        return ()
+
+    @abstractmethod
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return the answers of the features and of what was decoded, in float32."""
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Module]]:
@@ -88,15 +101,14 @@ class DenseNetNetwork(Network):
 
     def densenet_features(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Return the raw denseblock4 output (B, C, H/32, W/32), before norm5, and transition3's (B, C, H/32, W/32)."""
-        x_BCHW, transition3_BCHW = image_B1HW.expand(-1, 3, -1, -1), image_B1HW
-        exact = torch.autocast(image_B1HW.device.type, enabled=False) if self.exact_densenet else nullcontext()
-        with exact:
-            for name, layer in self.densenet.features.named_children():
-                if name == "norm5":
-                    break
-                x_BCHW = layer(x_BCHW)
-                if name == "transition3":
-                    transition3_BCHW = x_BCHW
+        x_BCHW = image_B1HW.expand(-1, self.densenet.features.conv0.in_channels, -1, -1)
+        transition3_BCHW = x_BCHW
+        for name, layer in self.densenet.features.named_children():
+            if name == "norm5":
+                break
+            x_BCHW = layer(x_BCHW)
+            if name == "transition3":
+                transition3_BCHW = x_BCHW
         return x_BCHW, transition3_BCHW
 
     def tap(self, image_B1HW: Tensor) -> Tensor:
@@ -105,8 +117,10 @@ class DenseNetNetwork(Network):
 
     def densenet_logits(self, image_B1HW: Tensor) -> Tensor:
         """Return the logits (B,3) of DenseNet's own head."""
-        logits_BK: Tensor = self.densenet.classifier(pooled(self.densenet, self.tap(image_B1HW)))
-        return logits_BK.float()
+        vector_BC = pooled(self.densenet, self.tap(image_B1HW))
+        with torch.autocast(vector_BC.device.type, enabled=False):  # for the same reason as in `fusion`
+            logits_BK: Tensor = self.densenet.classifier(vector_BC)
+        return logits_BK
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return the modules of the contrastive phase and of the encoder phase."""

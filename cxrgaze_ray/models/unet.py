@@ -135,8 +135,13 @@ class UNetDecoder(nn.Module):
         return x_BCHW
 
 
+def log_density(scores_B1HW: Tensor) -> Tensor:
+    """Return the log-softmax over an image's pixels (B,1,H,W), in float32."""
+    return torch.log_softmax(scores_B1HW.float().flatten(1), dim=1).view_as(scores_B1HW)
+
+
 class SaliencyHead(nn.Module):
-    """To one map by a 1x1 convolution, after conv3x3, batch norm, ReLU unless left out; log-softmax in float32."""
+    """To one map's scores by a 1x1 convolution, after conv3x3, batch norm, ReLU unless left out: see `log_density`."""
 
     def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
@@ -145,8 +150,8 @@ class SaliencyHead(nn.Module):
         self.layers = nn.Sequential(*before, nn.Conv2d(channels, 1, kernel_size=1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        scores_B1HW = self.layers(x_BCHW).float()
-        return torch.log_softmax(scores_B1HW.flatten(1), dim=1).view_as(scores_B1HW)
+        scores_B1HW: Tensor = self.layers(x_BCHW)
+        return scores_B1HW
 
 
 class UNet(nn.Module):
@@ -159,8 +164,12 @@ class UNet(nn.Module):
         self.decoder = UNetDecoder(bottleneck, [(width, width) for width in reversed(skips)], norm=norm)
         self.saliency_head = SaliencyHead(settings)
 
-    def forward(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the bottleneck (B, C, H/16, W/16), the last decoder output (B, C, H, W) and log saliency (B,1,H,W)."""
-        *skips, bottleneck_BCHW = self.encoder(image_B1HW)
+    def forward(self, image_B1HW: Tensor) -> Tensor:
+        """Return the map's scores (B,1,H,W)."""
+        return self.decode(self.encoder(image_B1HW))[1]
+
+    def decode(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the last decoder output (B, C, H, W) and the map's scores (B,1,H,W) of the encoder's outputs."""
+        *skips, bottleneck_BCHW = levels
         decoded_BCHW = self.decoder(bottleneck_BCHW, skips)
-        return bottleneck_BCHW, decoded_BCHW, self.saliency_head(decoded_BCHW)
+        return decoded_BCHW, self.saliency_head(decoded_BCHW)

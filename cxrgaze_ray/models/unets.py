@@ -6,11 +6,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from cxrgaze_ray.models.fusion import FusionClassifier, fuse
+from cxrgaze_ray.models.fusion import FusionClassifier, fuse, means
 from cxrgaze_ray.models.losses import JointLoss
 from cxrgaze_ray.models.network import Network, NetworkOutput
 from cxrgaze_ray.models.settings import MTUNetConfig, ResSEUNetConfig, UNetSConfig
-from cxrgaze_ray.models.unet import ResidualLevel, UNet, double_conv
+from cxrgaze_ray.models.unet import ResidualLevel, UNet, double_conv, log_density
 
 
 class MTUNet(Network):
@@ -22,12 +22,21 @@ class MTUNet(Network):
         self.classifier = FusionClassifier(config.widths[-1] + config.widths[0], config)
         self.joint_loss = JointLoss()
 
-    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
-        """Return log saliency and logits; ValueError if the size is not a multiple of 16."""
-        self.check_size(image_B1HW)
-        bottleneck_BCHW, decoded_BCHW, log_saliency_B1HW = self.unet(image_B1HW)
-        vector_BC = bottleneck_BCHW.float().mean(dim=(2, 3))
-        return NetworkOutput(log_saliency_B1HW, self.classifier(fuse(vector_BC, decoded_BCHW)))
+    def features(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the bottleneck's means (B, C), and every level's output, the bottleneck last."""
+        levels = self.unet.encoder(image_B1HW)
+        return means(levels[-1]), *levels
+
+    def decode(self, _image_B1HW: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
+        """Return the map's scores (B,1,H,W), and the means (B, C) of the last decoder output."""
+        _, *levels = features
+        decoded_BCHW, scores_B1HW = self.unet.decode(levels)
+        return scores_B1HW, means(decoded_BCHW)
+
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return log saliency and logits."""
+        vector_BC, *_, scores_B1HW, means_BC = computed
+        return NetworkOutput(log_density(scores_B1HW), self.classifier(fuse(vector_BC, means_BC)))
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return the modules by the names that training phases use."""
@@ -39,15 +48,18 @@ class SaliencyUNet(Network):
 
     unet: UNet
 
-    def forward(self, image_B1HW: Tensor, _gaze_BHW: Tensor | None = None) -> NetworkOutput:
-        """Return log saliency; ValueError if the size is not a multiple of 16."""
-        return NetworkOutput(self.saliency(image_B1HW))
+    def decode(self, image_B1HW: Tensor, *_features: Tensor) -> tuple[Tensor, ...]:
+        """Return the map's scores (B,1,H,W)."""
+        return (self.unet(image_B1HW),)
+
+    def answers(self, *computed: Tensor) -> NetworkOutput:
+        """Return log saliency."""
+        return NetworkOutput(log_density(*computed))
 
     def saliency(self, image_B1HW: Tensor) -> Tensor:
-        """Return the log saliency (B,1,H,W)."""
+        """Return the log saliency (B,1,H,W); ValueError if the size is not a multiple of 16."""
         self.check_size(image_B1HW)
-        log_saliency: Tensor = self.unet(image_B1HW)[2]
-        return log_saliency
+        return log_density(*self.decode(image_B1HW))
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Return the modules by the names that training phases use."""

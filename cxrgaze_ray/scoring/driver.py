@@ -120,7 +120,7 @@ def score_archive(
     with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
         planned = found
         if isinstance(planned, ToPlan):
-            planned = make_planned(request, out, planned, model.plan_engine(request.engine), new=new)
+            planned = make_planned(request, out, planned, model.plan_engine(planned.pin, request.engine), new=new)
         if planned is not found and planned.complete:
             return _complete(planned.run)
         used = identities_named(planned.run.spec.identities, chosen)

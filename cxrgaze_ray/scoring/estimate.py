@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.manifest import Manifest, fetch_listed
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import read_bundle
-from cxrgaze_ray.models.predictor import Predictor, limit_threads, plan_engine
+from cxrgaze_ray.models.predictor import Predictor, limit_threads, predictor_for
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.scoring.planning import list_wanted, pin_requested
@@ -57,9 +56,8 @@ def estimate(
     """Try a few files of the archive and extrapolate."""
     pin, _ = pin_requested(request, registry)
     plan = make_plan(list_wanted(request, out, Identities, on_listed).table, request.options.limit)
-    engine = plan_engine(request.engine)
     limit_threads(None)
-    predictor = Predictor.from_bundle(read_bundle(open_store(pin.uri)), engine)
+    predictor = predictor_for(read_bundle(open_store(pin.uri)), request.engine)
     places = np.unique(np.linspace(0, plan.num_rows - 1, SAMPLE).astype(int))
     rows = plan.take(places).to_pylist()
     decoded, decode_seconds = _decode(rows, predictor.info.profile, frontal_only=request.options.view == "frontal")
@@ -73,7 +71,7 @@ def estimate(
         decode_seconds=float(np.median(decode_seconds)),
         model_seconds=model_seconds,
         seconds=per_image * plan.num_rows,
-        engine=engine.name,
+        engine=predictor.engine.name,
     )
 
 
@@ -98,8 +96,7 @@ def _predict(predictor: Predictor, decoded: list[Decoded], *, cam: bool) -> tupl
     images = np.stack([item.pixels for item in decoded])
     predictor.predict(images[:1], cam=cam)
     started = time.perf_counter()
-    result = predictor.predict(images, cam=cam)
+    result = predictor.predict_stored(images, cam=cam)
     seconds = (time.perf_counter() - started) / len(images)
-    kinds = [maps for maps in (result.saliency_BHW, result.cam_BHW) if maps is not None]
-    size = sum(len(saliency.encode(one)[0]) for maps in kinds for one in maps)
+    size = sum(len(png) for maps in (result.saliency, result.cam) if maps is not None for png, _ in maps.pngs())
     return seconds, size / len(images) + 400  # a row's other columns

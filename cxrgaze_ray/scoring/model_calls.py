@@ -12,7 +12,7 @@ from ray import serve
 
 from cxrgaze_ray.cluster.connection import lost_replica
 from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.registry.pin import ModelPin
 
 OUTAGE_S = 180.0
@@ -43,7 +43,7 @@ class ModelCalls:
         self._application, self._pin, self._engine, self._cam = application, pin, engine, cam
         self._handle = serve.get_deployment_handle("Model", application)
 
-    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
+    def predict(self, images_bhw: NDArray[np.uint16]) -> StoredPredictions:
         """Score a chunk, see `Predictor.predict`. It travels by reference: written once, however often it is sent.
 
         Raises
@@ -58,7 +58,7 @@ class ModelCalls:
         response = self._send(reference)
         while True:
             try:
-                result: Predictions = response.result(timeout_s=LOOK_EVERY_S)
+                result: StoredPredictions = response.result(timeout_s=LOOK_EVERY_S)
             except TimeoutError:
                 if not self._runs():
                     outage.add(LOOK_EVERY_S)

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cxrgaze_ray.gaze import saliency
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import StoredMaps, StoredPredictions
 from cxrgaze_ray.schemas import ANSWERS, CLASSES, HEIGHT, RESULT, WIDTH, status_of
 from cxrgaze_ray.schemas.ipc import table_from_ipc
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
@@ -24,8 +23,8 @@ _ANSWER = pa.schema([RESULT.field(name) for columns in ANSWERS.values() for name
 class ScoresChunks(Protocol):
     """What a chunk's images are given to."""
 
-    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
-        """See `Predictor.predict`."""
+    def predict(self, images_bhw: NDArray[np.uint16]) -> StoredPredictions:
+        """See `Predictor.predict_stored`."""
 
 
 class ScoreChunk:
@@ -77,13 +76,13 @@ class ScoreChunk:
         if result.probabilities_BK is not None and result.logits_BK is not None:
             best = [CLASSES[index] for index in np.argmax(result.probabilities_BK, axis=1)]
             columns |= zip(ANSWERS["classes"], (*result.probabilities_BK.T, best, list(result.logits_BK)), strict=True)
-        if result.saliency_BHW is not None:
-            columns |= zip(ANSWERS["saliency"], zip(*self._maps(result.saliency_BHW), strict=True), strict=True)
+        if result.saliency is not None:
+            columns |= zip(ANSWERS["saliency"], zip(*self._maps(result.saliency), strict=True), strict=True)
         answers = pa.table([pa.array(columns[field.name], field.type) for field in _ANSWER], _ANSWER)
-        if result.cam_BHW is None or result.cam_target_B is None:
+        if result.cam is None or result.cam_target_B is None:
             return answers
-        pngs, targets = [png for png, _ in self._maps(result.cam_BHW)], [CLASSES[i] for i in result.cam_target_B]
+        pngs, targets = [png for png, _ in self._maps(result.cam)], [CLASSES[i] for i in result.cam_target_B]
         return answers.append_column("cam_png", pa.array(pngs)).append_column("cam_target", pa.array(targets))
 
-    def _maps(self, densities_bhw: NDArray[np.float32]) -> list[tuple[bytes, float]]:
-        return [saliency.encode(density) for density in densities_bhw]
+    def _maps(self, maps: StoredMaps) -> list[tuple[bytes, float]]:
+        return maps.pngs()

@@ -78,10 +78,10 @@ class BatchModel:
         """Handle of the deployment."""
         return serve.get_deployment_handle("Model", self.application)
 
-    def plan_engine(self, kind: EngineKind) -> str:
-        """Return the name of the engine that the replicas' hardware uses for a kind."""
+    def plan_engine(self, pin: ModelPin, kind: EngineKind) -> str:
+        """Return the name of the engine that the replicas' hardware uses for a bundle and a kind."""
         with translated():
-            engine: str = self.handle.plan_engine.remote(kind).result()
+            engine: str = self.handle.plan_engine.remote(pin, kind).result()
         return engine
 
     def warm(self, pin: ModelPin, engine: str) -> None:

@@ -19,12 +19,11 @@ from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.cluster.connection import find_cause, lost_replica
 from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault, RadiographError
-from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.http.application import HEALTHY, make_application
 from cxrgaze_ray.http.middleware import check_token, count_request, read_body
 from cxrgaze_ray.http.refusals import RETRY_AFTER_S, Reply, refuse
 from cxrgaze_ray.models.bundle import read_bundle
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.versions import Registry
@@ -101,7 +100,7 @@ class Ingress:
             return
         info = (await asyncio.to_thread(read_bundle, open_store(pin.uri))).info
         info.check_needs_no_gaze()
-        engine = await self._model.plan_engine.remote(self._settings.engine)
+        engine = await self._model.plan_engine.remote(pin, self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
         before = self._serving
         if before is not None and before.info.profile == info.profile:
@@ -153,16 +152,16 @@ class Ingress:
             if not _passes(error):
                 raise
             return refuse(503, "The model is not available just now; try again.", "model_unavailable").response()
-        if "image/png" in accepted and result.saliency_BHW is not None:
-            png, _ = await asyncio.to_thread(saliency.encode, result.saliency_BHW[0])
+        if "image/png" in accepted and result.saliency is not None:
+            ((png, _),) = await asyncio.to_thread(result.saliency.pngs)
             return Response(png, media_type="image/png")
         return JSONResponse(await asyncio.to_thread(answer, serving, decoded, result))
 
-    async def _ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> Predictions:
+    async def _ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> StoredPredictions:
         async with self._asked:
             # Serve cancels the call when the client hangs up: see `Model._compute`
             asked = self._model.predict.remote(decoded.pixels[None], serving.pin, serving.engine, urgent=True, cam=cam)
-            result: Predictions = await asked
+            result: StoredPredictions = await asked
         return result
 
     def _ready(self) -> Serving:

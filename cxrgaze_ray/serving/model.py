@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,16 +14,16 @@ from numpy.typing import NDArray
 from ray import serve
 
 from cxrgaze_ray import telemetry
-from cxrgaze_ray.config import EngineKind, Record
+from cxrgaze_ray.config import DeviceName, EngineKind, Record
 from cxrgaze_ray.config.serve_file import ComputeSettings, Served
 from cxrgaze_ray.errors import BundleError, CxrgazeError
-from cxrgaze_ray.gaze import saliency
-from cxrgaze_ray.models.bundle import read_bundle
-from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.models.predictor import Engine, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.models.bundle import Bundle, read_bundle
+from cxrgaze_ray.models.engines.engine import Engine
+from cxrgaze_ray.models.predictions import StoredPredictions
+from cxrgaze_ray.models.predictor import Predictor, limit_threads, predictor_for
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import pin_model
-from cxrgaze_ray.schemas import HEIGHT, SALIENCY_HEIGHT, SALIENCY_WIDTH, WIDTH
+from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
 
@@ -55,6 +54,7 @@ class Model:
         limit_threads(settings.threads)
         self._settings = settings
         self._predictors: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
+        self._planned: dict[tuple[str, EngineKind], str] = {}
         self._loading = asyncio.Lock()
         # One thread computes; the replica's event loop stays free for health checks.
         self._lanes = Lanes()
@@ -65,16 +65,21 @@ class Model:
         """Load the served model, if it can be found and read by now: else the ingress loads it as soon as possible."""
         with contextlib.suppress(CxrgazeError, TimeoutError):
             pin = await asyncio.wait_for(asyncio.to_thread(pin_model, served.registry, served.model), BEGIN_WITHIN_S)
-            await asyncio.wait_for(self.warm(pin, await self.plan_engine(served.engine)), BEGIN_WITHIN_S)
+            await asyncio.wait_for(self.plan_engine(pin, served.engine), BEGIN_WITHIN_S)
 
     async def reconfigure(self, brief: dict[str, Any]) -> None:
         """Load the model a batch job scores with. Serve calls this before it counts a replica as ready."""
         wanted = Brief.model_validate(brief)
         await self.warm(wanted.pin, wanted.engine)
 
-    async def plan_engine(self, kind: EngineKind) -> str:
-        """Return the name of the engine that this replica's hardware uses for a kind."""
-        return plan_engine(kind, self._settings.device).name
+    async def plan_engine(self, pin: ModelPin, kind: EngineKind) -> str:
+        """Return the name of the engine that this replica uses for a bundle and a kind, and load the bundle with it."""
+        if (pin.weights_sha256, kind) not in self._planned:
+            async with self._loading:
+                predictor = await asyncio.to_thread(_plan, pin, kind, self._settings.device)
+                self._planned[pin.weights_sha256, kind] = predictor.engine.name
+                self._keep((pin.weights_sha256, predictor.engine.name), predictor)
+        return self._planned[pin.weights_sha256, kind]
 
     async def warm(self, pin: ModelPin, engine: str) -> None:
         """Load a bundle and run it once, so that the next call waits for neither."""
@@ -90,8 +95,8 @@ class Model:
 
     async def predict(
         self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, urgent: bool = False, cam: bool = False
-    ) -> Predictions:
-        """Score ready images; maps are returned at the grid they are stored at.
+    ) -> StoredPredictions:
+        """Score ready images; maps are returned as they are stored.
 
         Parameters
         ----------
@@ -124,11 +129,11 @@ class Model:
         version: str,
         between: Callable[[], None] | None,
         cam: bool,
-    ) -> Predictions:
+    ) -> StoredPredictions:
         start = time.perf_counter()
-        predictions = predictor.predict(images_bhw, between, cam=cam)
+        answers = predictor.predict_stored(images_bhw, between, cam=cam)
         telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=version)
-        return with_stored_maps(predictions)
+        return answers
 
     async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
         key = (pin.weights_sha256, engine)
@@ -145,27 +150,21 @@ class Model:
             self._predictors.popitem(last=False)
 
 
-def with_stored_maps(predictions: Predictions) -> Predictions:
-    """Shrink the maps, if there are any, to the grid they are stored at, which leaves a quarter as much to send."""
-    maps, cams = _stored(predictions.saliency_BHW), _stored(predictions.cam_BHW)
-    return replace(predictions, saliency_BHW=maps, cam_BHW=cams)
-
-
-def _stored(maps_BHW: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-    if maps_BHW is None:
-        return None
-    stored = np.empty((len(maps_BHW), SALIENCY_HEIGHT, SALIENCY_WIDTH), np.float32)
-    for small, large in zip(stored, maps_BHW, strict=True):
-        small[:] = saliency.shrink(large)
-    return stored
-
-
 def _load(pin: ModelPin, engine: str) -> Predictor:
     """Read a bundle and run it once, off the computing thread, which goes on with the bundle in use."""
+    predictor = Predictor.from_bundle(_pinned(pin), Engine.parse(engine))
+    predictor.predict(np.zeros((1, HEIGHT, WIDTH), np.uint16))
+    return predictor
+
+
+def _plan(pin: ModelPin, kind: EngineKind, device: DeviceName) -> Predictor:
+    """Read a bundle and put it on the best engine of a kind that works here; off the computing thread, as `_load`."""
+    return predictor_for(_pinned(pin), kind, device)
+
+
+def _pinned(pin: ModelPin) -> Bundle:
     bundle = read_bundle(open_store(pin.uri))
     if bundle.info.weights_sha256 != pin.weights_sha256:
         what = f"{pin.name}@{pin.version} no longer has the weights it was pinned to."
         raise BundleError(what, "Restore its bundle, or begin a new run: --new.")
-    predictor = Predictor.from_bundle(bundle, Engine.parse(engine))
-    predictor.predict(np.zeros((1, HEIGHT, WIDTH), np.uint16))
-    return predictor
+    return bundle

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from cxrgaze_ray.errors import BundleError, RadiographError
-from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.http.refusals import Reply, refuse
 from cxrgaze_ray.models.bundle import BundleInfo
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CAM_MEANING, CLASSES, RESEARCH_ONLY, Reason, split_oddities
@@ -83,7 +82,7 @@ def describe(serving: Serving) -> dict[str, Any]:
     }
 
 
-def answer(serving: Serving, decoded: Decoded, result: Predictions) -> dict[str, Any]:
+def answer(serving: Serving, decoded: Decoded, result: StoredPredictions) -> dict[str, Any]:
     """Build the answer to a request; what the model does not predict has no key."""
     return {
         **_classes(result),
@@ -98,7 +97,7 @@ def answer(serving: Serving, decoded: Decoded, result: Predictions) -> dict[str,
     }
 
 
-def _classes(result: Predictions) -> dict[str, Any]:
+def _classes(result: StoredPredictions) -> dict[str, Any]:
     if result.probabilities_BK is None:
         return {}
     probabilities = result.probabilities_BK[0]
@@ -108,20 +107,21 @@ def _classes(result: Predictions) -> dict[str, Any]:
     }
 
 
-def _saliency(result: Predictions, decoded: Decoded) -> dict[str, Any]:
-    if result.saliency_BHW is None:
+def _saliency(result: StoredPredictions, decoded: Decoded) -> dict[str, Any]:
+    if result.saliency is None:
         return {}
-    png, peak = saliency.encode(result.saliency_BHW[0])
+    ((png, peak),) = result.saliency.pngs()
     encoded = base64.b64encode(png).decode()
     return {"saliency": {"png_base64": encoded, "peak": peak, "affine": asdict(decoded.affine)}}
 
 
-def _cam(result: Predictions, decoded: Decoded) -> dict[str, Any]:
-    if result.cam_BHW is None or result.cam_target_B is None:
+def _cam(result: StoredPredictions, decoded: Decoded) -> dict[str, Any]:
+    if result.cam is None or result.cam_target_B is None:
         return {}
+    ((png, _),) = result.cam.pngs()
     return {
         "grad_cam": {
-            "png_base64": base64.b64encode(saliency.encode(result.cam_BHW[0])[0]).decode(),
+            "png_base64": base64.b64encode(png).decode(),
             "target": CLASSES[int(result.cam_target_B[0])],
             "affine": asdict(decoded.affine),
             "meaning": CAM_MEANING,

@@ -11,8 +11,9 @@ import pytest
 from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
+from cxrgaze_ray.models.engines.engine import TORCH_BFLOAT16_CPU
 from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.models.predictor import Engine, Predictor
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.versions import Registry
@@ -74,8 +75,7 @@ def test_every_unseen_file_has_one_row(demo: Demo) -> None:
 
 
 def test_the_fast_engine_agrees_with_the_reference_on_a_trained_bundle(demo: Demo, answers: Predictions) -> None:
-    forced = Engine("bfloat16", channels_last=True, device="cpu")
-    fast = Predictor.from_bundle(champion(demo), forced).predict(unseen_images(demo, 12))
+    fast = Predictor.from_bundle(champion(demo), TORCH_BFLOAT16_CPU).predict(unseen_images(demo, 12))
     assert fast.probabilities_BK is not None
     assert answers.probabilities_BK is not None
     assert fast.saliency_BHW is not None

@@ -30,7 +30,7 @@ def main(folder: str) -> None:
     pin = Registry(LocalStore(folder)).publish(make_bundle(build(PRESETS["tiny"], 5), "cxrgaze", trained=False))
     settings = ModelSettings(max_replicas=MOST, gpus=0.5, cpus=0.5, threads=1, upscale_delay_s=1, downscale_delay_s=3)
     with batch_model(settings, 2) as model:
-        engine = model.plan_engine("float32")
+        engine = model.plan_engine(pin, "float32")
         assert engine == "reference-float32-cpu", "a declared GPU is no device"
         (process,) = processes(model.application)
         model.warm(pin, engine)

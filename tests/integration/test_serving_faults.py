@@ -79,7 +79,7 @@ def test_a_chunk_can_be_given_by_reference(application: ServeFile, published: st
     images = np.random.default_rng(0).integers(0, 65536, (5, 640, 512), np.uint16)
     answers = [handle.predict.remote(one, pin, "reference-float32-cpu").result() for one in (images, ray.put(images))]
     assert np.array_equal(answers[0].logits_BK, answers[1].logits_BK)
-    assert np.array_equal(answers[0].saliency_BHW, answers[1].saliency_BHW)
+    assert np.array_equal(answers[0].saliency.levels_BHW, answers[1].saliency.levels_BHW)
 
 
 @pytest.mark.long

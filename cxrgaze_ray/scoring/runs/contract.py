@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from cxrgaze_ray import schemas
-from cxrgaze_ray.config import Record, Settings, Uri, Uris
+from cxrgaze_ray.config import EngineKind, Record, Settings, Uri, Uris
 from cxrgaze_ray.models.predictions import check_predicted
 from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.registry.pin import ModelPin
@@ -50,7 +50,7 @@ class Request(Settings):
 
     archive: Uri
     model: Uri
-    engine: Literal["auto", "float32", "fast"]
+    engine: EngineKind
     options: ScoreOptions = ScoreOptions()
 
     not_in: Uris = ()

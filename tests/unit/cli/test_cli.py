@@ -189,7 +189,7 @@ def test_what_the_user_must_change_is_told(
         (["models", "init", "--preset", "huge"], "'full', 'small', 'tiny'"),
         (["train", "here", "--preset", "huge"], "'full', 'small', 'tiny'"),
         (["score", "here", "--out", "new", "--view", "side"], "'frontal', 'all'"),
-        (["score", "here", "--out", "new", "--engine", "warp"], "'float32', 'fast', 'auto'"),
+        (["score", "here", "--out", "new", "--engine", "warp"], "'auto', 'float32', 'exact', 'fast'"),
         (["score", "here", "--out", "new", "--limit", "0"], "greater than or equal to 1"),
         (["retrain", "--config", "c", "--reason", "boredom"], "'drift', 'schedule', 'manual'"),
         (["evaluate", "here", "--split", "all"], "'train', 'validation', 'test'"),

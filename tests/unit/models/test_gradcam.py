@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from cxrgaze_ray.errors import BundleError
 from cxrgaze_ray.models.bundle import golden_image, make_bundle
+from cxrgaze_ray.models.engines.engine import TORCH_BFLOAT16_CPU, Engine
 from cxrgaze_ray.models.gradcam import grad_cam
 from cxrgaze_ray.models.network import DenseNetNetwork
-from cxrgaze_ray.models.predictor import Engine, Predictor
+from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.settings import SYSTEMS, WITH_DENSENET, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import to_network
@@ -112,7 +113,7 @@ def test_the_other_answers_are_what_they_are_without_it() -> None:
 
 def test_it_is_float32_on_a_reduced_engine() -> None:
     network = network_of()
-    fast = predictor_of(network, Engine("bfloat16", True, "cpu")).predict(IMAGES, cam=True)
+    fast = predictor_of(network, TORCH_BFLOAT16_CPU).predict(IMAGES, cam=True)
     assert fast.cam_BHW is not None
     np.testing.assert_allclose(fast.cam_BHW, grad_cam(network, IMAGES)[0].numpy(), atol=1e-4)
 

@@ -15,7 +15,15 @@ from torchvision.models import densenet201
 from cxrgaze_ray.models.densenet import CONTRASTIVE_PARTS
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet, GazeNetConfig
 from cxrgaze_ray.models.settings import Preset
-from cxrgaze_ray.models.unet import DecoderStage, ResidualLevel, SaliencyHead, SqueezeExcite, UNetEncoder, double_conv
+from cxrgaze_ray.models.unet import (
+    DecoderStage,
+    ResidualLevel,
+    SaliencyHead,
+    SqueezeExcite,
+    UNetEncoder,
+    double_conv,
+    log_density,
+)
 from cxrgaze_ray.models.zoo import build
 
 TINY = PRESETS["tiny"]
@@ -304,7 +312,8 @@ def test_encoder_halves_the_resolution_four_times() -> None:
 @torch.inference_mode()
 def test_extreme_scores_still_sum_to_one() -> None:
     head = SaliencyHead(GazeNetConfig(widths=(4, 4, 8, 8, 8), se_reduction=4)).eval()
-    density = head(1e4 * torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))).exp()
+    scores = head(1e4 * torch.randn(2, 4, 32, 32, generator=torch.Generator().manual_seed(0)))
+    density = log_density(scores).exp()
     torch.testing.assert_close(density.sum(dim=(1, 2, 3)), torch.ones(2), atol=1e-4, rtol=0)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cxrgaze_ray.errors import BundleError, ConfigError
+from cxrgaze_ray.errors import BundleError
 from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.models.bundle import Bundle, golden_image, make_bundle
+from cxrgaze_ray.models.engines.engine import REFERENCE_CPU, TORCH_BFLOAT16_CPU, TORCH_FLOAT32_CPU
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNetConfig
-from cxrgaze_ray.models.predictor import Engine, Predictor, limit_threads, plan_engine
+from cxrgaze_ray.models.predictor import Predictor, limit_threads
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import to_network
 
-REFERENCE = Engine("float32", False, "cpu")
-FAST = Engine("bfloat16", True, "cpu")
+REFERENCE, FAST = REFERENCE_CPU, TORCH_BFLOAT16_CPU
 
 
 class Answers(NamedTuple):
@@ -203,77 +201,13 @@ def test_fast_probabilities_of_a_fresh_network_agree(whole: Answers, fast_whole:
 def test_float32_in_another_layout_is_almost_the_same(
     bundle: Bundle, whole: Answers, images: NDArray[np.uint16]
 ) -> None:
-    other = ask(Predictor.from_bundle(bundle, Engine("float32", True, "cpu")), images[:4])
+    other = ask(Predictor.from_bundle(bundle, TORCH_FLOAT32_CPU), images[:4])
     np.testing.assert_allclose(other.logits_BK, whole.logits_BK[:4], atol=1e-4)
 
 
 def test_the_default_engine_is_the_reference(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert Predictor.from_bundle(bundle).engine == REFERENCE
-
-
-def test_engine_names_come_back() -> None:
-    names = set()
-    for dtype, channels_last, device in product(("float32", "bfloat16", "float16"), (False, True), ("cpu", "cuda")):
-        engine = Engine(dtype, channels_last, device)  # type: ignore[arg-type]
-        assert Engine.parse(engine.name) == engine
-        names.add(engine.name)
-    assert len(names) == 12
-    assert {"reference-float32-cpu", "fast-bfloat16-cuda"} <= names
-
-
-@pytest.mark.parametrize("name", ["", "fast", "fast-int8-cpu", "fast-float32-tpu", "Fast-float32-cpu"])
-def test_unknown_engine_names_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"no engine {name}"):
-        Engine.parse(name)
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-
-
-def has_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str | None) -> None:
-    """Let the kernel report a processor with these flags, or nothing at all."""
-    cpuinfo = tmp_path / "cpuinfo"
-    if flags is not None:
-        cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {flags} xsave\n")
-    monkeypatch.setattr("cxrgaze_ray.models.predictor.Path", lambda _: cpuinfo)
-
-
-@pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize(
-    ("flags", "auto", "fast"),
-    [
-        ("avx512_bf16", "fast-bfloat16-cpu", "fast-bfloat16-cpu"),
-        ("amx_bf16 avx2", "fast-bfloat16-cpu", "fast-bfloat16-cpu"),
-        ("avx2 avx512f", "reference-float32-cpu", "fast-float32-cpu"),
-        (None, "reference-float32-cpu", "fast-float32-cpu"),
-    ],
-)
-def test_engines_of_processors(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str | None, auto: str, fast: str
-) -> None:
-    has_flags(monkeypatch, tmp_path, flags)
-    assert plan_engine("float32").name == "reference-float32-cpu"
-    assert plan_engine("auto").name == auto
-    assert plan_engine("fast").name == fast
-
-
-@pytest.mark.parametrize(("capability", "dtype"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16")])
-def test_engines_of_accelerators(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
-    assert plan_engine("float32").name == "reference-float32-cuda"
-    for kind in ("auto", "fast"):
-        assert plan_engine(kind, "cuda").name == f"fast-{dtype}-cuda"
-    assert plan_engine("float32", "cpu").name == "reference-float32-cpu"
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"No CUDA device.*device to cpu or auto"):
-        plan_engine("auto", "cuda")
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.models.bundle import BundleInfo, golden_image, make_bundle, read_bundle, read_info, write_bundle
+from cxrgaze_ray.models.engines.engine import TORCH_BFLOAT16_CPU
 from cxrgaze_ray.models.network import Network, NetworkOutput
-from cxrgaze_ray.models.predictor import Engine, Predictor, with_golden
+from cxrgaze_ray.models.predictor import Predictor, with_golden
 from cxrgaze_ray.models.settings import CONFIGS, SYSTEMS, Preset, System, architecture, overrides_of
 from cxrgaze_ray.models.unet import DecoderStage, UNet
 from cxrgaze_ray.models.unets import MTUNet
@@ -239,7 +240,7 @@ def test_a_predictor_answers_what_the_system_predicts(system: System) -> None:
     found = predictor.predict(images, gaze_BHW=gaze)
     assert (found.logits_BK is None) == (found.probabilities_BK is None) == ("classes" not in network.config.predicts)
     assert (found.saliency_BHW is None) == ("saliency" not in network.config.predicts)
-    fast = Predictor.from_bundle(bundle, Engine("bfloat16", True, "cpu")).predict(images, gaze_BHW=gaze)
+    fast = Predictor.from_bundle(bundle, TORCH_BFLOAT16_CPU).predict(images, gaze_BHW=gaze)
     if found.probabilities_BK is not None:
         np.testing.assert_allclose(found.probabilities_BK.sum(axis=1), 1, atol=1e-6)
         assert fast.probabilities_BK is not None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.errors import BundleError
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import golden_image, make_bundle
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.settings import PRESETS, architecture
 from cxrgaze_ray.models.zoo import build
@@ -27,7 +27,6 @@ from cxrgaze_ray.scoring import score
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.planning import pin_requested
 from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, ScoreOptions, make_run_id, table_bytes, verify_run
-from cxrgaze_ray.serving.model import with_stored_maps
 from cxrgaze_ray.storage import LocalStore
 from tests.unit.scoring.test_runs import PIN, make_run, make_spec, results
 
@@ -59,8 +58,8 @@ class InProcess:
     def __init__(self, application: str, pin: ModelPin, engine: str, *, cam: bool = False) -> None:
         self._predictor, self._cam = Predictor.from_bundle(BUNDLE), cam
 
-    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
-        return with_stored_maps(self._predictor.predict(images_bhw, cam=self._cam))
+    def predict(self, images_bhw: NDArray[np.uint16]) -> StoredPredictions:
+        return self._predictor.predict_stored(images_bhw, cam=self._cam)
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, spec: RunSpec, images: list[NDArray[np.uint16]]) -> pa.Table:

@@ -40,7 +40,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
 
     @contextmanager
     def model(*_: Any) -> Iterator[Any]:
-        yield SimpleNamespace(application="app", replicas=1, warm=lambda *_: None, plan_engine=lambda _: "cpu")
+        yield SimpleNamespace(application="app", replicas=1, warm=lambda *_: None, plan_engine=lambda *_: "cpu")
 
     @contextmanager
     def connect() -> Iterator[Any]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import Predictions, StoredPredictions, stored
 from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.schemas import ANSWERS, HEIGHT, RESULT, WIDTH
 from cxrgaze_ray.schemas.ipc import table_to_ipc
@@ -26,15 +26,15 @@ class Answers:
     def __init__(self, predicts: tuple[Answer, ...]) -> None:
         self._predicts = predicts
 
-    def predict(self, images_bhw: NDArray[np.uint16]) -> Predictions:
+    def predict(self, images_bhw: NDArray[np.uint16]) -> StoredPredictions:
         """Answer with what is predicted."""
         chances = np.tile(np.array([[0.7, 0.2, 0.1]], np.float32), (len(images_bhw), 1))
         chances[0] = chances[0, ::-1]
         maps = np.full((len(images_bhw), 320, 256), 1 / (320 * 256), np.float32)
-        whole = Predictions(np.log(chances), chances, maps)
+        whole = stored(Predictions(np.log(chances), chances, maps))
         if "classes" not in self._predicts:
             whole = replace(whole, logits_BK=None, probabilities_BK=None)
-        return whole if "saliency" in self._predicts else replace(whole, saliency_BHW=None)
+        return whole if "saliency" in self._predicts else replace(whole, saliency=None)
 
 
 class Scores(ScoreChunk):

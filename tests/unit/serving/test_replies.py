@@ -11,13 +11,12 @@ import pytest
 
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import BundleInfo
-from cxrgaze_ray.models.predictions import Predictions
+from cxrgaze_ray.models.predictions import Predictions, StoredPredictions, stored
 from cxrgaze_ray.models.settings import BOTH, PRESETS, Answer, architecture
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import CLASSES
-from cxrgaze_ray.serving.model import with_stored_maps
 from cxrgaze_ray.serving.replies import Serving, answer, describe, refuse_cam, refuse_picture
 
 PIN = ModelPin(uri="/r", name="m", version="v0001", weights_sha256="ab" * 32, trained=True)
@@ -38,10 +37,10 @@ def serving(predicts: tuple[Answer, ...]) -> Serving:
     return Serving(PIN, "reference-float32-cpu", info, decoders=None)  # type: ignore[arg-type]
 
 
-def predicted(predicts: tuple[Answer, ...]) -> Predictions:
+def predicted(predicts: tuple[Answer, ...]) -> StoredPredictions:
     chances = np.array([[0.2, 0.5, 0.3]], np.float32) if "classes" in predicts else None
     maps = np.full((1, 640, 512), 1 / (640 * 512), np.float32) if "saliency" in predicts else None
-    return with_stored_maps(Predictions(chances, chances, maps))
+    return stored(Predictions(chances, chances, maps))
 
 
 @pytest.mark.parametrize(
@@ -69,8 +68,9 @@ def test_only_who_takes_nothing_but_a_map_is_refused_where_there_is_none(accepte
 
 def test_grad_cam_is_told_apart_from_the_predicted_gaze() -> None:
     cam = np.linspace(0, 1, 640 * 512, dtype=np.float32).reshape(1, 640, 512)
-    result = replace(predicted(BOTH), cam_BHW=cam, cam_target_B=np.array([2]))
-    found = answer(serving(BOTH), DECODED, with_stored_maps(result))
+    explained = stored(Predictions(None, None, None, cam, np.array([2])))
+    result = replace(predicted(BOTH), cam=explained.cam, cam_target_B=explained.cam_target_B)
+    found = answer(serving(BOTH), DECODED, result)
     assert found.keys() >= OF_CLASSES | OF_SALIENCY
     assert found["grad_cam"]["target"] == "pneumonia" != found["prediction"]
     assert "not where a reader would look" in found["grad_cam"]["meaning"]

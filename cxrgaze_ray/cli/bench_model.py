@@ -1,0 +1,106 @@
+"""cxrgaze bench model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cxrgaze_ray.cli.console import print_table, say, show
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
+from cxrgaze_ray.models.settings import System
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.benchmark.network import ModelReport
+    from cxrgaze_ray.models.bundle import Bundle
+
+
+def model(
+    named: Annotated[
+        str | None,
+        typer.Option("--model", help="name@champion, name@v3, or a bundle's URI; by default an untrained network."),
+    ] = None,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    preset: Annotated[Literal["tiny", "small", "full"], typer.Option(help="Of the untrained network.")] = "full",
+    system: Annotated[System, typer.Option(help="Of the untrained network.")] = "gazenet",
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Engine by its name; several times for several. By default all that suit.")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to measure.")] = "auto",
+    images: Annotated[int, typer.Option(min=1, help="Phantoms of every call.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default every core.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Race the engines of this hardware and the released code's way on one network, in one process without Ray.
+
+    Example: cxrgaze bench model --preset full --images 2
+    """
+    from cxrgaze_ray.benchmark.network import bench_model
+    from cxrgaze_ray.models.engines.engine import Engine, engines_for
+    from cxrgaze_ray.models.predictor import limit_threads
+
+    limit_threads(threads)
+    bundle = _bundle(named, registry, preset, system)
+    bundle.info.check_needs_no_gaze()
+    suiting = [one for kind in ("fast", "exact", "float32") for one in engines_for(kind, device)]
+    engines = [Engine.parse(name) for name in engine] if engine else list(dict.fromkeys(suiting))
+    report = bench_model(bundle, engines, images=images, rounds=rounds, say=(lambda _: None) if as_json else say)
+    if as_json:
+        ratios = {one.name: report.ratio(one) for one in report.engines}
+        show(asdict(report) | {"ratios": ratios}, as_json=True)
+        return
+    _tables(report)
+
+
+def _bundle(named: str | None, registry: str, preset: Literal["tiny", "small", "full"], system: System) -> Bundle:
+    from cxrgaze_ray.models.bundle import make_bundle, read_bundle
+    from cxrgaze_ray.models.predictor import with_golden
+    from cxrgaze_ray.models.settings import architecture
+    from cxrgaze_ray.models.zoo import build
+    from cxrgaze_ray.registry.versions import pin_to_score
+    from cxrgaze_ray.storage import open_store
+
+    if named is None:
+        return with_golden(make_bundle(build(architecture(system, preset)), f"{system}-{preset}", trained=False))
+    pin, _ = pin_to_score(registry, named)
+    return read_bundle(open_store(pin.uri))
+
+
+def _tables(report: ModelReport) -> None:
+    rows = [["released code's way", *_row(report, report.released.seconds), "1.00", "", "", "", ""]]
+    for one in report.engines:
+        moved = "" if one.difference is None else f"{one.difference:.1e}"
+        least = "" if one.least_cc is None else f"{one.least_cc:.6f}"
+        first, later = one.start_seconds
+        rows.append(
+            [
+                one.name, *_row(report, one.timing.seconds), f"{report.ratio(one):.2f}",
+                moved, least, f"{first:.1f}", f"{later:.1f}",
+            ]
+        )  # fmt: skip
+    print_table(
+        ["engine", "s an image", "images/s", "GFLOP/s", "times", "probability", "least CC", "first start s", "later s"],
+        rows,
+    )
+    for name, why in report.skipped.items():
+        say(f"{name} does not work here: {why}")
+    print_table(
+        ["part of the first engine", "ms an image", "share"],
+        [
+            [name, f"{1000 * part.seconds:.1f}", f"{100 * part.seconds / report.parts['all of it'].seconds:.0f}%"]
+            for name, part in report.parts.items()
+        ],
+    )
+    peaks = ", ".join(f"{name} {flops / 1e9:,.0f}" for name, flops in report.peaks.items())
+    spread = max(timing.spread for timing in [report.released, *(one.timing for one in report.engines)])
+    say(
+        f"{report.system}: {report.gflop:.1f} GFLOP an image; a matrix product here makes {peaks} GFLOP/s. The "
+        f"released way is plain float32 at its best batch, {report.released_batch}. The widest spread is "
+        f"{100 * spread:.0f}% of a median."
+    )
+
+
+def _row(report: ModelReport, seconds: float) -> list[str]:
+    return [f"{seconds:.3f}", f"{1 / seconds:.2f}", f"{report.gflop / seconds:,.0f}"]

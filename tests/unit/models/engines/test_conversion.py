@@ -1,0 +1,146 @@
+"""Converted models in the cache: found again, never stale, private, bounded; and nobody is told of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cxrgaze_ray.models.engines import conversion
+from cxrgaze_ray.models.engines.conversion import read_or_convert
+from cxrgaze_ray.models.engines.engine import EXACT_CPU
+from cxrgaze_ray.models.engines.openvino_cpu import OpenVinoForward
+from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.models.settings import architecture
+from cxrgaze_ray.models.zoo import build
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "cxrgaze" / "openvino"
+
+
+def network(seed: int = 1) -> Network:
+    return build(architecture("unet-s", "tiny"), seed).eval()
+
+
+def answer(of: Network, weights: str) -> torch.Tensor:
+    image_B1HW = torch.rand(1, 1, *of.config.input_size, generator=torch.Generator().manual_seed(0))
+    found = OpenVinoForward(of, EXACT_CPU, 1, weights)(image_B1HW, None).log_saliency_B1HW
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record the batch of each conversion that is made."""
+    made: list[int] = []
+    convert = conversion.convert
+
+    def recorded(of: Network, batch: int) -> conversion.Converted:
+        made.append(batch)
+        return convert(of, batch)
+
+    monkeypatch.setattr(conversion, "convert", recorded)
+    return made
+
+
+def test_a_later_start_converts_nothing_and_answers_alike(conversions: list[int]) -> None:
+    first, later = answer(network(), "a"), answer(network(), "a")
+    assert conversions == [1]
+    assert torch.equal(first, later)
+
+
+def test_other_weights_settings_or_batches_are_converted_anew(conversions: list[int]) -> None:
+    first = answer(network(), "a")
+    other = answer(network(2), "b")
+    assert not torch.equal(first, other)
+    read_or_convert(network(), 2, "a")
+    read_or_convert(build(architecture("unet-s", "tiny", {"batch_norm": True}), 1).eval(), 1, "a")
+    assert conversions == [1, 1, 2, 1]
+
+
+def test_another_version_of_torch_or_openvino_converts_anew(
+    conversions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_or_convert(network(), 1, "a")
+    monkeypatch.setattr("openvino.get_version", lambda: "other")
+    read_or_convert(network(), 1, "a")
+    assert conversions == [1, 1]
+
+
+def test_a_torn_file_is_made_anew_with_a_word(
+    cache: Path, conversions: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = answer(network(), "a")
+    (graph,) = cache.glob("*/decode.xml")
+    graph.write_text(graph.read_text()[:100])
+    with caplog.at_level(logging.WARNING):
+        found = answer(network(), "a")
+    assert torch.equal(found, expected)
+    assert conversions == [1, 1]
+    assert "made anew" in caplog.text
+    assert str(cache) not in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_costs_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = answer(network(), "a")
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(answer(network(), "a"), expected)
+    assert "cannot be kept" in caplog.text
+
+
+def test_two_that_convert_at_once_do_not_hinder_each_other(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep: Any = conversion._keep
+
+    def second_first(converted: conversion.Converted, folder: Path) -> None:
+        keep(converted, folder)
+        keep(converted, folder)
+
+    monkeypatch.setattr(conversion, "_keep", second_first)
+    read_or_convert(network(), 1, "a")
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_the_cache_is_private_and_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "_KEPT", 2)
+    abandoned = cache / "making-abandoned"
+    abandoned.mkdir(parents=True)
+    os.utime(abandoned, (0, 0))
+    for weights in "abc":
+        read_or_convert(network(), 1, weights)
+    assert len(list(cache.iterdir())) == 2
+    assert all(not stat.S_IMODE(path.stat().st_mode) & 0o077 for path in cache.iterdir())
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
+    """OpenVINO's own converter sends its use to an analytics service, and leaves an id in the home folder for it."""
+    program = """
+import socket
+def refuse(*_): raise SystemExit("a connection was opened")
+socket.socket.connect = refuse
+from cxrgaze_ray.models.engines.conversion import convert
+from cxrgaze_ray.models.settings import architecture
+from cxrgaze_ray.models.zoo import build
+convert(build(architecture("unet-s", "tiny")).eval(), 1)
+import time; time.sleep(0.5)
+"""
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    assert not (tmp_path / "intel").exists()
