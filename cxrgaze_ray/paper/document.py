@@ -7,11 +7,11 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Any
 
 from cxrgaze_ray.evaluation.paired import PairedTest
-from cxrgaze_ray.models.settings import Answer
+from cxrgaze_ray.models.settings import CONFIGS, Answer
 from cxrgaze_ray.paper.cells import (
     ABLATIONS,
     DIAGNOSIS,
@@ -66,6 +66,7 @@ def documents(
         "order": order_sentences(results),
         "significant": SIGNIFICANT,
         "ours": TITLES[OURS],
+        "reads_gaze": _titles_that_read_gaze(tables["classes"]),
     }
     pictures = {"roc": roc, "qualitative": qualitative}
     names = {"roc": "roc.svg", "qualitative": "qualitative.png"}
@@ -77,6 +78,11 @@ def documents(
         "tables.html": render("paper.html", **context, pictures=inline).encode(),
         "tables.csv": _csv(tables).encode(),
     }
+
+
+def _titles_that_read_gaze(rows: Sequence[Row]) -> list[str]:
+    """Return the titles of rows whose system sees the gaze on the image that it is tested with."""
+    return [row.title for row in rows if not row.left_out and CONFIGS[row.name].needs_gaze]
 
 
 def _data_uri(name: str, data: bytes) -> str:
@@ -111,7 +117,7 @@ def cell_text(figures: Sequence[Figure]) -> str:
     if not known:
         return figures[0].why
     if len(figures) > 1:
-        spread = f"{fmean(known):.3f} ± {pstdev(known):.3f}"
+        spread = f"{fmean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")
         lost = f", {len(figures) - len(known)} undefined" if len(known) < len(figures) else ""
         return f"{spread} ({len(known)} seeds{lost}){_marks(figures)}"
     one = figures[0]

@@ -94,7 +94,7 @@ def test_several_seeds_are_a_mean_and_a_spread() -> None:
     rows = {row.name: row for row in table_rows(results(seeds=3), "classes")}
     text = cell_text(rows["mt-unet"].figures["auc_macro"])
     values = [figure.value for figure in rows["mt-unet"].figures["auc_macro"] if figure.value is not None]
-    assert text.startswith(f"{np.mean(values):.3f} ± {np.std(values):.3f} (3 seeds)")
+    assert text.startswith(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} (3 seeds)")
 
 
 def test_a_cell_says_why_it_is_empty() -> None:
@@ -114,6 +114,14 @@ def test_the_sentences_give_the_numbers_of_each_ablation_and_say_whether_the_ord
     assert f"by AUC macro in {measured.holds} of 2 seeds" in order[0]
     assert order[1].startswith("GazeNet (ours) against Res_SE-UNet: better by KL in 2 of 2 seeds (2 with p < 0.05)")
     assert re.search(r"\(Res_SE-UNet against UNet_S\): KL -0\.\d{3} on average", ablations[0])
+
+
+def test_a_system_that_sees_the_gaze_it_is_tested_with_is_told_apart() -> None:
+    told = "GazeGNN reads the readers' gaze on the very image"
+    for found, expected in ((results(), True), (results(without=("gazegnn",)), False)):
+        written = documents(found, FACTS)
+        assert (told in written["tables.md"].decode()) is expected
+        assert ("GazeGNN reads the readers" in written["tables.html"].decode()) is expected
 
 
 def test_the_files_hold_every_figure_and_what_the_paper_printed() -> None:
