@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -26,17 +27,22 @@ from tests.fault_proxy import FaultProxy
 
 pytest.register_assert_rewrite("tests.store_contract")
 
+_CACHE = "CXRGAZE_CACHE"
 _PREFIXES = ("AWS_", "CXRGAZE_", "RAY_ADDRESS")
 _START_S = 60.0
 _S3_PARTS = ("s3", "master", "volume", "filer", "admin")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Answer signals as a fresh process does (`nohup` and a shell's `&` ignore some); set Hypothesis no deadline."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("untimed", deadline=None)  # no test fails because a machine is busy
     settings.load_profile("untimed")
+    if _CACHE not in os.environ:  # converted models are shared by all workers, and leave the user's own alone
+        folder = TemporaryDirectory(prefix="cxrgaze-tests-")
+        config.add_cleanup(folder.cleanup)
+        os.environ[_CACHE] = folder.name
 
 
 class S3Server:
@@ -128,7 +134,7 @@ def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Hide the user's own endpoint, credentials, settings and cluster."""
-    for name in [name for name in os.environ if name.startswith(_PREFIXES)]:
+    for name in [name for name in os.environ if name.startswith(_PREFIXES) and name != _CACHE]:
         monkeypatch.delenv(name)
     nothing = str(tmp_path_factory.getbasetemp() / "no-such-file")
     monkeypatch.setenv("AWS_CONFIG_FILE", nothing)

@@ -24,8 +24,8 @@ from cxrgaze_ray.models.zoo import build
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "cxrgaze" / "openvino"
+    monkeypatch.setenv("CXRGAZE_CACHE", str(tmp_path))
+    return tmp_path / "openvino"
 
 
 def network(seed: int = 1) -> Network:
@@ -97,7 +97,7 @@ def test_a_cache_that_cannot_be_written_costs_a_line(
     expected = answer(network(), "a")
     blocked = tmp_path / "file"
     blocked.touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    monkeypatch.setenv("CXRGAZE_CACHE", str(blocked))
     with caplog.at_level(logging.WARNING):
         assert torch.equal(answer(network(), "a"), expected)
     assert "cannot be kept" in caplog.text

@@ -1,0 +1,71 @@
+"""The race of engines: what is raced does the same work, and what does not work is said and left out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cxrgaze_ray.benchmark import network
+from cxrgaze_ray.benchmark.network import bench_model, phantoms
+from cxrgaze_ray.cli import app
+from cxrgaze_ray.models.bundle import make_bundle
+from cxrgaze_ray.models.engines.engine import EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
+from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.settings import architecture
+from cxrgaze_ray.models.zoo import build
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BATCHES", {"cpu": (1, 2)})
+    monkeypatch.setattr(network, "_EDGE", 64)
+    monkeypatch.setattr(network, "_PROBE_IMAGES", 2)
+
+
+def test_every_engine_has_its_time_its_answers_and_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Predictor.from_bundle
+
+    def no_bfloat16(bundle: object, engine: Engine | None = None) -> Predictor:
+        if engine == FAST_CPU:
+            raise RuntimeError("/home/somebody")
+        return make(bundle, engine)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Predictor, "from_bundle", no_bfloat16)
+    bundle = make_bundle(build(architecture("unet-s", "tiny")), "tiny", trained=False)
+    report = bench_model(bundle, [FAST_CPU, EXACT_CPU, REFERENCE_CPU], images=2, rounds=2)
+    assert [one.name for one in report.engines] == [EXACT_CPU.name, REFERENCE_CPU.name]
+    assert report.skipped == {FAST_CPU.name: "RuntimeError"}
+    exact, reference = report.engines
+    assert reference.least_cc == pytest.approx(1)
+    assert exact.least_cc is not None
+    assert exact.least_cc >= 1 - 1e-6
+    assert exact.difference is None, "it predicts no classes"
+    assert report.released_batch in (1, 2)
+    assert report.ratio(exact) == report.released.seconds / exact.timing.seconds
+    assert report.gflop == pytest.approx(0.432, rel=0.01)
+    assert list(report.parts)[-1] == "all of it"
+    assert all(part.seconds > 0 for part in report.parts.values())
+
+
+def test_the_command_tells_it_as_a_table_and_as_json() -> None:
+    arguments = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
+    arguments += ["--engine", "openvino-float32-cpu", "--device", "cpu"]
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 0, told.output
+    assert "released code's way" in told.output
+    assert "openvino-float32-cpu" in told.output
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert found["engines"][0]["difference"] <= 1e-5
+    assert found["ratios"]["openvino-float32-cpu"] > 0
+
+
+def test_a_network_that_reads_gaze_is_refused() -> None:
+    told = CliRunner().invoke(app, ["bench", "model", "--system", "gazegnn", "--preset", "tiny"])
+    assert told.exit_code != 0
+    assert "gaze" in str(told.exception or told.output)
+
+
+def test_phantoms_are_the_same_every_time() -> None:
+    assert (phantoms(2) == phantoms(3)[:2]).all()
