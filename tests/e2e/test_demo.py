@@ -11,9 +11,9 @@ import pytest
 from cxrgaze_ray.evaluation.maps import correlation
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
-from cxrgaze_ray.models.engines.engine import TORCH_BFLOAT16_CPU
+from cxrgaze_ray.models.engines.engine import EXACT_CPU, FAST_CPU, TORCH_BFLOAT16_CPU, Engine
 from cxrgaze_ray.models.predictions import Predictions
-from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.predictor import SAME_ANSWER, Predictor
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.registry.versions import Registry
@@ -74,13 +74,14 @@ def test_every_unseen_file_has_one_row(demo: Demo) -> None:
     assert len(ids) == len(set(ids)) == UNSEEN + 14
 
 
-def test_the_fast_engine_agrees_with_the_reference_on_a_trained_bundle(demo: Demo, answers: Predictions) -> None:
-    fast = Predictor.from_bundle(champion(demo), TORCH_BFLOAT16_CPU).predict(unseen_images(demo, 12))
+@pytest.mark.parametrize("engine", [FAST_CPU, EXACT_CPU, TORCH_BFLOAT16_CPU], ids=lambda engine: engine.name)
+def test_engines_agree_with_the_reference_on_a_trained_bundle(demo: Demo, answers: Predictions, engine: Engine) -> None:
+    fast = Predictor.from_bundle(champion(demo), engine).predict(unseen_images(demo, 12))
     assert fast.probabilities_BK is not None
     assert answers.probabilities_BK is not None
     assert fast.saliency_BHW is not None
     assert answers.saliency_BHW is not None
-    assert np.abs(fast.probabilities_BK - answers.probabilities_BK).max() <= 0.01
+    assert np.abs(fast.probabilities_BK - answers.probabilities_BK).max() <= SAME_ANSWER
     for one, other in zip(fast.saliency_BHW, answers.saliency_BHW, strict=True):
         assert (correlation(one, other) or 0) >= 0.999
 
