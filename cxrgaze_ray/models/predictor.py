@@ -21,7 +21,7 @@ from cxrgaze_ray.models.engines.engine import REFERENCE_CPU, Engine, engines_for
 from cxrgaze_ray.models.engines.folded import FoldedForward
 from cxrgaze_ray.models.engines.forward import Forward, TorchForward
 from cxrgaze_ray.models.gradcam import grad_cam
-from cxrgaze_ray.models.network import DenseNetNetwork, Network, NetworkOutput
+from cxrgaze_ray.models.network import DenseNetNetwork, Network
 from cxrgaze_ray.models.predictions import Predictions, StoredPredictions, stored
 from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
@@ -139,13 +139,31 @@ class Predictor:
             If an answer is not finite: the weights overflow on this engine. Or if the network reads gaze, and there is
             none, or has no DenseNet for `cam`.
         """
+        return self._predicted(images_BHW, between, gaze_BHW, cam=cam)
+
+    def predict_stored(
+        self, images_BHW: NDArray[np.uint16], between: Callable[[], None] | None = None, *, cam: bool = False
+    ) -> StoredPredictions:
+        """Score ready images as `predict` does, and return the maps as they are stored."""
+        # a GPU shrinks its maps itself, so that a quarter as much leaves it
+        return stored(self._predicted(images_BHW, between, None, cam=cam, small=self.engine.device == "cuda"))
+
+    def _predicted(
+        self,
+        images_BHW: NDArray[np.uint16],
+        between: Callable[[], None] | None,
+        gaze_BHW: NDArray[np.float32] | None,
+        *,
+        cam: bool,
+        small: bool = False,
+    ) -> Predictions:
         if images_BHW.dtype != np.uint16 or images_BHW.shape[1:] != (HEIGHT, WIDTH):
             raise ValueError(f"images are {images_BHW.dtype} {images_BHW.shape}, not uint16 (B, {HEIGHT}, {WIDTH})")
         if gaze_BHW is None:
             self.info.check_needs_no_gaze()
         if cam:
             self.info.check_cam()
-        parts: list[NetworkOutput] = []
+        parts: list[tuple[Tensor | None, Tensor | None]] = []
         cams: list[tuple[Tensor, Tensor]] = []
         start = 0
         while start < len(images_BHW):
@@ -153,7 +171,7 @@ class Predictor:
                 between()
             part = slice(start, start + self.batch)
             try:
-                answers = self._batch(images_BHW[part], None if gaze_BHW is None else gaze_BHW[part])
+                answers = self._batch(images_BHW[part], None if gaze_BHW is None else gaze_BHW[part], small=small)
                 explained = [self._cam(images_BHW[part])] if cam else []
             except torch.OutOfMemoryError as error:
                 self._halve(error)
@@ -164,15 +182,11 @@ class Predictor:
             start += self.batch
         if not parts:
             parts = [_nothing(self.info)]
-        logits, saliency = zip(*((part.logits_BK, part.log_saliency_B1HW) for part in parts), strict=True)
-        whole = _predictions(_joined(logits), _joined(saliency), self.info.temperature)
+        saliency, logits = (_joined(tensors) for tensors in zip(*parts, strict=True))
+        # once at the end: on a GPU each look at a value waits for all that was begun before
+        self._check_finite(saliency, logits)
+        whole = _predictions(logits, saliency, self.info.temperature)
         return _with_cams(whole, cams) if cam else whole
-
-    def predict_stored(
-        self, images_BHW: NDArray[np.uint16], between: Callable[[], None] | None = None, *, cam: bool = False
-    ) -> StoredPredictions:
-        """Score ready images as `predict` does, and return the maps as they are stored."""
-        return stored(self.predict(images_BHW, between, cam=cam))
 
     def golden(self, seed: int) -> Golden:
         """Return the answers to a golden image, and evenly spread gaze where the network reads it."""
@@ -199,20 +213,21 @@ class Predictor:
         return max(float(np.abs(mine - theirs).max()) for mine, theirs in shares if len(theirs))
 
     @torch.inference_mode()
-    def _batch(self, images_BHW: NDArray[np.uint16], gaze_BHW: NDArray[np.float32] | None) -> NetworkOutput:
-        """Return logits, and densities at 640x512, of a padded network batch."""
+    def _batch(
+        self, images_BHW: NDArray[np.uint16], gaze_BHW: NDArray[np.float32] | None, *, small: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return densities at 640x512, or small at half of that, and logits of a network batch; on the device."""
         config, real = self.forward.network.config, len(images_BHW)
-        image_B1HW = to_network(self._padded(images_BHW), config.input_size)
+        image_B1HW = to_network(self._padded(images_BHW), config.input_size, self.engine.device)
         gaze = None
         if config.needs_gaze and gaze_BHW is not None:
             gaze = gaze_to_network(self._padded(gaze_BHW), config.input_size)
         output = self.forward(image_B1HW, gaze)
-        density = None if output.log_saliency_B1HW is None else _to_model_grid(output.log_saliency_B1HW.float().exp())
-        logits = output.logits_BK
-        self._check_finite(density, logits)
-        return NetworkOutput(
-            None if density is None else density[:real].cpu(), None if logits is None else logits[:real].float().cpu()
-        )
+        logits_BK = None if output.logits_BK is None else output.logits_BK[:real]
+        if output.log_saliency_B1HW is None:
+            return None, logits_BK
+        density_BHW = _to_model_grid(output.log_saliency_B1HW[:real].exp())
+        return functional.avg_pool2d(density_BHW, 2) if small else density_BHW, logits_BK
 
     def _with_room(self, network: Network) -> Forward:
         """Make the engine's way through the network, for half as many images at a time until there is memory for it."""
@@ -276,10 +291,10 @@ def _to_model_grid(saliency_B1HW: Tensor) -> Tensor:
     return (saliency_B1HW / saliency_B1HW.sum(dim=(2, 3), keepdim=True))[:, 0]
 
 
-def _nothing(info: BundleInfo) -> NetworkOutput:
-    """Return the answers to no image."""
-    saliency = torch.empty(0, HEIGHT, WIDTH) if "saliency" in info.predicts else None
-    return NetworkOutput(saliency, torch.empty(0, len(info.classes)) if "classes" in info.predicts else None)
+def _nothing(info: BundleInfo) -> tuple[Tensor | None, Tensor | None]:
+    """Return densities and logits of no image."""
+    density = torch.empty(0, HEIGHT, WIDTH) if "saliency" in info.predicts else None
+    return density, torch.empty(0, len(info.classes)) if "classes" in info.predicts else None
 
 
 def _joined(parts: tuple[Tensor | None, ...]) -> Tensor | None:
@@ -288,10 +303,11 @@ def _joined(parts: tuple[Tensor | None, ...]) -> Tensor | None:
 
 
 def _predictions(logits_BK: Tensor | None, saliency_BHW: Tensor | None, temperature: float) -> Predictions:
+    logits_BK = None if logits_BK is None else logits_BK.cpu()
     return Predictions(
         None if logits_BK is None else logits_BK.numpy(),
         None if logits_BK is None else torch.softmax(logits_BK / temperature, dim=1).numpy(),
-        None if saliency_BHW is None else saliency_BHW.numpy(),
+        None if saliency_BHW is None else saliency_BHW.cpu().numpy(),
     )
 
 

@@ -55,8 +55,8 @@ class Pools:
         return chunks * chunk_bytes(chunk_rows)
 
     def call_bytes(self, chunk_rows: int) -> int:
-        """Return how many bytes calls to the model take beside that: images, and float32 maps on their way back."""
-        maps = 4 * chunk_rows * SALIENCY_HEIGHT * SALIENCY_WIDTH
+        """Return how many bytes calls to the model take beside that: images, and 8-bit maps on their way back."""
+        maps = chunk_rows * SALIENCY_HEIGHT * SALIENCY_WIDTH
         return self.scorers * SCORER_CALLS * (chunk_bytes(chunk_rows) + maps)
 
 

@@ -20,6 +20,7 @@ from cxrgaze_ray.scoring.runs import (
     Request,
     Run,
     RunSpec,
+    chunk_rows_on,
     find_runs,
     make_plan,
     make_run_id,
@@ -163,6 +164,7 @@ def make_planned(request: Request, out: str, found: ToPlan, engine: str, *, new:
         left_out=manifest.counts.get(LEFT_OUT, 0),
         closed_folders=manifest.counts.get(CLOSED, 0),
         shards=plan["shard"][-1].as_py() + 1,
+        chunk_rows=chunk_rows_on(engine),
         code_version=__version__,
         created_at=now.isoformat(timespec="microseconds"),
     )

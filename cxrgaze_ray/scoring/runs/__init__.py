@@ -6,6 +6,7 @@ from cxrgaze_ray.scoring.runs.contract import (
     Request,
     RunSpec,
     ScoreOptions,
+    chunk_rows_on,
     make_plan,
     make_run_id,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "RunSpec",
     "ScoreOptions",
     "Success",
+    "chunk_rows_on",
     "files_of",
     "find_runs",
     "make_plan",

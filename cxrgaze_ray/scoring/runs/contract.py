@@ -21,6 +21,9 @@ SHARD_ROWS = 128
 CHUNK_ROWS = 16
 """Plan rows of a chunk: the unit of flow and retry. Divides SHARD_ROWS, so no chunk crosses a shard."""
 
+ACCELERATOR_CHUNK_ROWS = 64
+"""The same where a GPU scores: what Ray, Serve and the driver take for a chunk would be too much for sixteen images."""
+
 
 class ScoreOptions(Settings):
     """What a user may choose about a run; part of its id."""
@@ -97,6 +100,11 @@ class RunSpec(Record):
     def check_predicts(self, answer: Answer, what: str, hint: str) -> None:
         """Raise UserError if the run's model does not predict what is asked for: see `check_predicted`."""
         check_predicted(answer, self.predicts, f"{self.model.name} {self.model.version}", what, hint)
+
+
+def chunk_rows_on(engine: str) -> int:
+    """Return the plan rows of a chunk of a run on an engine, fixed when it is planned."""
+    return ACCELERATOR_CHUNK_ROWS if engine.endswith("-cuda") else CHUNK_ROWS
 
 
 def make_run_id(

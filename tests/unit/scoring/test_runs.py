@@ -17,6 +17,7 @@ import pytest
 
 from cxrgaze_ray import schemas
 from cxrgaze_ray.errors import ConfigError, RunConflict, UserError
+from cxrgaze_ray.models.engines.engine import ENGINES
 from cxrgaze_ray.models.settings import BOTH, Answer
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.schemas import ANSWERS, CLASSES, MANIFEST, PLAN, RESULT, STUDIES, SUMMARY
@@ -27,6 +28,7 @@ from cxrgaze_ray.scoring.runs import (
     Run,
     RunSpec,
     ScoreOptions,
+    chunk_rows_on,
     contract,
     files_of,
     find_runs,
@@ -120,6 +122,13 @@ def test_a_plan_numbers_shards_and_positions() -> None:
     assert shards == [0] * SHARD_ROWS + [1] * SHARD_ROWS + [2] * 3
     assert positions == [*range(SHARD_ROWS), *range(SHARD_ROWS), 0, 1, 2]
     assert SHARD_ROWS % CHUNK_ROWS == 0
+
+
+def test_a_gpu_gets_larger_chunks_that_cross_no_shard_either() -> None:
+    assert {chunk_rows_on(engine.name) for engine in ENGINES if engine.device == "cpu"} == {CHUNK_ROWS}
+    (larger,) = {chunk_rows_on(engine.name) for engine in ENGINES if engine.device == "cuda"}
+    assert larger > CHUNK_ROWS
+    assert SHARD_ROWS % larger == 0
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(None, ROWS), (3, 3), (SHARD_ROWS, SHARD_ROWS), (10 * ROWS, ROWS)])
