@@ -47,6 +47,7 @@ fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz
 
 bench: $(STAMP)
+	$(BIN)/cxrgaze bench model --images 1 --check
 	$(BIN)/cxrgaze bench decode
 	$(BIN)/cxrgaze bench pipeline
 	$(BIN)/cxrgaze bench memory

@@ -104,7 +104,12 @@ class Planning:
 
 
 def bench_planning(
-    rows: int = ROWS, out: str | None = None, map_bytes: int = MAP_BYTES, say: Callable[[str], None] = lambda _: None
+    rows: int = ROWS,
+    out: str | None = None,
+    map_bytes: int = MAP_BYTES,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    engine: str = workload.ENGINE,
 ) -> Planning:
     """Plan, score and finish a simulated run, and delete it.
 
@@ -114,12 +119,14 @@ def bench_planning(
         Images of the archive that is not there.
     out
         URI of the run's parent; None takes a temporary folder, of about rows x map_bytes.
+    engine
+        Name of the engine that the run is planned on, which settles the size of its chunks; nothing is computed.
     """
     with tempfile.TemporaryDirectory(prefix="cxrgaze-bench-") as name, _cluster():
         registry = workload.publish_untrained(Path(name), "tiny")
         parent = open_store(out or str(Path(name) / "out")).child(f"bench-planning-{time.time_ns()}")
         try:
-            return _measure(simulated_manifest(rows), parent.uri, registry, map_bytes, say)
+            return _measure(simulated_manifest(rows), parent.uri, registry, map_bytes, say, engine)
         finally:
             with suppress(StoreNotFound):  # it ended before it was planned
                 for info in list(parent.list()):
@@ -134,9 +141,11 @@ def _cluster() -> Iterator[None]:
         yield
 
 
-def _measure(manifest: Manifest, out: str, registry: str, map_bytes: int, say: Callable[[str], None]) -> Planning:
+def _measure(
+    manifest: Manifest, out: str, registry: str, map_bytes: int, say: Callable[[str], None], engine: str
+) -> Planning:
     started = time.perf_counter()
-    run = workload.plan_run(manifest, out, registry)
+    run = workload.plan_run(manifest, out, registry, engine=engine)
     planned = time.perf_counter()
     say(f"Planned {run.spec.rows} rows in {planned - started:.1f} s.")
     with MemoryWatch(2.0) as watch:

@@ -66,11 +66,11 @@ def request_for(archive: str, limit: int | None = None) -> Request:
     return Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
 
 
-def plan_run(manifest: Manifest, out: str, registry: str, limit: int | None = None) -> Run:
-    """Plan a run as `cxrgaze score` does once it has listed the archive."""
+def plan_run(manifest: Manifest, out: str, registry: str, limit: int | None = None, engine: str = ENGINE) -> Run:
+    """Plan a run on an engine as `cxrgaze score` does once it has listed the archive."""
     request = request_for(manifest.uri, limit)
     to_plan = ToPlan(manifest, *pin_requested(request, registry))
-    return make_planned(request, out, to_plan, ENGINE, new=False).run
+    return make_planned(request, out, to_plan, engine, new=False).run
 
 
 def gather(run: Run, application: str, pools: Pools, on_progress: Callable[[Progress], None]) -> None:

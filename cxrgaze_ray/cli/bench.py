@@ -154,6 +154,9 @@ def planning(
         str | None, typer.Option(help="Folder where the run is written and deleted; by default a temporary one.")
     ] = None,
     map_bytes: Annotated[int, typer.Option(min=1, help="Size of a row's map.")] = 10_000,
+    engine: Annotated[
+        str, typer.Option(help="Plan as for a run on this engine: folded-float16-cuda has larger chunks.")
+    ] = "reference-float32-cpu",
     as_json: Json = False,
 ) -> None:
     """Simulate a whole archive's run without pixels or network: what one driver plans, gathers and commits.
@@ -161,8 +164,9 @@ def planning(
     Example: cxrgaze bench planning --rows 377110
     """
     from cxrgaze_ray.benchmark.planning import GPU_RATE, bench_planning
+    from cxrgaze_ray.models.engines.engine import Engine
 
-    one = bench_planning(rows, out, map_bytes, say)
+    one = bench_planning(rows, out, map_bytes, say, engine=Engine.parse(engine).name)
     rates = {
         "images_per_second": one.images_per_second, "chunk_seconds": one.chunk_seconds,
         "driver_limit": one.driver_limit, "gpus": one.gpus,

@@ -9,6 +9,7 @@ import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
+from cxrgaze_ray.errors import EXIT_STRICT
 from cxrgaze_ray.models.settings import System
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def model(
     images: Annotated[int, typer.Option(min=1, help="Phantoms of every call.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default every core.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 3 if a ratio is below its floor in benchmark/floors.yaml.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Race the engines of this hardware and the released code's way on one network, in one process without Ray.
@@ -50,8 +54,22 @@ def model(
     if as_json:
         ratios = {one.name: report.ratio(one) for one in report.engines}
         show(asdict(report) | {"ratios": ratios}, as_json=True)
-        return
-    _tables(report)
+    else:
+        _tables(report)
+    if check:
+        _check(report, engines[0].device)
+
+
+def _check(report: ModelReport, device: str) -> None:
+    from cxrgaze_ray.benchmark.floors import misses
+    from cxrgaze_ray.models.engines.engine import native_bfloat16
+
+    kind = f"model-{device}" + ("-bfloat16" if device == "cpu" and native_bfloat16() else "")
+    missed = misses(kind, {one.name: report.ratio(one) for one in report.engines})
+    for one in missed:
+        say(f"{one.name} is {one.ratio:.2f} times as fast as the released code's way; its floor is {one.floor}.")
+    if missed:
+        raise typer.Exit(EXIT_STRICT)
 
 
 def _bundle(named: str | None, registry: str, preset: Literal["tiny", "small", "full"], system: System) -> Bundle:

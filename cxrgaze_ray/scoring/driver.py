@@ -19,7 +19,7 @@ from cxrgaze_ray.models.predictions import told
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
-from cxrgaze_ray.scoring.planning import Planned, ToPlan, find_planned, make_planned
+from cxrgaze_ray.scoring.planning import Planned, find_planned, make_planned
 from cxrgaze_ray.scoring.runs import Request, Run, Success
 from cxrgaze_ray.serving import ModelSettings, batch_model
 from cxrgaze_ray.storage import check_writable, open_store
@@ -118,11 +118,13 @@ def score_archive(
         return _only_finish(found, say)
     check_writable(open_store(out))
     with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
-        planned = found
-        if isinstance(planned, ToPlan):
-            planned = make_planned(request, out, planned, model.plan_engine(planned.pin, request.engine), new=new)
-        if planned is not found and planned.complete:
-            return _complete(planned.run)
+        if isinstance(found, Planned):
+            planned = found
+        else:
+            planned = make_planned(request, out, found, model.plan_engine(found.pin, request.engine), new=new)
+            del found  # and with it the listing of a whole archive, which the plan has taken over
+            if planned.complete:
+                return _complete(planned.run)
         used = identities_named(planned.run.spec.identities, chosen)
         _announce(planned, say, retry_failed=retry_failed)
         pools = Pools(settings.decoders or _decoders(cluster, settings.model), settings.scorers or model.replicas)

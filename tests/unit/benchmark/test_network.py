@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from cxrgaze_ray.benchmark import network
+from cxrgaze_ray.benchmark import floors, network
 from cxrgaze_ray.benchmark.network import bench_model, phantoms
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.models.bundle import make_bundle
-from cxrgaze_ray.models.engines.engine import EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
+from cxrgaze_ray.models.engines.engine import ENGINES, EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
 from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
+
+KINDS = ("model-cpu-bfloat16", "model-cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +63,22 @@ def test_the_command_tells_it_as_a_table_and_as_json() -> None:
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert found["engines"][0]["difference"] <= 1e-5
     assert found["ratios"]["openvino-float32-cpu"] > 0
+
+
+def test_a_ratio_below_its_floor_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
+    arguments += ["--engine", "reference-float32-cpu", "--device", "cpu", "--check"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0, "the reference has no floor"
+    monkeypatch.setattr(floors.yaml, "safe_load", lambda _: dict.fromkeys(KINDS, {"reference-float32-cpu": 1e6}))
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 3
+    assert "its floor is 1000000" in told.output
+
+
+def test_floors_are_of_engines_that_there_are() -> None:
+    known = yaml.safe_load(Path(floors.__file__).with_name("floors.yaml").read_text())
+    assert set(known) == set(KINDS)
+    assert all(Engine.parse(name) in ENGINES for kind in known.values() for name in kind)
 
 
 def test_a_network_that_reads_gaze_is_refused() -> None:
