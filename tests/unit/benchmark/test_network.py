@@ -69,7 +69,8 @@ def test_a_ratio_below_its_floor_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
     arguments = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
     arguments += ["--engine", "reference-float32-cpu", "--device", "cpu", "--check"]
     assert CliRunner().invoke(app, arguments).exit_code == 0, "the reference has no floor"
-    monkeypatch.setattr(floors.yaml, "safe_load", lambda _: dict.fromkeys(KINDS, {"reference-float32-cpu": 1e6}))
+    steep = {kind: {"reference-float32-cpu": 1e6} for kind in KINDS}
+    monkeypatch.setattr(yaml, "safe_load", lambda _: steep)
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 3
     assert "its floor is 1000000" in told.output
