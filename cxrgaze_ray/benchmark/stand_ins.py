@@ -54,7 +54,9 @@ def canned(images: int) -> StoredPredictions:
 class NoopModel:
     """Answers at once, and always the same."""
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> StoredPredictions:
+    async def predict(
+        self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, cam: bool = False
+    ) -> StoredPredictions:
         """Stand for `serving.Model.predict`."""
         return canned(len(images_bhw))
 
@@ -67,7 +69,9 @@ class WaitingModel:
         self._batch_s = batch_s
         self._busy = asyncio.Lock()
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> StoredPredictions:
+    async def predict(
+        self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, cam: bool = False
+    ) -> StoredPredictions:
         """Stand for `serving.Model.predict`."""
         async with self._busy:
             # to a point in time: what a sleep takes too long, the next one makes up for
@@ -166,7 +170,9 @@ def score_simulated(map_bytes: int) -> type[ScoreChunk]:
 class MaplessModel:
     """Answers at once, without maps."""
 
-    async def predict(self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str) -> StoredPredictions:
+    async def predict(
+        self, images_bhw: NDArray[np.uint16], pin: ModelPin, engine: str, *, cam: bool = False
+    ) -> StoredPredictions:
         """Stand for `serving.Model.predict`."""
         full = canned(len(images_bhw))
         none = StoredMaps(np.zeros((len(images_bhw), 0, 0), np.uint8), np.full(len(images_bhw), 1e-4, np.float32))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ import pytest
 from cxrgaze_ray.benchmark import samples
 from cxrgaze_ray.benchmark.decode import BARE, OURS, REDUCED, SCRIPT, bench_decode, plain_script
 from cxrgaze_ray.benchmark.samples import archive_samples, phantom_samples
+from cxrgaze_ray.benchmark.stand_ins import MaplessModel, NoopModel, WaitingModel
 from cxrgaze_ray.benchmark.timing import race
 from cxrgaze_ray.radiograph.preprocess import prepare
 from cxrgaze_ray.radiograph.reading import read_radiograph
+from cxrgaze_ray.scoring.model_calls import ModelCalls
 from tests.dicom_files import gradient, make_dicom, picture
 
 
@@ -53,3 +58,14 @@ def test_files_of_an_archive_can_be_raced(tmp_path: Path) -> None:
     (tmp_path / "two.jpg").write_bytes(picture(gradient(bits=8).astype(np.uint8), "JPEG"))
     (tmp_path / "empty.dcm").write_bytes(b"")
     assert [one.name.split()[0] for one in archive_samples(str(tmp_path), 9)] == ["dicom", "jpeg"]
+
+
+@pytest.mark.parametrize("model", [NoopModel, WaitingModel, MaplessModel], ids=lambda model: model.name)
+def test_what_stands_in_for_the_model_can_be_called_as_a_run_calls_it(model: Any) -> None:
+    calls = ModelCalls.__new__(ModelCalls)
+    sent: list[inspect.BoundArguments] = []
+    predict = inspect.signature(model.func_or_class.predict)
+    handle = SimpleNamespace(predict=SimpleNamespace(remote=lambda *a, **b: sent.append(predict.bind(None, *a, **b))))
+    vars(calls).update(_handle=handle, _pin="pin", _engine="engine", _cam=False)
+    calls._send(None)  # type: ignore[arg-type]
+    assert sent[0].arguments["engine"] == "engine"
