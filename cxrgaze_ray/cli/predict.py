@@ -98,6 +98,7 @@ def _draw(results: Results, pictures: Store) -> Iterator[dict[str, str | None]]:
             places["overlay"] = _put(pictures, f"{number:04d}.png", result.png())
         if result.cam_HW is not None:
             places["cam_overlay"] = _put(pictures, f"{number:04d}-grad-cam.png", result.cam_png())
+            places["cam_target"] = result.cam_target
         yield places
 
 

@@ -31,7 +31,18 @@ from cxrgaze_ray.reports.pages import render
 _TITLES: dict[Answer, str] = {"classes": "Table 1. Diagnosis", "saliency": "Table 2. Saliency"}
 _MEASURES: dict[Answer, dict[Measure, str]] = {"classes": DIAGNOSIS, "saliency": SALIENCY}
 _TESTS = {"t": "paired t-test", "mcnemar": "McNemar", "bootstrap": "bootstrap of patients"}
-_CSV = ("table", "system", "seed", "measure", "value", "std_over_images", "low", "high", "p", "test", "why", "paper")
+_CSV = (
+    "table", "system", "seed", "measure", "value", "std_over_images", "low", "high", "p", "test", "why", "paper",
+    "paper_std",
+)  # fmt: skip
+
+MEANINGS = (
+    "AUC: area under the ROC curve. KL: Kullback-Leibler divergence of the predicted map from the readers' gaze. CC: their "
+    "correlation. HS: histogram similarity, the mass that both share. NSS: normalised scanpath saliency, the map's value "
+    "where readers looked, in standard deviations. Shuffled AUC: how well the map tells places looked at in this image "
+    "from places looked at in others; 0.5 for any map that is the same for all. ↑ more is better, ↓ less."
+)
+"""What the measures are, for people."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +65,17 @@ class Facts:
 
 
 def documents(
-    results: Results, facts: Facts, roc: bytes | None = None, qualitative: bytes | None = None
+    results: Results,
+    facts: Facts,
+    roc: bytes | None = None,
+    qualitative: bytes | None = None,
+    *,
+    explains: bool = False,
 ) -> dict[str, bytes]:
-    """Return tables.md, tables.html and tables.csv, by name; pictures go into the page and beside the Markdown."""
+    """Return tables.md, tables.html and tables.csv, by name; pictures go into the page and beside the Markdown.
+
+    `explains` tells whether the qualitative figure has Grad-CAM.
+    """
     tables = {answer: table_rows(results, answer) for answer in _TITLES}
     context = {
         "facts": facts,
@@ -65,7 +84,10 @@ def documents(
         "ablations": ablation_sentences(results),
         "order": order_sentences(results),
         "significant": SIGNIFICANT,
-        "ours": TITLES[OURS],
+        "beyond": beyond_chance(tables),
+        "ours": TITLES[OURS] if results.of(OURS) else "",
+        "explains": explains,
+        "meanings": MEANINGS,
         "reads_gaze": _titles_that_read_gaze(tables["classes"]),
     }
     pictures = {"roc": roc, "qualitative": qualitative}
@@ -74,7 +96,7 @@ def documents(
     files = {name: (names[name] if data else None) for name, data in pictures.items()}
     inline = {name: _data_uri(names[name], data) if data else None for name, data in pictures.items()}
     return found | {
-        "tables.md": render("paper.md", **context, pictures=files).encode(),
+        "tables.md": (render("paper.md", **context, pictures=files) + "\n").encode(),
         "tables.html": render("paper.html", **context, pictures=inline).encode(),
         "tables.csv": _csv(tables).encode(),
     }
@@ -94,7 +116,7 @@ def _laid_out(answer: Answer, rows: Sequence[Row]) -> dict[str, Any]:
     measures = _MEASURES[answer]
     return {
         "title": _TITLES[answer],
-        "measures": list(measures.values()),
+        "measures": [f"{name} {'↓' if measure == 'kl' else '↑'}" for measure, name in measures.items()],
         "rows": [
             {
                 "title": row.title,
@@ -177,6 +199,32 @@ def _holds(one: Comparison) -> str:
     return f"by {name} in {one.holds} of {seeds} seed{'s' if seeds > 1 else ''} ({shown} with p < {SIGNIFICANT:g})"
 
 
+def beyond_chance(tables: dict[Answer, list[Row]]) -> list[str]:
+    """Say which systems answer better than chance, and better than a map that is the same for all images.
+
+    The lower end of the interval has to lie above 0.5: of the macro AUC, and of the shuffled AUC.
+    """
+    sentences = []
+    kinds: list[tuple[Answer, Measure, str]] = [
+        ("classes", "auc_macro", "Diagnosis better than chance, by the lower end of the macro AUC above 0.5"),
+        (
+            "saliency",
+            "sauc",
+            "Gaze better than any one map for all images, by the lower end of the shuffled AUC above 0.5",
+        ),
+    ]
+    for answer, measure, what in kinds:
+        rows = [row for row in tables[answer] if row.name in TITLES and measure in row.figures]
+        said = [f"{row.title} in {_above(row.figures[measure])} of {len(row.figures[measure])}" for row in rows]
+        if said:
+            sentences.append(f"{what}: {', '.join(said)} {'seeds' if len(rows[0].figures[measure]) > 1 else 'seed'}.")
+    return sentences
+
+
+def _above(figures: Sequence[Figure]) -> int:
+    return sum(figure.low is not None and figure.low > 0.5 for figure in figures)
+
+
 def _csv(tables: dict[Answer, list[Row]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -184,10 +232,11 @@ def _csv(tables: dict[Answer, list[Row]]) -> str:
     for answer, rows in tables.items():
         for row in rows:
             if row.left_out:
-                writer.writerow([answer, row.name, "", "", "", "", "", "", "", "", row.left_out, ""])
+                writer.writerow([answer, row.name, *[""] * 8, row.left_out, "", ""])
             for measure, figures in row.figures.items():
                 for seed, figure in enumerate(figures):
-                    writer.writerow([answer, row.name, seed, measure, *_numbers(figure), row.reported(measure)])
+                    printed, _, deviation = row.reported(measure).partition(" ± ")
+                    writer.writerow([answer, row.name, seed, measure, *_numbers(figure), printed, deviation])
     return buffer.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -75,11 +75,14 @@ class Example:
         uint16 (640, 512).
     maps
         Densities by what they are: the readers' gaze, each system's map, Grad-CAM.
+    captions
+        What stands below a map, by the same names.
     """
 
     label: str
     image_HW: NDArray[np.uint16]
     maps: Mapping[str, NDArray[np.float32]]
+    captions: Mapping[str, str] = field(default_factory=dict)
 
 
 def qualitative_figure(examples: Sequence[Example]) -> bytes:
@@ -98,6 +101,8 @@ def qualitative_figure(examples: Sequence[Example]) -> bytes:
             axes.set_yticks([])
             if picture is not None:
                 axes.imshow(picture)
+            if place and (caption := example.captions.get(columns[place - 1])):
+                axes.set_xlabel(caption, fontsize=6)
             if row == 0:
                 axes.set_title(["radiograph", *columns][place], fontsize=7)
             if place == 0:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.evaluation.answers import answers_to, rows_of
 from cxrgaze_ray.gaze.packed import gaze_density
-from cxrgaze_ray.models.bundle import Bundle, read_bundle
+from cxrgaze_ray.models.bundle import read_bundle
 from cxrgaze_ray.models.gradcam import grad_cam
 from cxrgaze_ray.models.network import DenseNetNetwork
 from cxrgaze_ray.models.settings import System
@@ -28,7 +28,7 @@ from cxrgaze_ray.shards import Trainable
 from cxrgaze_ray.shards.store import image_array
 from cxrgaze_ray.storage import Store, open_store
 
-GAZE, GRAD_CAM = "readers' gaze", "Grad-CAM of DenseNet"
+GAZE = "readers' gaze"
 _EXPLAINED: tuple[System, ...] = ("dnet201-cl", "gazenet", "dnet201")
 """Systems whose DenseNet Grad-CAM looks at, the first that was tested: of the first two it is the same."""
 
@@ -76,6 +76,7 @@ def make_tables(
         _facts(store, settings),
         roc_plot(classes) if labelled else None,
         _qualitative(store, shown),
+        explains=_explained(shown) is not None,
     )
     for name, data in written.items():
         out.put(name, data)
@@ -108,6 +109,7 @@ def _qualitative(store: Trainable, shown: list[TrainedSystem]) -> bytes | None:
         return None
     rows = rows_of(store, "test", chosen)
     maps: list[dict[str, NDArray[np.float32]]] = [{GAZE: gaze_density(gaze.as_py())} for gaze in rows["gaze"]]
+    captions: list[dict[str, str]] = [{} for _ in maps]
     for one in shown:
         if "saliency" not in one.answers.predicts:
             continue
@@ -116,21 +118,24 @@ def _qualitative(store: Trainable, shown: list[TrainedSystem]) -> bytes | None:
         for place, density_HW in enumerate(densities):
             maps[place][TITLES[one.job.system]] = density_HW
     images_BHW = image_array(rows["image"])
-    if bundle := _explained(shown):
-        network = bundle.network()
+    if explained := _explained(shown):
+        network = read_bundle(open_store(explained.pin.uri)).network()
         assert isinstance(network, DenseNetNetwork)
-        for place, cam_HW in enumerate(grad_cam(network, images_BHW)[0].numpy()):
-            maps[place][GRAD_CAM] = cam_HW
-    names = [CLASSES[label].replace("_", " ") for label in rows["label"].to_pylist()]
-    return qualitative_figure(
-        [Example(name, image, found) for name, image, found in zip(names, images_BHW, maps, strict=True)]
-    )
+        cam_BHW, logits_BK = grad_cam(network, images_BHW)
+        name = f"Grad-CAM, {TITLES[explained.job.system].removesuffix(' (ours)')}"
+        for place, (cam_HW, target) in enumerate(zip(cam_BHW.numpy(), logits_BK.argmax(dim=1).tolist(), strict=True)):
+            maps[place][name], captions[place][name] = cam_HW, f"for {_said(target)}"
+    labels = [f"{_said(label)} (truth)" for label in rows["label"].to_pylist()]
+    return qualitative_figure([Example(*parts) for parts in zip(labels, images_BHW, maps, captions, strict=True)])
 
 
-def _explained(shown: list[TrainedSystem]) -> Bundle | None:
+def _said(label: int) -> str:
+    return CLASSES[label].replace("_", " ")
+
+
+def _explained(shown: list[TrainedSystem]) -> TrainedSystem | None:
     by_system = {one.job.system: one for one in shown}
-    chosen = next((by_system[system] for system in _EXPLAINED if system in by_system), None)
-    return None if chosen is None else read_bundle(open_store(chosen.pin.uri))
+    return next((by_system[system] for system in _EXPLAINED if system in by_system), None)
 
 
 def _first_of_each_class(store: Trainable) -> list[str]:
