@@ -9,6 +9,7 @@ import typer
 
 from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
+from cxrgaze_ray.models.settings import SYSTEMS
 
 
 def tables(
@@ -49,14 +50,14 @@ def tables(
 
     settings = TablesSettings.build(
         preset=preset,
-        only=tuple(name.strip() for name in only.split(",")) if only else (),
+        only=() if only is None else _systems(only),
         seeds=seeds,
         epochs=epochs,
         training=read_single(single or ()),
     )
     jobs, opened, kept = plan_jobs(settings), ShardStore.open(store), Registry(open_store(registry))
     if dry_run:
-        _foretell(opened, settings, kept, workers, as_json=as_json)
+        _foretell(opened, settings, kept, workers, backbone_weights, as_json=as_json)
         return
     with bar("Training and testing", quiet=as_json) as progress:
         results, written = make_tables(
@@ -70,17 +71,33 @@ def tables(
             say=(lambda _: None) if as_json else say,
             on_progress=progress.update,
         )
-    left_out = {str(system): why for system, why in results.left_out.items()}
+    titles = {(job.system, job.seed): job.title for job in jobs}
+    left_out = {titles[key]: why for key, why in results.left_out.items()}
     models = {one.job.title: f"{one.pin.name}@{one.pin.version}" for one in results.tested}
-    lines = [f"{system} is left out: it {why}." for system, why in left_out.items()]
-    lines.append(f"{len(models)} of {len([job for job in jobs if job.shown])} models are in {out}/tables.html.")
+    lines = [f"{title} is left out: {why}" for title, why in left_out.items()]
+    lines.append(f"{len(models)} of {len([job for job in jobs if job.shown])} models are tested in {out}/tables.html.")
+    if models:
+        first = min(models.values())
+        lines.append(f"None is promoted; to use one, name its version: cxrgaze predict FILE --model {first}")
     show({"out": out, "files": written, "models": models, "left_out": left_out}, as_json=as_json, lines=lines)
 
 
-def _foretell(store: Any, settings: Any, registry: Any, workers: int, *, as_json: bool) -> None:
+def _systems(only: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in only.split(","))
+    if unknown := [name for name in names if name not in SYSTEMS]:
+        told = f"There is no system {unknown[0]!r}. Name some of {', '.join(SYSTEMS)}."
+        raise typer.BadParameter(told, param_hint="--only")
+    return names
+
+
+def _foretell(
+    store: Any, settings: Any, registry: Any, workers: int, backbone_weights: str | None, *, as_json: bool
+) -> None:
     from cxrgaze_ray.paper.run import foretell
 
-    told = foretell(store, settings, registry, workers)
+    if not as_json:
+        say("Measuring a step of each phase.")
+    told = foretell(store, settings, registry, workers, backbone_weights)
     if as_json:
         show({"jobs": told.rows, "seconds": round(told.seconds), "device": told.device}, as_json=True)
         return

@@ -58,6 +58,8 @@ class Figure:
         95% bootstrap interval clustered by patient.
     test
         Comparison with our system of the same seed; None for our own, and where there is nothing to compare.
+    note
+        What a reader has to know of the value, empty as a rule.
     """
 
     value: float | None
@@ -66,6 +68,7 @@ class Figure:
     high: float | None = None
     why: str = ""
     test: PairedTest | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Row:
         Number of images that the figures are of.
     left_out
         Why there are no figures at all.
+    seeds
+        Seed of each figure; none for what is no system.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Row:
     figures: Mapping[Measure, tuple[Figure, ...]]
     images: int = 0
     left_out: str = ""
+    seeds: tuple[int, ...] = ()
 
     def reported(self, measure: Measure) -> str:
         """Return what the paper prints, if it does."""
@@ -110,10 +116,20 @@ class Comparison:
     tests: tuple[PairedTest, ...]
 
     @property
-    def holds(self) -> int:
-        """Number of seeds in which the first is better."""
-        sign = -1 if self.measure == "kl" else 1
-        return sum(sign * one > 0 for one in self.differences if one is not None)
+    def better(self) -> tuple[int, int]:
+        """Number of seeds in which the first is better, and of those with a significant difference among them."""
+        return self._counted(1)
+
+    @property
+    def worse(self) -> tuple[int, int]:
+        """The same of those in which it is worse."""
+        return self._counted(-1)
+
+    def _counted(self, direction: int) -> tuple[int, int]:
+        sign = -direction if self.measure == "kl" else direction
+        pairs = zip(self.differences, self.tests, strict=True)
+        tests = [test for difference, test in pairs if difference is not None and sign * difference > 0]
+        return len(tests), sum(test.p is not None and test.p < SIGNIFICANT for test in tests)
 
 
 def table_rows(results: Results, answer: Answer) -> list[Row]:
@@ -131,7 +147,7 @@ def _asked(results: Results, system: System) -> bool:
 def _row(results: Results, system: System, measures: Sequence[Measure]) -> Row:
     tested, ours = results.of(system), {one.job.seed: one.answers for one in results.of(OURS)}
     if not tested:
-        return Row(system, TITLES[system], {}, left_out=results.left_out.get(system, "not trained"))
+        return Row(system, TITLES[system], {}, left_out=results.why_not(system))
     tests = [
         {} if system == OURS or one.job.seed not in ours else _tests(ours[one.job.seed], one.answers) for one in tested
     ]
@@ -143,7 +159,7 @@ def _row(results: Results, system: System, measures: Sequence[Measure]) -> Row:
     }
     answers = tested[0].answers
     known = answers.labels_N >= 0 if measures[0] in DIAGNOSIS else answers.seen_N
-    return Row(system, TITLES[system], figures, int(known.sum()))
+    return Row(system, TITLES[system], figures, int(known.sum()), seeds=tuple(one.job.seed for one in tested))
 
 
 def _tests(ours: EvaluationTable, other: EvaluationTable) -> dict[str, PairedTest]:
@@ -182,23 +198,26 @@ def _figure(answers: EvaluationTable, measure: Measure, test: PairedTest | None 
     if value is None:
         return Figure(None, why=_one_sided(known, measure), test=test)
     found = interval(value, draw_patients(known.patients, _ROUNDS, _SEED).apply(statistic))
-    return _with(found, None, test)
+    classes = len(np.unique(known.labels_N))
+    note = f"over {classes} of {len(CLASSES)} classes" if measure == "auc_macro" and classes < len(CLASSES) else ""
+    return _with(found, None, test, note)
 
 
 def _of_images(answers: EvaluationTable, measure: Measure, test: PairedTest | None) -> Figure:
     values_N = answers.scores(measure)
+    undefined = int((np.isnan(values_N) & answers.seen_N).sum())
     known = answers.take(np.isfinite(values_N))
     values_N = values_N[np.isfinite(values_N)]
     if not len(known):
         return Figure(None, why="not known for any image", test=test)
     draws = draw_patients(known.patients, _ROUNDS, _SEED)
     found = interval(float(values_N.mean()), draws.apply(lambda weights_NR: mean(values_N, weights_NR)))
-    return _with(found, float(values_N.std()), test)
+    return _with(found, float(values_N.std()), test, f"undefined for {undefined} images" if undefined else "")
 
 
-def _with(found: Interval | None, deviation: float | None, test: PairedTest | None) -> Figure:
+def _with(found: Interval | None, deviation: float | None, test: PairedTest | None, note: str) -> Figure:
     assert found is not None
-    return Figure(found.value, deviation, found.low, found.high, test=test)
+    return Figure(found.value, deviation, found.low, found.high, test=test, note=note)
 
 
 def _micro(known: EvaluationTable) -> Statistic:

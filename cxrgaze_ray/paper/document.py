@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cxrgaze_ray.evaluation.paired import PairedTest
-from cxrgaze_ray.models.settings import CONFIGS, Answer
+from cxrgaze_ray.models.settings import CONFIGS, Answer, System
 from cxrgaze_ray.paper.cells import (
     ABLATIONS,
     DIAGNOSIS,
@@ -36,11 +36,14 @@ _CSV = (
     "paper_std",
 )  # fmt: skip
 
+UNTESTED = "†"
+"""Mark of a figure that could not be tested against ours."""
+
 MEANINGS = (
-    "AUC: area under the ROC curve. KL: Kullback-Leibler divergence of the predicted map from the readers' gaze. CC: their "
-    "correlation. HS: histogram similarity, the mass that both share. NSS: normalised scanpath saliency, the map's value "
-    "where readers looked, in standard deviations. Shuffled AUC: how well the map tells places looked at in this image "
-    "from places looked at in others; 0.5 for any map that is the same for all. ↑ more is better, ↓ less."
+    "AUC: area under the ROC curve. KL: Kullback-Leibler divergence of the predicted map from the readers' gaze. CC: "
+    "their correlation. HS: histogram similarity, the mass that both share. NSS: normalised scanpath saliency, the "
+    "map's value where readers looked, in standard deviations. Shuffled AUC: how well the map tells places looked at "
+    "in this image from places looked at in others; 0.5 for any map that is the same for all. ↑ more is better, ↓ less."
 )
 """What the measures are, for people."""
 
@@ -86,6 +89,8 @@ def documents(
         "significant": SIGNIFICANT,
         "beyond": beyond_chance(tables),
         "ours": TITLES[OURS] if results.of(OURS) else "",
+        "untested": untested_because(tables),
+        "lost": [f"{TITLES[system]}, seed {seed}: {why}" for (system, seed), why in _lost(results)],
         "explains": explains,
         "meanings": MEANINGS,
         "reads_gaze": _titles_that_read_gaze(tables["classes"]),
@@ -100,6 +105,11 @@ def documents(
         "tables.html": render("paper.html", **context, pictures=inline).encode(),
         "tables.csv": _csv(tables).encode(),
     }
+
+
+def _lost(results: Results) -> list[tuple[tuple[System, int], str]]:
+    """Return the seeds that are missing of systems that others were tested of."""
+    return [(key, why) for key, why in results.left_out.items() if key[0] in TITLES and results.of(key[0])]
 
 
 def _titles_that_read_gaze(rows: Sequence[Row]) -> list[str]:
@@ -121,6 +131,7 @@ def _laid_out(answer: Answer, rows: Sequence[Row]) -> dict[str, Any]:
             {
                 "title": row.title,
                 "images": row.images,
+                "system": row.name in TITLES,
                 "left_out": row.left_out,
                 "cells": [
                     {"text": cell_text(row.figures[measure]), "paper": row.reported(measure)}
@@ -141,18 +152,31 @@ def cell_text(figures: Sequence[Figure]) -> str:
     if len(figures) > 1:
         spread = f"{fmean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")
         lost = f", {len(figures) - len(known)} undefined" if len(known) < len(figures) else ""
-        return f"{spread} ({len(known)} seeds{lost}){_marks(figures)}"
+        return f"{spread} ({len(known)} seeds{lost}){_marks(figures)}{_notes(figures)}"
     one = figures[0]
     deviation = "" if one.deviation is None else f" ± {one.deviation:.3f}"
-    return f"{one.value:.3f}{deviation} [{one.low:.3f} to {one.high:.3f}]{_marks(figures)}"
+    return f"{one.value:.3f}{deviation} [{one.low:.3f} to {one.high:.3f}]{_marks(figures)}{_notes(figures)}"
+
+
+def _notes(figures: Sequence[Figure]) -> str:
+    notes = dict.fromkeys(figure.note for figure in figures if figure.note)
+    return "".join(f", {note}" for note in notes)
 
 
 def _marks(figures: Sequence[Figure]) -> str:
     tests = [figure.test for figure in figures if figure.test is not None]
     hits = sum(test.p is not None and test.p < SIGNIFICANT for test in tests)
+    untested = f" {UNTESTED}" if tests and all(test.p is None for test in tests) else ""
     if not hits:
-        return ""
+        return untested
     return " *" if len(figures) == 1 else f" * in {hits}"
+
+
+def untested_because(tables: dict[Answer, list[Row]]) -> list[str]:
+    """Return the reasons for which cells are marked as not tested."""
+    cells = [cell for rows in tables.values() for row in rows for cell in row.figures.values()]
+    tests = [figure.test for cell in cells for figure in cell if figure.test is not None]
+    return list(dict.fromkeys(test.why for test in tests if test.p is None and test.why))
 
 
 def ablation_sentences(results: Results) -> list[str]:
@@ -195,8 +219,11 @@ def order_sentences(results: Results) -> list[str]:
 
 def _holds(one: Comparison) -> str:
     name, seeds = {**DIAGNOSIS, **SALIENCY}[one.measure], len(one.differences)
-    shown = sum(test.p is not None and test.p < SIGNIFICANT for test in one.tests)
-    return f"by {name} in {one.holds} of {seeds} seed{'s' if seeds > 1 else ''} ({shown} with p < {SIGNIFICANT:g})"
+    said = f"by {name} in {one.better[0]} of {seeds} seed{'s' if seeds > 1 else ''}"
+    if all(test.p is None for test in one.tests):
+        return f"{said} (not tested: {one.tests[0].why})"
+    (_, surely), (worse, surely_worse) = one.better, one.worse
+    return f"{said} ({surely} with p < {SIGNIFICANT:g}), worse in {worse} ({surely_worse} with p < {SIGNIFICANT:g})"
 
 
 def beyond_chance(tables: dict[Answer, list[Row]]) -> list[str]:
@@ -234,7 +261,7 @@ def _csv(tables: dict[Answer, list[Row]]) -> str:
             if row.left_out:
                 writer.writerow([answer, row.name, *[""] * 8, row.left_out, "", ""])
             for measure, figures in row.figures.items():
-                for seed, figure in enumerate(figures):
+                for seed, figure in zip(row.seeds or ("",), figures, strict=True):
                     printed, _, deviation = row.reported(measure).partition(" ± ")
                     writer.writerow([answer, row.name, seed, measure, *_numbers(figure), printed, deviation])
     return buffer.getvalue()
@@ -242,6 +269,6 @@ def _csv(tables: dict[Answer, list[Row]]) -> str:
 
 def _numbers(figure: Figure) -> list[Any]:
     test = figure.test
-    why = figure.why or (test.why if test else "")
+    why = figure.why or figure.note or (test.why if test else "")
     numbers = [figure.value, figure.deviation, figure.low, figure.high, test.p if test else None]
     return [*("" if one is None else repr(one) for one in numbers), _TESTS[test.test] if test else "", why]

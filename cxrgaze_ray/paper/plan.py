@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.settings import SYSTEMS, Preset, System
+from cxrgaze_ray.models.settings import CONFIGS, SYSTEMS, Preset, System
 from cxrgaze_ray.shards import StoreInfo
 from cxrgaze_ray.training.recipes import RECIPES
 from cxrgaze_ray.training.settings import TrainSettings
@@ -74,6 +74,12 @@ def plan_jobs(settings: TablesSettings) -> list[Job]:
         If a training's setting has a wrong name or value.
     """
     shown = settings.only or SYSTEMS
+    for name in settings.training.get("architecture", {}):
+        if not any(name in CONFIGS[system].model_fields for system in shown):
+            raise ConfigError(
+                f"None of {', '.join(shown)} has a setting architecture.{name}.",
+                f"Those of {shown[0]}: {', '.join(CONFIGS[shown[0]].model_fields)}.",
+            )
     wanted = {*shown, *(_GOES_ON_FROM[system] for system in shown if system in _GOES_ON_FROM)}
     return [
         _job(system, seed, settings, shown=system in shown)
@@ -88,8 +94,12 @@ def _job(system: System, seed: int, settings: TablesSettings, *, shown: bool) ->
     done = RECIPES[parent].phases if parent else ()
     phases = [name for name in RECIPES[system].phases if name not in done]
     values = {name: value for name, value in settings.training.items() if name != "stages"}
+    if "architecture" in values:
+        values["architecture"] = _of_system(system, values["architecture"])
     if misplaced := {"seed", "preset", "system", "stages"} & settings.training.keys():
-        raise ConfigError(f"{min(misplaced)} is not a setting of every training.", "Use --seeds, --preset, --only.")
+        raise ConfigError(
+            f"{min(misplaced)} is not a setting of every training.", "Use --seeds, --preset, --only, --epochs."
+        )
     made = TrainSettings.for_preset(settings.preset, phases, system=system, seed=seed, **values)
     if settings.epochs is not None:
         most = settings.epochs
@@ -98,6 +108,11 @@ def _job(system: System, seed: int, settings: TablesSettings, *, shown: bool) ->
         }
         made = made.model_copy(update={"stages": stages})
     return Job(system, seed, made, parent, shown)
+
+
+def _of_system(system: System, architecture: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an architecture that a system has: its ablations concern no other's."""
+    return {name: value for name, value in architecture.items() if name in CONFIGS[system].model_fields}
 
 
 def lacking(info: StoreInfo, system: System) -> str:

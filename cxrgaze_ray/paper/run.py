@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -53,7 +54,12 @@ class Results:
 
     settings: TablesSettings
     tested: list[TrainedSystem] = field(default_factory=list)
-    left_out: dict[System, str] = field(default_factory=dict)
+    left_out: dict[tuple[System, int], str] = field(default_factory=dict)
+    """Why there is nothing of a system and a seed."""
+
+    def why_not(self, system: System) -> str:
+        """Return why there is nothing of a system at all."""
+        return next((why for (name, _), why in self.left_out.items() if name == system), "not trained")
 
     def of(self, system: System) -> list[TrainedSystem]:
         """Return a system's tested models, one a seed."""
@@ -74,7 +80,8 @@ def train_and_test(
 ) -> Results:
     """Train what is not trained yet, each system in a Ray Train run, and have all answer the same test split.
 
-    The same call goes on where a killed one stopped. A training that diverges leaves its system out of the tables.
+    The same call goes on where a killed one stopped. A training that diverges, or that the store has not enough for,
+    leaves its system out of the tables, and the others go on.
 
     Parameters
     ----------
@@ -123,17 +130,25 @@ class Foretold:
     device: str
 
 
-def foretell(store: Trainable, settings: TablesSettings, registry: Registry, workers: int = 1) -> Foretold:
+def foretell(
+    store: Trainable,
+    settings: TablesSettings,
+    registry: Registry,
+    workers: int = 1,
+    backbone_weights: str | None = None,
+) -> Foretold:
     """Say what `train_and_test` would train, and how long at most, by a step of each phase measured on this machine."""
     results, planned = Results(settings), plan_jobs(settings)
-    work = _Work(store, registry, registry.store, workers, None, lambda _: None, results)
+    work = _Work(store, registry, registry.store, workers, backbone_weights, lambda _: None, results)
     todo = work.unfinished([job for job in planned if not _leave_out(job, store, results)])
     measured = {(id(one.job), one.phase): one for one in estimate(todo, store.rows("train"), workers)}
     rows: list[dict[str, Any]] = []
     for job in planned:
         for phase, stage in job.settings.stages.items():
             one = measured.get((id(job), phase))
-            state = results.left_out.get(job.system) or ("to be trained" if one else "published")
+            state = results.left_out.get((job.system, job.seed)) or ("to be trained" if one else "published")
+            if not job.shown:
+                state += ", for those that go on from it"
             rows.append(
                 {
                     "system": job.system,
@@ -152,7 +167,7 @@ def foretell(store: Trainable, settings: TablesSettings, registry: Registry, wor
 def _leave_out(job: Job, store: Trainable, results: Results) -> bool:
     why = lacking(store.info, job.system)
     if why:
-        results.left_out[job.system] = why
+        results.left_out[job.system, job.seed] = why
     return bool(why)
 
 
@@ -228,20 +243,27 @@ class _Work:
     def do(self, job: Job, clock: _Clock) -> None:
         """Train and test a job, as far as that is not done."""
         if job.parent and self._parent(job) is None:
-            self.results.left_out[job.system] = f"goes on from {job.parent}, which is not trained"
+            self._leave_out(job, f"goes on from {job.parent}, which is not trained")
             return
-        pin = self.pins.get((job.system, job.seed))
         try:
-            bundle = self._train(job, clock) if pin is None else None
+            self._do(job, clock)
         except TrainingDiverged as error:
-            self.results.left_out[job.system] = f"training diverged: {error.message}"
-            self.say(f"{job.title}: {error}")
-            return
+            self._leave_out(job, f"training diverged: {error.message}")
+        except UserError as error:  # such as a split without what a phase learns from, or too small for it
+            self._leave_out(job, error.message)
+
+    def _leave_out(self, job: Job, why: str) -> None:
+        self.results.left_out[job.system, job.seed] = why
+        self.say(f"{job.title} is left out: {why}")
+
+    def _do(self, job: Job, clock: _Clock) -> None:
+        pin = self.pins.get((job.system, job.seed))
+        bundle = self._train(job, clock) if pin is None else None
         clock.testing(job)
         sha256 = bundle.info.weights_sha256 if bundle else pin.weights_sha256 if pin else ""
         answers = self._answers(job, sha256, bundle, pin) if job.shown else None
         if bundle is not None:
-            pin = self._publish(job, bundle if answers is None else _with_metrics(bundle, answers))
+            pin = self._publish(job, bundle if answers is None else self._with_metrics(bundle, answers))
         assert pin is not None
         self.pins[job.system, job.seed] = pin
         if answers is not None:
@@ -288,7 +310,10 @@ class _Work:
     def _answers(self, job: Job, sha256: str, bundle: Bundle | None, pin: ModelPin | None) -> EvaluationTable:
         key = f"answers/{job.system}-{sha256[:16]}-{self.store.info.sha256()[:16]}.parquet"
         if self.out.exists(key):
-            return EvaluationTable.from_table(pq.read_table(io.BytesIO(self.out.get(key))))
+            try:
+                return EvaluationTable.from_table(pq.read_table(io.BytesIO(self.out.get(key))))
+            except (pa.ArrowInvalid, KeyError):
+                self.say(f"{job.title}: its kept answers cannot be read, and are asked for again.")
         if bundle is None:
             assert pin is not None
             bundle = read_bundle(open_store(pin.uri))
@@ -301,6 +326,5 @@ class _Work:
         self.out.put(key, buffer.getvalue())
         return answers
 
-
-def _with_metrics(bundle: Bundle, answers: EvaluationTable) -> Bundle:
-    return bundle.with_metrics(evaluate(answers).summary())
+    def _with_metrics(self, bundle: Bundle, answers: EvaluationTable) -> Bundle:
+        return bundle.with_metrics(evaluate(answers, note=self.store.info.caution()).summary())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.evaluation.answers import answers_to, rows_of
 from cxrgaze_ray.gaze.packed import gaze_density
-from cxrgaze_ray.models.bundle import read_bundle
+from cxrgaze_ray.models.bundle import read_bundle, read_info
 from cxrgaze_ray.models.gradcam import grad_cam
 from cxrgaze_ray.models.network import DenseNetNetwork
 from cxrgaze_ray.models.settings import System
@@ -67,13 +67,13 @@ def make_tables(
         say=say,
         on_progress=on_progress,
     )
-    first = {one.job.system: one for one in results.tested if one.job.seed == 0}
+    first = {one.job.system: one for one in sorted(results.tested, key=lambda one: -one.job.seed)}
     shown = [first[system] for system in TITLES if system in first]
     classes = {TITLES[one.job.system]: one.answers for one in shown if "classes" in one.answers.predicts}
     labelled = any(len(answers.labelled()) for answers in classes.values())
     written = documents(
         results,
-        _facts(store, settings),
+        _facts(store, settings, results, weighted=backbone_weights is not None),
         roc_plot(classes) if labelled else None,
         _qualitative(store, shown),
         explains=_explained(shown) is not None,
@@ -83,13 +83,16 @@ def make_tables(
     return results, sorted(written)
 
 
-def _facts(store: Trainable, settings: TablesSettings) -> Facts:
+def _facts(store: Trainable, settings: TablesSettings, results: Results, *, weighted: bool) -> Facts:
     chosen = [f"--preset {settings.preset}"] if settings.preset != "full" else []
     chosen += [f"--only {','.join(settings.only)}"] if settings.only else []
     chosen += [f"--seeds {settings.seeds}"] if settings.seeds > 1 else []
     chosen += [f"--epochs {settings.epochs}"] if settings.epochs is not None else []
     chosen += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in settings.training.items()]
+    chosen += ["--backbone-weights FILE"] if weighted else []
     notes = [store.info.caution()] if store.info.caution() else []
+    if fresh := _begun_fresh(results):
+        notes.append(f"Begun with fresh weights, and not with ImageNet's as the paper's were: {', '.join(fresh)}.")
     if settings.preset != "full":
         notes.append(
             f"Preset {settings.preset} is not the paper's network: its figures are not to be set against the paper's."
@@ -101,6 +104,12 @@ def _facts(store: Trainable, settings: TablesSettings) -> Facts:
         notes=tuple(notes),
         command=" ".join(["cxrgaze tables STORE", *chosen]),
     )
+
+
+def _begun_fresh(results: Results) -> list[str]:
+    """Return the titles of systems that have published first weights, and whose training did without them."""
+    lineages = {one.job.system: read_info(open_store(one.pin.uri)).lineage for one in results.tested}
+    return [title for system, title in TITLES.items() if system in lineages and lineages[system].backbone == "fresh"]
 
 
 def _qualitative(store: Trainable, shown: list[TrainedSystem]) -> bytes | None:

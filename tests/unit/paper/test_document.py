@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cxrgaze_ray.evaluation.table import EvaluationTable, EvaluationTableBuilder, ImageScores, MapScores
+from cxrgaze_ray.evaluation.table import MAP_SCORES, EvaluationTable, EvaluationTableBuilder, ImageScores, MapScores
 from cxrgaze_ray.models.settings import Answer, System, predicts
 from cxrgaze_ray.paper.cells import CENTRE, READERS, compare, table_rows
-from cxrgaze_ray.paper.document import Facts, ablation_sentences, cell_text, documents, order_sentences
+from cxrgaze_ray.paper.document import (
+    UNTESTED,
+    Facts,
+    ablation_sentences,
+    beyond_chance,
+    cell_text,
+    documents,
+    order_sentences,
+)
 from cxrgaze_ray.paper.pictures import Example, qualitative_figure, roc_curve, roc_plot
 from cxrgaze_ray.paper.plan import TablesSettings, plan_jobs
 from cxrgaze_ray.paper.run import Results, TrainedSystem
@@ -57,7 +66,7 @@ def results(*, seeds: int = 1, without: tuple[System, ...] = (), **values: Any) 
     for job in plan_jobs(settings):
         pin = ModelPin(uri="x", name=job.system, version="v0001", weights_sha256="0" * 64, trained=True)
         if job.system in without:
-            found.left_out[job.system] = "needs gaze, of which the store has none"
+            found.left_out[job.system, job.seed] = "needs gaze, of which the store has none"
             continue
         table = answers(SKILLS[job.system], said=predicts(job.system), seed=job.seed, **values)
         found.tested.append(TrainedSystem(job, pin, table))
@@ -111,8 +120,12 @@ def test_the_sentences_give_the_numbers_of_each_ablation_and_say_whether_the_ord
     assert len(ablations) == 4
     assert len(order) == 3
     (measured,) = compare(found, "gazenet", "dnet201-cl", ["auc_macro"])
-    assert f"by AUC macro in {measured.holds} of 2 seeds" in order[0]
-    assert order[1].startswith("GazeNet (ours) against Res_SE-UNet: better by KL in 2 of 2 seeds (2 with p < 0.05)")
+    assert (
+        f"by AUC macro in {measured.better[0]} of 2 seeds ({measured.better[1]} with p < 0.05), worse in " in order[0]
+    )
+    assert order[1].startswith(
+        "GazeNet (ours) against Res_SE-UNet: better by KL in 2 of 2 seeds (2 with p < 0.05), worse in 0 (0 with"
+    )
     assert re.search(r"\(Res_SE-UNet against UNet_S\): KL -0\.\d{3} on average", ablations[0])
 
 
@@ -137,7 +150,7 @@ def test_the_files_hold_every_figure_and_what_the_paper_printed() -> None:
     rows = list(csv.DictReader(io.StringIO(written["tables.csv"].decode())))
     ours = next(row for row in rows if (row["system"], row["measure"]) == ("gazenet", "cc"))
     assert float(ours["low"]) < float(ours["value"]) < float(ours["high"])
-    assert ours["paper"] == "0.576 ± 0.113"
+    assert (ours["paper"], ours["paper_std"]) == ("0.576", "0.113")
     assert next(row for row in rows if row["system"] == "gazegnn")["why"].startswith("needs gaze")
 
 
@@ -173,3 +186,71 @@ def test_without_ours_nothing_is_marked_and_no_order_is_claimed() -> None:
     assert all(
         figure.test is None for row in table_rows(found, "saliency") for cell in row.figures.values() for figure in cell
     )
+
+
+def test_a_difference_against_ours_is_no_support() -> None:
+    found = results()
+    (gazenet,) = (one for one in found.tested if one.job.system == "gazenet")
+    better = answers(6.0, said=("classes", "saliency"))
+    found.tested = [replace(one, answers=better) if one.job.system == "mt-unet" else one for one in found.tested]
+    (sentence,) = (one for one in order_sentences(found) if "against MT-UNet" in one)
+    assert "by KL in 0 of 1 seed (0 with p < 0.05), worse in 1 (1 with p < 0.05)" in sentence
+    assert gazenet.answers is not better
+
+
+def test_too_few_patients_are_marked_in_the_cell_and_said_below() -> None:
+    found = results(images=6)
+    rows = {row.name: row for row in table_rows(found, "saliency")}
+    assert cell_text(rows["mt-unet"].figures["cc"]).endswith(UNTESTED)
+    assert not cell_text(rows["gazenet"].figures["cc"]).endswith(UNTESTED)
+    for name in ("tables.md", "tables.html"):
+        text = documents(found, FACTS)[name].decode()
+        assert re.search(rf"{UNTESTED}: not tested, .*6 patients", text), name
+    assert "(not tested: " in order_sentences(found)[0]
+
+
+def test_images_without_a_defined_measure_are_counted_in_the_cell() -> None:
+    found = results()
+    (one,) = (one for one in found.tested if one.job.system == "unet-s")
+    maps = one.answers.maps_NM.copy()
+    maps[:45, list(MAP_SCORES).index("cc")] = np.nan
+    lost = replace(one, answers=replace(one.answers, maps_NM=maps))
+    found.tested = [lost if other is one else other for other in found.tested]
+    rows = {row.name: row for row in table_rows(found, "saliency")}
+    assert cell_text(rows["unet-s"].figures["cc"]).endswith("undefined for 45 images")
+    assert "undefined" not in cell_text(rows["unet-s"].figures["kl"])
+
+
+def test_a_macro_auc_of_two_classes_says_so() -> None:
+    rows = {row.name: row for row in table_rows(results(classes=2), "classes")}
+    assert cell_text(rows["gazenet"].figures["auc_macro"]).endswith("over 2 of 3 classes")
+
+
+def test_a_lost_seed_keeps_the_others_numbers_and_is_told() -> None:
+    found = results(seeds=3)
+    found.tested = [one for one in found.tested if (one.job.system, one.job.seed) != ("mt-unet", 0)]
+    found.left_out["mt-unet", 0] = "training diverged: at epoch 3"
+    written = documents(found, FACTS)
+    rows = list(csv.DictReader(io.StringIO(written["tables.csv"].decode())))
+    assert {row["seed"] for row in rows if row["system"] == "mt-unet"} == {"1", "2"}
+    assert {row["seed"] for row in rows if row["system"] == CENTRE} == {""}
+    for name in ("tables.md", "tables.html"):
+        assert "Left out: MT-UNet, seed 0: training diverged" in written[name].decode()
+
+
+def test_what_was_learned_is_said_beside_the_order() -> None:
+    sentences = beyond_chance({kind: table_rows(results(), kind) for kind in ("classes", "saliency")})
+    assert re.search(r"macro AUC above 0\.5: GazeNet \(ours\) in 1 of 1", sentences[0])
+    assert "shuffled AUC above 0.5" in sentences[1]
+
+
+def test_legends_speak_of_what_is_there() -> None:
+    without = documents(results(without=("gazenet",)), FACTS, None, b"png")["tables.md"].decode()
+    assert "Nothing is tested" in without
+    assert "An asterisk" not in without
+    assert "Grad-CAM shows" not in without
+    whole = documents(results(), FACTS, None, b"png", explains=True)["tables.md"].decode()
+    assert "An asterisk" in whole
+    assert "Grad-CAM shows" in whole
+    assert "| KL ↓ | CC ↑ |" in whole
+    assert whole.endswith("use.\n")

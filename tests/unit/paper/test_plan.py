@@ -74,3 +74,13 @@ def test_the_paper_s_figures_are_printed_where_it_has_them() -> None:
     assert reported("mt-unet", "accuracy") == "0.640"
     assert reported("unet-s", "kl") == "0.781 ± 0.202"
     assert reported("unet-s", "auc_macro") == reported("gazenet", "nss") == ""
+
+
+def test_an_ablation_is_for_the_systems_that_have_it() -> None:
+    """GazeNet goes on from DNet201-CL, which has no tap, and the user did not name it."""
+    values = {"architecture": {"tap": "transition3"}}
+    jobs = {job.system: job for job in plan_jobs(TablesSettings(preset="tiny", only=("gazenet",), training=values))}
+    assert jobs["gazenet"].settings.architecture == {"tap": "transition3"}
+    assert jobs["dnet201-cl"].settings.architecture == {}
+    with pytest.raises(ConfigError, match=r"None of unet-s has a setting architecture\.tap"):
+        plan_jobs(TablesSettings(preset="tiny", only=("unet-s",), training=values))
