@@ -33,8 +33,11 @@ _CAUTION = (
 _DENSENET, _PARALLEL = "model.", "model.module."
 """Where DenseNet is, plain or in a torch DataParallel."""
 
-_DROPPED = ("conv.", "dummy_tensor", "lg_sigma_class")
-"""What the released network holds and never uses for an answer."""
+_DROPPED_MODULE = "conv."
+_DROPPED = frozenset({"dummy_tensor", "lg_sigma_class"})
+"""What the released network holds and never uses for an answer: a module, and two tensors."""
+
+_OWN_STATE = "Give the released code's own state dict, of the default architecture."
 
 _NAMED = 5
 """Names that an error lists of each kind."""
@@ -74,7 +77,7 @@ def read_released(uri: str) -> Checkpoint:
     # a tensor can repeat a few stored values over any size
     if sum(tensor.nbytes for tensor in loaded.values()) > MAX_BYTES:
         raise UserError(f"The tensors in {uri} unfold to more than a released checkpoint has.", "Ask for another file.")
-    state = {name: tensor for name, tensor in loaded.items() if not name.startswith(_DROPPED)}
+    state = {name: tensor for name, tensor in loaded.items() if not _dropped(name)}
     if wrong := not_finite(state):
         raise UserError(
             f"The weights in {uri} are not finite: {len(wrong)} tensors, {_listed(wrong)}.",
@@ -164,6 +167,10 @@ def _renamed(
 ) -> dict[str, Tensor]:
     """Return the given tensors under our names, or raise BundleError with the released names of those that differ."""
     expected = {names[name]: (tensor.shape, tensor.dtype) for name, tensor in wanted.items()}
+    if expected.keys().isdisjoint(given):
+        raise BundleError(
+            f"{uri} is not the released network: no tensor in it has a name that the network needs.", _OWN_STATE
+        )
     kinds = {
         "missing": [name for name in expected if name not in given],
         "left over": [name for name in given if name not in expected],
@@ -174,9 +181,13 @@ def _renamed(
     if wrong := [f"{len(those)} {kind}, {_listed(those)}" for kind, those in kinds.items() if those]:
         raise BundleError(
             f"{uri} is not the released network, {len(expected)} tensors: {'; '.join(wrong)}.",
-            "Give the released code's own state dict, of the default architecture.",
+            _OWN_STATE,
         )
     return {name: given[names[name]] for name in wanted}
+
+
+def _dropped(name: str) -> bool:
+    return name in _DROPPED or name.startswith(_DROPPED_MODULE)
 
 
 def _listed(names: list[str]) -> str:

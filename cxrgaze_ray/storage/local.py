@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import IO
 
 import pyarrow.fs as pafs
@@ -179,7 +179,8 @@ def _open_file(path: str, flags: int) -> int:
 
 def _check_regular(stat: os.stat_result) -> None:
     if not S_ISREG(stat.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        code = errno.EISDIR if S_ISDIR(stat.st_mode) else errno.ENOENT
+        raise OSError(code, os.strerror(code))  # of the subclass of that code
 
 
 def _info(key: str, stat: os.stat_result) -> ObjectInfo:
@@ -190,7 +191,9 @@ def _info(key: str, stat: os.stat_result) -> ObjectInfo:
 def _local_errors(uri: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except IsADirectoryError as error:
+        raise StoreNotFound(f"{uri} is a folder, not a file.", "Give a file's path.") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreNotFound(f"There is no file {uri}.", "Check the path.") from error
     except PermissionError as error:
         raise StoreDenied(f"No permission for {uri}.", _MODE) from error

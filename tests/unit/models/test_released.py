@@ -139,6 +139,9 @@ def test_the_older_format_of_torch_is_read(tmp_path: Path, state: State) -> None
         (lambda s: s.pop("Up_conv3.3.bias"), r"1 missing, Up_conv3\.3\.bias\."),
         (lambda s: s.pop("Conv1.0.bn2.num_batches_tracked"), r"1 missing, Conv1\.0\.bn2\.num_batches_tracked"),
         (lambda s: s.update(extra=torch.ones(1)), "1 left over, extra"),
+        (lambda s: s.update({"dummy_tensor2.weight": torch.ones(1)}), r"1 left over, dummy_tensor2\.weight"),
+        (lambda s: s.update(lg_sigma_classes=torch.ones(1)), "1 left over, lg_sigma_classes"),
+        (lambda s: s.update({"convolution.weight": torch.ones(1)}), r"1 left over, convolution\.weight"),
         (
             lambda s: s.update({"model.classifier.bias": torch.ones(4)}),
             r"1 of another shape or type, model\.classifier",
@@ -271,9 +274,10 @@ def test_tensors_that_unfold_are_refused(tmp_path: Path, state: State) -> None:
         read_released(written(tmp_path, state | {"Conv1.0.bn1.bias": torch.zeros(1).expand(2**40)}))
 
 
-def test_what_is_dropped_alone_is_no_densenet(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"1415 missing|missing, .* and others"):
-        bundle_of(written(tmp_path, {"dummy_tensor": torch.ones(1)}))
+@pytest.mark.parametrize("name", ["dummy_tensor", "encoder.layer1.weight"])
+def test_a_file_without_a_name_of_the_network_is_told_in_one_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=r"network: no tensor in it has a name that the network needs\."):
+        bundle_of(written(tmp_path, {name: torch.ones(1)}))
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,8 +289,10 @@ def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_absent_file_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(StoreNotFound):
+    with pytest.raises(StoreNotFound, match=r"There is no file .*none\.pth"):
         read_released(str(tmp_path / "none.pth"))
+    with pytest.raises(StoreNotFound, match=r"is a folder, not a file"):
+        read_released(str(tmp_path))
 
 
 def test_the_command_writes_first_weights_and_publishes_nothing(
