@@ -120,8 +120,7 @@ class _Stage:
         self.scaler = torch.amp.GradScaler(hooks.device.type, enabled=_half(hooks.device) == torch.float16)
         self.watch = DivergenceWatch(self.stage, self.settings.lr)
         self.train, self.validation = train.select(self.stage), validation.select(self.stage)
-        cached = settings.cache_features and not settings.legacy_batchnorm_drift
-        if self.stage.objective == "fused_classes" and cached:
+        if self.stage.objective == "fused_classes" and settings.caches():
             self.train, self.validation = self._cached(self.train), self._cached(self.validation)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:

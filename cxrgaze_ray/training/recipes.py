@@ -6,7 +6,7 @@ for MT-UNet, Wang et al. (2023) for GazeGNN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from cxrgaze_ray.models.settings import NetworkConfig, Preset, System
@@ -21,13 +21,20 @@ Objective = Literal["triplet", "densenet_classes", "saliency", "fused_classes", 
 
 @dataclass(frozen=True)
 class Stage:
-    """One phase: its name, the parts that learn, its loss, and the data that a row needs to take part."""
+    """One phase: its name, the parts that learn, its loss, and the data that a row needs to take part.
+
+    Attributes
+    ----------
+    freezes
+        Parts that its loss is computed through although they do not learn.
+    """
 
     name: StageName
     trains: tuple[str, ...]
     objective: Objective
     needs_label: bool = True
     needs_gaze: bool = False
+    freezes: tuple[str, ...] = ()
 
     def image_size(self, config: NetworkConfig) -> tuple[int, int]:
         """Return height and width of this stage's input."""
@@ -64,7 +71,7 @@ def _recipe(
 _CONTRASTIVE = Stage("contrastive", ("densenet_contrastive",), "triplet")
 _ENCODER = Stage("encoder", ("densenet",), "densenet_classes")
 _SALIENCY = Stage("saliency", ("saliency_path",), "saliency", needs_label=False, needs_gaze=True)
-_CLASSIFIER = Stage("classifier", ("classifier",), "fused_classes")
+_CLASSIFIER = Stage("classifier", ("classifier",), "fused_classes", freezes=("densenet", "saliency_path"))
 _JOINT = Stage("joint", ("saliency_path", "classifier", "joint_loss"), "joint", needs_gaze=True)
 
 _GAZEGNN: dict[str, Any] = {"optimiser": "adamw", "weight_decay": 0.01, "augment": True}
@@ -75,7 +82,13 @@ _GAZEGNN_SIZES: dict[Preset, dict[str, Any]] = {
 }
 
 RECIPES: dict[System, Recipe] = {
-    "gazenet": _recipe(_CONTRASTIVE, _ENCODER, _SALIENCY, _CLASSIFIER, extra=(_JOINT,)),
+    "gazenet": _recipe(
+        _CONTRASTIVE,
+        _ENCODER,
+        replace(_SALIENCY, freezes=("densenet",)),
+        _CLASSIFIER,
+        extra=(replace(_JOINT, freezes=("densenet",)),),
+    ),
     "mt-unet": _recipe(_JOINT, values={"full": {"joint": {"batch": 8}}, "small": {"joint": {"batch": 8}}}),
     "gazegnn": _recipe(
         Stage("diagnosis", ("whole",), "classes", needs_gaze=True),

@@ -70,8 +70,8 @@ class TrainSettings(Settings):
     """Keep frozen parts in train mode, as the released code does: their batch-norm buffers drift."""
 
     cache_features: bool = True
-    """Train the classifier phase from fused features that are computed once; not under legacy_batchnorm_drift, where
-    they change with every step."""
+    """Train the classifier phase from fused features that are computed once; not under legacy_batchnorm_drift or with
+    augmented images, where they change with every step."""
 
     backbone: Literal["imagenet", "fresh"] = "imagenet"
     """First weights of the backbone if neither a parent nor a file of weights is given: ImageNet's, if they fit and can
@@ -83,9 +83,11 @@ class TrainSettings(Settings):
             known = ", ".join(RECIPES[self.system].stages)
             raise ValueError(f"{self.system} has no phase {unknown[0]}: its phases are {known}")
         try:
-            _ = self.network
+            network = self.network
         except ConfigError as error:
             raise ValueError(str(error).removeprefix("Setting ").rstrip(".")) from error
+        if "joint" in self.stages and not getattr(network, "joint", True):
+            raise ValueError("architecture.joint is false, but phase joint learns its weight: leave out one of the two")
         return self
 
     @property
@@ -129,11 +131,24 @@ class TrainSettings(Settings):
                 notes.append(f"Phase {name} steps over {step} images, not {stage.batch}: {workers} workers share them.")
         if self.triplet != "batch_all" and "contrastive" not in self.stages:
             notes.append("Setting triplet has no effect: phase contrastive is left out.")
-        if self.legacy_batchnorm_drift and not {"saliency", "classifier", "joint"} & set(self.stages):
+        recipe = RECIPES[self.system].stages
+        if self.legacy_batchnorm_drift and not any(recipe[name].freezes for name in self.stages):
             notes.append("Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.")
-        if self.legacy_batchnorm_drift and self.cache_features and "classifier" in self.stages:
-            notes.append("Phase classifier does not cache its features: they drift with the batch-norm buffers.")
+        if self.cache_features and (why := self._uncacheable()):
+            notes.append(f"Phase classifier does not cache its features: {why}.")
         return notes
+
+    def caches(self) -> bool:
+        """Return whether the classifier phase learns from fused features that are computed once."""
+        return self.cache_features and not self._uncacheable()
+
+    def _uncacheable(self) -> str:
+        """Return why the classifier phase's features differ from epoch to epoch; empty if they do not."""
+        if (phase := self.stages.get("classifier")) is None:
+            return ""
+        if self.legacy_batchnorm_drift:
+            return "they drift with the batch-norm buffers"
+        return "its images are augmented, differently in every epoch" if phase.augment else ""
 
     def run_name(self, store_sha256: str, parent: str | None, backbone: str | None = None) -> str:
         """Name a training by its store, settings, and hashes of its first weights: the same command finds it again."""

@@ -69,6 +69,10 @@ def test_only_the_asked_phases_of_the_system_are_filled_in() -> None:
         ({"architecture": {"system": "dnet201"}}, "it has its place outside architecture"),
         ({"architecture": {"input_size": [640, 500]}}, "640x500 is not a multiple of 32 each way"),
         ({"architecture": 3}, "architecture: this is not allowed"),
+        (
+            {"phases": ["joint"], "architecture": {"joint": False}},
+            "architecture.joint is false, but phase joint learns its weight: leave out one of the two.",
+        ),
         ({"system": "dnet201", "stages": {"saliency": {"epochs": 1}}}, "dnet201 has no phase saliency"),
     ],
 )

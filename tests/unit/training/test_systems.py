@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.bundle import make_bundle, read_bundle, write_bundle
@@ -20,6 +21,7 @@ from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.settings import TrainSettings
+from cxrgaze_ray.training.stages import StageModule
 from tests.rows import make_rows
 
 TRAIN, VALIDATION = make_rows(6), make_rows(6, seed=1)
@@ -83,6 +85,24 @@ def test_a_phase_moves_its_own_parts_and_not_a_byte_of_the_others(
     write_bundle(store, make_bundle(network, "net", trained=True))
     read = read_bundle(store).network().state_dict()
     assert all(torch.equal(tensor, read[key]) for key, tensor in after.items())
+
+
+@pytest.mark.parametrize(("system", "name"), [(system, name) for system in RECIPES for name in RECIPES[system].stages])
+def test_the_release_s_drift_is_said_to_do_nothing_where_it_does_nothing(system: System, name: StageName) -> None:
+    chosen = settings(system, name).model_copy(update={"legacy_batchnorm_drift": True})
+    network = build(chosen.network, seed=3)
+    module = StageModule(network, RECIPES[system].stages[name], chosen)
+    learning = {id(one) for part in module.learning() for one in part.modules()}
+    before = snapshot(network)
+    train(chosen, network)
+    frozen = {
+        f"{key}.num_batches_tracked"
+        for key, part in network.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and id(part) not in learning
+    }
+    drifted = [key for key in frozen if not torch.equal(network.state_dict()[key], before[key])]
+    assert any("legacy_batchnorm_drift has no effect" in note for note in chosen.notes(1)) is (not drifted)
+    assert bool(RECIPES[system].stages[name].freezes) is bool(drifted)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,20 @@ def test_what_a_setting_does_not_do_to_the_letter_is_said() -> None:
     assert ["no effect" in note for note in idle.notes(workers=1)] == [True, True]
 
 
+def test_augmented_images_are_not_cached_and_that_is_said() -> None:
+    chosen = settings("classifier", batch=6, epochs=2, patience=5, augment=True)
+    assert chosen.notes(workers=1) == [
+        "Phase classifier does not cache its features: its images are augmented, differently in every epoch."
+    ]
+    uncached = chosen.model_copy(update={"cache_features": False})
+    assert uncached.notes(workers=1) == []
+    (network, history), (expected, _) = train(chosen), train(uncached)
+    assert len(history) == 2
+    assert not changed(snapshot(expected), snapshot(network))
+    plain, _ = train(settings("classifier", batch=6, epochs=2, patience=5))
+    assert changed(snapshot(plain), snapshot(network)), "what is learned from augmented images differs"
+
+
 @pytest.mark.parametrize("name", ["encoder", "saliency"])
 def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: StageName) -> None:
     network = build(PRESETS["tiny"], seed=3)
