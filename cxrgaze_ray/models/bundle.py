@@ -16,7 +16,7 @@ from safetensors import SafetensorError, deserialize
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
-from cxrgaze_ray.models.settings import BOTH, WITH_DENSENET, Answer, AnyNetworkConfig
+from cxrgaze_ray.models.settings import BOTH, HEAD_PHASE, WITH_DENSENET, Answer, AnyNetworkConfig
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
 from cxrgaze_ray.storage import Store
@@ -39,6 +39,9 @@ class Lineage(Record):
     parent: str | None = None
     """Parent model as NAME@VERSION: an alias would later stand for another."""
 
+    parent_phases: tuple[str, ...] | None = None
+    """Phases that the parent's weights went through, those of its own parents first; None if they are not recorded."""
+
     code_version: str = __version__
     """Version that the training was begun with."""
 
@@ -57,6 +60,12 @@ class Lineage(Record):
     imported_format: str | None = None
     imported_sha256: str | None = None
     """For weights that others trained: format and hash of the file that they were read from."""
+
+    @property
+    def phases(self) -> tuple[str, ...] | None:
+        """Return the phases that the weights went through, the parent's first; None if they are not recorded."""
+        before, own = () if self.parent is None else self.parent_phases, self.settings.get("stages")
+        return None if before is None or own is None else (*before, *own)
 
 
 class Golden(Record):
@@ -110,12 +119,25 @@ class BundleInfo(Record):
                 "Evaluate it on a store with gaze: cxrgaze evaluate STORE --model NAME@VERSION.",
             )
 
+    @property
+    def phases(self) -> tuple[str, ...] | None:
+        """Return the phases that the weights went through; None if they are not recorded."""
+        return self.lineage.phases if self.trained else ()
+
     def check_cam(self) -> None:
-        """Raise BundleError if the network has no DenseNet, whose head Grad-CAM explains."""
+        """Raise BundleError if the network has no DenseNet, or a trained one's head, which Grad-CAM explains, is fresh.
+
+        A head that is not known to be fresh passes: earlier bundles do not say how their parents were trained.
+        """
         if self.network.system not in WITH_DENSENET:
             raise BundleError(
                 f"{self.name} is a {self.network.system}, which has no DenseNet for Grad-CAM to explain.",
                 f"Ask for no Grad-CAM, or use a {', '.join(WITH_DENSENET[:-1])} or {WITH_DENSENET[-1]}.",
+            )
+        if self.trained and self.phases is not None and HEAD_PHASE not in self.phases:
+            raise BundleError(
+                f"{self.name} was trained without phase {HEAD_PHASE}: the head that Grad-CAM explains never learned.",
+                "Ask for no Grad-CAM, or train the model in that phase before the ones that build on it.",
             )
 
     def check_profile(self, profile: str, sha256: str | None = None) -> None:

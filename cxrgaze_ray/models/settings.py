@@ -26,10 +26,10 @@ from cxrgaze_ray.models.families import (
 )
 
 __all__ = [  # families holds the lower half; others import from here
-    "BOTH", "CONFIGS", "PRESETS", "SYSTEMS", "WITH_DENSENET", "Answer", "AnyNetworkConfig", "DenseNetConfig",
-    "DenseNetSettings", "FusionSettings", "GazeGNNConfig", "GazeNetConfig", "InceptionConfig", "MTUNetConfig",
-    "NetworkConfig", "Preset", "ResSEUNetConfig", "ResidualSettings", "System", "TripletMining", "UNetSConfig",
-    "UNetSettings", "architecture", "overrides_of",
+    "BOTH", "CONFIGS", "HEAD_PHASE", "PRESETS", "SYSTEMS", "WITH_DENSENET", "Answer", "AnyNetworkConfig",
+    "DenseNetConfig", "DenseNetSettings", "FusionSettings", "GazeGNNConfig", "GazeNetConfig", "InceptionConfig",
+    "MTUNetConfig", "NetworkConfig", "Preset", "ResSEUNetConfig", "ResidualSettings", "System", "TripletMining",
+    "UNetSConfig", "UNetSettings", "architecture", "overrides_of",
 ]  # fmt: skip
 
 _LEAST_OF_INCEPTION = 96
@@ -148,6 +148,9 @@ CONFIGS: dict[str, type[NetworkConfig]] = {system: config for config in _CONFIGS
 
 WITH_DENSENET: tuple[str, ...] = tuple(name for name, config in CONFIGS.items() if issubclass(config, DenseNetSettings))
 """Systems with a DenseNet, whose own head Grad-CAM can explain."""
+
+HEAD_PHASE = "encoder"
+"""Phase of training in which that head learns."""
 
 AnyNetworkConfig = Annotated[
     Annotated[GazeNetConfig, Tag("gazenet")]

@@ -103,13 +103,15 @@ def run_stages(
     if parent and backbone_weights:
         raise ConfigError("A training can start from a parent or from backbone weights, not both.", "Give one of them.")
     pin = registry.resolve(parent) if parent else None
-    check_store(store.info, read_info(open_store(pin.uri)) if pin else None)
+    begun_from = read_info(open_store(pin.uri)) if pin else None
+    check_store(store.info, begun_from)
     run_name = training_name(store, settings, pin, backbone_weights)
     work = work_store(registry, name, run_name)
     lineage = Lineage(
         store_sha256=store.info.sha256(),
         stores=store.parts,
         parent=f"{pin.name}@{pin.version}" if pin else None,
+        parent_phases=begun_from.phases if begun_from else None,
         settings=settings.model_dump(),
         split_by=store.info.split_by,
         caution=store.info.caution(),

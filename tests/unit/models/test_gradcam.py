@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cxrgaze_ray.errors import BundleError
-from cxrgaze_ray.models.bundle import golden_image, make_bundle
+from cxrgaze_ray.models.bundle import Lineage, golden_image, make_bundle
 from cxrgaze_ray.models.engines.engine import TORCH_BFLOAT16_CPU, Engine
 from cxrgaze_ray.models.gradcam import grad_cam
 from cxrgaze_ray.models.network import DenseNetNetwork
@@ -154,3 +154,41 @@ def test_a_system_without_a_densenet_is_refused_with_those_that_have_one() -> No
     other = Predictor.from_bundle(make_bundle(build(architecture("unet-s", "tiny")), "net", trained=True))
     with pytest.raises(BundleError, match=r"net is a unet-s, which has no DenseNet.*gazenet, dnet201 or dnet201-cl"):
         other.predict(IMAGES[:0], cam=True)
+
+
+def trained_in(*phases: str, **lineage: object) -> Lineage:
+    return Lineage(settings={"stages": {phase: {} for phase in phases}}, **lineage)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "lineage",
+    [
+        trained_in("saliency", "classifier"),
+        trained_in("contrastive"),
+        trained_in("classifier", parent="cl@v0001", parent_phases=("contrastive", "saliency")),
+        trained_in("saliency", parent="net@v0001", parent_phases=()),
+    ],
+)
+def test_a_head_that_no_phase_trained_is_not_explained(lineage: Lineage) -> None:
+    fresh = Predictor.from_bundle(make_bundle(network_of(), "net", trained=True, lineage=lineage))
+    with pytest.raises(BundleError, match=r"net was trained without phase encoder: the head .* never learned"):
+        fresh.predict(IMAGES[:0], cam=True)
+
+
+@pytest.mark.parametrize(
+    "lineage",
+    [
+        trained_in("encoder"),
+        trained_in("saliency", parent="cl@v0001", parent_phases=("contrastive", "encoder")),
+        trained_in("saliency", parent="cl@v0001"),
+        Lineage(imported_format="cxrgazelearn"),
+        Lineage(settings={"seed": 1}),
+    ],
+    ids=["trained", "parent", "parent-of-earlier-version", "imported", "unrecorded"],
+)
+def test_a_head_that_is_not_known_to_be_fresh_is_explained(lineage: Lineage) -> None:
+    make_bundle(network_of(), "net", trained=True, lineage=lineage).info.check_cam()
+
+
+def test_an_untrained_model_s_head_is_explained_for_plumbing_s_sake() -> None:
+    make_bundle(network_of(), "net", trained=False, lineage=trained_in()).info.check_cam()

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cxrgaze_ray.cli.training_settings import read_training
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.settings import SYSTEMS, Preset
+from cxrgaze_ray.models.settings import HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset
 from cxrgaze_ray.training.loop import plateaus
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, phase_values
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
@@ -22,6 +22,11 @@ def test_every_system_has_a_recipe_in_the_order_of_phases() -> None:
     for recipe in RECIPES.values():
         assert list(recipe.stages) == [name for name in STAGE_ORDER if name in recipe.stages]
         assert set(recipe.phases) <= set(recipe.stages)
+
+
+def test_densenet_s_own_head_learns_in_one_phase() -> None:
+    stages = [stage for system in WITH_DENSENET for stage in RECIPES[system].stages.values()]  # type: ignore[index]
+    assert {stage.name for stage in stages if {"densenet", "whole"} & set(stage.trains)} == {HEAD_PHASE}
 
 
 @pytest.mark.parametrize("preset", get_args(Preset))

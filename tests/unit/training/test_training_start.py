@@ -158,6 +158,36 @@ def test_the_parent_is_named_by_its_version(
     assert all(torch.equal(tensor, parent.state[name]) for name, tensor in load(registry.store.get(begun)).items())
 
 
+@pytest.mark.parametrize(
+    ("trained", "lineage", "before"),
+    [
+        (True, Lineage(settings={"stages": {"encoder": {}}}), ("encoder",)),
+        (
+            True,
+            Lineage(parent="a@v0001", parent_phases=("contrastive",), settings={"stages": {"encoder": {}}}),
+            ("contrastive", "encoder"),
+        ),
+        (True, Lineage(parent="a@v0001", settings={"stages": {"encoder": {}}}), None),
+        (True, Lineage(imported_format="cxrgazelearn"), None),
+        (False, Lineage(), ()),
+    ],
+)
+def test_the_phases_of_the_parents_are_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+    registry: Registry,
+    store: ShardStore,
+    ended: Ended,
+    trained: bool,
+    lineage: Lineage,
+    before: tuple[str, ...] | None,
+) -> None:
+    registry.publish(make_bundle(build(PRESETS["tiny"], 6), "cxrgaze", trained=trained, lineage=lineage))
+    training(monkeypatch, lambda: ended)
+    found = run.run_stages(store, SETTINGS, registry, parent="cxrgaze@v0001").info.lineage
+    assert found.parent_phases == before
+    assert found.phases == (None if before is None else (*before, *SETTINGS.stages))
+
+
 def test_two_beginnings_of_one_training_are_refused(registry: Registry, store: ShardStore) -> None:
     with pytest.raises(ConfigError, match="a parent or from backbone weights"):
         run.run_stages(store, SETTINGS, registry, parent="cxrgaze@champion", backbone_weights="file.safetensors")
