@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.cli import (
@@ -34,8 +35,22 @@ from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
 
+
+class _Commands(TyperGroup):
+    """The tree of commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Typer's sentence on a wrong option comes without the exception that pydantic names in it."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="cxrgaze",
+    cls=_Commands,
     help="Score chest X-ray archives, and retrain the model that scores them. Research only, not for clinical use.",
     no_args_is_help=True,
     add_completion=False,

@@ -27,6 +27,7 @@ from cxrgaze_ray.cli.options import (
 
 if TYPE_CHECKING:
     from cxrgaze_ray.shards import StoreInfo
+    from cxrgaze_ray.training.settings import TrainSettings
 
 StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")]
 
@@ -174,6 +175,8 @@ def train(
     settings = read_training(preset, config, phases, system, single or ())
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
+        for note in [] if as_json else [*settings.notes(workers), *_fresh(settings, parent or backbone_weights)]:
+            say(note)
         return
     pin = train_and_publish(
         ShardStore.open(store),
@@ -195,6 +198,13 @@ def train(
         where = "" if registry == DEFAULT_REGISTRY else f" --registry {shlex.quote(registry)}"
         lines.append(f"To put it into service: cxrgaze models promote {name} {pin.version}{where}")
     show(pin.model_dump(), as_json=as_json, lines=lines)
+
+
+def _fresh(settings: TrainSettings, given: str | None) -> list[str]:
+    """Say that a network starts fresh although setting backbone asks for ImageNet's weights, as it does by default."""
+    if given or settings.backbone == "fresh" or settings.network.fits_imagenet:
+        return []
+    return ["The network will start fresh, not from backbone imagenet: no ImageNet weights are of its kind and size."]
 
 
 def evaluate(

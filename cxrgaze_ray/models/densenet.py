@@ -26,15 +26,9 @@ def pooled(densenet: DenseNet, raw_BCHW: Tensor) -> Tensor:
     return torch.relu(densenet.features.norm5(raw_BCHW)).float().mean(dim=(2, 3))
 
 
-def load_backbone(densenet: DenseNet, weights_file: str | None = None) -> BackboneReport:
+def load_backbone(densenet: DenseNet, weights_file: str | None = None, *, fits: bool = True) -> BackboneReport:
     """Load DenseNet's first weights, from a file if one is given: see `pretrained.load_first_weights`."""
-    return load_first_weights(densenet, _IMAGENET, weights_file, fits=_is_densenet201(densenet))
-
-
-def _is_densenet201(densenet: DenseNet) -> bool:
-    expected = {"features.conv0.weight": (64, 3, 7, 7), "features.norm5.weight": (1920,)}
-    state = densenet.state_dict()
-    return all(tuple(state[name].shape) == shape for name, shape in expected.items())
+    return load_first_weights(densenet, _IMAGENET, weights_file, fits=fits)
 
 
 def _download() -> Mapping[str, Tensor]:

@@ -59,12 +59,23 @@ class NetworkConfig(Settings):
         """Return every input size that a training may use."""
         return (self.input_size,)
 
+    @property
+    def fits_imagenet(self) -> bool:
+        """Return whether there are published ImageNet weights for a network of this size."""
+        return False
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         for size in self.sizes:
             if size[0] % self.stride or size[1] % self.stride:
                 raise ValueError(f"{size[0]}x{size[1]} is not a multiple of {self.stride} each way")
         return self
+
+
+def has_defaults(config: NetworkConfig, *names: str) -> bool:
+    """Return whether these settings have the values that their class gives them."""
+    fields = type(config).model_fields
+    return all(getattr(config, name) == fields[name].default for name in names)
 
 
 class DenseNetSettings(NetworkConfig):
@@ -83,6 +94,11 @@ class DenseNetSettings(NetworkConfig):
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Return the sizes of the contrastive phase and of all others."""
         return (self.input_size, self.contrastive_size)
+
+    @property
+    def fits_imagenet(self) -> bool:
+        """Return whether this is DenseNet-201, whose weights torchvision publishes."""
+        return has_defaults(self, "growth_rate", "block_config", "init_features")
 
 
 class UNetSettings(NetworkConfig):

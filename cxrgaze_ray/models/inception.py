@@ -51,8 +51,7 @@ class InceptionResNetV2(Network):
 
     def load_pretrained(self, weights_file: str | None = None) -> BackboneReport:
         """Load its first weights, timm's published ones if no file is given: see `pretrained.load_first_weights`."""
-        fits = self.config.repeats == InceptionConfig().repeats
-        return load_first_weights(self.inception, _IMAGENET, weights_file, fits=fits)
+        return load_first_weights(self.inception, _IMAGENET, weights_file, fits=self.config.fits_imagenet)
 
 
 def _download() -> Mapping[str, Tensor]:

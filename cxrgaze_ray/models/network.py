@@ -132,7 +132,7 @@ class DenseNetNetwork(Network):
 
     def load_pretrained(self, weights_file: str | None = None) -> BackboneReport:
         """Load DenseNet's first weights: see `densenet.load_backbone`."""
-        return load_backbone(self.densenet, weights_file)
+        return load_backbone(self.densenet, weights_file, fits=self.config.fits_imagenet)
 
 
 def make_densenet(config: DenseNetSettings) -> DenseNet:

@@ -23,6 +23,7 @@ from cxrgaze_ray.models.families import (
     TripletMining,
     UNetSettings,
     Width,
+    has_defaults,
 )
 
 __all__ = [  # families holds the lower half; others import from here
@@ -92,6 +93,11 @@ class InceptionConfig(NetworkConfig):
         Annotated[int, Field(ge=1, le=10)], Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=1, le=9)]
     ] = (10, 20, 9)
     """Blocks at strides 8, 16 and 32, before the one that ends them; their widths are timm's."""
+
+    @property
+    def fits_imagenet(self) -> bool:
+        """Return whether this is the network whose weights timm publishes."""
+        return has_defaults(self, "repeats")
 
     @model_validator(mode="after")
     def _is_large_enough(self) -> Self:

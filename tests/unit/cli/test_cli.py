@@ -70,7 +70,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "tables", "serve",
         "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
-        "bench serve", "bench pipeline", "bench memory", "bench planning",
+        "bench model", "bench serve", "bench pipeline", "bench memory", "bench planning",
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
         "models verify", "models card",
     }  # fmt: skip
@@ -128,6 +128,8 @@ def test_the_version_is_printed(cxrgaze: Cxrgaze) -> None:
         ["score", "a", "--out", "b", "--replicas", "1:"],
         ["score", "a", "--out", "b", "--replicas", "many"],
         ["score", "a", "--out", "b", "--retry-failed", "--dry-run"],
+        ["train", "store", "--preset", "huge"],
+        ["models", "init", "--preset", "huge"],
         ["archive", "make", "x", "--drift", "0.5"],
         ["archive", "make", "x", "--drift", "site", "--drift-strength", "2"],
         ["no-such-command"],
@@ -140,6 +142,7 @@ def test_a_command_that_can_not_be_parsed_is_a_user_error(cxrgaze: Cxrgaze, argu
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("Usage: ")
     assert "Traceback" not in ended.err
+    assert "Value error" not in ended.err
 
 
 def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
@@ -517,6 +520,29 @@ def test_a_dry_training_prints_its_settings(cxrgaze: Cxrgaze, tmp_path: Path) ->
     assert list(found["stages"]) == ["encoder", "classifier"]
     assert (found["stages"]["encoder"]["epochs"], found["stages"]["encoder"]["batch"]) == (3, 8)
     assert tree(tmp_path) == before
+
+
+FRESH = "The network will start fresh, not from backbone imagenet: no ImageNet weights are of its kind and size."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        (["--preset", "tiny", "--phases", "encoder"], [FRESH]),
+        (["--system", "mt-unet", "--set", "legacy_batchnorm_drift=true"],
+         ["Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.", FRESH]),
+        (["--phases", "encoder"], []),
+        (["--system", "inception-resnet-v2"], []),
+        (["--preset", "tiny", "--phases", "encoder", "--from", "net@v1"], []),
+        (["--preset", "tiny", "--phases", "encoder", "--backbone-weights", "first.safetensors"], []),
+        (["--preset", "tiny", "--phases", "encoder", "--set", "backbone=fresh"], []),
+    ],
+)  # fmt: skip
+def test_a_dry_training_says_what_the_settings_do_not_do(
+    cxrgaze: Cxrgaze, arguments: list[str], notes: list[str]
+) -> None:
+    ended = cxrgaze("train", "no-store", *arguments, "--dry-run")
+    assert (ended.code, " ".join(ended.err.split())) == (0, " ".join(notes))
 
 
 @pytest.mark.parametrize(

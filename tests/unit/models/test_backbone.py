@@ -6,6 +6,7 @@ import copy
 import re
 from http.client import HTTPException
 from pathlib import Path
+from typing import get_args
 from urllib.error import URLError
 
 import pytest
@@ -17,6 +18,7 @@ from torchvision.models import DenseNet, DenseNet201_Weights, densenet201
 from cxrgaze_ray.errors import StoreNotFound, UserError
 from cxrgaze_ray.models.densenet import load_backbone
 from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.settings import SYSTEMS, WITH_DENSENET, Preset, System, architecture
 from cxrgaze_ray.models.zoo import build
 
 PUBLISHED = "densenet201-c1103571.pth"
@@ -141,12 +143,28 @@ def test_a_cached_file_cut_short_starts_fresh(hub: Path, outline: DenseNet, shar
     assert "or read here" in report.warning
 
 
-def test_a_tiny_network_says_that_it_starts_fresh(tiny: DenseNet) -> None:
-    before = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
-    report = load_backbone(tiny)
+def test_a_tiny_network_says_that_it_starts_fresh() -> None:
+    network = build(PRESETS["tiny"], seed=1)
+    before = {name: tensor.clone() for name, tensor in network.densenet.state_dict().items()}
+    report = network.load_pretrained()
     assert report.source == "fresh"
     assert "this preset" in report.warning
-    same(tiny, before)
+    same(network.densenet, before)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_only_networks_of_the_published_sizes_take_imagenet_weights(system: System, preset: Preset) -> None:
+    published = system in (*WITH_DENSENET, "inception-resnet-v2")
+    assert architecture(system, preset).fits_imagenet is (published and preset == "full")
+
+
+def test_densenet_201_is_known_by_its_settings(big: DenseNet) -> None:
+    config = architecture("dnet201", "full")
+    with torch.device("meta"):
+        assert shapes(build(config).densenet) == shapes(big)
+    assert not architecture("dnet201", "full", {"block_config": [6, 12, 50, 31]}).fits_imagenet
+    assert architecture("dnet201", "full", {"input_size": [320, 256]}).fits_imagenet
 
 
 @pytest.mark.parametrize("classifier", [True, False])

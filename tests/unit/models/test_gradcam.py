@@ -157,7 +157,7 @@ def test_a_system_without_a_densenet_is_refused_with_those_that_have_one() -> No
 
 
 def trained_in(*phases: str, **lineage: object) -> Lineage:
-    return Lineage(settings={"stages": {phase: {} for phase in phases}}, **lineage)  # type: ignore[arg-type]
+    return Lineage(settings={"stages": {phase: {} for phase in phases}}, **lineage)
 
 
 @pytest.mark.parametrize(

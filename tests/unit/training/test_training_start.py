@@ -87,7 +87,7 @@ def store(tmp_path: Path) -> ShardStore:
 def training(monkeypatch: pytest.MonkeyPatch, end: Callable[[], Ended], source: str = "fresh") -> None:
     """Make trainings end so, and DenseNet's first weights come from there."""
 
-    def load_backbone(densenet: DenseNet, _file: str | None = None) -> BackboneReport:
+    def load_backbone(densenet: DenseNet, _file: str | None = None, **_: bool) -> BackboneReport:
         if source == "imagenet":
             torch.nn.init.ones_(densenet.features.conv0.weight)
             return BackboneReport("imagenet")
