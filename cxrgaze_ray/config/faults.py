@@ -27,13 +27,13 @@ class SettingFault(NamedTuple):
 
 
 def first_fault(kind: type[BaseModel], error: ValidationError, spell: Callable[[str], str] = str) -> SettingFault:
-    """Describe a validation error; `spell` turns a field's name into what the person wrote."""
+    """Describe a validation error; `spell` turns the name of a field of `kind` into what the person wrote."""
     # every branch of a union reports an error; the most deeply nested one is from the branch that was meant
     found = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
     schema = kind.model_json_schema()
     walk = list(_walk(schema, found["loc"]))
     keys = [str(part) for part, _, is_key in walk if is_key]
-    node, place = (walk[-1][1] if walk else schema), ".".join(spell(key) for key in keys)
+    node, place = (walk[-1][1] if walk else schema), ".".join([*map(spell, keys[:1]), *keys[1:]])
     if found["type"] == "extra_forbidden" or (keys and found["loc"][-1] == "[key]"):
         parent = walk[-2][1] if len(walk) > 1 else schema
         return SettingFault(place, "there is no such key", _nearest(keys[-1], _keys(schema, parent), spell))

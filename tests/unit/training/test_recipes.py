@@ -71,6 +71,7 @@ def test_only_the_asked_phases_of_the_system_are_filled_in() -> None:
         ({"system": ["gazenet"]}, "There is no system"),
         ({"architecture": {"tap": "transition2"}}, "architecture.tap: this is not allowed. It must be one of"),
         ({"architecture": {"colour": 1}}, "architecture.colour: there is no such key"),
+        ({"architecture": {"widths": [8, 16, 0, 32, 48]}}, "Setting architecture.widths.2: this is not allowed (0)"),
         ({"architecture": {"system": "dnet201"}}, "it has its place outside architecture"),
         ({"architecture": {"input_size": [640, 500]}}, "640x500 is not a multiple of 32 each way"),
         ({"architecture": 3}, "architecture: this is not allowed"),
