@@ -16,12 +16,13 @@ from cxrgaze_ray.gaze.packed import gaze_density
 from cxrgaze_ray.models.bundle import read_bundle, read_info
 from cxrgaze_ray.models.gradcam import grad_cam
 from cxrgaze_ray.models.network import DenseNetNetwork
-from cxrgaze_ray.models.settings import System
+from cxrgaze_ray.models.settings import WITH_DENSENET, System
 from cxrgaze_ray.paper.document import Facts, documents
 from cxrgaze_ray.paper.pictures import Example, qualitative_figure, roc_plot
 from cxrgaze_ray.paper.plan import TablesSettings
 from cxrgaze_ray.paper.reported import TITLES
 from cxrgaze_ray.paper.run import Progress, Results, TrainedSystem, train_and_test
+from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.shards import Trainable
@@ -31,6 +32,10 @@ from cxrgaze_ray.storage import Store, open_store
 GAZE = "readers' gaze"
 _EXPLAINED: tuple[System, ...] = ("dnet201-cl", "gazenet", "dnet201")
 """Systems whose DenseNet Grad-CAM looks at, the first that was tested: of the first two it is the same."""
+
+
+WITH_PUBLISHED_WEIGHTS = (*WITH_DENSENET, "inception-resnet-v2")
+"""Systems that the paper began with ImageNet's weights."""
 
 
 def make_tables(
@@ -73,7 +78,7 @@ def make_tables(
     labelled = any(len(answers.labelled()) for answers in classes.values())
     written = documents(
         results,
-        _facts(store, settings, results, weighted=backbone_weights is not None),
+        _facts(store, settings, results, registry, weighted=backbone_weights is not None),
         roc_plot(classes) if labelled else None,
         _qualitative(store, shown),
         explains=_explained(shown) is not None,
@@ -83,7 +88,9 @@ def make_tables(
     return results, sorted(written)
 
 
-def _facts(store: Trainable, settings: TablesSettings, results: Results, *, weighted: bool) -> Facts:
+def _facts(
+    store: Trainable, settings: TablesSettings, results: Results, registry: Registry, *, weighted: bool
+) -> Facts:
     chosen = [f"--preset {settings.preset}"] if settings.preset != "full" else []
     chosen += [f"--only {','.join(settings.only)}"] if settings.only else []
     chosen += [f"--seeds {settings.seeds}"] if settings.seeds > 1 else []
@@ -91,7 +98,7 @@ def _facts(store: Trainable, settings: TablesSettings, results: Results, *, weig
     chosen += [f"--set {shlex.quote(f'{name}={value}')}" for name, value in settings.training.items()]
     chosen += ["--backbone-weights FILE"] if weighted else []
     notes = [store.info.caution()] if store.info.caution() else []
-    if fresh := _begun_fresh(results):
+    if fresh := _begun_fresh(results, registry):
         notes.append(f"Begun with fresh weights, and not with ImageNet's as the paper's were: {', '.join(fresh)}.")
     if settings.preset != "full":
         notes.append(
@@ -106,10 +113,21 @@ def _facts(store: Trainable, settings: TablesSettings, results: Results, *, weig
     )
 
 
-def _begun_fresh(results: Results) -> list[str]:
-    """Return the titles of systems that have published first weights, and whose training did without them."""
-    lineages = {one.job.system: read_info(open_store(one.pin.uri)).lineage for one in results.tested}
-    return [title for system, title in TITLES.items() if system in lineages and lineages[system].backbone == "fresh"]
+def _begun_fresh(results: Results, registry: Registry) -> list[str]:
+    """Return the titles of systems that there are published first weights for, and that were trained without them."""
+    began = {
+        one.job.system: _first_weights(one.pin, registry)
+        for one in results.tested
+        if one.job.system in WITH_PUBLISHED_WEIGHTS
+    }
+    return [title for system, title in TITLES.items() if began.get(system) == "fresh"]
+
+
+def _first_weights(pin: ModelPin, registry: Registry) -> str | None:
+    lineage = read_info(open_store(pin.uri)).lineage
+    if lineage.backbone is None and lineage.parent is not None:
+        return _first_weights(registry.resolve(lineage.parent), registry)
+    return lineage.backbone
 
 
 def _qualitative(store: Trainable, shown: list[TrainedSystem]) -> bytes | None:
