@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cxrgaze_ray.models.engines.openvino_import import openvino_quietly
+from cxrgaze_ray.models.engines.openvino_import import core, openvino_quietly
 from cxrgaze_ray.models.network import Network
 
 if TYPE_CHECKING:
@@ -173,9 +173,8 @@ def _code() -> str:
 def _read(folder: Path) -> Converted:
     if not folder.is_dir():  # it appears whole, by a rename
         raise FileNotFoundError(folder)
-    core = openvino_quietly().Core()
     files = [folder / f"{step}.xml" for step in Converted._fields]
-    return Converted(*(core.read_model(file) if file.exists() else None for file in files))
+    return Converted(*(core().read_model(file) if file.exists() else None for file in files))
 
 
 def _keep(converted: Converted, folder: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cxrgaze_ray.models.engines.conversion import place_of, read_or_convert
 from cxrgaze_ray.models.engines.engine import Engine
 from cxrgaze_ray.models.engines.forward import Forward
-from cxrgaze_ray.models.engines.openvino_import import openvino_quietly
+from cxrgaze_ray.models.engines.openvino_import import core
 from cxrgaze_ray.models.network import Network, NetworkOutput
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Graph:
             "ENABLE_CPU_PINNING": False,
         }
         self._places, self._outputs = [place_of(port.any_name) for port in graph.inputs], len(graph.outputs)
-        self._request = openvino_quietly().Core().compile_model(graph, "CPU", settings).create_infer_request()
+        self._request = core().compile_model(graph, "CPU", settings).create_infer_request()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self._request is None:

@@ -101,7 +101,7 @@ def test_a_simulated_manifest_is_one() -> None:
 def test_objects_in_flight_are_bounded_by_what_actors_have_in_hand() -> None:
     pools = Pools(decoders=2, scorers=1)
     assert pools.object_bytes(CHUNK) == 8 * CHUNK * IMAGE
-    assert pools.call_bytes(CHUNK) == 2 * CHUNK * 1.5 * IMAGE
+    assert pools.call_bytes(CHUNK) == 2 * CHUNK * (IMAGE + IMAGE // 8), "8-bit maps of half the size each way"
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,29 @@ import time; time.sleep(0.5)
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
     assert not (tmp_path / "intel").exists()
+
+
+def test_signals_are_answered_after_models_came_and_went(tmp_path: Path) -> None:
+    """OpenVINO's CPU plugin puts a stack for signal handlers in force; one that was freed would be the process's end."""
+    program = """
+import gc, signal
+from cxrgaze_ray.models.engines.engine import EXACT_CPU
+from cxrgaze_ray.models.engines.openvino_cpu import OpenVinoForward
+from cxrgaze_ray.models.settings import architecture
+from cxrgaze_ray.models.zoo import build
+made = [OpenVinoForward(build(architecture("dnet201", "tiny"), n).eval(), EXACT_CPU, 1, str(n)) for n in range(2)]
+while made:
+    del made[0]
+    gc.collect()
+heard = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: heard.append(number))
+    signal.raise_signal(number)
+assert len(heard) == 2
+print("alive")
+"""
+    environment = os.environ | {"CXRGAZE_CACHE": str(tmp_path)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert outcome.stdout == "alive\n", outcome
