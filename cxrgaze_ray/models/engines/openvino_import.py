@@ -26,7 +26,7 @@ def openvino_quietly() -> ModuleType:
 def core() -> openvino.Core:
     """Return this process's core, of which there is one, for ever.
 
-    Each core has a CPU plugin of its own, which gives its thread another stack for signal handlers. The first of two that
-    ends frees its stack, and the second puts that back in force: the next signal is then a segmentation fault.
+    Each core has a CPU plugin of its own, which gives its thread another stack for signal handlers. The first of two
+    that ends frees its stack, and the second puts that back in force: the next signal is then a segmentation fault.
     """
     return openvino_quietly().Core()

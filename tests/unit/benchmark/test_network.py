@@ -66,7 +66,7 @@ def test_the_command_tells_it_as_a_table_and_as_json() -> None:
 
 
 def test_a_ratio_below_its_floor_is_a_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
     arguments += ["--engine", "reference-float32-cpu", "--device", "cpu", "--check"]
@@ -75,7 +75,7 @@ def test_a_ratio_below_its_floor_is_a_failure(
     monkeypatch.setattr(yaml, "safe_load", lambda _: steep)
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 3
-    assert "its floor is 1000000" in capsys.readouterr().err
+    assert "its floor is 1000000" in capfd.readouterr().err
 
 
 def test_floors_are_of_engines_that_there_are() -> None:

@@ -147,7 +147,7 @@ import time; time.sleep(0.5)
 
 
 def test_signals_are_answered_after_models_came_and_went(tmp_path: Path) -> None:
-    """OpenVINO's CPU plugin puts a stack for signal handlers in force; one that was freed would be the process's end."""
+    """OpenVINO's CPU plugin puts a stack for signal handlers in force: a freed one would be the process's end."""
     program = """
 import gc, signal
 from cxrgaze_ray.models.engines.engine import EXACT_CPU
