@@ -32,7 +32,8 @@ def work(job: TablesJob) -> dict[str, Any]:
     store, registry, out = ShardStore.open(job.store), Registry(open_store(job.registry)), open_store(job.out)
     join, how = partial(connect, job.cluster, quiet=False), job.model_dump(include={"workers", "backbone_weights"})
     results, written = make_tables(store, job.settings, registry, out, connect=join, say=say, **how)
-    return {"files": written, "models": [one.pin.model_dump() for one in results.tested], "left_out": results.left_out}
+    models, left_out = [one.pin.model_dump() for one in results.tested], results.left_out_by_title()
+    return {"files": written, "models": models, "left_out": left_out}
 
 
 if __name__ == "__main__":

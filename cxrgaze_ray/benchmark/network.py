@@ -93,10 +93,6 @@ class ModelReport:
         """Return how many times as fast as the released way an engine is."""
         return self.released.seconds / engine.timing.seconds
 
-    def flops(self, timing: Timing) -> float:
-        """Return FLOP/s."""
-        return self.gflop * 1e9 / timing.seconds
-
 
 def bench_model(
     bundle: Bundle,

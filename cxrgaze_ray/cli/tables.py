@@ -71,8 +71,7 @@ def tables(
             say=(lambda _: None) if as_json else say,
             on_progress=progress.update,
         )
-    titles = {(job.system, job.seed): job.title for job in jobs}
-    left_out = {titles[key]: why for key, why in results.left_out.items()}
+    left_out = results.left_out_by_title()
     models = {one.job.title: f"{one.pin.name}@{one.pin.version}" for one in results.tested}
     lines = [f"{title} is left out: {why}" for title, why in left_out.items()]
     lines.append(f"{len(models)} of {len([job for job in jobs if job.shown])} models are tested in {out}/tables.html.")

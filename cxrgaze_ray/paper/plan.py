@@ -62,7 +62,12 @@ class Job:
     @property
     def title(self) -> str:
         """Return how progress names the job."""
-        return self.system if not self.seed else f"{self.system}, seed {self.seed}"
+        return title_of(self.system, self.seed)
+
+
+def title_of(system: System, seed: int) -> str:
+    """Return how progress and results name a system's training with a seed."""
+    return system if not seed else f"{system}, seed {seed}"
 
 
 def plan_jobs(settings: TablesSettings) -> list[Job]:

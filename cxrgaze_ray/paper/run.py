@@ -23,7 +23,7 @@ from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
 from cxrgaze_ray.models.settings import WITH_DENSENET, System
 from cxrgaze_ray.paper.estimate import estimate
-from cxrgaze_ray.paper.plan import Job, TablesSettings, lacking, plan_jobs
+from cxrgaze_ray.paper.plan import Job, TablesSettings, lacking, plan_jobs, title_of
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import Trainable
@@ -56,6 +56,10 @@ class Results:
     tested: list[TrainedSystem] = field(default_factory=list)
     left_out: dict[tuple[System, int], str] = field(default_factory=dict)
     """Why there is nothing of a system and a seed."""
+
+    def left_out_by_title(self) -> dict[str, str]:
+        """Return why there is nothing of a system and a seed, by the job's title."""
+        return {title_of(*key): why for key, why in self.left_out.items()}
 
     def why_not(self, system: System) -> str:
         """Return why there is nothing of a system at all."""

@@ -74,12 +74,14 @@ class Model:
 
     async def plan_engine(self, pin: ModelPin, kind: EngineKind) -> str:
         """Return the name of the engine that this replica uses for a bundle and a kind, and load the bundle with it."""
-        if (pin.weights_sha256, kind) not in self._planned:
-            async with self._loading:
-                predictor = await asyncio.to_thread(_plan, pin, kind, self._settings.device)
-                self._planned[pin.weights_sha256, kind] = predictor.engine.name
-                self._keep((pin.weights_sha256, predictor.engine.name), predictor)
-        return self._planned[pin.weights_sha256, kind]
+        key = (pin.weights_sha256, kind)
+        if key not in self._planned:
+            async with self._loading:  # calls that come meanwhile share this load
+                if key not in self._planned:
+                    predictor = await asyncio.to_thread(_plan, pin, kind, self._settings.device)
+                    self._planned[key] = predictor.engine.name
+                    self._keep((pin.weights_sha256, predictor.engine.name), predictor)
+        return self._planned[key]
 
     async def warm(self, pin: ModelPin, engine: str) -> None:
         """Load a bundle and run it once, so that the next call waits for neither."""

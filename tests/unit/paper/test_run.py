@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,7 @@ def test_what_the_store_is_too_small_for_is_left_out(
     assert all(one.startswith(why) for one in results.left_out.values())
     assert "--phases" not in said[0], "the command has no such option"
     assert results.why_not("dnet201").startswith(why)
+    assert json.loads(json.dumps(results.left_out_by_title())).keys() == {"dnet201-cl", "dnet201"}
 
 
 def test_an_outage_stops_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
