@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cxrgaze_ray.cli.training_settings import read_training
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.settings import HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset
-from cxrgaze_ray.training.loop import plateaus
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, phase_values
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
+from cxrgaze_ray.training.steps import plateaus
 
 
 def test_every_system_has_a_recipe_in_the_order_of_phases() -> None:

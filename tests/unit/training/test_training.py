@@ -23,11 +23,12 @@ from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed, World, rows_of
-from cxrgaze_ray.training.loop import LoopHooks, plateaus, run_loop
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from cxrgaze_ray.training.stages import StageModule
+from cxrgaze_ray.training.steps import plateaus
 from tests.rows import make_rows
 
 TRAIN, VALIDATION = make_rows(9), make_rows(6, seed=1)

@@ -16,7 +16,7 @@ from cxrgaze_ray.errors import EXIT_USER, TrainingDiverged, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.state import not_finite
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.training import loop
+from cxrgaze_ray.training import steps
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.recipes import StageName
@@ -196,7 +196,7 @@ def test_a_split_without_a_triplet_has_no_loss_to_be_selected_by() -> None:
 @pytest.fixture
 def float16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in float16 with a gradient scaler, as on accelerators without bfloat16."""
-    monkeypatch.setattr(loop, "_half", lambda _device: torch.float16)
+    monkeypatch.setattr(steps, "_half", lambda _device: torch.float16)
 
 
 @pytest.mark.usefixtures("float16")

@@ -1,0 +1,164 @@
+"""The steps of one phase: each of an epoch, forwards, backwards and the optimiser's, and each of its validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, AdamW
+
+from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.training.divergence import DivergenceWatch
+from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.ranks import share_buffers, sums
+from cxrgaze_ray.training.recipes import Stage
+from cxrgaze_ray.training.settings import StageSettings, TrainSettings
+from cxrgaze_ray.training.stages import StageModule, trainable_state
+
+_PLATEAU_FACTOR = 0.1
+
+
+class Steps:
+    """A phase's module, optimiser and rows, and the steps that they take together.
+
+    Parameters
+    ----------
+    network
+        Network shared by all phases; only this phase's parts will learn.
+    train, validation
+        Rows of the two splits.
+    wrap
+        Makes the phase's module train over all workers (DDP), or returns it unchanged.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        stage: Stage,
+        train: Feed,
+        validation: Feed,
+        settings: TrainSettings,
+        device: torch.device,
+        wrap: Callable[[nn.Module], nn.Module],
+    ) -> None:
+        self.stage, self.device = stage, device
+        self.settings: StageSettings = settings.stages[stage.name]
+        self.size = stage.image_size(network.config)
+        self.module = StageModule(network, stage, settings)
+        self.wrapped = wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
+        self.learning = trainable_state(self.module)
+        kind = {"adam": Adam, "adamw": AdamW}[self.settings.optimiser]
+        self.optimiser = kind(self.learning, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=_half(device) == torch.float16)
+        self.watch = DivergenceWatch(stage, self.settings.lr)
+        self.training, self.validation = train.select(stage), validation.select(stage)
+        if stage.objective == "fused_classes" and settings.caches():
+            self.training, self.validation = self._cached(self.training), self._cached(self.validation)
+
+    @property
+    def images(self) -> int:
+        """Number of images that an epoch trains on."""
+        return len(self.training)
+
+    def train(self, epoch: int, past: list[float]) -> float:
+        """Take all steps of an epoch, given the validation losses of those before it; return its mean loss."""
+        self._set_rate(past)
+        self.module.train()
+        measured = []
+        batches = self.training.shuffled(epoch - 1, self.settings.batch, self.size, augment=self.settings.augment)
+        for step, batch in enumerate(batches, 1):
+            with _autocast(self.device):
+                loss, weight = self.wrapped(batch.to(self.device))
+            self.optimiser.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+            scaled = self.scaler.is_enabled()
+            self.watch.step(epoch, step, loss, None if scaled else self.learning)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            if scaled:
+                self.watch.scale(epoch, step, self.scaler.get_scale())
+            measured.append((float(loss.detach()), weight))
+        return self._mean("training", measured)
+
+    @torch.no_grad()
+    def validate(self, epoch: int) -> float:
+        """Return the mean loss of an epoch over the validation split."""
+        self.module.eval()
+        share_buffers(self.module)
+        measured = []
+        for step, batch in enumerate(self.validation.in_order(self.settings.batch, self.size), 1):
+            with _autocast(self.device):
+                loss, weight = self.module(batch.to(self.device))
+            self.watch.validation(epoch, step, loss)
+            measured.append((float(loss), weight))
+        return self._mean("validation", measured)
+
+    def _set_rate(self, past: list[float]) -> None:
+        """Set the learning rate of the next epoch; it follows from the losses alone, so a resumed stage has it too."""
+        if self.settings.plateau is None:
+            return
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.lr * _PLATEAU_FACTOR ** plateaus(past, self.settings.plateau)
+
+    def _mean(self, split: str, measured: list[tuple[float, int]]) -> float:
+        """Return the mean over the batches of all ranks, weighted.
+
+        Raises
+        ------
+        UserError
+            If all weights are zero because no batch held a triplet.
+        """
+        total, count = 0.0, 0.0
+        for loss, weight in measured:  # sum() rounds differently from one Python to the next
+            total, count = total + loss * weight, count + weight
+        total, count = sums([total, count], self.device)
+        if not count:
+            raise UserError(
+                f"No batch of the {split} split holds a triplet, which phase {self.stage.name} learns from: two images "
+                "of a class and one of another.",
+                f"Ingest more images, raise stages.{self.stage.name}.batch, or leave the phase out.",
+            )
+        return total / count
+
+    def _cached(self, feed: Feed) -> Feed:
+        """Compute the fused features of every row once: all layers before them are frozen, and dropout comes after."""
+        self.module.eval()
+        fused: dict[str, Tensor] = {}
+        for ids, batch in feed.with_ids(self.settings.batch, self.size):
+            with _autocast(self.device):
+                features_BF = self.module.fuse(batch.image_BCHW.to(self.device))
+            fused |= dict(zip(ids, features_BF.float().cpu(), strict=True))
+        return feed.with_fused(fused)
+
+
+def plateaus(losses: list[float], patience: int) -> int:
+    """Count how often `patience` epochs and one more went by without a better loss, as ReduceLROnPlateau counts.
+
+    As there, a loss is better if it is lower by more than a ten-thousandth of the best.
+    """
+    best, bad, count = math.inf, 0, 0
+    for loss in losses:
+        if loss < best * (1 - 1e-4):
+            best, bad = loss, 0
+        else:
+            bad += 1
+        if bad > patience:
+            count, bad = count + 1, 0
+    return count
+
+
+def _half(device: torch.device) -> torch.dtype | None:
+    """Return the reduced precision that a device trains in, if any."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+    half = _half(device)
+    return torch.autocast(device.type, half) if half else nullcontext()
