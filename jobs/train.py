@@ -13,16 +13,22 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.training.publishing import train_and_publish
+from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
 from cxrgaze_ray.training.settings import Overrides, Preset, TrainSettings
+
+_HOW = {"name", "parent", "backbone_weights", "workers", "promote", "reason"}
 
 
 class TrainJob(Settings):
-    """Contents of train.yaml; `settings` go over the preset's."""
+    """Contents of train.yaml; `settings` go over the preset's, `parent` is what --from is to the command."""
 
     store: Uri
     registry: Uri
     preset: Preset = "full"
+    phases: tuple[StageName, ...] | None = Field(None, min_length=1, max_length=len(STAGE_ORDER))
     name: Name = "cxrgaze"
+    parent: Uri | None = None
+    backbone_weights: Uri | None = None
     workers: int = Field(1, ge=1, le=10_000)
     promote: bool = False
     reason: str = Field("", min_length=0, max_length=1000)
@@ -31,8 +37,9 @@ class TrainJob(Settings):
 
 
 def work(job: TrainJob) -> dict[str, Any]:
-    settings, join = TrainSettings.for_preset(job.preset, **job.settings), partial(connect, job.cluster, quiet=False)
-    registry, how = Registry(open_store(job.registry)), job.model_dump(include={"name", "workers", "promote", "reason"})
+    settings = TrainSettings.for_preset(job.preset, job.phases, **job.settings)
+    join = partial(connect, job.cluster, quiet=False)
+    registry, how = Registry(open_store(job.registry)), job.model_dump(include=_HOW)
     return train_and_publish(ShardStore.open(job.store), settings, registry, connect=join, say=say, **how).model_dump()
 
 

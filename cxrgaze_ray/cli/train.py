@@ -139,6 +139,10 @@ def train(
         ),
     ] = None,
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="full, small or tiny.")] = "full",
+    recipe: Annotated[
+        Literal["paper", "recommended"] | None,
+        typer.Option(help="What settings begin from: paper's by default, or recommended ones, which augment images."),
+    ] = None,
     config: Annotated[str | None, typer.Option(help="YAML over the preset's settings.")] = None,
     single: Annotated[
         list[str] | None,
@@ -172,7 +176,7 @@ def train(
     from cxrgaze_ray.storage import open_store
     from cxrgaze_ray.training.publishing import train_and_publish
 
-    settings = read_training(preset, config, phases, system, single or ())
+    settings = read_training(preset, config, phases, system, single or (), recipe)
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
         for note in [] if as_json else [*settings.notes(workers), *_fresh(settings, parent or backbone_weights)]:

@@ -10,11 +10,17 @@ from cxrgaze_ray.storage import read_settings
 
 if TYPE_CHECKING:
     from cxrgaze_ray.models.settings import Preset
+    from cxrgaze_ray.training.recipes import RecipeName
     from cxrgaze_ray.training.settings import TrainSettings
 
 
 def read_training(
-    preset: Preset, config: str | None, phases: str | None, system: str | None = None, single: Sequence[str] = ()
+    preset: Preset,
+    config: str | None,
+    phases: str | None,
+    system: str | None = None,
+    single: Sequence[str] = (),
+    recipe: RecipeName | None = None,
 ) -> TrainSettings:
     """Override a preset's settings with YAML, and those with single ones; ConfigError if a name or value is wrong.
 
@@ -26,6 +32,8 @@ def read_training(
         Name of the network; None leaves it to the YAML.
     single
         Texts such as ``architecture.tap=transition3``.
+    recipe
+        Name of the recipe; None leaves it to the YAML.
     """
     from cxrgaze_ray.training.settings import TrainSettings
 
@@ -34,6 +42,8 @@ def read_training(
         values = read_settings(TrainSettings, config).model_dump(exclude_unset=True)
     if system is not None:
         values["system"] = system
+    if recipe is not None:
+        values["recipe"] = recipe
     read_single(single, values)
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
     return TrainSettings.for_preset(values.pop("preset", preset), chosen, **values)

@@ -147,3 +147,7 @@ def load_optimiser_state(optimiser: Adam, flat: dict[str, Tensor]) -> None:
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, items in optimiser.state.items():
+        for name, value in items.items():
+            if value.shape == parameter.shape:  # one kernel for all of a step wants the weights' own layout of memory
+                items[name] = torch.empty_like(parameter).copy_(value)

@@ -14,7 +14,8 @@ from torch import Tensor
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.augment import augmented
+from cxrgaze_ray.training.augment import augmented, changed, draws
+from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.stages import Batch
 
@@ -89,15 +90,24 @@ class Feed:
             )
         return Feed(usable, self._world, self._seed, gaze=stage.needs_gaze)
 
-    def shuffled(self, epoch: int, batch: int, size: tuple[int, int], *, augment: bool = False) -> Iterator[Batch]:
-        """Yield an epoch's training batches of this rank, if asked for with images and gaze moved at random."""
+    def steps(self, batch: int) -> int:
+        """Return the number of an epoch's training batches, on every rank."""
+        return -(-self._share_size(len(self._rows)) // max(1, batch // self._world.size))
+
+    def shuffled(
+        self, epoch: int, batch: int, size: tuple[int, int], *, augment: bool | Augmentation = False
+    ) -> Iterator[Batch]:
+        """Yield an epoch's training batches of this rank, if asked for with images and gaze changed at random."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
         own, repeats = self._share(order)
         step = max(1, batch // self._world.size)
         for start in range(0, len(own), step):
             part = own[start : start + step]
             dealt = self._batch(part, size, repeats if start + step >= len(own) else 0)
-            yield augmented(dealt) if augment else dealt
+            if isinstance(augment, Augmentation):
+                yield changed(dealt, augment, [draws(self._seed, epoch, self._rows[index].image_id) for index in part])
+            else:
+                yield augmented(dealt) if augment else dealt
 
     def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""
@@ -107,9 +117,12 @@ class Feed:
 
     def _share(self, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
         """Return this rank's share of some rows, as large as every other's, and how many at its end are repeats."""
-        share = -(-len(order) // self._world.size)
+        share = self._share_size(len(order))
         own = np.resize(order, share * self._world.size)[self._world.rank :: self._world.size]
         return own, share - len(order[self._world.rank :: self._world.size])
+
+    def _share_size(self, rows: int) -> int:
+        return -(-rows // self._world.size)
 
     def with_ids(self, batch: int, size: tuple[int, int]) -> Iterator[tuple[list[str], Batch]]:
         """Yield every row of the split once, whatever the rank, with its image ids."""

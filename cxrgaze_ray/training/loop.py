@@ -23,6 +23,7 @@ from cxrgaze_ray.training.checkpoint import (
     rng_state,
     snapshot,
 )
+from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, Stage, StageName
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
@@ -42,11 +43,14 @@ class LoopHooks:
         whether the stage ends here, in which case a checkpoint must be kept.
     device
         Device to compute on.
+    tell
+        Called with sentences for the user.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     report: Callable[[dict[str, Any], Callable[[], Checkpoint], bool], None] = lambda _metrics, _make, _ends: None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    tell: Callable[[str], None] = lambda _: None
 
 
 def run_loop(
@@ -75,10 +79,11 @@ def run_loop(
     """
     standing = resume.standing if resume else Standing()
     names: list[StageName] = list(settings.stages)
-    network.to(hooks.device)
+    compute = Compute(hooks.device, settings, hooks.tell)
+    compute.place(network)
     for index in range(standing.stage, len(names)):
         standing = replace(standing, stage=index)
-        stage = _Stage(network, names[index], train, validation, settings, hooks)
+        stage = _Stage(network, names[index], train, validation, settings, hooks, compute)
         standing = stage.run(standing, resume if resume and resume.standing.stage == index else None)
         resume = None
         standing = Standing(stage=index + 1, history=standing.history)
@@ -96,11 +101,12 @@ class _Stage:
         validation: Feed,
         settings: TrainSettings,
         hooks: LoopHooks,
+        compute: Compute,
     ) -> None:
         self.settings: StageSettings = settings.stages[name]
         self.stage: Stage = RECIPES[settings.system].stages[name]
         self.network, self.hooks, self.seed = network, hooks, settings.seed
-        self.steps = Steps(network, self.stage, train, validation, settings, hooks.device, hooks.wrap)
+        self.steps = Steps(network, self.stage, train, validation, settings, compute, hooks.wrap)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""

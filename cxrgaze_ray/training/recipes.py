@@ -15,6 +15,9 @@ StageName = Literal["contrastive", "encoder", "saliency", "classifier", "joint",
 STAGE_ORDER: tuple[StageName, ...] = get_args(StageName)
 """All phases. A phase's place here seeds its random draws: one that two systems share is the same in both."""
 
+RecipeName = Literal["paper", "recommended"]
+"""paper: as the authors trained. recommended: the same phases, whose images are changed a little each time."""
+
 Objective = Literal["triplet", "densenet_classes", "saliency", "fused_classes", "joint", "classes"]
 """What a phase's loss is computed from: see `stages`."""
 
@@ -118,6 +121,12 @@ _COMMON: dict[Preset, dict[StageName, dict[str, Any]]] = {
 """Settings of phases that are the same whatever the system."""
 
 
-def phase_values(system: System, preset: Preset, phase: StageName) -> dict[str, Any]:
+_AUGMENTED: tuple[StageName, ...] = ("contrastive", "encoder", "saliency", "joint", "diagnosis")
+"""Phases whose images the recommended recipe changes: those in which layers that see the image learn. The classifier's
+fused features would have to be computed anew in every epoch, for a head of two layers."""
+
+
+def phase_values(system: System, preset: Preset, phase: StageName, recipe: RecipeName = "paper") -> dict[str, Any]:
     """Return the settings of a system's phase in a preset that differ from a phase's defaults."""
-    return {**_COMMON[preset].get(phase, {}), **RECIPES[system].values.get(preset, {}).get(phase, {})}
+    recommended: dict[str, Any] = {"augment": {}} if recipe == "recommended" and phase in _AUGMENTED else {}
+    return recommended | _COMMON[preset].get(phase, {}) | RECIPES[system].values.get(preset, {}).get(phase, {})

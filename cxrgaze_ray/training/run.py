@@ -112,7 +112,7 @@ def run_stages(
         stores=store.parts,
         parent=f"{pin.name}@{pin.version}" if pin else None,
         parent_phases=begun_from.phases if begun_from else None,
-        settings=settings.model_dump(),
+        settings=settings.model_dump(mode="json"),
         split_by=store.info.split_by,
         caution=store.info.caution(),
     )

@@ -6,43 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
 from cxrgaze_ray.config import Seed, Settings
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.settings import NetworkConfig, System, TripletMining, architecture
 from cxrgaze_ray.models.settings import Preset as Preset  # named by those who choose a training
-from cxrgaze_ray.training.recipes import RECIPES, StageName, phase_values
+from cxrgaze_ray.training.phase_settings import StageSettings as StageSettings
+from cxrgaze_ray.training.recipes import RECIPES, RecipeName, StageName, phase_values
 
 STAGE_NAMES = RECIPES["gazenet"].phases
 """The paper's four phases."""
-
-
-class StageSettings(Settings):
-    """Settings of one phase."""
-
-    epochs: int = Field(50, ge=1, le=100_000)
-    """Largest number of epochs."""
-
-    batch: int = Field(16, ge=1, le=65_536)
-    """Images per step, over all workers."""
-
-    lr: float = Field(1e-4, gt=0, le=10)
-    """Learning rate; constant, unless `plateau` says otherwise."""
-
-    plateau: int | None = Field(None, ge=1, le=100_000)
-    """Epochs without a better validation loss after which the learning rate falls to a tenth, as in the released code
-    (40 there); None keeps it."""
-
-    optimiser: Literal["adam", "adamw"] = "adam"
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    """Optimiser, and its decay of weights per step, as a share of the learning rate in AdamW."""
-
-    augment: bool = False
-    """Turn, crop and mirror the training images at random, their gaze with them."""
-
-    patience: int = Field(10, ge=1, le=100_000)
-    """Epochs without a better validation loss before the phase stops."""
 
 
 class TrainSettings(Settings):
@@ -53,6 +27,9 @@ class TrainSettings(Settings):
 
     preset: Preset = "full"
     """Size of the network: full is the paper's."""
+
+    recipe: RecipeName = "paper"
+    """What `stages` begin from: the paper's settings, or recommended ones, which augment images."""
 
     architecture: dict[str, Any] = {}
     """Settings of the network that override the preset's, such as ``tap: transition3``."""
@@ -72,6 +49,13 @@ class TrainSettings(Settings):
     cache_features: bool = True
     """Train the classifier phase from fused features that are computed once; not under legacy_batchnorm_drift or with
     augmented images, where they change with every step."""
+
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What layers compute in under torch's autocast: auto is float32 on CPUs, and on a GPU bfloat16, or float16 where
+    it lacks that. float32 on a GPU is TF32 in convolutions, torch's own default."""
+
+    compile: bool = False
+    """Let torch.compile fuse each phase's layers, if it can; that takes a minute or more at first."""
 
     backbone: Literal["imagenet", "fresh"] = "imagenet"
     """First weights of the backbone if neither a parent nor a file of weights is given: ImageNet's, if they fit and can
@@ -108,8 +92,8 @@ class TrainSettings(Settings):
         overrides = values.pop("stages", {})
         if isinstance(changes := values.get("architecture", {}), dict):
             architecture(values.get("system", "gazenet"), preset, changes)  # raises an error that names the fault
-        system = cls.build(preset=preset, stages={}, **values).system  # and so does this
-        recipe = RECIPES[system]
+        built = cls.build(preset=preset, stages={}, **values)  # and so does this
+        system, recipe = built.system, RECIPES[built.system]
         chosen = phases or list(recipe.phases)
         if unknown := set(chosen) - set(recipe.stages):
             raise ConfigError(
@@ -117,7 +101,7 @@ class TrainSettings(Settings):
             )
         cls.build(system=system, stages=overrides)
         stages = {
-            name: {**phase_values(system, preset, name), **overrides.get(name, {})}
+            name: {**phase_values(system, preset, name, built.recipe), **overrides.get(name, {})}
             for name in recipe.stages
             if name in chosen
         }
@@ -157,7 +141,7 @@ class TrainSettings(Settings):
 
     def identity(self) -> str:
         """Return the settings as JSON, without those of today that say what every earlier version did."""
-        later = {name for name in ("system", "architecture") if name not in self.model_dump(exclude_defaults=True)}
+        later = {name for name in _LATER if name not in self.model_dump(exclude_defaults=True)}
         of_stage: dict[str, set[str]] = {
             stage: {name for name in _LATER_OF_STAGE if name not in settings.model_dump(exclude_defaults=True)}
             for stage, settings in self.stages.items()
@@ -166,7 +150,8 @@ class TrainSettings(Settings):
         return self.model_dump_json(exclude=excluded)
 
 
-_LATER_OF_STAGE = ("plateau", "optimiser", "weight_decay", "augment")
+_LATER = ("system", "architecture", "recipe", "precision", "compile")
+_LATER_OF_STAGE = ("plateau", "optimiser", "weight_decay", "augment", "schedule", "warmup", "betas", "clip")
 
 
 def _fit_training(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW
 
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.divergence import DivergenceWatch
 from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.optimisers import learning_rate, make_optimiser, set_rate, shorten
 from cxrgaze_ray.training.ranks import share_buffers, sums
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 from cxrgaze_ray.training.stages import StageModule, trainable_state
-
-_PLATEAU_FACTOR = 0.1
 
 
 class Steps:
@@ -32,6 +28,8 @@ class Steps:
         Network shared by all phases; only this phase's parts will learn.
     train, validation
         Rows of the two splits.
+    compute
+        How the device computes.
     wrap
         Makes the phase's module train over all workers (DDP), or returns it unchanged.
     """
@@ -43,18 +41,18 @@ class Steps:
         train: Feed,
         validation: Feed,
         settings: TrainSettings,
-        device: torch.device,
+        compute: Compute,
         wrap: Callable[[nn.Module], nn.Module],
     ) -> None:
-        self.stage, self.device = stage, device
+        self.stage, self.compute, self.device = stage, compute, compute.device
         self.settings: StageSettings = settings.stages[stage.name]
         self.size = stage.image_size(network.config)
         self.module = StageModule(network, stage, settings)
+        compute.compile(self.module)
         self.wrapped = wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
         self.learning = trainable_state(self.module)
-        kind = {"adam": Adam, "adamw": AdamW}[self.settings.optimiser]
-        self.optimiser = kind(self.learning, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=_half(device) == torch.float16)
+        self.optimiser = make_optimiser(self.learning, self.settings, self.device)
+        self.scaler = compute.scaler()
         self.watch = DivergenceWatch(stage, self.settings.lr)
         self.training, self.validation = train.select(stage), validation.select(stage)
         if stage.objective == "fused_classes" and settings.caches():
@@ -67,17 +65,18 @@ class Steps:
 
     def train(self, epoch: int, past: list[float]) -> float:
         """Take all steps of an epoch, given the validation losses of those before it; return its mean loss."""
-        self._set_rate(past)
         self.module.train()
-        measured = []
+        measured, steps = [], self.training.steps(self.settings.batch)
         batches = self.training.shuffled(epoch - 1, self.settings.batch, self.size, augment=self.settings.augment)
         for step, batch in enumerate(batches, 1):
-            with _autocast(self.device):
-                loss, weight = self.wrapped(batch.to(self.device))
+            set_rate(self.optimiser, learning_rate(self.settings, epoch - 1 + (step - 1) / steps, past))
+            with self.compute.autocast():
+                loss, weight = self.compute.call(self.wrapped, self.module, batch.to(self.device))
             self.optimiser.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             scaled = self.scaler.is_enabled()
             self.watch.step(epoch, step, loss, None if scaled else self.learning)
+            shorten(self.learning, self.optimiser, self.scaler, self.settings.clip)
             self.scaler.step(self.optimiser)
             self.scaler.update()
             if scaled:
@@ -92,18 +91,11 @@ class Steps:
         share_buffers(self.module)
         measured = []
         for step, batch in enumerate(self.validation.in_order(self.settings.batch, self.size), 1):
-            with _autocast(self.device):
-                loss, weight = self.module(batch.to(self.device))
+            with self.compute.autocast():
+                loss, weight = self.compute.call(self.module, self.module, batch.to(self.device))
             self.watch.validation(epoch, step, loss)
             measured.append((float(loss), weight))
         return self._mean("validation", measured)
-
-    def _set_rate(self, past: list[float]) -> None:
-        """Set the learning rate of the next epoch; it follows from the losses alone, so a resumed stage has it too."""
-        if self.settings.plateau is None:
-            return
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.lr * _PLATEAU_FACTOR ** plateaus(past, self.settings.plateau)
 
     def _mean(self, split: str, measured: list[tuple[float, int]]) -> float:
         """Return the mean over the batches of all ranks, weighted.
@@ -130,35 +122,7 @@ class Steps:
         self.module.eval()
         fused: dict[str, Tensor] = {}
         for ids, batch in feed.with_ids(self.settings.batch, self.size):
-            with _autocast(self.device):
+            with self.compute.autocast():
                 features_BF = self.module.fuse(batch.image_BCHW.to(self.device))
             fused |= dict(zip(ids, features_BF.float().cpu(), strict=True))
         return feed.with_fused(fused)
-
-
-def plateaus(losses: list[float], patience: int) -> int:
-    """Count how often `patience` epochs and one more went by without a better loss, as ReduceLROnPlateau counts.
-
-    As there, a loss is better if it is lower by more than a ten-thousandth of the best.
-    """
-    best, bad, count = math.inf, 0, 0
-    for loss in losses:
-        if loss < best * (1 - 1e-4):
-            best, bad = loss, 0
-        else:
-            bad += 1
-        if bad > patience:
-            count, bad = count + 1, 0
-    return count
-
-
-def _half(device: torch.device) -> torch.dtype | None:
-    """Return the reduced precision that a device trains in, if any."""
-    if device.type != "cuda":
-        return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
-    half = _half(device)
-    return torch.autocast(device.type, half) if half else nullcontext()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from cxrgaze_ray.training.augment import augmented
+from cxrgaze_ray.training.augment import augmented, changed, draws
+from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.stages import Batch
 
 HEIGHT, WIDTH = 96, 128
@@ -86,3 +89,71 @@ def test_images_without_gaze_are_moved_too() -> None:
     found = moved(1, alone)
     assert found.gaze_BHW.shape == (3, 0)
     assert torch.equal(found.image_BCHW, moved(1, given).image_BCHW)
+
+
+AMOUNTS = Augmentation(degrees=15, shift=0.1, scale=0.2, flip=0.5)
+
+
+def gently(given: Batch, amounts: Augmentation = AMOUNTS, epoch: int = 0) -> Batch:
+    return changed(given, amounts, [draws(7, epoch, f"image-{place}") for place in range(len(given.label_B))])
+
+
+@pytest.mark.parametrize("epoch", range(20))
+def test_a_landmark_stands_at_the_same_place_in_image_and_map_after_a_change(epoch: int) -> None:
+    given = batch(PLACES)
+    found = gently(given, AMOUNTS.model_copy(update={"noise": 0.0}), epoch)
+    places = [
+        torch.stack([m.argmax() // WIDTH, m.argmax() % WIDTH]) for m in (*found.image_BCHW[:, 0], *found.gaze_BHW)
+    ]
+    images, maps = places[:3], places[3:]
+    assert max(int((image - gaze).abs().max()) for image, gaze in zip(images, maps, strict=True)) <= 1
+    now, before = centres(found.gaze_BHW), centres(given.gaze_BHW)
+    assert float((now - before).abs().max()) > 1, "nothing moved: this shows nothing"
+
+
+def test_tones_change_in_the_image_only_and_padding_stays_black() -> None:
+    still = Augmentation(degrees=0, shift=0, scale=0, brightness=0.2, contrast=0.5, gamma=0.5, noise=0.05)
+    given = batch(PLACES)
+    bars = given.image_BCHW.clone().clamp(min=0.1)
+    bars[..., :20] = 0
+    given = replace(given, image_BCHW=bars)
+    found = gently(given, still)
+    torch.testing.assert_close(found.gaze_BHW, given.gaze_BHW, atol=1e-7, rtol=0)
+    assert float((found.image_BCHW - bars)[..., 20:].abs().mean()) > 0.01
+    assert float(found.image_BCHW[..., :20].abs().max()) == 0
+    assert float(found.image_BCHW.min()) >= 0
+    assert float(found.image_BCHW.max()) <= 1
+
+
+def test_each_row_draws_by_seed_epoch_and_id_whatever_it_is_dealt_with() -> None:
+    given = batch(PLACES)
+    whole, alone = gently(given), changed(given._map(lambda t: t[1:2], 0), AMOUNTS, [draws(7, 0, "image-1")])
+    assert torch.equal(whole.image_BCHW[1:2], alone.image_BCHW)
+    assert torch.equal(gently(given).gaze_BHW, whole.gaze_BHW)
+    assert not torch.equal(gently(given, epoch=1).image_BCHW, whole.image_BCHW)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    gently(given)
+    assert torch.equal(torch.get_rng_state(), before), "dropout draws from torch's RNG, and must not notice"
+
+
+def test_nothing_is_mirrored_unless_asked_for() -> None:
+    given = batch([(48.0, 30.0)] * 40)
+    assert float(centres(gently(given, Augmentation()).gaze_BHW)[:, 1].max()) < WIDTH / 2
+    mirrored = centres(gently(given, Augmentation(flip=1)).gaze_BHW)[:, 1]
+    assert float(mirrored.min()) > WIDTH / 2
+
+
+def test_gaze_is_not_pushed_out_of_the_picture() -> None:
+    corner = batch([(2.0, 2.0)] * 30)
+    found = gently(corner, Augmentation(shift=0.25))
+    kept = found.gaze_BHW.sum(dim=(1, 2)) / corner.gaze_BHW.sum(dim=(1, 2))
+    assert float(kept.min()) > 0.45
+    assert any(torch.equal(after, before) for after, before in zip(found.gaze_BHW, corner.gaze_BHW, strict=True))
+
+
+def test_images_without_gaze_are_changed_too() -> None:
+    given = batch(PLACES)
+    alone = gently(Batch(given.image_BCHW, given.label_B, torch.empty(3, 0)))
+    assert alone.gaze_BHW.shape == (3, 0)
+    assert torch.equal(alone.image_BCHW, gently(given).image_BCHW)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
-import torch
-from torch.optim import SGD
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cxrgaze_ray.cli.training_settings import read_training
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.settings import HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset
-from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, phase_values
+from cxrgaze_ray.models.settings import HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset, System
+from cxrgaze_ray.training.phase_settings import Augmentation
+from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, RecipeName, phase_values
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
-from cxrgaze_ray.training.steps import plateaus
+
+RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
 
 
 def test_every_system_has_a_recipe_in_the_order_of_phases() -> None:
@@ -110,13 +109,30 @@ def test_a_single_setting_that_is_none_is_refused(text: str) -> None:
         read_training("tiny", None, None, None, ["seed=1", text])
 
 
-@pytest.mark.parametrize("patience", [1, 2, 5])
-@pytest.mark.parametrize("seed", range(4))
-def test_a_plateau_is_torch_s(patience: int, seed: int) -> None:
-    losses = torch.rand(60, generator=torch.Generator().manual_seed(seed)).tolist()
-    optimiser = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler = ReduceLROnPlateau(optimiser, factor=0.1, patience=patience, eps=0.0)
-    optimiser.step()
-    for count, loss in enumerate(losses, 1):
-        scheduler.step(loss)
-        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.1 ** plateaus(losses[:count], patience), rel=1e-9)
+def test_a_training_that_asks_for_nothing_new_has_the_name_it_always_had() -> None:
+    """A killed training of an earlier version goes on only if its name is found again."""
+    asked: list[tuple[Preset, System, str]] = [
+        ("full", "gazenet", "train-bbaa57ef1f587dea"),
+        ("full", "gazegnn", "train-15e839cc69d8e69a"),
+        ("small", "mt-unet", "train-99c6b0cdf3780468"),
+        ("tiny", "dnet201-cl", "train-91200c1b224a5cf8"),
+    ]
+    for preset, system, name in asked:
+        assert TrainSettings.for_preset(preset, system=system).run_name("s" * 64, None) == name
+    changes: list[dict[str, Any]] = [{"recipe": "recommended"}, {"precision": "float32"}, {"compile": True}]
+    changes += [{"stages": {"encoder": change}} for change in ({"warmup": 1}, {"clip": 1}, {"schedule": "cosine"})]
+    names = {TrainSettings.for_preset("tiny", **change).run_name("s", None) for change in [{}, *changes]}
+    assert len(names) == 7
+
+
+def test_the_recommended_recipe_augments_where_layers_that_see_the_image_learn() -> None:
+    for system in SYSTEMS:
+        paper, ours = (TrainSettings.for_preset("full", system=system, recipe=recipe) for recipe in RECIPE_NAMES)
+        for name, phase in ours.stages.items():
+            changed = {key for key, value in phase if value != getattr(paper.stages[name], key)}
+            own = name == "classifier" or system == "gazegnn"  # the features of one are cached; the other has its own
+            assert changed == (set() if own else {"augment"})
+            assert own or phase.augment == Augmentation()
+    assert ours.recipe == "recommended"
+    chosen = read_training("tiny", None, "saliency", None, ["stages.saliency.augment.degrees=2"], "recommended")
+    assert chosen.stages["saliency"].augment == Augmentation(degrees=2)

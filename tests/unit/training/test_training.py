@@ -24,11 +24,11 @@ from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed, World, rows_of
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.optimisers import plateaus
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from cxrgaze_ray.training.stages import StageModule
-from cxrgaze_ray.training.steps import plateaus
 from tests.rows import make_rows
 
 TRAIN, VALIDATION = make_rows(9), make_rows(6, seed=1)
@@ -195,6 +195,7 @@ RELEASED = {"epochs": 4, "plateau": 1, "optimiser": "adamw", "weight_decay": 0.0
         *[(settings("encoder", "classifier", epochs=2), stop_after) for stop_after in (1, 2, 3)],
         (settings("encoder", **RELEASED), 3),
         (settings("joint", **RELEASED), 2),
+        (settings("encoder", epochs=2, schedule="cosine", warmup=1.5, clip=0.5, augment={}, lr=1e-3), 1),
     ],
 )
 def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, chosen: TrainSettings, stop_after: int) -> None:

@@ -16,11 +16,10 @@ from cxrgaze_ray.errors import EXIT_USER, TrainingDiverged, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.state import not_finite
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.training import steps
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.recipes import StageName
-from cxrgaze_ray.training.settings import STAGE_NAMES
+from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from cxrgaze_ray.training.stages import Batch
 from tests.unit.training.test_training import at_rate, settings, train
 
@@ -193,15 +192,13 @@ def test_a_split_without_a_triplet_has_no_loss_to_be_selected_by() -> None:
     assert "stages.contrastive.batch" in told.value.hint
 
 
-@pytest.fixture
-def float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in float16 with a gradient scaler, as on accelerators without bfloat16."""
-    monkeypatch.setattr(steps, "_half", lambda _device: torch.float16)
+def in_float16(**stage: Any) -> TrainSettings:
+    """Return settings with which a gradient scaler works, as on accelerators without bfloat16."""
+    return settings("classifier", **stage).model_copy(update={"precision": "float16"})
 
 
-@pytest.mark.usefixtures("float16")
 def test_the_gradient_scaler_goes_on_where_it_was(tmp_path: Path) -> None:
-    chosen = settings("classifier", epochs=3)
+    chosen = in_float16(epochs=3)
     scales: list[float] = []
 
     def keep(metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
@@ -225,7 +222,6 @@ def test_the_gradient_scaler_goes_on_where_it_was(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.usefixtures("float16")
 @pytest.mark.parametrize("steps", [4, None])
 def test_a_scaler_may_leave_out_steps_but_not_all_of_them(steps: int | None) -> None:
     network, left = build(PRESETS["tiny"], seed=3), steps
@@ -240,7 +236,7 @@ def test_a_scaler_may_leave_out_steps_but_not_all_of_them(steps: int | None) -> 
         network.classifier.out.weight.register_hook(overflow)  # type: ignore[no-untyped-call]
         return module
 
-    chosen = settings("classifier", epochs=8)
+    chosen = in_float16(epochs=8, clip=1.0)
     if steps is None:
         # 65536 is halved 17 times before it is under 1, at 3 steps an epoch
         with pytest.raises(TrainingDiverged, match="epoch 6, step 2: the gradients are not finite"):

@@ -118,7 +118,7 @@ def test_lineage_is_what_was_written_when_a_killed_training_began(
     lineage = run.run_stages(store, SETTINGS, registry).info.lineage
     assert (lineage.backbone, lineage.code_version) == ("fresh", "0.0.1")
     assert (lineage.store_sha256, lineage.stores) == (store.info.sha256(), store.parts)
-    assert lineage.settings == SETTINGS.model_dump()
+    assert lineage.settings == SETTINGS.model_dump(mode="json")
     assert registry.store.get(begun.key) == before
 
 
