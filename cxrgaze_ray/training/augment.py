@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -47,38 +47,39 @@ def augmented(batch: Batch) -> Batch:
     return replace(batch, image_BCHW=torch.stack(images), gaze_BHW=torch.stack(gazes) if seen else batch.gaze_BHW)
 
 
-def draws(seed: int, epoch: int, image_id: str) -> torch.Generator:
-    """Return the random numbers of one row in one epoch: the same on whatever rank, and wherever a training resumed."""
-    digest = hashlib.sha256(f"{seed}\0{epoch}\0{image_id}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+def draws_of(seed: int, epoch: int, image_id: str) -> np.random.Generator:
+    """Return an image's own random draws in an epoch: the same whatever thread or worker makes them, and when."""
+    name = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big")
+    return np.random.default_rng([seed, epoch, name])
 
 
-def changed(batch: Batch, amounts: Augmentation, generators: Sequence[torch.Generator]) -> Batch:
-    """Return a batch whose images are changed at random, each by its own generator, gaze moving with them.
+def changed(
+    image_1HW: Tensor, gaze_HW: Tensor | None, amounts: Augmentation, draws: np.random.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Return an image moved and toned at random, and its gaze moved with it.
 
-    A move that would push more than half of a gaze map out of the picture is not made.
+    A move that would push more than half of the gaze out of the picture is not made.
 
     Parameters
     ----------
-    batch
-        Images (B, 1, H, W) in [0,1]; maps (B, H, W), or none.
+    image_1HW
+        float32 (1, H, W) in [0,1].
+    gaze_HW
+        float32 (H, W), or None.
     amounts
         How far the changes may go.
-    generators
-        One for each row.
+    draws
+        See `draws_of`.
     """
-    seen = batch.gaze_BHW.ndim == 3
-    images, gazes = [], []
-    for place, generator in enumerate(generators):
-        change = _Change.drawn(amounts, generator)
-        toned_1HW = change.toned(batch.image_BCHW[place], generator)
-        pair_CHW = torch.cat([toned_1HW, batch.gaze_BHW[place, None]]) if seen else toned_1HW
-        moved_CHW = change.moved(pair_CHW)
-        if seen and moved_CHW[-1].sum() < _LEAST_MASS * pair_CHW[-1].sum():
-            moved_CHW = pair_CHW
-        images.append(moved_CHW[:1])
-        gazes += [moved_CHW[1]] if seen else []
-    return replace(batch, image_BCHW=torch.stack(images), gaze_BHW=torch.stack(gazes) if seen else batch.gaze_BHW)
+    change = _Change.drawn(amounts, draws)
+    toned_1HW = change.toned(image_1HW, draws)
+    if gaze_HW is None:
+        return change.moved(toned_1HW), None
+    pair_CHW = torch.cat([toned_1HW, gaze_HW[None]])
+    moved_CHW = change.moved(pair_CHW)
+    if moved_CHW[1].sum() < _LEAST_MASS * gaze_HW.sum():
+        moved_CHW = pair_CHW
+    return moved_CHW[:1], moved_CHW[1]
 
 
 @dataclass(frozen=True)
@@ -96,29 +97,28 @@ class _Change:
     noise: float
 
     @classmethod
-    def drawn(cls, amounts: Augmentation, generator: torch.Generator) -> _Change:
+    def drawn(cls, amounts: Augmentation, draws: np.random.Generator) -> _Change:
         """Draw a change; as many numbers are drawn whatever the amounts are."""
-        *ways, chance = torch.rand(8, generator=generator).tolist()
-        turn, down, right, growth, light, contrast, gamma = (2 * way - 1 for way in ways)
+        turn, down, right, growth, light, contrast, gamma = draws.uniform(-1, 1, 7).tolist()
         return cls(
             degrees=amounts.degrees * turn,
             down=amounts.shift * down,
             right=amounts.shift * right,
             scale=1 + amounts.scale * growth,
-            mirrored=chance < amounts.flip,
+            mirrored=draws.random() < amounts.flip,
             brightness=amounts.brightness * light,
             contrast=1 + amounts.contrast * contrast,
             exponent=math.exp(amounts.gamma * gamma),
             noise=amounts.noise,
         )
 
-    def toned(self, image_1HW: Tensor, generator: torch.Generator) -> Tensor:
+    def toned(self, image_1HW: Tensor, draws: np.random.Generator) -> Tensor:
         """Change tones; black stays black, since the padding's grey would tell of the change, which no film does."""
         black_1HW = image_1HW == 0
         bent_1HW = image_1HW**self.exponent
         mean = bent_1HW.sum() / (~black_1HW).sum().clamp(min=1)
         toned_1HW = (bent_1HW - mean) * self.contrast + mean + self.brightness
-        toned_1HW = toned_1HW + self.noise * torch.randn(image_1HW.shape, generator=generator)
+        toned_1HW = toned_1HW + self.noise * torch.from_numpy(draws.standard_normal(image_1HW.shape, np.float32))
         return toned_1HW.clamp(0, 1).masked_fill(black_1HW, 0.0)
 
     def moved(self, picture_CHW: Tensor) -> Tensor:

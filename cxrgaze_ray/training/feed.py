@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from torch import Tensor
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.augment import augmented, changed, draws
+from cxrgaze_ray.training.augment import augmented, changed, draws_of
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.stages import Batch
@@ -105,9 +105,22 @@ class Feed:
             part = own[start : start + step]
             dealt = self._batch(part, size, repeats if start + step >= len(own) else 0)
             if isinstance(augment, Augmentation):
-                yield changed(dealt, augment, [draws(self._seed, epoch, self._rows[index].image_id) for index in part])
+                yield self._changed(dealt, augment, epoch, part)
             else:
                 yield augmented(dealt) if augment else dealt
+
+    def _changed(self, batch: Batch, amounts: Augmentation, epoch: int, part: NDArray[np.int64]) -> Batch:
+        pairs = []
+        for place, index in enumerate(part):
+            gaze = batch.gaze_BHW[place] if self._gaze else None
+            draws = draws_of(self._seed, epoch, self._rows[index].image_id)
+            pairs.append(changed(batch.image_BCHW[place], gaze, amounts, draws))
+        maps = [gaze for _, gaze in pairs if gaze is not None]
+        return replace(
+            batch,
+            image_BCHW=torch.stack([image for image, _ in pairs]),
+            gaze_BHW=torch.stack(maps) if maps else batch.gaze_BHW,
+        )
 
     def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""

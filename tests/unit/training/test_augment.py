@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrgaze_ray.training.augment import augmented, changed, draws
+from cxrgaze_ray.training.augment import augmented, changed, draws_of
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.stages import Batch
 
@@ -95,7 +95,14 @@ AMOUNTS = Augmentation(degrees=15, shift=0.1, scale=0.2, flip=0.5)
 
 
 def gently(given: Batch, amounts: Augmentation = AMOUNTS, epoch: int = 0) -> Batch:
-    return changed(given, amounts, [draws(7, epoch, f"image-{place}") for place in range(len(given.label_B))])
+    seen = given.gaze_BHW.ndim == 3
+    pairs = [
+        changed(image, given.gaze_BHW[place] if seen else None, amounts, draws_of(7, epoch, f"image-{place}"))
+        for place, image in enumerate(given.image_BCHW)
+    ]
+    maps = [gaze for _, gaze in pairs if gaze is not None]
+    images = torch.stack([image for image, _ in pairs])
+    return replace(given, image_BCHW=images, gaze_BHW=torch.stack(maps) if maps else given.gaze_BHW)
 
 
 @pytest.mark.parametrize("epoch", range(20))
@@ -127,8 +134,9 @@ def test_tones_change_in_the_image_only_and_padding_stays_black() -> None:
 
 def test_each_row_draws_by_seed_epoch_and_id_whatever_it_is_dealt_with() -> None:
     given = batch(PLACES)
-    whole, alone = gently(given), changed(given._map(lambda t: t[1:2], 0), AMOUNTS, [draws(7, 0, "image-1")])
-    assert torch.equal(whole.image_BCHW[1:2], alone.image_BCHW)
+    whole = gently(given)
+    alone, _ = changed(given.image_BCHW[1], given.gaze_BHW[1], AMOUNTS, draws_of(7, 0, "image-1"))
+    assert torch.equal(whole.image_BCHW[1], alone)
     assert torch.equal(gently(given).gaze_BHW, whole.gaze_BHW)
     assert not torch.equal(gently(given, epoch=1).image_BCHW, whole.image_BCHW)
     torch.manual_seed(0)
