@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.feed import StoredRow
+from cxrgaze_ray.training.feed import Feed, World
+from cxrgaze_ray.training.rows import HeldRows, StoredRow
 
 
 def make_rows(count: int, seed: int = 0, *, labels: bool = True, gaze: bool = True) -> list[StoredRow]:
@@ -29,3 +32,8 @@ def make_rows(count: int, seed: int = 0, *, labels: bool = True, gaze: bool = Tr
             )
         )
     return rows
+
+
+def feed_of(rows: Iterable[StoredRow], world: World | None = None, seed: int = 0) -> Feed:
+    """Return a feed of rows that are held in memory."""
+    return Feed(HeldRows(rows), world or World(), seed)

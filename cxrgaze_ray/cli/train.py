@@ -179,7 +179,7 @@ def train(
     settings = read_training(preset, config, phases, system, single or (), recipe)
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
-        for note in [] if as_json else [*settings.notes(workers), *_fresh(settings, parent or backbone_weights)]:
+        for note in [] if as_json else [*settings.notes(), *_fresh(settings, parent or backbone_weights)]:
             say(note)
         return
     pin = train_and_publish(

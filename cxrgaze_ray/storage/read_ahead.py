@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -15,7 +15,7 @@ AHEAD = 8
 """Objects in memory at once."""
 
 
-def read_ahead(read: Callable[[Key], Value], keys: Iterable[Key], ahead: int = AHEAD) -> Iterator[Value]:
+def read_ahead(read: Callable[[Key], Value], keys: Iterable[Key], ahead: int = AHEAD) -> Generator[Value]:
     """Yield what `read` returns for each key, in order; at most `ahead` results wait for their turn."""
     rest = iter(keys)
     with ThreadPoolExecutor(ahead, thread_name_prefix="read") as pool:

@@ -1,56 +1,73 @@
-"""Random changes of a training batch: an image and its gaze move together, and only the image changes its tones."""
+"""Random changes of training images: an image and its gaze move together, and only the image changes its tones."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from cxrgaze_ray.training.phase_settings import Augmentation
-from cxrgaze_ray.training.stages import Batch
 
 _DEGREES = 5
 _LEAST_AREA = 0.9
 _RATIO = (0.95, 1.05)
+"""Least and most change of the ratio of width to height."""
+
 _LEAST_MASS = 0.5
 """Share of a gaze map that a change must leave in the picture."""
-
-
-def augmented(batch: Batch) -> Batch:
-    """Return a batch whose images are turned, cropped and mirrored at random as GazeGNN's authors do, gaze with them.
-
-    Draws from torch's RNG. A map keeps its scale; one whose mass the crop cuts off altogether has none any more.
-    """
-    size = batch.image_BCHW.shape[-2:]
-    change = v2.Compose(
-        [
-            v2.RandomRotation(_DEGREES, interpolation=v2.InterpolationMode.BILINEAR),
-            v2.RandomResizedCrop(size, scale=(_LEAST_AREA, 1.0), ratio=_RATIO, antialias=True),
-            v2.RandomHorizontalFlip(),
-        ]
-    )
-    seen = batch.gaze_BHW.ndim == 3  # phases that learn from no gaze carry none
-    images, gazes = [], []
-    for place, image in enumerate(batch.image_BCHW):
-        # both as images: a mask would be moved without interpolation, which tears a density
-        pair = [tv_tensors.Image(image), *([tv_tensors.Image(batch.gaze_BHW[place, None])] if seen else [])]
-        moved = [torch.as_tensor(part).as_subclass(torch.Tensor) for part in change(pair)]
-        images.append(moved[0])
-        gazes += [part[0] for part in moved[1:]]
-    return replace(batch, image_BCHW=torch.stack(images), gaze_BHW=torch.stack(gazes) if seen else batch.gaze_BHW)
 
 
 def draws_of(seed: int, epoch: int, image_id: str) -> np.random.Generator:
     """Return an image's own random draws in an epoch: the same whatever thread or worker makes them, and when."""
     name = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:8], "big")
     return np.random.default_rng([seed, epoch, name])
+
+
+def augmented(image_1HW: Tensor, gaze_HW: Tensor | None, draws: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+    """Return an image turned, cropped and mirrored at random as GazeGNN's authors do, its gaze with it.
+
+    A map keeps its scale; one whose mass the crop cuts off altogether has none any more.
+
+    Parameters
+    ----------
+    image_1HW
+        float32 (1, H, W) in [0,1].
+    gaze_HW
+        float32 (H, W), or None.
+    draws
+        See `draws_of`.
+    """
+    # both as images: a mask would be moved without interpolation, which tears a density
+    layers = [image_1HW] if gaze_HW is None else [image_1HW, gaze_HW[None]]
+    size = [int(length) for length in image_1HW.shape[-2:]]
+    angle = float(draws.uniform(-_DEGREES, _DEGREES))
+    box = _crop(size[0], size[1], draws)
+    mirrored = draws.random() < 0.5
+    moved = []
+    for layer in layers:
+        turned = functional.rotate(layer, angle, interpolation=InterpolationMode.BILINEAR)
+        cut = functional.resized_crop(turned, *box, size, antialias=True)
+        moved.append(functional.horizontal_flip(cut) if mirrored else cut)
+    return moved[0], None if gaze_HW is None else moved[1][0]
+
+
+def _crop(height: int, width: int, draws: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw top, left, height and width of a crop; if no shape fits in ten draws, all of the image."""
+    for _ in range(10):
+        area = draws.uniform(_LEAST_AREA, 1.0)
+        ratio = math.exp(draws.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
+        # of the image's own shape: of a square, only square images have crops of nearly their area
+        tall, wide = round(height * math.sqrt(area / ratio)), round(width * math.sqrt(area * ratio))
+        if tall <= height and wide <= width:
+            top, left = draws.integers(0, height - tall + 1), draws.integers(0, width - wide + 1)
+            return int(top), int(left), tall, wide
+    return 0, 0, height, width
 
 
 def changed(
@@ -132,6 +149,6 @@ class _Change:
             translate=[self.right * width, self.down * height],
             scale=self.scale,
             shear=[0.0, 0.0],
-            interpolation=v2.InterpolationMode.BILINEAR,
+            interpolation=InterpolationMode.BILINEAR,
         )
         return moved_CHW

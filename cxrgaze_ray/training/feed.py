@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,22 +15,12 @@ from torch import Tensor
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.training.ahead import Ahead
 from cxrgaze_ray.training.augment import augmented, changed, draws_of
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.recipes import Stage
+from cxrgaze_ray.training.rows import Rows
 from cxrgaze_ray.training.stages import Batch
-
-COLUMNS = ["image_id", "label", "image", "gaze"]
-
-
-@dataclass(frozen=True)
-class StoredRow:
-    """A stored row as it is held in memory: 0.65 MB of image, and as much of gaze if there is any."""
-
-    image_id: str
-    label: int | None
-    image: bytes
-    gaze: bytes | None
 
 
 @dataclass(frozen=True)
@@ -40,34 +31,68 @@ class World:
     size: int = 1
 
 
-class Feed:
-    """Holds a split's rows in memory and deals them out, the same way every time.
+class Share(NamedTuple):
+    """A rank's part of one batch.
 
-    Every rank holds all ids in one order and takes each `world.size`-th row of a shared shuffle; the last rows wrap
-    around, as in torch's DistributedSampler, so that all ranks take equally many steps. Batches count images over all
-    ranks.
+    Attributes
+    ----------
+    places_B
+        Places of its rows, as many on every rank.
+    repeats
+        How many of them, at the end, only make it so.
+    weight
+        The rows that count, as a share of the batch's, times the number of ranks: what the mean over this part's rows
+        counts for where DDP averages over ranks.
+    """
+
+    places_B: NDArray[np.int64]
+    repeats: int
+    weight: float
+
+
+class _Form(NamedTuple):
+    """How rows become tensors."""
+
+    size: tuple[int, int]
+    epoch: int = 0
+    augment: bool | Augmentation = False
+
+
+class Feed:
+    """Deals out a split's rows, the same way every time, reading them ahead of the step that learns from them.
+
+    Every rank knows all ids, sorted. An epoch's order is one shuffle of those that take part, by seed and epoch; a
+    batch is the same rows in the same order however many ranks share it, and each takes every `world.size`-th of them.
+    No row is left out or learned from twice. Where a batch does not divide, ranks that would have a row less get one
+    that only fills the place (`Batch.repeats`), since collective operations need equal shapes.
 
     Parameters
     ----------
     rows
-        Rows of one split.
+        Images of one split.
     world
         This worker's rank, and the number of workers.
     seed
-        Seed of the shuffles.
-    gaze
-        Whether batches carry gaze maps: only the saliency phase needs the work of resizing them.
+        Seed of the shuffles, and of random moves.
+    ahead
+        What reads ahead of the steps.
     """
 
-    def __init__(self, rows: Iterable[StoredRow], world: World = World(), seed: int = 0, *, gaze: bool = True) -> None:
-        self._rows = sorted(rows, key=lambda row: row.image_id)
-        self._world = world
-        self._seed = seed
-        self._gaze = gaze
+    def __init__(self, rows: Rows, world: World = World(), seed: int = 0, *, ahead: Ahead | None = None) -> None:
+        self.rows = rows
+        self._world, self._seed = world, seed
+        self._ahead = ahead or Ahead()
+        self._chosen_N = np.arange(len(rows.image_ids))
+        self._gaze = True
         self._fused: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._chosen_N)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the steps have waited for their batches so far."""
+        return self._ahead.waited_s
 
     def select(self, stage: Stage) -> Feed:
         """Return a feed of the rows that can take part in a stage.
@@ -77,100 +102,99 @@ class Feed:
         UserError
             If there is no such row.
         """
-        usable = [
-            row
-            for row in self._rows
-            if (row.label is not None or not stage.needs_label) and (row.gaze is not None or not stage.needs_gaze)
-        ]
-        if not usable:
+        usable_N = np.ones(len(self.rows.image_ids), bool)
+        if stage.needs_label:
+            usable_N &= self.rows.label_N >= 0
+        if stage.needs_gaze:
+            usable_N &= self.rows.seen_N
+        if not usable_N.any():
             missing = " and ".join(["a label"] * stage.needs_label + ["gaze"] * stage.needs_gaze)
             raise UserError(
                 f"No image of the split has {missing}, which phase {stage.name} learns from.",
                 "Ingest more, or leave the phase out: --phases.",
             )
-        return Feed(usable, self._world, self._seed, gaze=stage.needs_gaze)
+        feed = Feed(self.rows, self._world, self._seed, ahead=self._ahead)
+        feed._chosen_N, feed._gaze = np.flatnonzero(usable_N), stage.needs_gaze
+        return feed
 
     def steps(self, batch: int) -> int:
-        """Return the number of an epoch's training batches, on every rank."""
-        return -(-self._share_size(len(self._rows)) // max(1, batch // self._world.size))
+        """Return how many steps an epoch has."""
+        return -(-len(self) // batch)
 
     def shuffled(
-        self, epoch: int, batch: int, size: tuple[int, int], *, augment: bool | Augmentation = False
+        self, epoch: int, batch: int, size: tuple[int, int], *, augment: bool | Augmentation = False, start: int = 0
     ) -> Iterator[Batch]:
-        """Yield an epoch's training batches of this rank, if asked for with images and gaze changed at random."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
-        own, repeats = self._share(order)
-        step = max(1, batch // self._world.size)
-        for start in range(0, len(own), step):
-            part = own[start : start + step]
-            dealt = self._batch(part, size, repeats if start + step >= len(own) else 0)
-            if isinstance(augment, Augmentation):
-                yield self._changed(dealt, augment, epoch, part)
-            else:
-                yield augmented(dealt) if augment else dealt
+        """Yield this rank's part of an epoch's training batches.
 
-    def _changed(self, batch: Batch, amounts: Augmentation, epoch: int, part: NDArray[np.int64]) -> Batch:
-        pairs = []
-        for place, index in enumerate(part):
-            gaze = batch.gaze_BHW[place] if self._gaze else None
-            draws = draws_of(self._seed, epoch, self._rows[index].image_id)
-            pairs.append(changed(batch.image_BCHW[place], gaze, amounts, draws))
-        maps = [gaze for _, gaze in pairs if gaze is not None]
-        return replace(
-            batch,
-            image_BCHW=torch.stack([image for image, _ in pairs]),
-            gaze_BHW=torch.stack(maps) if maps else batch.gaze_BHW,
-        )
+        Parameters
+        ----------
+        epoch
+            Number of the epoch from 0: it and the seed give the order.
+        batch
+            Rows of a batch, over all ranks.
+        size
+            Height and width of the network's input.
+        augment
+            Change images and their gaze at random: True as GazeGNN's authors do, or by amounts.
+        start
+            Step to begin at, from 0: nothing of the ones before is read.
+        """
+        order_N = np.random.default_rng([self._seed, epoch]).permutation(len(self))
+        return self._batches(order_N, batch, _Form(size, epoch, augment), start)
 
     def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""
-        for start in range(0, len(self._rows), batch):
-            own, repeats = self._share(np.arange(start, min(start + batch, len(self._rows))))
-            yield self._batch(own, size, repeats)
-
-    def _share(self, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-        """Return this rank's share of some rows, as large as every other's, and how many at its end are repeats."""
-        share = self._share_size(len(order))
-        own = np.resize(order, share * self._world.size)[self._world.rank :: self._world.size]
-        return own, share - len(order[self._world.rank :: self._world.size])
-
-    def _share_size(self, rows: int) -> int:
-        return -(-rows // self._world.size)
+        return self._batches(np.arange(len(self)), batch, _Form(size))
 
     def with_ids(self, batch: int, size: tuple[int, int]) -> Iterator[tuple[list[str], Batch]]:
         """Yield every row of the split once, whatever the rank, with its image ids."""
-        for start in range(0, len(self._rows), batch):
-            order = np.arange(start, min(start + batch, len(self._rows)))
-            yield [self._rows[index].image_id for index in order], self._batch(order, size)
+        for start in range(0, len(self), batch):
+            places = self._chosen_N[start : start + batch]
+            yield [self.rows.image_ids[place] for place in places], self._batch(Share(places, 0, 1.0), _Form(size))
 
     def with_fused(self, fused: dict[str, Tensor]) -> Feed:
         """Return this feed with cached fused features, keyed by image id."""
-        feed = Feed(self._rows, self._world, self._seed)
-        feed._fused = fused
+        feed = Feed(self.rows, self._world, self._seed, ahead=self._ahead)
+        feed._chosen_N, feed._fused = self._chosen_N, fused
         return feed
 
-    def _batch(self, order: NDArray[np.int64], size: tuple[int, int], repeats: int = 0) -> Batch:
-        rows = [self._rows[index] for index in order]
-        labels = torch.tensor([-1 if row.label is None else row.label for row in rows])
+    def _batches(self, order_N: NDArray[np.int64], batch: int, form: _Form, start: int = 0) -> Iterator[Batch]:
+        parts = (self._chosen_N[order_N[first : first + batch]] for first in range(start * batch, len(order_N), batch))
+        shares = (self._share(part) for part in parts)
+        make = partial(self._batch, form=form)
+        return map(make, shares) if self._fused else self._ahead(make, shares)
+
+    def _share(self, part: NDArray[np.int64]) -> Share:
+        """Return this rank's share of a batch."""
+        ranks, rank = self._world.size, self._world.rank
+        rows = -(-len(part) // ranks)
+        own = len(part[rank::ranks])
+        return Share(np.resize(part, rows * ranks)[rank::ranks], rows - own, own * ranks / len(part))
+
+    def _batch(self, share: Share, form: _Form) -> Batch:
+        label_B = torch.from_numpy(self.rows.label_N[share.places_B].astype(np.int64))
+        empty = torch.empty(len(label_B), 0)
         if self._fused:
-            empty = torch.empty(len(rows), 0)
-            return Batch(empty, labels, empty, torch.stack([self._fused[row.image_id] for row in rows]), repeats)
-        images = np.stack([np.frombuffer(row.image, np.uint16).reshape(HEIGHT, WIDTH) for row in rows])
-        gaze = gaze_to_network(np.stack([_stored_gaze(row.gaze) for row in rows]), size) if self._gaze else None
-        return Batch(
-            to_network(images, size), labels, gaze if gaze is not None else torch.empty(len(rows), 0), repeats=repeats
-        )
+            fused = [self._fused[self.rows.image_ids[place]] for place in share.places_B]
+            dealt = Batch(empty, label_B, empty, torch.stack(fused))
+        else:
+            loaded = self._ahead.each(partial(self._load, form=form), share.places_B)
+            image_BCHW = torch.stack([image for image, _ in loaded])
+            dealt = Batch(image_BCHW, label_B, torch.stack([gaze for _, gaze in loaded]) if self._gaze else empty)
+        return replace(dealt, repeats=share.repeats, share=share.weight)
 
-
-def _stored_gaze(gaze: bytes | None) -> NDArray[np.float32]:
-    if gaze is None:
-        return np.zeros((HEIGHT, WIDTH), np.float32)
-    return np.frombuffer(gaze, np.uint16).reshape(HEIGHT, WIDTH).astype(np.float32)
-
-
-def rows_of(tables: Iterable[pa.Table]) -> Iterator[StoredRow]:
-    """Read rows from tables that hold `COLUMNS`; a gaze map of zeros, for which no loss is defined, counts as none."""
-    for table in tables:
-        for row in table.select(COLUMNS).to_pylist():
-            looked = row["gaze"] is not None and np.frombuffer(row["gaze"], np.uint16).any()
-            yield StoredRow(**row if looked else row | {"gaze": None})
+    def _load(self, place: int, form: _Form) -> tuple[Tensor, Tensor]:
+        """Return a row's image (1, H, W) and gaze (H, W) at the network's size."""
+        image, gaze = self.rows.read(int(place), gaze=self._gaze)
+        image_1HW, gaze_HW = to_network(image[None], form.size)[0], torch.empty(0)
+        if self._gaze:
+            density = np.zeros((HEIGHT, WIDTH), np.float32) if gaze is None else gaze.astype(np.float32)
+            gaze_HW = gaze_to_network(density[None], form.size)[0]
+        if not form.augment:
+            return image_1HW, gaze_HW
+        draws, seen_HW = draws_of(self._seed, form.epoch, self.rows.image_ids[place]), gaze_HW if self._gaze else None
+        if isinstance(form.augment, Augmentation):
+            image_1HW, seen_HW = changed(image_1HW, seen_HW, form.augment, draws)
+        else:
+            image_1HW, seen_HW = augmented(image_1HW, seen_HW, draws)
+        return image_1HW, gaze_HW if seen_HW is None else seen_HW

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import ray
 import ray.train
 import ray.train.torch
@@ -35,16 +34,19 @@ from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
+from cxrgaze_ray.training.ahead import Ahead
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
-from cxrgaze_ray.training.feed import COLUMNS, Feed, StoredRow, World, rows_of
+from cxrgaze_ray.training.feed import Feed, World
 from cxrgaze_ray.training.initial import INITIAL, begin, file_sha256
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.rows import HeldRows, StoredRow
 from cxrgaze_ray.training.settings import TrainSettings
 
 CHECKPOINT_S = 5.0
 """Least time between checkpoints within a stage: epochs on cached features take milliseconds."""
 
 _DATASET = "store"
+_COLUMNS = ["image_id", "label", "image", "gaze", "split"]
 _BOARD = "cxrgaze-training-board"
 
 
@@ -118,7 +120,7 @@ def run_stages(
     )
     lineage = begin(work, settings, lineage, pin, backbone_weights, say)
     say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
-    for note in settings.notes(workers):
+    for note in settings.notes():
         say(note)
     config = {"settings": settings.model_dump(), "initial": work.locate(INITIAL)}
     with connect(), _progress(say, on_epoch):
@@ -188,7 +190,7 @@ def _trainer(store: Trainable, config: dict[str, Any], work: Store, run_name: st
         loop,
         train_loop_config=config,
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1}),
-        datasets={_DATASET: store.dataset([*COLUMNS, "split"])},
+        datasets={_DATASET: store.dataset(_COLUMNS)},
         # every rank reads all rows and keeps its share: a split of the stream would drop the rows that do not divide
         dataset_config=DataConfig(datasets_to_split=[]),
         run_config=RunConfig(
@@ -222,12 +224,14 @@ def _walk_stages(config: dict[str, Any]) -> None:
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
     rows = _rows()
-    train, validation = (Feed(rows[split], world, settings.seed) for split in ("train", "validation"))
+    device = ray.train.torch.get_device()
+    ahead = Ahead(pinned=device.type == "cuda")
+    train, validation = (Feed(rows[split], world, settings.seed, ahead=ahead) for split in ("train", "validation"))
     wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
     hooks = LoopHooks(
         wrap=wrap if world.size > 1 else lambda module: module,
         report=_Reporter(world.rank),
-        device=ray.train.torch.get_device(),
+        device=device,
     )
     resume = ray.train.get_checkpoint()
     if resume is None:
@@ -245,14 +249,15 @@ def _read_state(uri: str) -> dict[str, torch.Tensor]:
     return load(store.get(key))
 
 
-def _rows() -> dict[str, list[StoredRow]]:
+def _rows() -> dict[str, HeldRows]:
     """Read all splits in one pass: a pass costs seconds to start, however few rows it yields."""
     rows: dict[str, list[StoredRow]] = {"train": [], "validation": []}
     shard = ray.train.get_dataset_shard(_DATASET)
     for table in shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1):
-        for split in ("train", "validation"):
-            rows[split] += rows_of([table.filter(pc.equal(table["split"], split))])
-    return rows
+        for row in table.to_pylist():
+            if (split := row.pop("split")) in rows:
+                rows[split].append(StoredRow(**row))
+    return {split: HeldRows(held) for split, held in rows.items()}
 
 
 class _Reporter:

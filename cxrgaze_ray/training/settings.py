@@ -107,12 +107,9 @@ class TrainSettings(Settings):
         }
         return cls.build(preset=preset, stages=stages, **values)
 
-    def notes(self, workers: int) -> list[str]:
+    def notes(self) -> list[str]:
         """Return sentences about settings that the training does not follow to the letter."""
         notes = []
-        for name, stage in self.stages.items():
-            if (step := max(1, stage.batch // workers) * workers) != stage.batch:
-                notes.append(f"Phase {name} steps over {step} images, not {stage.batch}: {workers} workers share them.")
         if self.triplet != "batch_all" and "contrastive" not in self.stages:
             notes.append("Setting triplet has no effect: phase contrastive is left out.")
         recipe = RECIPES[self.system].stages

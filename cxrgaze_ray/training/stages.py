@@ -29,6 +29,8 @@ class Batch:
         Fused features instead of images and gaze, if they are cached.
     repeats
         Number of rows at its end that repeat others, only to make the ranks' parts equally large.
+    share
+        What a mean over its rows counts for where gradients are averaged over ranks: 1 if all parts are equal.
     """
 
     image_BCHW: Tensor
@@ -36,6 +38,7 @@ class Batch:
     gaze_BHW: Tensor
     fused_BF: Tensor | None = None
     repeats: int = 0
+    share: float = 1.0
 
     @property
     def weight(self) -> int:
@@ -52,19 +55,35 @@ class Batch:
         return self._map(lambda tensor: tensor[:keep], self.repeats if keep > self.weight else 0)
 
     def to(self, device: torch.device) -> Batch:
-        """Move the tensors to a device."""
-        return self._map(lambda tensor: tensor.to(device), self.repeats)
+        """Move the tensors to a device; pinned ones arrive while it computes."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True), self.repeats)
+
+    def pinned(self) -> Batch:
+        """Return the batch in page-locked memory."""
+        return self._map(lambda tensor: tensor.pin_memory(), self.repeats)
 
     def _map(self, change: Callable[[Tensor], Tensor], repeats: int) -> Batch:
         fused = None if self.fused_BF is None else change(self.fused_BF)
-        return Batch(change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), fused, repeats)
+        moved = change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), fused
+        return Batch(*moved, repeats, self.share)
 
 
 class Measured(NamedTuple):
-    """A batch's mean loss, a float32 scalar, and how much it weighs in a mean over batches and ranks."""
+    """A batch's mean loss, and what it counts for.
+
+    Attributes
+    ----------
+    loss
+        float32 scalar.
+    weight
+        How much it weighs in a mean over batches and ranks.
+    share
+        What its gradient is multiplied with before ranks average theirs: the step is then that of one process.
+    """
 
     loss: Tensor
     weight: int
+    share: float = 1.0
 
 
 class StageModule(nn.Module):
@@ -105,18 +124,21 @@ class StageModule(nn.Module):
     def forward(self, batch: Batch) -> Measured:
         """Return the batch's loss, weighted by the rank's rows, or in the contrastive phase by what all ranks mined.
 
-        Rows that repeat others to make the ranks' shares even have no weight, though classes and gaze are learned from
-        them again.
+        Rows that repeat others to make the ranks' shares even have no part in it; a rank that has no others computes
+        with one, which every rank's collective operations wait for, and it counts for nothing.
         """
         if self.stage.objective == "triplet":
             return self._contrastive(batch)
-        rows = batch if self.training else batch.counted()
-        return Measured(_LOSSES[self.stage.objective](self.network, rows), batch.weight)
+        loss = _LOSSES[self.stage.objective](self.network, batch.counted())
+        return Measured(loss, batch.weight, batch.share)
 
     def _contrastive(self, batch: Batch) -> Measured:
         """Mine the whole batch, of which each rank holds a part; a repeated row is not a positive of itself."""
         counts_B = every_rank(batch.counts()).bool()
-        raw_BCHW = every_rank(self.network.tap(batch.image_BCHW))[counts_B]
+        own_BCHW = self.network.tap(batch.counted().image_BCHW)
+        missing = len(batch.label_B) - len(own_BCHW)
+        filled_BCHW = torch.cat([own_BCHW, own_BCHW.new_zeros(missing, *own_BCHW.shape[1:])]) if missing else own_BCHW
+        raw_BCHW = every_rank(filled_BCHW)[counts_B]
         labels_B = every_rank(batch.label_B)[counts_B]
         loss = triplet_loss(raw_BCHW, labels_B, mining=self.settings.triplet)
         return Measured(loss, triplet_weight(labels_B, self.settings.triplet))

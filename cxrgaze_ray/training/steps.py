@@ -71,9 +71,9 @@ class Steps:
         for step, batch in enumerate(batches, 1):
             set_rate(self.optimiser, learning_rate(self.settings, epoch - 1 + (step - 1) / steps, past))
             with self.compute.autocast():
-                loss, weight = self.compute.call(self.wrapped, self.module, batch.to(self.device))
+                loss, weight, share = self.compute.call(self.wrapped, self.module, batch.to(self.device))
             self.optimiser.zero_grad(set_to_none=True)
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(loss * share).backward()
             scaled = self.scaler.is_enabled()
             self.watch.step(epoch, step, loss, None if scaled else self.learning)
             shorten(self.learning, self.optimiser, self.scaler, self.settings.clip)
@@ -92,7 +92,7 @@ class Steps:
         measured = []
         for step, batch in enumerate(self.validation.in_order(self.settings.batch, self.size), 1):
             with self.compute.autocast():
-                loss, weight = self.compute.call(self.module, self.module, batch.to(self.device))
+                loss, weight, _ = self.compute.call(self.module, self.module, batch.to(self.device))
             self.watch.validation(epoch, step, loss)
             measured.append((float(loss), weight))
         return self._mean("validation", measured)

@@ -35,8 +35,18 @@ def centres(maps_BHW: Tensor) -> Tensor:
 
 
 def moved(seed: int, given: Batch) -> Batch:
-    torch.manual_seed(seed)
-    return augmented(given)
+    """Return a batch whose rows were moved one by one, each by its own draws."""
+    seen = given.gaze_BHW.ndim == 3
+    rows = [
+        augmented(image, given.gaze_BHW[place] if seen else None, draws_of(seed, 0, f"image-{place}"))
+        for place, image in enumerate(given.image_BCHW)
+    ]
+    gazes = [gaze for _, gaze in rows if gaze is not None]
+    return replace(
+        given,
+        image_BCHW=torch.stack([image for image, _ in rows]),
+        gaze_BHW=torch.stack(gazes) if seen else given.gaze_BHW,
+    )
 
 
 PLACES = [(48.0, 40.0), (40.0, 84.0), (60.0, 64.0)]
@@ -69,7 +79,7 @@ def test_a_seed_gives_the_same_images() -> None:
 def test_what_is_not_moved_stays(seed: int) -> None:
     torch.manual_seed(seed)
     given = batch(PLACES)
-    noise = Batch(torch.rand(3, 1, HEIGHT, WIDTH), given.label_B, given.gaze_BHW, repeats=1)
+    noise = Batch(torch.rand(3, 1, HEIGHT, WIDTH), given.label_B, given.gaze_BHW.clone())
     found = moved(seed, noise)
     assert found.image_BCHW.shape == noise.image_BCHW.shape
     assert found.gaze_BHW.shape == noise.gaze_BHW.shape
@@ -78,9 +88,15 @@ def test_what_is_not_moved_stays(seed: int) -> None:
     assert float(found.image_BCHW.min()) >= 0
     assert float(found.image_BCHW.max()) <= 1
     assert float(found.gaze_BHW.min()) >= 0
-    assert torch.equal(found.label_B, noise.label_B)
-    assert found.repeats == 1
     assert torch.equal(noise.gaze_BHW, given.gaze_BHW), "the batch given is left as it is"
+
+
+def test_an_image_s_moves_are_its_own_whatever_it_is_dealt_with() -> None:
+    many, alone = moved(3, batch(PLACES)), moved(3, batch(PLACES[:1]))
+    assert torch.equal(many.image_BCHW[0], alone.image_BCHW[0])
+    image = disc(*PLACES[0])[None]
+    epochs = [augmented(image, None, draws_of(3, epoch, "image-0"))[0] for epoch in (0, 1)]
+    assert not torch.equal(*epochs)
 
 
 def test_images_without_gaze_are_moved_too() -> None:

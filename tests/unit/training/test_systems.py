@@ -17,12 +17,11 @@ from cxrgaze_ray.models.settings import System
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
-from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.settings import TrainSettings
 from cxrgaze_ray.training.stages import StageModule
-from tests.rows import make_rows
+from tests.rows import feed_of, make_rows
 
 TRAIN, VALIDATION = make_rows(6), make_rows(6, seed=1)
 
@@ -62,7 +61,7 @@ def settings(system: System, *phases: StageName, **stage: Any) -> TrainSettings:
 
 def train(chosen: TrainSettings, network: Network, **options: Any) -> list[dict[str, Any]]:
     resume = options.pop("resume", None)
-    return run_loop(network, Feed(TRAIN), Feed(VALIDATION), chosen, LoopHooks(**options), resume).history
+    return run_loop(network, feed_of(TRAIN), feed_of(VALIDATION), chosen, LoopHooks(**options), resume).history
 
 
 @pytest.mark.parametrize(("system", "name"), [(system, name) for system, phases in WHOLE.items() for name in phases])
@@ -101,7 +100,7 @@ def test_the_release_s_drift_is_said_to_do_nothing_where_it_does_nothing(system:
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and id(part) not in learning
     }
     drifted = [key for key in frozen if not torch.equal(network.state_dict()[key], before[key])]
-    assert any("legacy_batchnorm_drift has no effect" in note for note in chosen.notes(1)) is (not drifted)
+    assert any("legacy_batchnorm_drift has no effect" in note for note in chosen.notes()) is (not drifted)
     assert bool(RECIPES[system].stages[name].freezes) is bool(drifted)
 
 
@@ -132,7 +131,7 @@ def test_a_killed_training_goes_on_to_the_same_end(system: System, stage: dict[s
 def test_a_store_without_gaze_says_what_is_missing(system: System) -> None:
     chosen = settings(system)
     with pytest.raises(UserError, match=r"No image of the split has .*gaze, which phase \w+ learns from"):
-        run_loop(build(chosen.network), Feed(make_rows(3, gaze=False)), Feed(VALIDATION), chosen, LoopHooks())
+        run_loop(build(chosen.network), feed_of(make_rows(3, gaze=False)), feed_of(VALIDATION), chosen, LoopHooks())
 
 
 def test_an_epoch_that_ends_with_one_image_is_trained_through() -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import torch
 
@@ -22,14 +21,15 @@ from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
-from cxrgaze_ray.training.feed import Feed, World, rows_of
+from cxrgaze_ray.training.feed import Feed, World
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.optimisers import plateaus
 from cxrgaze_ray.training.recipes import RECIPES, StageName
+from cxrgaze_ray.training.rows import HeldRows, Pixels
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from cxrgaze_ray.training.stages import StageModule
-from tests.rows import make_rows
+from tests.rows import feed_of, make_rows
 
 TRAIN, VALIDATION = make_rows(9), make_rows(6, seed=1)
 
@@ -56,7 +56,7 @@ def at_rate(chosen: TrainSettings, name: StageName, lr: float) -> TrainSettings:
 
 
 def feeds() -> tuple[Feed, Feed]:
-    return Feed(TRAIN), Feed(VALIDATION)
+    return feed_of(TRAIN), feed_of(VALIDATION)
 
 
 def train(
@@ -115,25 +115,21 @@ def test_the_release_s_drift_moves_frozen_buffers_and_no_frozen_parameter(name: 
 
 def test_what_a_setting_does_not_do_to_the_letter_is_said() -> None:
     chosen = settings("encoder", "classifier", batch=16)
-    assert chosen.notes(workers=2) == []
-    (told, _) = chosen.notes(workers=3)
-    assert told == "Phase encoder steps over 15 images, not 16: 3 workers share them."
+    assert chosen.notes() == []
     drifting = chosen.model_copy(update={"legacy_batchnorm_drift": True})
-    assert drifting.notes(workers=1) == [
-        "Phase classifier does not cache its features: they drift with the batch-norm buffers."
-    ]
-    assert not drifting.model_copy(update={"cache_features": False}).notes(workers=1)
+    assert drifting.notes() == ["Phase classifier does not cache its features: they drift with the batch-norm buffers."]
+    assert not drifting.model_copy(update={"cache_features": False}).notes()
     idle = settings("encoder").model_copy(update={"legacy_batchnorm_drift": True, "triplet": "batch_hard"})
-    assert ["no effect" in note for note in idle.notes(workers=1)] == [True, True]
+    assert ["no effect" in note for note in idle.notes()] == [True, True]
 
 
 def test_augmented_images_are_not_cached_and_that_is_said() -> None:
     chosen = settings("classifier", batch=6, epochs=2, patience=5, augment=True)
-    assert chosen.notes(workers=1) == [
+    assert chosen.notes() == [
         "Phase classifier does not cache its features: its images are augmented, differently in every epoch."
     ]
     uncached = chosen.model_copy(update={"cache_features": False})
-    assert uncached.notes(workers=1) == []
+    assert uncached.notes() == []
     (network, history), (expected, _) = train(chosen), train(uncached)
     assert len(history) == 2
     assert not changed(snapshot(expected), snapshot(network))
@@ -156,7 +152,7 @@ def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: Stage
     losses = [epoch["validation_loss"] for epoch in history]
     assert losses[-1] > 1.1 * min(losses), "the last epoch is the best one: this training shows nothing"
     module = StageModule(network, RECIPES["gazenet"].stages[name], settings(name)).eval()
-    batches = list(Feed(VALIDATION).in_order(3, RECIPES["gazenet"].stages[name].image_size(network.config)))
+    batches = list(feed_of(VALIDATION).in_order(3, RECIPES["gazenet"].stages[name].image_size(network.config)))
     with torch.no_grad():
         now = sum(float(module(batch).loss) for batch in batches) / len(batches)
     assert now == pytest.approx(min(losses), rel=1e-5)
@@ -266,38 +262,60 @@ def test_the_hand_over_refuses_a_state_that_does_not_fit() -> None:
         hand_over(network, state | {name: torch.zeros(1)})
 
 
-def test_ranks_share_every_row_and_take_equally_many_steps() -> None:
-    size = PRESETS["tiny"].input_size
-    rows = make_rows(7)
-    ranks = [Feed(rows, World(rank, 2), seed=4) for rank in (0, 1)]
-    dealt = [[len(batch.label_B) for batch in feed.shuffled(0, 4, size)] for feed in ranks]
-    assert dealt[0] == dealt[1]
-    assert sum(map(sum, dealt)) == 8  # seven rows, and one again to make it even
-    counted = [sum(batch.weight for batch in feed.shuffled(0, 4, size)) for feed in ranks]
-    assert sum(counted) == 7
-    validated = [[batch.weight for batch in feed.in_order(5, size)] for feed in ranks]
-    assert validated == [[3, 1], [2, 1]]
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_batches_are_the_same_rows_however_many_ranks_share_them(workers: int) -> None:
+    size, batch, rows = PRESETS["tiny"].input_size, 4, make_rows(9)
+    ranks = [list(feed_of(rows, World(rank, workers), seed=4).shuffled(0, batch, size)) for rank in range(workers)]
+    alone = list(feed_of(rows, seed=4).shuffled(0, batch, size))
+    assert [len(one.label_B) for one in alone] == [4, 4, 1]
+    for step, whole in enumerate(alone):
+        parts = [dealt[step] for dealt in ranks]
+        assert len({len(part.label_B) for part in parts}) == 1, "collective operations need equal shapes"
+        images = torch.empty_like(whole.image_BCHW)
+        for rank, part in enumerate(parts):
+            images[rank::workers] = part.image_BCHW[: part.weight]
+        assert torch.equal(images, whole.image_BCHW), "every row once, in the same order"
+        assert sum(part.share for part in parts) == pytest.approx(workers)
+        assert [part.share for part in parts] == [part.weight * workers / len(whole.label_B) for part in parts]
+    validated = [[one.weight for one in feed_of(rows, World(rank, 2)).in_order(5, size)] for rank in range(2)]
+    assert validated == [[3, 2], [2, 2]]
+
+
+def test_an_epoch_begins_at_any_step_and_reads_nothing_of_those_before() -> None:
+    read: list[int] = []
+
+    class Counted(HeldRows):
+        def read(self, place: int, *, gaze: bool) -> Pixels:
+            read.append(place)
+            return super().read(place, gaze=gaze)
+
+    size, rows = PRESETS["tiny"].input_size, Counted(make_rows(9))
+    whole = list(Feed(rows).shuffled(1, 2, size, augment=True))
+    read.clear()
+    rest = list(Feed(rows).shuffled(1, 2, size, augment=True, start=3))
+    assert len(read) == 3
+    assert [torch.equal(one.image_BCHW, two.image_BCHW) for one, two in zip(whole[3:], rest, strict=True)] == [True] * 2
+    assert Feed(rows).steps(2) == len(whole)
 
 
 def test_a_gaze_map_of_zeros_is_none_to_learn_from() -> None:
     rows = make_rows(3)
     rows[1] = replace(rows[1], gaze=bytes(len(rows[1].gaze or b"")))
-    read = list(rows_of([pa.Table.from_pylist([vars(row) for row in rows])]))
-    assert [row.gaze for row in read] == [rows[0].gaze, None, rows[2].gaze]
+    assert len(feed_of(rows).select(RECIPES["gazenet"].stages["saliency"])) == 2
 
 
 def test_epochs_are_shuffled_and_the_same_every_time() -> None:
     size = PRESETS["tiny"].input_size
 
     def order(epoch: int) -> list[int]:
-        return [int(label) for batch in Feed(TRAIN).shuffled(epoch, 3, size) for label in batch.label_B]
+        return [int(label) for batch in feed_of(TRAIN).shuffled(epoch, 3, size) for label in batch.label_B]
 
     assert order(0) == order(0)
     assert order(0) != order(1)
 
 
 def test_rows_without_label_or_gaze_take_part_where_they_can() -> None:
-    mixed = Feed([*make_rows(3), *[replace(row, image_id=f"b{row.image_id}") for row in make_rows(3, labels=False)]])
+    mixed = feed_of([*make_rows(3), *[replace(row, image_id=f"b{row.image_id}") for row in make_rows(3, labels=False)]])
     assert {name: len(mixed.select(stage)) for name, stage in RECIPES["gazenet"].stages.items()} == {
         "contrastive": 3,
         "encoder": 3,
@@ -310,7 +328,7 @@ def test_rows_without_label_or_gaze_take_part_where_they_can() -> None:
         labels = [int(label) for batch in mixed.select(stage).shuffled(0, 6, size) for label in batch.label_B]
         assert (-1 in labels) == (name == "saliency")
     with pytest.raises(UserError, match="gaze"):
-        Feed(make_rows(3, gaze=False)).select(RECIPES["gazenet"].stages["saliency"])
+        feed_of(make_rows(3, gaze=False)).select(RECIPES["gazenet"].stages["saliency"])
 
 
 def test_a_training_s_name_changes_with_what_determines_its_weights() -> None:

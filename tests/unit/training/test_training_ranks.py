@@ -19,12 +19,13 @@ from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.settings import TripletMining
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.training.feed import Feed, StoredRow, World
+from cxrgaze_ray.training.feed import Feed, World
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.recipes import RECIPES, StageName
+from cxrgaze_ray.training.rows import StoredRow
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from cxrgaze_ray.training.stages import Batch, StageModule
-from tests.rows import make_rows
+from tests.rows import feed_of, make_rows
 from tests.unit.training.test_training import at_rate
 
 MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
@@ -67,7 +68,7 @@ def settings(name: StageName, mining: TripletMining = "batch_all", lr: float = 0
 
 def figures(world: World, name: StageName, mining: TripletMining) -> dict[str, float]:
     """Return the losses of an epoch that learns nothing, so that any number of ranks sees the same weights."""
-    train, validation = (Feed(split, world) for split in rows())
+    train, validation = (feed_of(split, world) for split in rows())
     (epoch,) = run_loop(network(), train, validation, settings(name, mining), LoopHooks(wrap=_wrap(world))).history
     return {split: epoch[f"{split}_loss"] for split in ("train", "validation")}
 
@@ -77,8 +78,9 @@ def gradient(world: World, mining: TripletMining) -> list[float]:
     learner = network()
     stage = RECIPES["gazenet"].stages["contrastive"]
     wrapped = _wrap(world)(StageModule(learner, stage, settings("contrastive", mining)).train())
-    for batch in Feed(rows()[0], world).shuffled(0, BATCH, stage.image_size(learner.config)):
-        wrapped(batch).loss.backward()
+    for batch in feed_of(rows()[0], world).shuffled(0, BATCH, stage.image_size(learner.config)):
+        measured = wrapped(batch)
+        (measured.loss * measured.share).backward()
     found = learner.densenet.features.conv0.weight.grad
     assert isinstance(found, torch.Tensor)
     values: list[float] = found.flatten()[:50].tolist()
@@ -87,11 +89,13 @@ def gradient(world: World, mining: TripletMining) -> list[float]:
 
 def diverged(world: World) -> str:
     """Return what is said where the second rank alone meets a NaN, in its second step."""
-    feed = Feed(rows()[0], world)
+    feed = feed_of(rows()[0], world)
     if world.rank == 1:
-        feed = _Poisoned(feed)
+        feed = _Poisoned(feed.rows, world)
     try:
-        run_loop(network(), feed, Feed(rows()[1], world), settings("saliency", lr=1e-4), LoopHooks(wrap=_wrap(world)))
+        run_loop(
+            network(), feed, feed_of(rows()[1], world), settings("saliency", lr=1e-4), LoopHooks(wrap=_wrap(world))
+        )
     except TrainingDiverged as error:
         return str(error)
     return "nothing"
@@ -100,11 +104,8 @@ def diverged(world: World) -> str:
 class _Poisoned(Feed):
     """Deals NaN in the second step."""
 
-    def __init__(self, feed: Feed) -> None:
-        super().__init__(feed._rows, feed._world)
-
-    def select(self, stage: Any) -> Feed:
-        return _Poisoned(super().select(stage))
+    def select(self, _stage: Any) -> Feed:
+        return self
 
     def shuffled(self, *args: Any, **options: Any) -> Any:
         for number, batch in enumerate(super().shuffled(*args)):
@@ -157,18 +158,17 @@ def test_a_nan_on_one_rank_stops_them_all_at_its_step(ranks: list[dict[str, Any]
     assert "phase saliency, epoch 1, step 2: the training loss is not finite" in ranks[0]["said"]
 
 
-def test_a_row_that_makes_shares_even_is_learned_from_and_not_counted() -> None:
+def test_a_row_that_only_fills_a_place_is_not_learned_from() -> None:
     module = StageModule(network(), RECIPES["gazenet"].stages["classifier"], settings("classifier"))
     fused = torch.randn(3, module.network.classifier.hidden.in_features, generator=torch.Generator().manual_seed(0))
     empty = torch.empty(3, 0)
     whole = Batch(empty, torch.tensor([0, 1, 2]), empty, fused)
     repeated, first = replace(whole, repeats=1), replace(whole, repeats=1).counted()
     assert len(first.label_B) == 2
-    module.train()
-    assert torch.equal(module(repeated).loss, module(whole).loss)
-    module.eval()
-    assert torch.equal(module(repeated).loss, module(first).loss)
+    for training in (True, False):
+        module.train(training)
+        assert torch.equal(module(repeated).loss, module(first).loss)
     assert [module(batch).weight for batch in (whole, repeated, first)] == [3, 2, 2]
-    nothing = replace(first, repeats=2)
+    nothing = replace(first, repeats=2, share=0.0)
     assert torch.isfinite(module(nothing).loss)
-    assert module(nothing).weight == 0
+    assert (module(nothing).weight, module(nothing).share) == (0, 0.0)
