@@ -84,7 +84,7 @@ def _step_seconds(job: Job, stage: Stage, device: torch.device) -> float:
 
 def _timed(module: StageModule, batch: Batch, optimiser: torch.optim.Optimizer, device: torch.device) -> float:
     started = time.perf_counter()
-    loss, _ = module.train()(batch)
+    loss = module.train()(batch).loss
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

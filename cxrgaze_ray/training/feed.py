@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.training.ahead import Ahead
 from cxrgaze_ray.training.augment import augmented, changed, draws_of
+from cxrgaze_ray.training.features import Features
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.rows import Rows
@@ -36,8 +38,8 @@ class Share(NamedTuple):
 
     Attributes
     ----------
-    places_B
-        Places of its rows, as many on every rank.
+    numbers_B
+        Numbers of its rows among those that take part, as many on every rank.
     repeats
         How many of them, at the end, only make it so.
     weight
@@ -45,7 +47,7 @@ class Share(NamedTuple):
         counts for where DDP averages over ranks.
     """
 
-    places_B: NDArray[np.int64]
+    numbers_B: NDArray[np.int64]
     repeats: int
     weight: float
 
@@ -80,11 +82,12 @@ class Feed:
 
     def __init__(self, rows: Rows, world: World = World(), seed: int = 0, *, ahead: Ahead | None = None) -> None:
         self.rows = rows
-        self._world, self._seed = world, seed
+        self.world, self._seed = world, seed
         self._ahead = ahead or Ahead()
         self._chosen_N = np.arange(len(rows.image_ids))
         self._gaze = True
-        self._fused: dict[str, Tensor] = {}
+        self._features: Features | None = None
+        self._pixels = True
 
     def __len__(self) -> int:
         return len(self._chosen_N)
@@ -113,7 +116,7 @@ class Feed:
                 f"No image of the split has {missing}, which phase {stage.name} learns from.",
                 "Ingest more, or leave the phase out: --phases.",
             )
-        feed = Feed(self.rows, self._world, self._seed, ahead=self._ahead)
+        feed = copy(self)
         feed._chosen_N, feed._gaze = np.flatnonzero(usable_N), stage.needs_gaze
         return feed
 
@@ -146,42 +149,46 @@ class Feed:
         """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""
         return self._batches(np.arange(len(self)), batch, _Form(size))
 
-    def with_ids(self, batch: int, size: tuple[int, int]) -> Iterator[tuple[list[str], Batch]]:
-        """Yield every row of the split once, whatever the rank, with its image ids."""
-        for start in range(0, len(self), batch):
-            places = self._chosen_N[start : start + batch]
-            yield [self.rows.image_ids[place] for place in places], self._batch(Share(places, 0, 1.0), _Form(size))
+    def part(self, first: int, last: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
+        """Yield batches of the rows from one number to before another, in the order of their ids, whatever the rank."""
+        shares = (Share(np.arange(start, min(start + batch, last)), 0, 1.0) for start in range(first, last, batch))
+        return self._made(shares, _Form(size))
 
-    def with_fused(self, fused: dict[str, Tensor]) -> Feed:
-        """Return this feed with cached fused features, keyed by image id."""
-        feed = Feed(self.rows, self._world, self._seed, ahead=self._ahead)
-        feed._chosen_N, feed._fused = self._chosen_N, fused
+    def image_ids(self) -> list[str]:
+        """Return the ids of the rows that take part, in order."""
+        return [self.rows.image_ids[place] for place in self._chosen_N.tolist()]
+
+    def with_features(self, features: Features, *, pixels: bool = False) -> Feed:
+        """Return this feed with features of its rows, instead of images and gaze or beside them (`pixels`)."""
+        feed = copy(self)
+        feed._features, feed._pixels = features, pixels
         return feed
 
     def _batches(self, order_N: NDArray[np.int64], batch: int, form: _Form, start: int = 0) -> Iterator[Batch]:
-        parts = (self._chosen_N[order_N[first : first + batch]] for first in range(start * batch, len(order_N), batch))
-        shares = (self._share(part) for part in parts)
+        parts = (order_N[first : first + batch] for first in range(start * batch, len(order_N), batch))
+        return self._made((self._share(part) for part in parts), form)
+
+    def _made(self, shares: Iterable[Share], form: _Form) -> Iterator[Batch]:
         make = partial(self._batch, form=form)
-        return map(make, shares) if self._fused else self._ahead(make, shares)
+        return self._ahead(make, shares) if self._pixels else map(make, shares)
 
     def _share(self, part: NDArray[np.int64]) -> Share:
         """Return this rank's share of a batch."""
-        ranks, rank = self._world.size, self._world.rank
+        ranks, rank = self.world.size, self.world.rank
         rows = -(-len(part) // ranks)
         own = len(part[rank::ranks])
         return Share(np.resize(part, rows * ranks)[rank::ranks], rows - own, own * ranks / len(part))
 
     def _batch(self, share: Share, form: _Form) -> Batch:
-        label_B = torch.from_numpy(self.rows.label_N[share.places_B].astype(np.int64))
-        empty = torch.empty(len(label_B), 0)
-        if self._fused:
-            fused = [self._fused[self.rows.image_ids[place]] for place in share.places_B]
-            dealt = Batch(empty, label_B, empty, torch.stack(fused))
-        else:
-            loaded = self._ahead.each(partial(self._load, form=form), share.places_B)
+        places_B = self._chosen_N[share.numbers_B]
+        label_B = torch.from_numpy(self.rows.label_N[places_B].astype(np.int64))
+        image_BCHW = gaze_BHW = torch.empty(len(label_B), 0)
+        if self._pixels:
+            loaded = self._ahead.each(partial(self._load, form=form), places_B)
             image_BCHW = torch.stack([image for image, _ in loaded])
-            dealt = Batch(image_BCHW, label_B, torch.stack([gaze for _, gaze in loaded]) if self._gaze else empty)
-        return replace(dealt, repeats=share.repeats, share=share.weight)
+            gaze_BHW = torch.stack([gaze for _, gaze in loaded]) if self._gaze else gaze_BHW
+        features_BX = None if self._features is None else self._features.take(share.numbers_B)
+        return Batch(image_BCHW, label_B, gaze_BHW, features_BX, share.repeats, share.weight)
 
     def _load(self, place: int, form: _Form) -> tuple[Tensor, Tensor]:
         """Return a row's image (1, H, W) and gaze (H, W) at the network's size."""

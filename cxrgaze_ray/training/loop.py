@@ -24,6 +24,7 @@ from cxrgaze_ray.training.checkpoint import (
     snapshot,
 )
 from cxrgaze_ray.training.compute import Compute
+from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, Stage, StageName
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
@@ -45,12 +46,15 @@ class LoopHooks:
         Device to compute on.
     tell
         Called with sentences for the user.
+    cache
+        Keeps what frozen layers make of the images.
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     report: Callable[[dict[str, Any], Callable[[], Checkpoint], bool], None] = lambda _metrics, _make, _ends: None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tell: Callable[[str], None] = lambda _: None
+    cache: FeatureCache = field(default_factory=FeatureCache)
 
 
 def run_loop(
@@ -86,6 +90,8 @@ def run_loop(
         stage = _Stage(network, names[index], train, validation, settings, hooks, compute)
         standing = stage.run(standing, resume if resume and resume.standing.stage == index else None)
         resume = None
+        if train.world.rank == 0:
+            hooks.cache.clear()
         standing = Standing(stage=index + 1, history=standing.history)
     return standing
 
@@ -106,7 +112,7 @@ class _Stage:
         self.settings: StageSettings = settings.stages[name]
         self.stage: Stage = RECIPES[settings.system].stages[name]
         self.network, self.hooks, self.seed = network, hooks, settings.seed
-        self.steps = Steps(network, self.stage, train, validation, settings, compute, hooks.wrap)
+        self.steps = Steps(network, self.stage, train, validation, settings, compute, hooks.wrap, hooks.cache)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""

@@ -27,6 +27,12 @@ def sums(values: list[float], device: torch.device) -> list[float]:
     return found
 
 
+def wait_for_all() -> None:
+    """Return once every rank is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def share_buffers(module: nn.Module) -> None:
     """Give every rank the first one's batch-norm statistics, which are those that are kept."""
     if dist.is_initialized():

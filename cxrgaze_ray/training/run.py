@@ -36,6 +36,7 @@ from cxrgaze_ray.shards import StoreInfo, Trainable
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.ahead import Ahead
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, write_checkpoint
+from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed, World
 from cxrgaze_ray.training.initial import INITIAL, begin, file_sha256
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
@@ -122,7 +123,7 @@ def run_stages(
     say(f"Training {run_name} on {store.rows('train')} images, {workers} worker{'s' if workers > 1 else ''}.")
     for note in settings.notes():
         say(note)
-    config = {"settings": settings.model_dump(), "initial": work.locate(INITIAL)}
+    config = {"settings": settings.model_dump(), "initial": work.locate(INITIAL), "work": work.uri}
     with connect(), _progress(say, on_epoch):
         result = _fit(_trainer(store, config, work, run_name, workers))
     assert result.checkpoint is not None
@@ -232,6 +233,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
         wrap=wrap if world.size > 1 else lambda module: module,
         report=_Reporter(world.rank),
         device=device,
+        cache=FeatureCache(open_store(config["work"])),
     )
     resume = ray.train.get_checkpoint()
     if resume is None:

@@ -25,8 +25,8 @@ class Batch:
 
     Attributes
     ----------
-    fused_BF
-        Fused features instead of images and gaze, if they are cached.
+    features_BX
+        What frozen layers make of the images, if that is cached: see `features`. Images and gaze may be empty then.
     repeats
         Number of rows at its end that repeat others, only to make the ranks' parts equally large.
     share
@@ -36,7 +36,7 @@ class Batch:
     image_BCHW: Tensor
     label_B: Tensor
     gaze_BHW: Tensor
-    fused_BF: Tensor | None = None
+    features_BX: Tensor | None = None
     repeats: int = 0
     share: float = 1.0
 
@@ -63,8 +63,8 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory(), self.repeats)
 
     def _map(self, change: Callable[[Tensor], Tensor], repeats: int) -> Batch:
-        fused = None if self.fused_BF is None else change(self.fused_BF)
-        moved = change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), fused
+        features = None if self.features_BX is None else change(self.features_BX)
+        moved = change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), features
         return Batch(*moved, repeats, self.share)
 
 
@@ -151,7 +151,7 @@ class StageModule(nn.Module):
 
 
 def _fused_classes(network: Any, batch: Batch) -> Tensor:
-    fused_BF = batch.fused_BF
+    fused_BF = batch.features_BX
     if fused_BF is None:
         with torch.no_grad():
             fused_BF = network.fused(batch.image_BCHW)

@@ -11,12 +11,13 @@ from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.divergence import DivergenceWatch
+from cxrgaze_ray.training.features import FeatureCache, digest
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.optimisers import learning_rate, make_optimiser, set_rate, shorten
 from cxrgaze_ray.training.ranks import share_buffers, sums
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
-from cxrgaze_ray.training.stages import StageModule, trainable_state
+from cxrgaze_ray.training.stages import Batch, StageModule, trainable_state
 
 
 class Steps:
@@ -32,6 +33,8 @@ class Steps:
         How the device computes.
     wrap
         Makes the phase's module train over all workers (DDP), or returns it unchanged.
+    cache
+        Keeps what frozen layers make of the images.
     """
 
     def __init__(
@@ -43,8 +46,9 @@ class Steps:
         settings: TrainSettings,
         compute: Compute,
         wrap: Callable[[nn.Module], nn.Module],
+        cache: FeatureCache,
     ) -> None:
-        self.stage, self.compute, self.device = stage, compute, compute.device
+        self.stage, self.compute, self.device, self.cache = stage, compute, compute.device, cache
         self.settings: StageSettings = settings.stages[stage.name]
         self.size = stage.image_size(network.config)
         self.module = StageModule(network, stage, settings)
@@ -120,9 +124,12 @@ class Steps:
     def _cached(self, feed: Feed) -> Feed:
         """Compute the fused features of every row once: all layers before them are frozen, and dropout comes after."""
         self.module.eval()
-        fused: dict[str, Tensor] = {}
-        for ids, batch in feed.with_ids(self.settings.batch, self.size):
-            with self.compute.autocast():
-                features_BF = self.module.fuse(batch.image_BCHW.to(self.device))
-            fused |= dict(zip(ids, features_BF.float().cpu(), strict=True))
-        return feed.with_fused(fused)
+        weights = digest(self.module.network, self.module.learning())
+        of = (self.stage.name, weights, self.device.type, self.compute.half)
+        features = self.cache.features(feed, self._fused, of=of, batch=self.settings.batch, size=self.size)
+        assert features is not None
+        return feed.with_features(features)
+
+    def _fused(self, batch: Batch) -> Tensor:
+        with self.compute.autocast():
+            return self.module.fuse(batch.image_BCHW.to(self.device)).float()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -19,6 +21,8 @@ from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.settings import TripletMining
 from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training.features import BLOCK_BYTES, FeatureCache
 from cxrgaze_ray.training.feed import Feed, World
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.recipes import RECIPES, StageName
@@ -87,6 +91,24 @@ def gradient(world: World, mining: TripletMining) -> list[float]:
     return values
 
 
+def features(world: World, folder: str) -> dict[str, Any]:
+    """Return which rows this rank computed features of, and the features of all rows."""
+    feed, computed = feed_of(make_rows(9), world), []
+
+    def make(batch: Batch) -> torch.Tensor:
+        computed.extend(batch.label_B.tolist())
+        return batch.image_BCHW.mean(dim=(1, 2, 3))[:, None].expand(-1, features_of_a_row())
+
+    found = FeatureCache(LocalStore(folder)).features(feed, make, of=("weights",), batch=2, size=(32, 32))
+    assert found is not None
+    return {"computed": len(computed), "features": found.take(np.arange(9))[:, 0].tolist()}
+
+
+def features_of_a_row() -> int:
+    """Return how many numbers fill half a block."""
+    return BLOCK_BYTES // 8
+
+
 def diverged(world: World) -> str:
     """Return what is said where the second rank alone meets a NaN, in its second step."""
     feed = feed_of(rows()[0], world)
@@ -124,6 +146,7 @@ def _rank(rank: int, folder: str) -> None:
         "figures": {f"{name} {mining}": figures(world, name, mining) for name, mining in CASES},
         "gradients": {mining: gradient(world, mining) for mining in MININGS},
         "said": diverged(world),
+        "features": features(world, folder),
     }
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
@@ -143,6 +166,13 @@ def test_losses_are_those_of_one_worker(ranks: list[dict[str, Any]], name: Stage
     assert min(alone.values()) > 0
     for found in ranks:
         assert found["figures"][f"{name} {mining}"] == pytest.approx(alone, rel=1e-5)
+
+
+def test_features_are_computed_once_in_all_and_read_by_every_rank(ranks: list[dict[str, Any]]) -> None:
+    alone = features(World(), tempfile.mkdtemp())
+    shared = [found["features"] for found in ranks]
+    assert shared[0]["features"] == shared[1]["features"] == alone["features"]
+    assert [one["computed"] for one in (alone, *shared)] == [1 + 9, 1 + 5, 1 + 4], "a row more tells their shape"
 
 
 @pytest.mark.parametrize("mining", MININGS)

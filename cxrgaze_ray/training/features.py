@@ -1,0 +1,198 @@
+"""What frozen layers make of a split's images: computed once in all by all workers, and kept for the next start.
+
+The one cache of features, whatever phase reads them. Blocks of rows lie as safetensors beside the training's
+checkpoints, so that a training that goes on computes none of them again; each worker maps them from a file of its
+machine's temporary folder, whose pages the system lets go of when memory is short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.storage import Store
+from cxrgaze_ray.storage.read_ahead import read_ahead
+from cxrgaze_ray.training.ranks import wait_for_all
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.training.feed import Feed
+    from cxrgaze_ray.training.stages import Batch
+
+FOLDER = "features/"
+"""Where blocks lie below a training's folder."""
+
+BLOCK_BYTES = 8 * 2**20
+"""Size of a block, unless one row is more."""
+
+_TENSOR = "features"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Type and shape of a row's features."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.shape))
+
+
+class Features:
+    """Features of a split's rows, mapped from a file that ends with this process."""
+
+    def __init__(self, rows: int, row: _Row) -> None:
+        self._row = row
+        size = rows * row.bytes
+        with tempfile.TemporaryFile(prefix="cxrgaze-features-") as file:  # the map keeps it open
+            try:
+                _reserve(file.fileno(), size)
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"The features of {rows} images do not fit into the folder for temporary files: "
+                    f"{size / 2**30:.1f} GiB.",
+                    "Make room, name another folder (TMPDIR), or set cache_features to false.",
+                ) from error
+            self._values = np.memmap(file, np.uint8, "r+", shape=(rows, row.bytes))
+
+    def put(self, first: int, features_BX: Tensor) -> None:
+        """Fill in rows from a number on."""
+        data = features_BX.contiguous().view(torch.uint8).reshape(len(features_BX), -1)
+        self._values[first : first + len(features_BX)] = data.numpy()
+
+    def take(self, numbers_B: NDArray[np.int64]) -> Tensor:
+        """Return the features (B, ...) of some rows."""
+        return torch.from_numpy(self._values[numbers_B]).view(self._row.dtype).reshape(-1, *self._row.shape)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take room on the disk: a page of a map that finds none would end the process with a bus error."""
+    if sys.platform == "linux":
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.truncate(file, size)
+
+
+class FeatureCache:
+    """Computes features, or finds them where an earlier start left them.
+
+    Parameters
+    ----------
+    store
+        The training's folder, the same for all workers; None keeps nothing, and every worker computes all.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
+
+    def features(
+        self,
+        feed: Feed,
+        make: Callable[[Batch], Tensor],
+        *,
+        of: tuple[object, ...],
+        batch: int,
+        size: tuple[int, int],
+        most_bytes: int | None = None,
+    ) -> Features | None:
+        """Return the features of a feed's rows, in its order; every worker must call this.
+
+        Parameters
+        ----------
+        make
+            Returns features (B, ...) of a batch, on any device; a row's depend on nothing but the row.
+        of
+            What they depend on beside the rows: `digest` of the frozen weights, the precision, and so on.
+        batch, size
+            Rows that are computed at once, and the network's input size.
+        most_bytes
+            Most bytes that they may take in all; any number by default.
+
+        Returns
+        -------
+        Features or None
+            None if they would take more.
+
+        Raises
+        ------
+        StoreUnavailable
+            If they don't fit on the disk.
+        """
+        example = make(next(feed.part(0, 1, batch, size)))[0]
+        row = _Row(example.dtype, tuple(example.shape))
+        if most_bytes is not None and row.bytes * len(feed) > most_bytes:
+            return None
+        if self._store is None:
+            found = Features(len(feed), row)
+            for first, features_BX in _computed(feed, make, 0, len(feed), batch, size):
+                found.put(first, features_BX)
+            return found
+        folder = f"{FOLDER}{_key(feed, (*of, batch, size, row))}/"
+        return _shared(feed, make, self._store, folder, row, batch, size)
+
+    def clear(self) -> None:
+        """Remove all blocks: the phase that read them is over. Only one worker needs to."""
+        if self._store is not None:
+            for info in list(self._store.list(FOLDER)):
+                self._store.delete(info.key)
+
+
+def digest(network: nn.Module, learning: list[nn.Module]) -> str:
+    """Return a hash of the weights that do not learn: all of a network's but those of some of its modules."""
+    learned = {id(tensor) for module in learning for tensor in module.state_dict(keep_vars=True).values()}
+    total = hashlib.sha256()
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if id(tensor) not in learned:
+            total.update(name.encode() + b"\0" + save({_TENSOR: tensor.detach().cpu().contiguous()}))
+    return total.hexdigest()
+
+
+def _shared(
+    feed: Feed,
+    make: Callable[[Batch], Tensor],
+    store: Store,
+    folder: str,
+    row: _Row,
+    batch: int,
+    size: tuple[int, int],
+) -> Features:
+    """Compute the blocks that are missing, each worker its share of them, then read them all."""
+    rows = max(1, BLOCK_BYTES // row.bytes)
+    names = {f"{folder}block-{number:06d}.safetensors": first for number, first in enumerate(range(0, len(feed), rows))}
+    there = {info.key for info in store.list(folder)}
+    wait_for_all()  # all have looked before the first one writes, and so share out the same blocks
+    missing = [name for name in names if name not in there]
+    for name in missing[feed.world.rank :: feed.world.size]:
+        last = min(names[name] + rows, len(feed))
+        parts = [features_BX for _, features_BX in _computed(feed, make, names[name], last, batch, size)]
+        store.put(name, save({_TENSOR: torch.cat(parts)}))
+    wait_for_all()
+    found = Features(len(feed), row)
+    for first, data in zip(names.values(), read_ahead(store.get, names), strict=True):
+        found.put(first, load(data)[_TENSOR])
+    return found
+
+
+def _computed(
+    feed: Feed, make: Callable[[Batch], Tensor], first: int, last: int, batch: int, size: tuple[int, int]
+) -> Iterator[tuple[int, Tensor]]:
+    for number, dealt in enumerate(feed.part(first, last, batch, size)):
+        yield first + number * batch, make(dealt).cpu()
+
+
+def _key(feed: Feed, of: tuple[object, ...]) -> str:
+    """Name features by the rows they are of and by all that they depend on."""
+    return hashlib.sha256("\0".join([*feed.image_ids(), *map(str, of)]).encode()).hexdigest()[:32]

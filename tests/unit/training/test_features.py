@@ -1,0 +1,106 @@
+"""The cache of what frozen layers make of images."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training.features import FOLDER, FeatureCache, Features, digest
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.recipes import RECIPES
+from cxrgaze_ray.training.stages import Batch, StageModule
+from tests.rows import feed_of, make_rows
+from tests.unit.training.test_training import settings
+
+ROWS = make_rows(5)
+
+
+class Counted:
+    """Computes the mean and the spread of images, and counts them."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.rows, self._dtype = 0, dtype
+
+    def __call__(self, batch: Batch) -> Tensor:
+        self.rows += len(batch.label_B)
+        means_B = batch.image_BCHW.mean(dim=(1, 2, 3))
+        return torch.stack([means_B, means_B * 2], dim=1).to(self._dtype)[:, None]
+
+
+def cached(cache: FeatureCache, make: Counted, **options: Any) -> Features | None:
+    values: Any = {"of": ("weights",), "batch": 2, "size": (32, 32)} | options
+    return cache.features(feed_of(ROWS), make, **values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_another_start_computes_nothing_again_unless_what_it_depends_on_changed(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    cache, make = FeatureCache(LocalStore(str(tmp_path))), Counted(dtype)
+    first = cached(cache, make)
+    assert make.rows == 1 + 5, "one tells the shape"
+    again = cached(FeatureCache(LocalStore(str(tmp_path))), make)
+    assert make.rows == 6 + 1
+    assert first is not None
+    assert again is not None
+    places = np.array([4, 0, 2])
+    assert again.take(places).shape == (3, 1, 2)
+    assert again.take(places).dtype == dtype
+    assert torch.equal(first.take(places), again.take(places))
+    expected = [float(batch.image_BCHW.mean()) for batch in feed_of(ROWS).part(0, 5, 1, (32, 32))]
+    assert again.take(np.arange(5))[:, 0, 0].tolist() == pytest.approx(expected, rel=1e-2)
+    cached(cache, make, of=("other weights",))
+    assert make.rows == 7 + 6
+    cache.clear()
+    assert not list(LocalStore(str(tmp_path)).list(FOLDER))
+
+
+def test_a_limit_and_a_full_disk_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = 2 * 4
+    assert cached(FeatureCache(), Counted(), most_bytes=5 * row - 1) is None
+    assert cached(FeatureCache(), Counted(), most_bytes=5 * row) is not None
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreUnavailable, match="features of 5 images do not fit") as told:
+        cached(FeatureCache(), Counted())
+    assert "TMPDIR" in told.value.hint
+
+
+def test_the_digest_is_of_the_weights_that_do_not_learn() -> None:
+    network = build(PRESETS["tiny"], seed=1)
+    learning = StageModule(network, RECIPES["gazenet"].stages["classifier"], settings("classifier")).learning()
+    before = digest(network, learning)
+    with torch.no_grad():
+        network.classifier.hidden.weight.add_(1)
+    assert digest(network, learning) == before
+    with torch.no_grad():
+        network.densenet.features.conv0.weight.add_(1)
+    assert digest(network, learning) != before
+
+
+def test_a_phase_leaves_no_features_behind(tmp_path: Path) -> None:
+    hooks, seen = LoopHooks(cache=FeatureCache(LocalStore(str(tmp_path)))), []
+
+    def look(*_: object) -> None:
+        seen.append(len(list(LocalStore(str(tmp_path)).list(FOLDER))))
+
+    run_loop(
+        build(PRESETS["tiny"], seed=1), feed_of(ROWS), feed_of(ROWS), settings("classifier"),
+        LoopHooks(cache=hooks.cache, report=look),
+    )  # fmt: skip
+    assert seen == [1], "both splits are the same rows here"
+    assert not list(LocalStore(str(tmp_path)).list(FOLDER))
