@@ -14,6 +14,7 @@ from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
+from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
 from cxrgaze_ray.training.settings import Overrides, Preset, TrainSettings
 
 _HOW = {"name", "parent", "backbone_weights", "workers", "promote", "reason"}
@@ -29,7 +30,8 @@ class TrainJob(Settings):
     name: Name = "cxrgaze"
     parent: Uri | None = None
     backbone_weights: Uri | None = None
-    workers: int = Field(1, ge=1, le=10_000)
+    workers: WorkersSetting = Workers()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     promote: bool = False
     reason: str = Field("", min_length=0, max_length=1000)
     cluster: ClusterSettings = ClusterSettings()

@@ -157,7 +157,11 @@ def train(
     backbone_weights: Annotated[
         str | None, typer.Option(help="First weights of DenseNet or Inception, safetensors; not with --from.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    workers: Annotated[str, typer.Option(help="Ray Train workers: 4, or 2:8 for as many as there is room for.")] = "1",
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="Minutes of work that a kill may cost, in the middle of an epoch too: 2.")
+    ] = None,
+    checkpoints_kept: Annotated[int | None, typer.Option(help="Checkpoints that are kept: 2.")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
     reason: PromotionReason = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings; train nothing.")] = False,
@@ -175,7 +179,11 @@ def train(
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
     from cxrgaze_ray.training.publishing import train_and_publish
+    from cxrgaze_ray.training.running import CheckpointSettings, Workers
 
+    chosen = {"minutes": checkpoint_minutes, "keep": checkpoints_kept}
+    checkpoints = CheckpointSettings.build(**{name: value for name, value in chosen.items() if value is not None})
+    team = Workers.parse(workers)
     settings = read_training(preset, config, phases, system, single or (), recipe)
     if dry_run:
         show(settings.model_dump(), as_json=as_json)
@@ -189,7 +197,8 @@ def train(
         name=name,
         parent=parent,
         backbone_weights=backbone_weights,
-        workers=workers,
+        workers=team,
+        checkpoints=checkpoints,
         promote=promote,
         reason=reason,
         connect=partial(connect, ClusterSettings(address=address)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -71,6 +71,54 @@ def keeping_ctrl_c() -> Iterator[None]:
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     with _replaced(DataParallelTrainer, "_register_sigint_handler", lambda _self, _controller: None):
+        yield
+
+
+def training_callback(on_state: Callable[[str, int | None], None], on_worker: Callable[[], None]) -> Any:
+    """Return a callback for Ray Train's controller, whose public one tells of nothing but reports and exceptions.
+
+    Parameters
+    ----------
+    on_state
+        Called in the controller with the name of every state that it takes on, and where it is about to start workers,
+        with their number.
+    on_worker
+        Called on every worker's main thread, where signals are answered, before its training begins.
+    """
+    from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+
+    class Callback(ControllerCallback, WorkerGroupCallback):
+        def after_controller_state_update(self, _previous: Any, current: Any) -> None:
+            decision = getattr(current, "scaling_decision", None)
+            on_state(current._state_type.state_name, getattr(decision, "num_workers", None))
+
+        def after_worker_group_start(self, worker_group: Any) -> None:
+            worker_group.execute_async(on_worker)
+
+    return Callback()
+
+
+@contextmanager
+def counting_failures_without(progress: Callable[[], Any]) -> Iterator[None]:
+    """Have Ray Train count only workers' failures between which there is no progress, not all of a training's.
+
+    Parameters
+    ----------
+    progress
+        Called in the controller; what it returns changes with every progress.
+    """
+    from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy
+    from ray.train.v2.api import data_parallel_trainer
+
+    class Policy(DefaultFailurePolicy):
+        _seen: Any = None
+
+        def make_decision(self, training_failed_error: Any) -> Any:
+            if (now := progress()) != self._seen:
+                self._seen, self._worker_group_failures = now, 0
+            return super().make_decision(training_failed_error)
+
+    with _replaced(data_parallel_trainer, "create_failure_policy", Policy):
         yield
 
 

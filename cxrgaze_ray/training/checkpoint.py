@@ -1,23 +1,48 @@
-"""The state from which a killed training resumes: safetensors and JSON, no pickle."""
+"""The state from which a killed training resumes: one file, safetensors with JSON in its header, no pickle."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Adam
 
 from cxrgaze_ray.errors import BundleError, TrainingDiverged
 from cxrgaze_ray.models.state import load_strictly
+from cxrgaze_ray.training.ranks import gathered, own_of
 
-_SCALER = "scaler.json"
-_RNG = "rng"
-"""Name of the processor's RNG among the optimiser's tensors; an accelerator's follows with its type: rng.cuda."""
+Split = Literal["train", "validation"]
+
+
+@dataclass
+class Within:
+    """How far an epoch is: how many steps of a split are taken, and what they have added up.
+
+    Attributes
+    ----------
+    split
+        Split whose steps are being taken; validation follows training.
+    steps
+        Number of steps of that split that are taken.
+    sums
+        Each rank's sum of weighted losses, and of weights, over those steps.
+    train_loss
+        The epoch's mean training loss; 0 before validation has begun.
+    seconds
+        Time that the epoch has taken so far.
+    """
+
+    split: Split = "train"
+    steps: int = 0
+    sums: list[list[float]] = field(default_factory=list)
+    train_loss: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -32,6 +57,8 @@ class Standing:
         Lowest validation loss of the stage and its epoch; None before the first epoch.
     history
         Metrics of every finished epoch of all stages.
+    within
+        Progress within the next epoch; None between two epochs.
     """
 
     stage: int = 0
@@ -39,11 +66,24 @@ class Standing:
     best_loss: float | None = None
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    within: Within | None = None
+
+    @classmethod
+    def from_json(cls, text: str) -> Standing:
+        """Read what `asdict` told; earlier versions knew no progress within epochs."""
+        values = json.loads(text)
+        within = values.pop("within", None)
+        return cls(**values, within=within and Within(**within))
+
+    def progress(self) -> tuple[int, int, int, int]:
+        """Return what orders the checkpoints of one training: stage, epoch, whether it validates, and steps."""
+        within = self.within or Within()
+        return self.stage, self.epoch, int(within.split == "validation"), within.steps
 
 
 @dataclass
 class Checkpoint:
-    """A training between two epochs: everything that the next epoch depends on.
+    """A training between two steps: everything that the next step depends on.
 
     Attributes
     ----------
@@ -52,7 +92,7 @@ class Checkpoint:
     optimiser
         Adam's state: see `optimiser_state`.
     rng
-        States of the RNGs: see `rng_state`.
+        States of every rank's RNGs: see `rng_states`.
     scaler
         State of the gradient scaler; empty where none is used, as everywhere but in float16.
     """
@@ -61,36 +101,71 @@ class Checkpoint:
     model: dict[str, Tensor]
     best: dict[str, Tensor]
     optimiser: dict[str, Tensor]
-    rng: dict[str, Tensor]
+    rng: list[dict[str, Tensor]]
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into an empty folder."""
-    save_file(_plain(checkpoint.model), folder / "model.safetensors")
-    save_file(_plain(checkpoint.best), folder / "best.safetensors")
-    rng = {_RNG if device == "cpu" else f"{_RNG}.{device}": state for device, state in checkpoint.rng.items()}
-    save_file(_plain(checkpoint.optimiser | rng), folder / "optimiser.safetensors")
-    (folder / "standing.json").write_text(json.dumps(asdict(checkpoint.standing)))
-    (folder / _SCALER).write_text(json.dumps(checkpoint.scaler))
+def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; of the best weights only those that differ from the current ones, as no frozen one does."""
+    model = checkpoint.model
+    best = {name: tensor for name, tensor in checkpoint.best.items() if not _same(tensor, model.get(name))}
+    rng = {f"{device}.{rank}": state for rank, own in enumerate(checkpoint.rng) for device, state in own.items()}
+    parts = {"model": model, "best": best, "optimiser": checkpoint.optimiser, "rng": rng}
+    tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    header = {"standing": json.dumps(asdict(checkpoint.standing)), "scaler": json.dumps(checkpoint.scaler)}
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file, header)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint back; one of an earlier version has the processor's RNG only, and no scaler."""
-    optimiser, scaler = load_file(folder / "optimiser.safetensors"), folder / _SCALER
-    rng = {name: optimiser.pop(name) for name in list(optimiser) if name.partition(".")[0] == _RNG}
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint back; one of an earlier version is a folder.
+
+    Raises
+    ------
+    SafetensorError
+        If the file is not whole.
+    """
+    if path.is_dir():
+        return _read_earlier(path)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}, "rng": {}}
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+        for key in file.keys():  # noqa: SIM118, safe_open is no mapping
+            part, _, name = key.partition(".")
+            parts[part][name] = file.get_tensor(key)
     return Checkpoint(
-        standing=Standing(**json.loads((folder / "standing.json").read_text())),
-        model=load_file(folder / "model.safetensors"),
-        best=load_file(folder / "best.safetensors"),
-        rng={name.partition(".")[2] or "cpu": state for name, state in rng.items()},
-        optimiser=optimiser,
-        scaler=json.loads(scaler.read_text()) if scaler.exists() else {},
+        standing=Standing.from_json(header["standing"]),
+        model=parts["model"],
+        best=parts["model"] | parts["best"],
+        optimiser=parts["optimiser"],
+        rng=_by_rank(parts["rng"]),
+        scaler=json.loads(header["scaler"]),
     )
 
 
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+def _same(tensor: Tensor, other: Tensor | None) -> bool:
+    return other is not None and torch.equal(tensor, other)
+
+
+def _by_rank(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    ranks: list[dict[str, Tensor]] = [{} for _ in range(1 + max(int(key.partition(".")[2]) for key in states))]
+    for key, state in states.items():
+        device, _, rank = key.partition(".")
+        ranks[int(rank)][device] = state
+    return ranks
+
+
+def _read_earlier(folder: Path) -> Checkpoint:
+    """Read one of a version that had them between epochs only, with the first rank's RNGs; some had no scaler."""
+    optimiser, scaler = load_file(folder / "optimiser.safetensors"), folder / "scaler.json"
+    rng = {name: optimiser.pop(name) for name in list(optimiser) if name.partition(".")[0] == "rng"}
+    return Checkpoint(
+        standing=Standing.from_json((folder / "standing.json").read_text()),
+        model=load_file(folder / "model.safetensors"),
+        best=load_file(folder / "best.safetensors"),
+        rng=[{name.partition(".")[2] or "cpu": state for name, state in rng.items()}],
+        optimiser=optimiser,
+        scaler=json.loads(scaler.read_text()) if scaler.exists() else {},
+    )
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -121,23 +196,36 @@ def hand_over(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def rng_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of the RNGs that a training on a device draws from, keyed by type of device."""
+    """Return the states of the RNGs that a rank on a device draws from, keyed by type of device."""
     states = {"cpu": torch.get_rng_state()}
-    # only of this rank's device: the rest draw nothing, and every rank draws as the first one does
     return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
-def load_rng_state(states: dict[str, Tensor], device: torch.device) -> None:
-    """Put RNG states back; a device's own stays as it was seeded if the training ran elsewhere before."""
+def rng_states(device: torch.device) -> list[dict[str, Tensor]]:
+    """Return every rank's RNG states; all must call this. Ranks' shares of a batch may differ, and so their draws."""
+    ranks = {name: gathered(state, device) for name, state in rng_state(device).items()}
+    return [dict(zip(ranks, states, strict=True)) for states in zip(*ranks.values(), strict=True)]
+
+
+def load_rng_states(ranks: list[dict[str, Tensor]], device: torch.device) -> None:
+    """Put this rank's RNG states back, or the first rank's if there were more ranks, or fewer.
+
+    A device's own stays as it was seeded if the training ran elsewhere before.
+    """
+    states = own_of(ranks) or ranks[0]
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def optimiser_state(optimiser: Adam) -> dict[str, Tensor]:
-    """Flatten Adam's state to tensors: ``<parameter index>.<name>``."""
+    """Copy Adam's state to tensors on the CPU: ``<parameter index>.<name>``."""
     state = optimiser.state_dict()["state"]
-    return {f"{index}.{name}": torch.as_tensor(value) for index, item in state.items() for name, value in item.items()}
+    return {
+        f"{index}.{name}": torch.as_tensor(value).detach().cpu().clone()
+        for index, item in state.items()
+        for name, value in item.items()
+    }
 
 
 def load_optimiser_state(optimiser: Adam, flat: dict[str, Tensor]) -> None:

@@ -145,9 +145,9 @@ class Feed:
         order_N = np.random.default_rng([self._seed, epoch]).permutation(len(self))
         return self._batches(order_N, batch, _Form(size, epoch, augment), start)
 
-    def in_order(self, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
-        """Yield this rank's part of every validation batch; the batches are the same however many ranks there are."""
-        return self._batches(np.arange(len(self)), batch, _Form(size))
+    def in_order(self, batch: int, size: tuple[int, int], *, start: int = 0) -> Iterator[Batch]:
+        """Yield this rank's part of the validation batches from one on; they are the same however many ranks share."""
+        return self._batches(np.arange(len(self)), batch, _Form(size), start)
 
     def part(self, first: int, last: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield batches of the rows from one number to before another, in the order of their ids, whatever the rank."""

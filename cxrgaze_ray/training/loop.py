@@ -16,19 +16,22 @@ from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.checkpoint import (
     Checkpoint,
     Standing,
+    Within,
     hand_over,
     load_optimiser_state,
-    load_rng_state,
+    load_rng_states,
     optimiser_state,
-    rng_state,
+    rng_states,
     snapshot,
 )
 from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.keeper import Make
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, Stage, StageName
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 from cxrgaze_ray.training.steps import Steps
+from cxrgaze_ray.training.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class LoopHooks:
     report
         Called after every epoch, by every rank, with the epoch's metrics, a function that makes the checkpoint, and
         whether the stage ends here, in which case a checkpoint must be kept.
+    offer
+        Called after every step, by every rank, with a function that makes the checkpoint, for whoever wants one: all
+        ranks call it then, before the next step.
     device
         Device to compute on.
     tell
@@ -51,7 +57,8 @@ class LoopHooks:
     """
 
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
-    report: Callable[[dict[str, Any], Callable[[], Checkpoint], bool], None] = lambda _metrics, _make, _ends: None
+    report: Callable[[dict[str, Any], Make, bool], None] = lambda _metrics, _make, _ends: None
+    offer: Callable[[Make], None] = lambda _make: None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tell: Callable[[str], None] = lambda _: None
     cache: FeatureCache = field(default_factory=FeatureCache)
@@ -123,11 +130,9 @@ class _Stage:
         if resume is not None and not self._finished(standing):
             self._restore(resume)
         while not self._finished(standing):
-            started, epoch = time.perf_counter(), standing.epoch + 1
-            past = [metrics["validation_loss"] for metrics in standing.history if metrics["stage"] == self.stage.name]
-            losses = {"train": self.steps.train(epoch, past), "validation": self.steps.validate(epoch)}
-            self.steps.watch.weights(epoch, self.network)
-            standing, improved = self._advance(standing, losses, time.perf_counter() - started)
+            losses, seconds = self._epoch(standing, best)
+            self.steps.watch.weights(standing.epoch + 1, self.network)
+            standing, improved = self._advance(standing, losses, seconds)
             if improved:
                 best = snapshot(self.network)
             make = partial(self._checkpoint, standing, best)
@@ -135,20 +140,40 @@ class _Stage:
         hand_over(self.network, best)
         return standing
 
-    def _checkpoint(self, standing: Standing, best: dict[str, Tensor]) -> Checkpoint:
+    def _epoch(self, standing: Standing, best: dict[str, Tensor]) -> tuple[dict[str, float], float]:
+        """Train and validate for an epoch, or for what is left of it; return mean losses and seconds."""
+        within, epoch = standing.within or Within(), standing.epoch + 1
+        started = time.perf_counter() - within.seconds
+
+        def offer(tally: Tally) -> None:
+            now = replace(within, steps=tally.steps, seconds=time.perf_counter() - started)
+            self.hooks.offer(partial(self._checkpoint, replace(standing, within=now), best, tally))
+
+        if within.split == "train":
+            past = [metrics["validation_loss"] for metrics in standing.history if metrics["stage"] == self.stage.name]
+            loss = self.steps.train(epoch, past, Tally.resumed(within), offer)
+            within = Within("validation", train_loss=loss)  # what is offered from now on
+        losses = {"validation": self.steps.validate(epoch, Tally.resumed(within), offer), "train": within.train_loss}
+        return losses, time.perf_counter() - started
+
+    def _checkpoint(self, standing: Standing, best: dict[str, Tensor], tally: Tally | None = None) -> Checkpoint:
+        """Return everything that the next step depends on; every rank must call this."""
+        device = self.hooks.device
+        if standing.within is not None and tally is not None:
+            standing = replace(standing, within=replace(standing.within, sums=tally.of_ranks(device)))
         return Checkpoint(
             standing,
             model=snapshot(self.network),
             best=best,
             optimiser=optimiser_state(self.steps.optimiser),
-            rng=rng_state(self.hooks.device),
+            rng=rng_states(device),
             scaler=self.steps.scaler.state_dict(),
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         hand_over(self.network, checkpoint.model)
         load_optimiser_state(self.steps.optimiser, checkpoint.optimiser)
-        load_rng_state(checkpoint.rng, self.hooks.device)
+        load_rng_states(checkpoint.rng, self.hooks.device)
         if checkpoint.scaler and self.steps.scaler.is_enabled():
             self.steps.scaler.load_state_dict(checkpoint.scaler)
 
@@ -171,7 +196,7 @@ class _Stage:
             "seconds": round(seconds, 3),
             "images": self.steps.images,
         }
-        ahead = replace(standing, epoch=epoch, history=[*standing.history, metrics])
+        ahead = replace(standing, epoch=epoch, history=[*standing.history, metrics], within=None)
         if improved:
             ahead = replace(ahead, best_loss=losses["validation"], best_epoch=epoch)
         return ahead, improved

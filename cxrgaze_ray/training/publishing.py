@@ -12,6 +12,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import Trainable
 from cxrgaze_ray.storage import check_writable
 from cxrgaze_ray.training.run import run_stages
+from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 
 
@@ -23,7 +24,8 @@ def train_and_publish(
     name: str = "cxrgaze",
     parent: str | None = None,
     backbone_weights: str | None = None,
-    workers: int = 1,
+    workers: int | Workers = 1,
+    checkpoints: CheckpointSettings | None = None,
     promote: bool = False,
     reason: str = "",
     connect: Connect = nullcontext,
@@ -54,6 +56,7 @@ def train_and_publish(
             parent=parent,
             backbone_weights=backbone_weights,
             workers=workers,
+            checkpoints=checkpoints,
             connect=join,
             say=say,
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+Part = TypeVar("Part")
 
 
 def any_rank(flags_N: Tensor) -> list[bool]:
@@ -64,3 +67,33 @@ class _Gather(torch.autograd.Function):
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total[:, dist.get_rank()]
+
+
+def rank() -> int:
+    """Return this process's number among the ranks, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def most(value: int, device: torch.device) -> int:
+    """Return the largest of a value over all ranks; none goes on before every rank has called this."""
+    if not dist.is_initialized():
+        return value
+    largest = torch.tensor(value, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())
+
+
+def gathered(tensor: Tensor, device: torch.device) -> list[Tensor]:
+    """Return every rank's tensor of one shape, on the CPU, in the order of the ranks."""
+    if not dist.is_initialized():
+        return [tensor.cpu()]
+    own = tensor.to(device).contiguous()
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own)
+    return [part.cpu() for part in parts]
+
+
+def own_of(parts: Sequence[Part]) -> Part | None:
+    """Return this rank's part of what ranks left behind; None if there were not as many of them as there are now."""
+    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    return parts[rank()] if len(parts) == ranks else None

@@ -18,6 +18,7 @@ from cxrgaze_ray.training.ranks import share_buffers, sums
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 from cxrgaze_ray.training.stages import Batch, StageModule, trainable_state
+from cxrgaze_ray.training.tally import Tally
 
 
 class Steps:
@@ -67,12 +68,26 @@ class Steps:
         """Number of images that an epoch trains on."""
         return len(self.training)
 
-    def train(self, epoch: int, past: list[float]) -> float:
-        """Take all steps of an epoch, given the validation losses of those before it; return its mean loss."""
+    def train(self, epoch: int, past: list[float], tally: Tally, offer: Callable[[Tally], None]) -> float:
+        """Take the steps of an epoch that are left, and return its mean loss.
+
+        Parameters
+        ----------
+        epoch
+            Number of the epoch, from 1.
+        past
+            Validation losses of the epochs before it.
+        tally
+            What the steps taken so far add up to.
+        offer
+            Called after every step with the tally.
+        """
         self.module.train()
-        measured, steps = [], self.training.steps(self.settings.batch)
-        batches = self.training.shuffled(epoch - 1, self.settings.batch, self.size, augment=self.settings.augment)
-        for step, batch in enumerate(batches, 1):
+        steps = self.training.steps(self.settings.batch)
+        batches = self.training.shuffled(
+            epoch - 1, self.settings.batch, self.size, augment=self.settings.augment, start=tally.steps
+        )
+        for step, batch in enumerate(batches, tally.steps + 1):
             set_rate(self.optimiser, learning_rate(self.settings, epoch - 1 + (step - 1) / steps, past))
             with self.compute.autocast():
                 loss, weight, share = self.compute.call(self.wrapped, self.module, batch.to(self.device))
@@ -85,23 +100,25 @@ class Steps:
             self.scaler.update()
             if scaled:
                 self.watch.scale(epoch, step, self.scaler.get_scale())
-            measured.append((float(loss.detach()), weight))
-        return self._mean("training", measured)
+            tally.add(float(loss.detach()), weight)
+            offer(tally)
+        return self._mean("training", tally)
 
     @torch.no_grad()
-    def validate(self, epoch: int) -> float:
-        """Return the mean loss of an epoch over the validation split."""
+    def validate(self, epoch: int, tally: Tally, offer: Callable[[Tally], None]) -> float:
+        """Return the mean loss of an epoch over the validation split; see `train`."""
         self.module.eval()
         share_buffers(self.module)
-        measured = []
-        for step, batch in enumerate(self.validation.in_order(self.settings.batch, self.size), 1):
+        batches = self.validation.in_order(self.settings.batch, self.size, start=tally.steps)
+        for step, batch in enumerate(batches, tally.steps + 1):
             with self.compute.autocast():
                 loss, weight, _ = self.compute.call(self.module, self.module, batch.to(self.device))
             self.watch.validation(epoch, step, loss)
-            measured.append((float(loss), weight))
-        return self._mean("validation", measured)
+            tally.add(float(loss), weight)
+            offer(tally)
+        return self._mean("validation", tally)
 
-    def _mean(self, split: str, measured: list[tuple[float, int]]) -> float:
+    def _mean(self, split: str, tally: Tally) -> float:
         """Return the mean over the batches of all ranks, weighted.
 
         Raises
@@ -109,10 +126,7 @@ class Steps:
         UserError
             If all weights are zero because no batch held a triplet.
         """
-        total, count = 0.0, 0.0
-        for loss, weight in measured:  # sum() rounds differently from one Python to the next
-            total, count = total + loss * weight, count + weight
-        total, count = sums([total, count], self.device)
+        total, count = sums([tally.total, tally.count], self.device)
         if not count:
             raise UserError(
                 f"No batch of the {split} split holds a triplet, which phase {self.stage.name} learns from: two images "

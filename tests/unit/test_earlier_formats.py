@@ -20,7 +20,7 @@ from cxrgaze_ray.scoring.runs.run import Run
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.shards.plan import Plan
 from cxrgaze_ray.storage import LocalStore, open_store
-from cxrgaze_ray.training.checkpoint import load_optimiser_state, load_rng_state, read_checkpoint
+from cxrgaze_ray.training.checkpoint import load_optimiser_state, load_rng_states, read_checkpoint
 from cxrgaze_ray.training.settings import TrainSettings
 
 ARTEFACTS = Path(__file__).parents[1] / "artefacts"
@@ -90,4 +90,4 @@ def test_a_checkpoint_goes_on_from_where_it_was() -> None:
     load_optimiser_state(optimiser, checkpoint.optimiser)
     assert optimiser.state_dict()["state"][0]["step"] == 1
     with torch.random.fork_rng():
-        load_rng_state(checkpoint.rng, torch.device("cpu"))
+        load_rng_states(checkpoint.rng, torch.device("cpu"))

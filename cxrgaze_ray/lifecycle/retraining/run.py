@@ -203,6 +203,7 @@ class _Retraining:
             name=self._spec.name,
             parent=parent,
             workers=self._settings.workers,
+            checkpoints=self._settings.checkpoints,
             connect=self._join,
             say=self._hooks.say,
         )

@@ -12,6 +12,7 @@ from cxrgaze_ray.lifecycle.retraining.policy import Policy
 from cxrgaze_ray.shards import IngestSettings
 from cxrgaze_ray.storage import read_settings
 from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
+from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
 from cxrgaze_ray.training.settings import STAGE_NAMES, Overrides
 
 
@@ -62,8 +63,11 @@ class RetrainSettings(Settings):
     training: Overrides = {}
     """Values that override the preset's training settings: seed, stages and so on."""
 
-    workers: int = Field(1, ge=1, le=10_000)
-    """Number of Ray Train workers."""
+    workers: WorkersSetting = Workers()
+    """Number of Ray Train workers, or text such as ``2:8``: as many of them as there is room for."""
+
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    """How often the training is saved."""
 
     auto_promote: bool = False
     """Whether an accepted candidate is promoted at once; otherwise a person does it."""
@@ -73,7 +77,7 @@ class RetrainSettings(Settings):
 
     def sha256(self) -> str:
         """Return the request's identity: an unfinished retraining of the same request is continued."""
-        asked = set(RetrainSettings.model_fields) - {"page", "auto_promote"}
+        asked = set(RetrainSettings.model_fields) - {"page", "auto_promote", "checkpoints"}
         return hashlib.sha256(self.model_dump_json(include=asked).encode()).hexdigest()
 
 

@@ -114,12 +114,12 @@ def test_a_killed_training_goes_on_to_the_same_end(system: System, stage: dict[s
     expected = train(chosen, straight)
 
     def stop(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
-        write_checkpoint(tmp_path, make())
+        write_checkpoint(tmp_path / "kept", make())
         raise Stopped
 
     with pytest.raises(Stopped):
         train(chosen, build(chosen.network, seed=3), report=stop)
-    checkpoint = read_checkpoint(tmp_path)
+    checkpoint = read_checkpoint(tmp_path / "kept")
     resumed = build(chosen.network, seed=99)
     hand_over(resumed, checkpoint.best)
     history = train(chosen, resumed, resume=checkpoint)

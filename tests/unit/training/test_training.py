@@ -20,7 +20,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
-from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, read_checkpoint, snapshot, write_checkpoint
+from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, snapshot
 from cxrgaze_ray.training.feed import Feed, World
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.optimisers import plateaus
@@ -185,37 +185,6 @@ def test_phases_run_in_the_paper_s_order_whatever_order_they_are_named_in() -> N
 RELEASED = {"epochs": 4, "plateau": 1, "optimiser": "adamw", "weight_decay": 0.01, "augment": True, "lr": 0.05}
 
 
-@pytest.mark.parametrize(
-    ("chosen", "stop_after"),
-    [
-        *[(settings("encoder", "classifier", epochs=2), stop_after) for stop_after in (1, 2, 3)],
-        (settings("encoder", **RELEASED), 3),
-        (settings("joint", **RELEASED), 2),
-        (settings("encoder", epochs=2, schedule="cosine", warmup=1.5, clip=0.5, augment={}, lr=1e-3), 1),
-    ],
-)
-def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, chosen: TrainSettings, stop_after: int) -> None:
-    straight, expected = train(chosen, build(chosen.network, seed=3))
-    epochs = 0
-
-    def stop(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
-        nonlocal epochs
-        epochs += 1
-        if epochs == stop_after:
-            write_checkpoint(tmp_path, make())
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        train(chosen, build(chosen.network, seed=3), report=stop)
-    checkpoint = read_checkpoint(tmp_path)
-    fresh = build(chosen.network, seed=99)
-    hand_over(fresh, checkpoint.best)
-    resumed, history = train(chosen, fresh, resume=checkpoint)
-    same = ("stage", "epoch", "train_loss", "validation_loss", "best")
-    assert [[e[k] for k in same] for e in history] == [[e[k] for k in same] for e in expected]
-    assert not changed(snapshot(straight), snapshot(resumed))
-
-
 def test_a_plateau_slows_the_learning_down() -> None:
     rates = {**RELEASED, "augment": False, "epochs": 10, "patience": 10}
     steady, slowed = (train(settings("encoder", **{**rates, "plateau": plateau}))[1] for plateau in (None, 1))
@@ -240,14 +209,6 @@ def test_phases_that_two_systems_share_need_to_be_trained_once() -> None:
     hand_over(second, snapshot(start) | snapshot(shared))
     train(settings("saliency", "classifier", epochs=2, batch=6), second)
     assert not changed(snapshot(train(whole, start)[0]), snapshot(second))
-
-
-def test_a_checkpoint_is_no_pickle(tmp_path: Path) -> None:
-    def keep(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
-        write_checkpoint(tmp_path, make())
-
-    train(settings("classifier"), report=keep)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
 
 
 def test_the_hand_over_refuses_a_state_that_does_not_fit() -> None:

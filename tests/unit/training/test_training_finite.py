@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from cxrgaze_ray.errors import EXIT_USER, TrainingDiverged, UserError
@@ -35,11 +37,11 @@ class Kept:
     def __call__(self, metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
         assert math.isfinite(metrics["train_loss"])
         assert math.isfinite(metrics["validation_loss"])
-        write_checkpoint(self.folder, make())
+        write_checkpoint(self.folder / "kept", make())
         self.epochs += 1
 
     def read(self) -> Checkpoint:
-        checkpoint = read_checkpoint(self.folder)
+        checkpoint = read_checkpoint(self.folder / "kept")
         assert not not_finite(checkpoint.best)
         assert not not_finite(checkpoint.model)
         return checkpoint
@@ -153,12 +155,12 @@ def earlier(tmp_path: Path, *, epochs: int) -> Checkpoint:
         """Stands for a kill."""
 
     def stop(_metrics: dict[str, Any], make: Callable[[], Checkpoint], _ends: bool) -> None:
-        write_checkpoint(tmp_path, make())
+        write_checkpoint(tmp_path / "kept", make())
         raise Stopped
 
     with pytest.raises(Stopped):
         train(settings("encoder", epochs=epochs), report=stop)
-    return read_checkpoint(tmp_path)
+    return read_checkpoint(tmp_path / "kept")
 
 
 def spoilt(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -205,14 +207,14 @@ def test_the_gradient_scaler_goes_on_where_it_was(tmp_path: Path) -> None:
         scales.append(make().scaler["scale"])
         if metrics["epoch"] == 1:
             halved = replace(make(), scaler=make().scaler | {"scale": 1024.0, "_growth_tracker": 7})
-            write_checkpoint(tmp_path, halved)
+            write_checkpoint(tmp_path / "kept", halved)
 
     train(chosen, report=keep)
     assert scales == [65536.0] * 3
     resumed: list[dict[str, Any]] = []
     train(
         chosen,
-        resume=read_checkpoint(tmp_path),
+        resume=read_checkpoint(tmp_path / "kept"),
         report=lambda _metrics, make, _ends: resumed.append(make().scaler),
     )
     steps = 3
@@ -248,21 +250,27 @@ def test_a_scaler_may_leave_out_steps_but_not_all_of_them(steps: int | None) -> 
     assert not torch.equal(network.classifier.out.weight, before["classifier.out.weight"])
 
 
-def test_a_checkpoint_of_an_earlier_version_has_one_rng_and_no_scaler(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_is_a_folder_with_one_rng_and_no_scaler(tmp_path: Path) -> None:
     checkpoint = earlier(tmp_path, epochs=2)
-    assert set(checkpoint.rng) == {"cpu"}
-    (tmp_path / "scaler.json").unlink()
-    old = read_checkpoint(tmp_path)
+    (folder := tmp_path / "earlier").mkdir()
+    for name, tensors in (("model", checkpoint.model), ("best", checkpoint.best)):
+        save_file(tensors, folder / f"{name}.safetensors")
+    save_file(checkpoint.optimiser | {"rng": checkpoint.rng[0]["cpu"]}, folder / "optimiser.safetensors")
+    told = {name: value for name, value in vars(checkpoint.standing).items() if name != "within"}
+    (folder / "standing.json").write_text(json.dumps(told))
+    old = read_checkpoint(folder)
     assert old.scaler == {}
-    assert torch.equal(old.rng["cpu"], checkpoint.rng["cpu"])
+    assert [set(states) for states in old.rng] == [{"cpu"}]
     _, expected = train(settings("encoder", epochs=2), resume=checkpoint)
     _, history = train(settings("encoder", epochs=2), resume=old)
     assert [e["train_loss"] for e in history] == [e["train_loss"] for e in expected]
 
 
-def test_an_accelerator_s_rng_is_kept_beside_the_processor_s(tmp_path: Path) -> None:
-    states = {"cpu": torch.get_rng_state(), "cuda": torch.arange(16, dtype=torch.uint8)}
-    write_checkpoint(tmp_path, replace(earlier(tmp_path, epochs=2), rng=states))
-    found = read_checkpoint(tmp_path)
-    assert {name: state.tolist() for name, state in found.rng.items()} == {n: s.tolist() for n, s in states.items()}
-    assert all(key.partition(".")[0].isdecimal() for key in found.optimiser)
+def test_every_rank_s_rngs_are_kept_an_accelerator_s_beside_the_processor_s(tmp_path: Path) -> None:
+    first = {"cpu": torch.get_rng_state(), "cuda": torch.arange(16, dtype=torch.uint8)}
+    ranks = [first, {name: state.flip(0) for name, state in first.items()}]
+    write_checkpoint(tmp_path / "kept", replace(earlier(tmp_path, epochs=2), rng=ranks))
+    found = read_checkpoint(tmp_path / "kept").rng
+    assert [{n: s.tolist() for n, s in own.items()} for own in found] == [
+        {n: s.tolist() for n, s in own.items()} for own in ranks
+    ]

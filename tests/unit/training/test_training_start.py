@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from cxrgaze_ray.models.pretrained import BackboneReport
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
-from cxrgaze_ray.storage import LocalStore
-from cxrgaze_ray.training import run
-from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, rng_state, snapshot, write_checkpoint
+from cxrgaze_ray.storage import LocalStore, Store
+from cxrgaze_ray.training import run, worker
+from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, rng_states, snapshot
 from cxrgaze_ray.training.initial import INITIAL
+from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.settings import TrainSettings
 from tests.labelled_store import write_store
 
@@ -37,45 +38,34 @@ class Killed(BaseException):
     """Stands for a kill."""
 
 
-@dataclass
-class Folder:
-    """A checkpoint as Ray Train hands it back."""
-
-    path: Path
-
-    def as_directory(self) -> AbstractContextManager[Path]:
-        return nullcontext(self.path)
+End = Callable[[KeptCheckpoints], Any]
 
 
 @dataclass
 class Ended:
     """A run as Ray Train hands it back."""
 
-    checkpoint: Folder
     return_value: Any = None
 
 
 class Trainer:
     """Stands for Ray Train, and ends as it is told."""
 
-    def __init__(self, end: Callable[[], Ended]) -> None:
+    def __init__(self, end: Callable[[], Any]) -> None:
         self.fit = end
 
 
-@pytest.fixture
-def ended(tmp_path: Path) -> Ended:
-    """Return a run that is over."""
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
+def ended(kept: KeptCheckpoints) -> Ended:
+    """Train to the end."""
     state = snapshot(build(PRESETS["tiny"], seed=9))
-    write_checkpoint(folder, Checkpoint(Standing(1), state, state, {}, rng_state(torch.device("cpu"))))
-    return Ended(Folder(folder))
+    kept.finish(Checkpoint(Standing(1), state, state, {}, rng_states(torch.device("cpu"))))
+    return Ended()
 
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """Return an empty registry; nothing here needs Ray."""
-    monkeypatch.setattr(run, "_progress", lambda *_: nullcontext())
+    monkeypatch.setattr(run, "told", lambda *_: nullcontext())
     return Registry(LocalStore(str(tmp_path / "registry")))
 
 
@@ -84,7 +74,7 @@ def store(tmp_path: Path) -> ShardStore:
     return write_store(tmp_path / "store", SIZES)
 
 
-def training(monkeypatch: pytest.MonkeyPatch, end: Callable[[], Ended], source: str = "fresh") -> None:
+def training(monkeypatch: pytest.MonkeyPatch, end: End, source: str = "fresh") -> None:
     """Make trainings end so, and DenseNet's first weights come from there."""
 
     def load_backbone(densenet: DenseNet, _file: str | None = None, **_: bool) -> BackboneReport:
@@ -93,16 +83,19 @@ def training(monkeypatch: pytest.MonkeyPatch, end: Callable[[], Ended], source: 
             return BackboneReport("imagenet")
         return BackboneReport("fresh", "There is no way to the weights.")
 
-    monkeypatch.setattr(run, "_trainer", lambda *_: Trainer(end))
+    def make_trainer(_store: object, _config: object, work: Store, run_name: str, *_: object) -> Trainer:
+        return Trainer(lambda: end(KeptCheckpoints(work, run_name)))
+
+    monkeypatch.setattr(run, "make_trainer", make_trainer)
     monkeypatch.setattr(network, "load_backbone", load_backbone)
 
 
-def killed() -> Ended:
+def killed(_kept: KeptCheckpoints) -> Ended:
     raise Killed
 
 
 def test_lineage_is_what_was_written_when_a_killed_training_began(
-    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore
 ) -> None:
     training(monkeypatch, killed, "fresh")
     monkeypatch.setattr(run, "Lineage", lambda **values: Lineage(**values, code_version="0.0.1"))
@@ -113,7 +106,7 @@ def test_lineage_is_what_was_written_when_a_killed_training_began(
     (begun,) = registry.store.list("cxrgaze/training/")
     before = registry.store.get(begun.key)
 
-    training(monkeypatch, lambda: ended, "imagenet")  # the line is back
+    training(monkeypatch, ended, "imagenet")  # the line is back
     monkeypatch.setattr(run, "Lineage", Lineage)
     lineage = run.run_stages(store, SETTINGS, registry).info.lineage
     assert (lineage.backbone, lineage.code_version) == ("fresh", "0.0.1")
@@ -124,21 +117,21 @@ def test_lineage_is_what_was_written_when_a_killed_training_began(
 
 @pytest.mark.parametrize("source", ["fresh", "imagenet"])
 def test_lineage_says_where_the_first_weights_are_from(
-    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended, source: str
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, source: str
 ) -> None:
-    training(monkeypatch, lambda: ended, source)
+    training(monkeypatch, ended, source)
     assert run.run_stages(store, SETTINGS, registry).info.lineage.backbone == source
     chosen = SETTINGS.model_copy(update={"backbone": "fresh"})
     assert run.run_stages(store, chosen, registry, name="other").info.lineage.backbone == "fresh"
 
 
 def test_a_training_begun_by_an_earlier_version_goes_on_and_its_backbone_is_not_guessed(
-    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore
 ) -> None:
     first = snapshot(build(PRESETS["tiny"], seed=4))
     place = registry.store.child(f"cxrgaze/training/{SETTINGS.run_name(store.info.sha256(), None)}")
     place.put(INITIAL, save(first))
-    training(monkeypatch, lambda: ended, "imagenet")
+    training(monkeypatch, ended, "imagenet")
     lineage = run.run_stages(store, SETTINGS, registry).info.lineage
     assert lineage.backbone is None
     assert lineage.store_sha256 == store.info.sha256()
@@ -146,12 +139,12 @@ def test_a_training_begun_by_an_earlier_version_goes_on_and_its_backbone_is_not_
 
 
 def test_the_parent_is_named_by_its_version(
-    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore
 ) -> None:
     parent = make_bundle(build(PRESETS["tiny"], 6), "cxrgaze", trained=True)
     registry.publish(parent)
     registry.promote("cxrgaze", "v1", reason="first")
-    training(monkeypatch, lambda: ended)
+    training(monkeypatch, ended)
     lineage = run.run_stages(store, SETTINGS, registry, parent="cxrgaze@champion").info.lineage
     assert (lineage.parent, lineage.backbone) == ("cxrgaze@v0001", None)
     (begun,) = [entry.key for entry in registry.store.list("cxrgaze/training/") if entry.key.endswith(INITIAL)]
@@ -176,13 +169,12 @@ def test_the_phases_of_the_parents_are_recorded(
     monkeypatch: pytest.MonkeyPatch,
     registry: Registry,
     store: ShardStore,
-    ended: Ended,
     trained: bool,
     lineage: Lineage,
     before: tuple[str, ...] | None,
 ) -> None:
     registry.publish(make_bundle(build(PRESETS["tiny"], 6), "cxrgaze", trained=trained, lineage=lineage))
-    training(monkeypatch, lambda: ended)
+    training(monkeypatch, ended)
     found = run.run_stages(store, SETTINGS, registry, parent="cxrgaze@v0001").info.lineage
     assert found.parent_phases == before
     assert found.phases == (None if before is None else (*before, *SETTINGS.stages))
@@ -194,7 +186,7 @@ def test_two_beginnings_of_one_training_are_refused(registry: Registry, store: S
 
 
 def test_a_user_s_error_ends_the_training_instead_of_being_tried_again(
-    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, ended: Ended
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore
 ) -> None:
     """Ray Train starts again what raises, twice, and would go through a training that ends there every time."""
     found: list[UserError] = [TrainingDiverged("The training was stopped.", "Lower it.")]
@@ -202,10 +194,10 @@ def test_a_user_s_error_ends_the_training_instead_of_being_tried_again(
     def walk(_config: dict[str, Any]) -> None:
         raise found[0]
 
-    monkeypatch.setattr(run, "_walk_stages", walk)
-    returned = run.train_loop_per_worker({})
+    monkeypatch.setattr(worker, "_walk_stages", walk)
+    returned = worker.train_loop_per_worker({})
     assert returned is found[0]
-    training(monkeypatch, lambda: Ended(ended.checkpoint, returned))
+    training(monkeypatch, lambda _: Ended(returned))
     with pytest.raises(TrainingDiverged, match="The training was stopped"):
         run.run_stages(store, SETTINGS, registry)
     assert registry.models() == ()
@@ -215,9 +207,9 @@ def test_a_fault_of_the_environment_is_tried_again(monkeypatch: pytest.MonkeyPat
     def walk(_config: dict[str, Any]) -> None:
         raise StoreUnavailable("The store is away.")
 
-    monkeypatch.setattr(run, "_walk_stages", walk)
+    monkeypatch.setattr(worker, "_walk_stages", walk)
     with pytest.raises(StoreUnavailable):
-        run.train_loop_per_worker({})
+        worker.train_loop_per_worker({})
 
 
 def test_a_network_whose_golden_answers_overflow_is_no_bundle() -> None:

@@ -1,0 +1,167 @@
+"""What the command, Ray Train's controller and the workers of a training tell each other while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cxrgaze_ray.training.running import Workers
+
+NAME = "cxrgaze-training-board"
+
+_LOOK_S = 0.5
+_WAITS_S = 30.0
+"""Time after which it is said what a training waits for, and said again."""
+
+
+class News(NamedTuple):
+    """What has happened since the last look: metrics of finished epochs, sentences, and the controller's state."""
+
+    epochs: list[dict[str, Any]]
+    said: list[str]
+    state: str
+
+
+class _Board:
+    """Holds what is told until it is read, and numbers the requests for checkpoints."""
+
+    def __init__(self) -> None:
+        self._epochs: list[dict[str, Any]] = []
+        self._said: list[str] = []
+        self._state = "INITIALIZING"
+        self._asked = self._kept = 0
+
+    def put(self, metrics: dict[str, Any]) -> None:
+        self._epochs.append(metrics)
+
+    def say(self, text: str) -> None:
+        self._said.append(text)
+
+    def set_state(self, state: str) -> None:
+        self._state = state
+
+    def take(self) -> News:
+        news = News(self._epochs, self._said, self._state)
+        self._epochs, self._said = [], []
+        return news
+
+    def ask(self) -> int:
+        """Ask for a checkpoint; return the request's number, or 0 if nobody trains who could write one."""
+        if self._state not in ("RUNNING", "PREEMPTING"):
+            return 0
+        self._asked += 1
+        return self._asked
+
+    def asked(self) -> int:
+        return self._asked
+
+    def keep(self, number: int) -> None:
+        """Take note that a checkpoint was written in answer to all requests up to one."""
+        self._kept = max(self._kept, number)
+
+    def kept(self) -> int:
+        return self._kept
+
+
+def start_board() -> Any:
+    """Start a board on this node: the loss of another must not take it away."""
+    actor: Any = ray.remote(_Board)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return actor.options(name=NAME, num_cpus=0, scheduling_strategy=here).remote()
+
+
+def ask_and_wait(board: Any, timeout_s: float) -> bool:
+    """Ask whoever trains for a checkpoint and wait for it; return whether it was written in time."""
+    number = ray.get(board.ask.remote())
+    end = time.monotonic() + timeout_s
+    while number and time.monotonic() < end:
+        if ray.get(board.kept.remote()) >= number:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@contextmanager
+def told(workers: Workers, say: Callable[[str], None], on_epoch: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
+    """Start a board, and tell of its news while a training runs."""
+    board, stop = start_board(), threading.Event()
+    waiting = Waiting(workers, say)
+
+    def watch() -> None:
+        stopping = False
+        while not stopping:  # one more look after the end: the last epochs may have come since the last look
+            stopping = stop.wait(_LOOK_S)
+            news = ray.get(board.take.remote())
+            for text in news.said:
+                say(text)
+            for metrics in news.epochs:
+                say(epoch_line(metrics))
+                on_epoch(metrics)
+            if not stopping:
+                waiting.look(news.state, time.monotonic())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        stop.set()
+        thread.join()
+        ray.kill(board)
+
+
+class Waiting:
+    """Says what a training waits for, when it does.
+
+    Parameters
+    ----------
+    workers
+        Workers that it needs.
+    say
+        Called with a line, every `_WAITS_S` seconds while it waits.
+    room
+        Returns the cluster's CPUs and GPUs.
+    """
+
+    def __init__(
+        self, workers: Workers, say: Callable[[str], None], room: Callable[[], dict[str, float]] | None = None
+    ) -> None:
+        self._workers, self._say, self._room = workers, say, room or ray.cluster_resources
+        self._since: float | None = None
+        self._told_at = 0.0
+
+    def look(self, state: str, now: float) -> None:
+        """Take note of the controller's state at a moment."""
+        if state not in ("INITIALIZING", "SCHEDULING", "RESCHEDULING", "RESTARTING"):
+            self._since = None
+            return
+        if self._since is None:
+            self._since = self._told_at = now
+        if now - self._told_at >= _WAITS_S:
+            self._told_at = now
+            self._say(self._line(now - self._since))
+
+    def _line(self, seconds: float) -> str:
+        room, least = self._room(), self._workers.least
+        needs = "a GPU and a CPU" if room.get("GPU") else "a CPU"
+        there = f"{room.get('CPU', 0):g} CPUs" + (f" and {room['GPU']:g} GPUs" if room.get("GPU") else "")
+        return (
+            f"Waiting for {Workers(least, least)}, {needs} each, for {seconds:.0f} s now. The cluster's nodes have"
+            f" {there}, some of them perhaps in use. The training goes on as soon as there is room."
+        )
+
+
+def epoch_line(metrics: dict[str, Any]) -> str:
+    """Return an epoch's line for the terminal."""
+    mark = " *" if metrics["best"] else ""
+    return (
+        f"{metrics['stage']:<11} epoch {metrics['epoch']:>2}/{metrics['epochs']}  "
+        f"train {metrics['train_loss']:.4f}  validation {metrics['validation_loss']:.4f}  "
+        f"{metrics['seconds']:.1f} s{mark}"
+    )

@@ -1,0 +1,148 @@
+"""One worker of a training: its rows, its network, and where it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from safetensors.torch import load
+
+from cxrgaze_ray import telemetry
+from cxrgaze_ray.errors import CxrgazeError, UserError
+from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.training import board
+from cxrgaze_ray.training.ahead import Ahead
+from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, hand_over, rng_state, snapshot
+from cxrgaze_ray.training.features import FeatureCache
+from cxrgaze_ray.training.feed import Feed, World
+from cxrgaze_ray.training.keeper import Keeper, Make, Writer
+from cxrgaze_ray.training.kept import KeptCheckpoints
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.requests import HERE
+from cxrgaze_ray.training.rows import HeldRows, StoredRow
+from cxrgaze_ray.training.running import CheckpointSettings
+from cxrgaze_ray.training.settings import TrainSettings
+
+DATASET = "store"
+COLUMNS = ["image_id", "label", "image", "gaze", "split"]
+
+
+def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
+    """Load this rank's rows, and walk the stages.
+
+    A user's error is returned: Ray Train would restart a worker that raises one, only to fail again. It is the same
+    on every rank, because it comes from settings and rows that all share, or from values that they agreed on.
+    """
+    try:
+        _walk_stages(config)
+    except UserError as error:
+        return error
+    return None
+
+
+def _walk_stages(config: dict[str, Any]) -> None:
+    settings = TrainSettings.build(**config["settings"])
+    context = ray.train.get_context()
+    world = World(context.get_world_rank(), context.get_world_size())
+    torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // world.size))
+    network = build(settings.network, settings.seed)
+    hand_over(network, _read_state(config["initial"]))
+    rows = _rows()
+    device = ray.train.torch.get_device()
+    ahead = Ahead(pinned=device.type == "cuda")
+    train, validation = (Feed(rows[split], world, settings.seed, ahead=ahead) for split in ("train", "validation"))
+    wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
+    told = _Told(world.rank)
+    how = CheckpointSettings.build(**config["checkpoints"])
+    work = open_store(config["work"])
+    kept = KeptCheckpoints(work, config["run_name"], how.keep)
+    writer = Writer(kept.write, told.not_written) if world.rank == 0 else None
+    keeper = Keeper(writer, how.minutes * 60, device, HERE.asked, HERE.answer)
+
+    def report(metrics: dict[str, Any], make: Make, ends: bool) -> None:
+        told.epoch(metrics)
+        if ends:
+            keeper.keep(make)
+
+    hooks = LoopHooks(
+        wrap=wrap if world.size > 1 else lambda module: module,
+        report=report,
+        offer=keeper.offer,
+        device=device,
+        tell=told.say,
+        cache=FeatureCache(work),
+    )
+    standing = run_loop(network, train, validation, settings, hooks, _resume(kept, network, told.say))
+    keeper.finish()
+    if world.rank == 0:
+        kept.finish(_end(standing, network, device))
+
+
+def _resume(kept: KeptCheckpoints, network: Network, say: Callable[[str], None]) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the same on every rank, with its best weights in the network."""
+    found = kept.furthest(say) if ray.train.get_context().get_world_rank() == 0 else None
+    key = [found and found[0]]
+    if dist.is_initialized():
+        dist.broadcast_object_list(key, 0)
+    if key[0] is None:
+        return None
+    checkpoint = found[1] if found else kept.read(key[0])
+    # the best weights so far are those that the previous stage handed over, or better
+    hand_over(network, checkpoint.best)
+    return checkpoint
+
+
+def _end(standing: Standing, network: Network, device: torch.device) -> Checkpoint:
+    final = snapshot(network)
+    return Checkpoint(standing, model=final, best=final, optimiser={}, rng=[rng_state(device)])
+
+
+def _read_state(uri: str) -> dict[str, torch.Tensor]:
+    store, key = open_parent(uri)
+    return load(store.get(key))
+
+
+def _rows() -> dict[str, HeldRows]:
+    """Read all splits in one pass: a pass costs seconds to start, however few rows it yields."""
+    rows: dict[str, list[StoredRow]] = {"train": [], "validation": []}
+    shard = ray.train.get_dataset_shard(DATASET)
+    for table in shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1):
+        for row in table.to_pylist():
+            if (split := row.pop("split")) in rows:
+                rows[split].append(StoredRow(**row))
+    return {split: HeldRows(held) for split, held in rows.items()}
+
+
+class _Told:
+    """Tells the metrics endpoint and the user's terminal what happens, for the first rank."""
+
+    def __init__(self, rank: int) -> None:
+        self._first = rank == 0
+        self._board: Any = ray.get_actor(board.NAME)
+        if self._first:
+            HERE.listen(self._board)
+
+    def say(self, text: str) -> None:
+        if self._first:
+            self._board.say.remote(text)
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        if not self._first:
+            return
+        stage = metrics["stage"]
+        telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
+        for split in ("train", "validation"):
+            telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
+        self._board.put.remote(metrics)
+
+    def not_written(self, error: Exception) -> None:
+        what = str(error) if isinstance(error, CxrgazeError) else f"{type(error).__name__} was raised."
+        self.say(f"Warning: a checkpoint was not written, and the training goes on: {what}")

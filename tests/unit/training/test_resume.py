@@ -1,0 +1,223 @@
+"""A training killed anywhere ends as if it had not been; what is kept of it is whole, bounded, and costs no step."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.storage import LocalStore, Store
+from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, Within, hand_over, rng_states, snapshot
+from cxrgaze_ray.training.keeper import Keeper, Writer
+from cxrgaze_ray.training.kept import KeptCheckpoints
+from cxrgaze_ray.training.settings import TrainSettings
+from tests.unit.training.test_training import Stopped, changed, settings, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """Make sums come in one order."""
+    torch.set_num_threads(1)
+
+
+class Killed:
+    """A training that keeps a checkpoint every few steps, and is killed between two of them, again and again."""
+
+    def __init__(self, store: Store, chosen: TrainSettings, seed: int) -> None:
+        self.kept, self.chosen = KeptCheckpoints(store, "run", keep=2), chosen
+        self.draws = random.Random(seed)
+        self.kills = 0
+
+    def offers(self) -> Callable[[Callable[[], Checkpoint]], None]:
+        """Return a hook that keeps every second checkpoint, and at some step ends the process."""
+        steps, last = 0, self.draws.randint(3, 8)
+
+        def offer(make: Callable[[], Checkpoint]) -> None:
+            nonlocal steps
+            steps += 1
+            if steps % 2 == 0:
+                self.kept.write(make())
+            if steps == last:
+                self.kills += 1
+                raise Stopped
+
+        return offer
+
+    def run(self) -> tuple[Network, list[dict[str, Any]]]:
+        """Start and start again until the training ends."""
+        while True:
+            network, resume = build(self.chosen.network, seed=3), None
+            if found := self.kept.furthest():
+                resume = found[1]
+                hand_over(network, resume.best)
+            try:
+                return train(self.chosen, network, resume=resume, offer=self.offers(), report=self.report)
+            except Stopped:
+                continue
+
+    def report(self, _metrics: dict[str, Any], make: Callable[[], Checkpoint], ends: bool) -> None:
+        if ends:
+            self.kept.write(make())
+
+
+RELEASED = {"plateau": 1, "optimiser": "adamw", "weight_decay": 0.01, "augment": True, "lr": 0.05}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        settings("encoder", "saliency", "classifier"),
+        settings("contrastive", batch=6, epochs=3),
+        settings("encoder", epochs=3, **RELEASED),
+        settings("joint", epochs=2, **RELEASED),
+    ],
+    ids=["three phases", "triplets", "released", "joint"],
+)
+def test_a_training_killed_at_random_steps_ends_as_if_it_had_not_been(tmp_path: Path, chosen: TrainSettings) -> None:
+    straight, expected = train(chosen, build(chosen.network, seed=3))
+    killed = Killed(LocalStore(str(tmp_path)), chosen, seed=7)
+    resumed, history = killed.run()
+    assert killed.kills > 1
+    same = ("stage", "epoch", "train_loss", "validation_loss", "best")
+    assert [[e[k] for k in same] for e in history] == [[e[k] for k in same] for e in expected]
+    assert not changed(snapshot(straight), snapshot(resumed))
+    assert len(killed.kept.names()) <= 2
+
+
+def checkpoint(steps: int = 0, *, stage: int = 0, epoch: int = 0) -> Checkpoint:
+    weight = {"weight": torch.full((3,), float(steps))}
+    return Checkpoint(Standing(stage, epoch, within=Within(steps=steps)), weight, weight, {}, rng_states(CPU))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return LocalStore(str(tmp_path))
+
+
+def test_the_furthest_few_are_kept_whatever_order_they_come_in(store: Store) -> None:
+    kept = KeptCheckpoints(store, "run", keep=2)
+    for one in (checkpoint(9), checkpoint(10), checkpoint(0, epoch=1), checkpoint(11), checkpoint(0, stage=1)):
+        kept.write(one)
+    found = [kept.read(key).standing.progress() for key in kept.names()]
+    assert found == [(1, 0, 0, 0), (0, 1, 0, 0)]
+    kept.finish(checkpoint(0, stage=2))
+    assert [kept.read(key).standing.stage for key in kept.names()] == [2]
+    end = kept.end(2)
+    assert end is not None
+    assert (end.standing.stage, kept.end(3)) == (2, None)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_a_damaged_checkpoint_is_never_resumed_from(store: Store, damage: str) -> None:
+    kept = KeptCheckpoints(store, "run", keep=1)
+    kept.write(checkpoint(5))
+    whole = store.get(kept.names()[0])
+    later = kept.names()[0].replace("00000005", "00000008")
+    store.put(later, {"cut": whole[: len(whole) // 2], "empty": b"", "other": b"not safetensors at all"}[damage])
+    said: list[str] = []
+    found = kept.furthest(said.append)
+    assert found is not None
+    assert found[1].standing.progress() == (0, 0, 0, 5)
+    assert len(said) == 1
+    kept.write(checkpoint(6))
+    assert [kept.read(key).standing.progress()[3] for key in kept.names()] == [6]
+
+
+def test_a_write_that_was_cut_off_leaves_nothing_to_resume_from(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptCheckpoints(store, "run", keep=2)
+    kept.write(checkpoint(5))
+
+    def die(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr("shutil.copyfileobj", die)
+    with pytest.raises(Stopped):
+        kept.write(checkpoint(6))
+    found = kept.furthest()
+    assert found is not None
+    assert found[1].standing.progress() == (0, 0, 0, 5)
+
+
+class Slow:
+    """A store's side that a test lets go on."""
+
+    def __init__(self) -> None:
+        self.written: list[int] = []
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self, one: Checkpoint) -> None:
+        self.begun.set()
+        assert self.may_end.wait(30)
+        self.written.append(one.standing.progress()[3])
+
+
+def test_steps_go_on_while_a_checkpoint_is_written() -> None:
+    slow, failures = Slow(), list[Exception]()
+    keeper = Keeper(Writer(slow, failures.append), 0.0, CPU, threading.Event())
+    keeper.offer(lambda: checkpoint(1))
+    assert slow.begun.wait(30)
+    made = []
+    for steps in range(2, 50):  # none of these waits, nor is any copied: one at a time is written
+        keeper.offer(lambda steps=steps: made.append(steps) or checkpoint(steps))  # type: ignore[misc, func-returns-value]
+    assert made == []
+    keeper.keep(lambda: checkpoint(50))  # a phase's end waits for its turn, and only the newest of those that do
+    keeper.keep(lambda: checkpoint(51))
+    slow.may_end.set()
+    keeper.finish()
+    assert slow.written == [1, 51]
+    assert failures == []
+
+
+def test_a_checkpoint_that_can_t_be_written_costs_only_itself() -> None:
+    failures: list[Exception] = []
+    written: list[int] = []
+
+    def write(one: Checkpoint) -> None:
+        if one.standing.progress()[3] == 1:
+            raise OSError("the store is away")
+        written.append(one.standing.progress()[3])
+
+    keeper = Keeper(Writer(write, failures.append), 0.0, CPU, threading.Event())
+    for steps in (1, 2):
+        keeper.keep(lambda steps=steps: checkpoint(steps))  # type: ignore[misc]
+        keeper.finish()
+    assert [str(error) for error in failures] == ["the store is away"]
+    assert written == [2]
+
+
+def test_what_is_asked_for_is_written_before_the_next_step(tmp_path: Path) -> None:
+    asked, kept = threading.Event(), KeptCheckpoints(LocalStore(str(tmp_path)), "run")
+    told, failures = list[list[str]](), list[Exception]()
+    keeper = Keeper(Writer(kept.write, failures.append), 3600, CPU, asked, lambda: told.append(kept.names()))
+    keeper.offer(lambda: checkpoint(1))
+    assert kept.names() == []
+    asked.set()
+    keeper.offer(lambda: checkpoint(2))
+    assert [len(names) for names in told] == [1]
+    keeper.offer(lambda: checkpoint(3))
+    assert len(told) == 1
+    assert failures == []
+
+
+def test_frozen_weights_are_kept_once(tmp_path: Path) -> None:
+    """The best weights of a phase differ from its current ones only where it learns."""
+    kept = KeptCheckpoints(LocalStore(str(tmp_path)), "run")
+    frozen, head = torch.ones(100_000), torch.zeros(3)
+    one = replace(checkpoint(1), model={"frozen": frozen, "head": head}, best={"frozen": frozen, "head": head + 1})
+    kept.write(one)
+    (key,) = kept.names()
+    assert len(kept._work.get(key)) < 1.5 * frozen.nbytes
+    found = kept.read(key)
+    assert torch.equal(found.best["frozen"], frozen)
+    assert found.best["head"].tolist() == [1, 1, 1]
+    assert found.model["head"].tolist() == [0, 0, 0]
