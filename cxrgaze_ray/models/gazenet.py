@@ -60,10 +60,14 @@ class GazeNet(DenseNetNetwork):
         _, vector_BC, scores_B1HW, means_BC = computed
         return NetworkOutput(log_density(scores_B1HW), self.classifier(fuse(vector_BC, means_BC)))
 
-    def saliency(self, image_B1HW: Tensor) -> Tensor:
-        """Return the log saliency (B,1,H,W) only; ValueError if the size is not a multiple of 32."""
+    def saliency(self, image_B1HW: Tensor, deep_BCHW: Tensor | None = None) -> Tensor:
+        """Return the log saliency (B,1,H,W) only; ValueError if the size is not a multiple of 32.
+
+        `deep_BCHW` is what `features` returns first, if it is known.
+        """
         self.check_size(image_B1HW)
-        deep_BCHW, _ = self.features(image_B1HW)
+        if deep_BCHW is None:
+            deep_BCHW, _ = self.features(image_B1HW)
         return log_density(self.saliency_head(self._decoded(image_B1HW, deep_BCHW)))
 
     def fused(self, image_B1HW: Tensor) -> Tensor:

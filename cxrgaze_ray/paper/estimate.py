@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -74,10 +74,10 @@ def _step_seconds(job: Job, stage: Stage, device: torch.device) -> float:
         torch.arange(MEASURED_IMAGES) % len(CLASSES),
         torch.full((MEASURED_IMAGES, *size), 1 / (size[0] * size[1])),
     ).to(device)
-    if stage.objective == "fused_classes" and job.settings.cache_features:
+    if job.settings.caches(stage.name):
         with torch.no_grad():
-            fused_BF = module.eval().fuse(batch.image_BCHW)
-        batch = Batch(batch.image_BCHW, batch.label_B, batch.gaze_BHW, fused_BF)
+            features_BX = module.eval().frozen(batch.image_BCHW)
+        batch = replace(batch, features_BX=features_BX)
     optimiser = torch.optim.Adam(trainable_state(module))
     return min(_timed(module, batch, optimiser, device) for _ in range(_ROUNDS)) / MEASURED_IMAGES
 

@@ -23,17 +23,19 @@ class Compute:
     device
         The device.
     settings
-        Settings of the training: `precision` and `compile`.
+        Settings of the training: `precision`, `memory_format` and `compile`.
     tell
-        Called with a sentence if torch.compile does not work here.
+        Called with sentences for the user: what is not computed as the settings would have it.
     """
 
     def __init__(
         self, device: torch.device, settings: TrainSettings, tell: Callable[[str], None] = lambda _: None
     ) -> None:
-        self.device, self._compile, self._tell = device, settings.compile, tell
+        self.device, self._compile, self.tell = device, settings.compile, tell
         self.half = _automatic(device) if settings.precision == "auto" else _TYPES[settings.precision]
         """The reduced precision of layers; None for float32."""
+        last = settings.memory_format == "channels_last" or (settings.memory_format == "auto" and device.type == "cuda")
+        self._layout = torch.channels_last if last else torch.preserve_format
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which layers compute in the reduced precision, if there is one."""
@@ -44,11 +46,8 @@ class Compute:
         return torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
 
     def place(self, network: nn.Module) -> None:
-        """Move a network to the device; on a GPU its convolutions then read channels last, as tensor cores do."""
-        if self.device.type == "cuda":
-            network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        else:
-            network.to(self.device)
+        """Move a network to the device, its convolutions in the layout that they are to read and write."""
+        network.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
 
     def compile(self, module: nn.Module) -> None:
         """Have a phase's module compiled at its first call, if the settings ask for it."""
@@ -62,7 +61,7 @@ class Compute:
         except TorchDynamoException as error:
             self._compile = False
             vars(module)["_compiled_call_impl"] = None
-            self._tell(f"torch.compile does not work here ({type(error).__name__}): going on without it.")
+            self.tell(f"torch.compile does not work here ({type(error).__name__}): going on without it.")
             return wrapped(batch)
 
 

@@ -39,6 +39,11 @@ class Stage:
     needs_gaze: bool = False
     freezes: tuple[str, ...] = ()
 
+    @property
+    def caches(self) -> bool:
+        """Return whether what its frozen parts make of an image can be computed once: see `StageModule.frozen`."""
+        return bool(self.freezes) and self.objective in ("saliency", "fused_classes")
+
     def image_size(self, config: NetworkConfig) -> tuple[int, int]:
         """Return height and width of this stage's input."""
         size: tuple[int, int] = getattr(config, "contrastive_size" if self.name == "contrastive" else "input_size")

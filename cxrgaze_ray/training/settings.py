@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cxrgaze_ray.config import Seed, Settings
 from cxrgaze_ray.errors import ConfigError
@@ -47,12 +47,21 @@ class TrainSettings(Settings):
     """Keep frozen parts in train mode, as the released code does: their batch-norm buffers drift."""
 
     cache_features: bool = True
-    """Train the classifier phase from fused features that are computed once; not under legacy_batchnorm_drift or with
-    augmented images, where they change with every step."""
+    """Compute what frozen layers make of an image once and keep it on disk: fused features for the classifier phase,
+    DenseNet's for the saliency phase. Losses stay the same. Not under legacy_batchnorm_drift or with augmented images,
+    where features change with every step."""
+
+    cache_gib: float = Field(16.0, ge=0, le=1e6)
+    """Most GiB that a phase's features of a split may take; if they would take more, they are computed in every step.
+    DenseNet's take 2.3 MiB an image in float32 at the paper's size."""
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What layers compute in under torch's autocast: auto is float32 on CPUs, and on a GPU bfloat16, or float16 where
     it lacks that. float32 on a GPU is TF32 in convolutions, torch's own default."""
+
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Layout of images and weights in memory, which moves losses by no more than rounding: auto is channels last on a
+    GPU, whose tensor cores read so."""
 
     compile: bool = False
     """Let torch.compile fuse each phase's layers, if it can; that takes a minute or more at first."""
@@ -115,21 +124,20 @@ class TrainSettings(Settings):
         recipe = RECIPES[self.system].stages
         if self.legacy_batchnorm_drift and not any(recipe[name].freezes for name in self.stages):
             notes.append("Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.")
-        if self.cache_features and (why := self._uncacheable()):
-            notes.append(f"Phase classifier does not cache its features: {why}.")
+        for name in self.stages if self.cache_features else ():
+            if recipe[name].caches and (why := self._uncacheable(name)):
+                notes.append(f"Phase {name} does not cache its features: {why}.")
         return notes
 
-    def caches(self) -> bool:
-        """Return whether the classifier phase learns from fused features that are computed once."""
-        return self.cache_features and not self._uncacheable()
+    def caches(self, phase: StageName) -> bool:
+        """Return whether a phase learns from features that are computed once."""
+        return self.cache_features and RECIPES[self.system].stages[phase].caches and not self._uncacheable(phase)
 
-    def _uncacheable(self) -> str:
-        """Return why the classifier phase's features differ from epoch to epoch; empty if they do not."""
-        if (phase := self.stages.get("classifier")) is None:
-            return ""
+    def _uncacheable(self, phase: StageName) -> str:
+        """Return why a phase's features differ from epoch to epoch; empty if they do not."""
         if self.legacy_batchnorm_drift:
             return "they drift with the batch-norm buffers"
-        return "its images are augmented, differently in every epoch" if phase.augment else ""
+        return "its images are augmented, differently in every epoch" if self.stages[phase].augment else ""
 
     def run_name(self, store_sha256: str, parent: str | None, backbone: str | None = None) -> str:
         """Name a training by its store, settings, and hashes of its first weights: the same command finds it again."""
@@ -143,11 +151,11 @@ class TrainSettings(Settings):
             stage: {name for name in _LATER_OF_STAGE if name not in settings.model_dump(exclude_defaults=True)}
             for stage, settings in self.stages.items()
         }
-        excluded: Any = {"stages": of_stage} | dict.fromkeys(later, True)
+        excluded: Any = {"stages": of_stage, "cache_gib": True} | dict.fromkeys(later, True)
         return self.model_dump_json(exclude=excluded)
 
 
-_LATER = ("system", "architecture", "recipe", "precision", "compile")
+_LATER = ("system", "architecture", "recipe", "precision", "memory_format", "compile")
 _LATER_OF_STAGE = ("plateau", "optimiser", "weight_decay", "augment", "schedule", "warmup", "betas", "clip")
 
 

@@ -144,10 +144,17 @@ class StageModule(nn.Module):
         return Measured(loss, triplet_weight(labels_B, self.settings.triplet))
 
     @torch.no_grad()
-    def fuse(self, image_BCHW: Tensor) -> Tensor:
-        """Return the fused features (B, F) that the classifier phase learns from."""
+    def frozen(self, image_BCHW: Tensor) -> Tensor:
+        """Return what the frozen parts make of images, if the phase `caches`.
+
+        DenseNet's features (B, C, h, w) for the saliency phase, in whatever precision they were computed in; fused ones
+        (B, F), float32, for the classifier phase.
+        """
+        if self.stage.objective == "saliency":
+            deep_BCHW: Tensor = self.network.features(image_BCHW)[0]
+            return deep_BCHW
         fused_BF: Tensor = self.network.fused(image_BCHW)
-        return fused_BF
+        return fused_BF.float()
 
 
 def _fused_classes(network: Any, batch: Batch) -> Tensor:
@@ -156,6 +163,11 @@ def _fused_classes(network: Any, batch: Batch) -> Tensor:
         with torch.no_grad():
             fused_BF = network.fused(batch.image_BCHW)
     return classification_loss(network.classify(fused_BF), batch.label_B)
+
+
+def _saliency(network: Any, batch: Batch) -> Tensor:
+    cached = () if batch.features_BX is None else (batch.features_BX,)
+    return saliency_loss(network.saliency(batch.image_BCHW, *cached), batch.gaze_BHW)
 
 
 def _joint(network: Any, batch: Batch) -> Tensor:
@@ -168,7 +180,7 @@ _LOSSES: dict[Objective, Callable[[Any, Batch], Tensor]] = {
     "densenet_classes": lambda network, batch: classification_loss(
         network.densenet_logits(batch.image_BCHW), batch.label_B
     ),
-    "saliency": lambda network, batch: saliency_loss(network.saliency(batch.image_BCHW), batch.gaze_BHW),
+    "saliency": _saliency,
     "fused_classes": _fused_classes,
     "joint": _joint,
     "classes": lambda network, batch: classification_loss(

@@ -60,8 +60,9 @@ class Steps:
         self.scaler = compute.scaler()
         self.watch = DivergenceWatch(stage, self.settings.lr)
         self.training, self.validation = train.select(stage), validation.select(stage)
-        if stage.objective == "fused_classes" and settings.caches():
-            self.training, self.validation = self._cached(self.training), self._cached(self.validation)
+        if settings.caches(stage.name):
+            most = int(settings.cache_gib * 2**30)
+            self.training, self.validation = self._cached(self.training, most), self._cached(self.validation, most)
 
     @property
     def images(self) -> int:
@@ -135,15 +136,22 @@ class Steps:
             )
         return total / count
 
-    def _cached(self, feed: Feed) -> Feed:
-        """Compute the fused features of every row once: all layers before them are frozen, and dropout comes after."""
+    def _cached(self, feed: Feed, most_bytes: int) -> Feed:
+        """Compute what frozen layers make of every row once: nothing that changes comes before them."""
         self.module.eval()
         weights = digest(self.module.network, self.module.learning())
         of = (self.stage.name, weights, self.device.type, self.compute.half)
-        features = self.cache.features(feed, self._fused, of=of, batch=self.settings.batch, size=self.size)
-        assert features is not None
-        return feed.with_features(features)
+        features = self.cache.features(
+            feed, self._frozen, of=of, batch=self.settings.batch, size=self.size, most_bytes=most_bytes
+        )
+        if features is None:
+            self.compute.tell(
+                f"Features of {len(feed)} images for phase {self.stage.name} would take more than cache_gib allows: "
+                "they are computed in every step."
+            )
+            return feed
+        return feed.with_features(features, pixels=self.stage.objective == "saliency")
 
-    def _fused(self, batch: Batch) -> Tensor:
+    def _frozen(self, batch: Batch) -> Tensor:
         with self.compute.autocast():
-            return self.module.fuse(batch.image_BCHW.to(self.device)).float()
+            return self.module.frozen(batch.image_BCHW.to(self.device))

@@ -125,7 +125,8 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
 
 ELSEWHERE = {
     "demo", "archive make", "ingest",
-    "bench listing", "bench decode", "bench model", "bench serve", "bench pipeline", "bench memory", "bench planning",
+    "bench listing", "bench decode", "bench model", "bench train", "bench serve", "bench pipeline", "bench memory",
+    "bench planning",
 }  # fmt: skip
 """Commands that print figures of what they made themselves, through the same functions as the others."""
 

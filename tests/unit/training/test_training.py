@@ -12,7 +12,7 @@ import torch
 
 from cxrgaze_ray.errors import BundleError, ConfigError, UserError
 from cxrgaze_ray.models.gazenet import PRESETS
-from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.models.network import DenseNetNetwork, Network
 from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_sha256
@@ -169,13 +169,47 @@ def test_a_phase_stops_when_patience_ends() -> None:
     assert [epoch["best"] for epoch in history] == [True, False, False]
 
 
-def test_losses_are_the_same_with_and_without_cached_features() -> None:
-    cached = settings("classifier", epochs=3)
+@pytest.mark.parametrize(("name", "epochs"), [("classifier", 3), ("saliency", 2)])
+def test_losses_are_the_same_with_and_without_cached_features(name: StageName, epochs: int) -> None:
+    cached = settings(name, epochs=epochs)
     plain = cached.model_copy(update={"cache_features": False})
     _, fast = train(cached)
     _, slow = train(plain)
     for split in ("train_loss", "validation_loss"):
-        assert [e[split] for e in fast] == pytest.approx([e[split] for e in slow], rel=1e-4)
+        assert [e[split] for e in fast] == [e[split] for e in slow]
+
+
+def test_a_phase_computes_its_frozen_layers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training images are passed through DenseNet once, and not with every step, unless they would take too much."""
+    chosen, rows = settings("saliency", epochs=2), len(TRAIN) + len(VALIDATION)
+    computed, told = 0, list[str]()
+    compute = DenseNetNetwork.densenet_features
+
+    def counted(self: DenseNetNetwork, image_B1HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal computed
+        computed += len(image_B1HW)
+        return compute(self, image_B1HW)
+
+    monkeypatch.setattr(DenseNetNetwork, "densenet_features", counted)
+    train(chosen, tell=told.append)
+    assert (computed, told) == (rows + 2, []), "one of each split tells the size"
+    computed = 0
+    train(chosen.model_copy(update={"cache_gib": 1e-6}), tell=told.append)
+    assert computed == 2 * rows + 2
+    assert [line.partition(" would")[0] for line in told] == [
+        f"Features of {len(split)} images for phase saliency" for split in (TRAIN, VALIDATION)
+    ]
+
+
+def test_only_a_frozen_densenet_s_features_are_kept() -> None:
+    whole = TrainSettings.for_preset("tiny", ["contrastive", "encoder", "saliency", "classifier", "joint"])
+    assert [name for name in whole.stages if whole.caches(name)] == ["saliency", "classifier"]
+    assert not TrainSettings.for_preset("tiny", system="unet-s").caches("saliency")
+    augmented = TrainSettings.for_preset("tiny", recipe="recommended")
+    assert [name for name in augmented.stages if augmented.caches(name)] == ["classifier"]
+    assert augmented.notes() == [
+        "Phase saliency does not cache its features: its images are augmented, differently in every epoch."
+    ]
 
 
 def test_phases_run_in_the_paper_s_order_whatever_order_they_are_named_in() -> None:
