@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ GPU_RATE = 400.0
 """Images a second that one GPU is taken to score."""
 
 _APPLICATION = "bench-planning"
+_LOOK_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,17 @@ class Planning:
     rows, shards, chunks
         Size of the run.
     plan_seconds
-        Hashing the manifest, cutting the plan, writing it and run.json.
+        Making up the manifest, hashing it, cutting the plan, writing it and run.json.
     work_seconds
         From the first actor's start to the last commit.
     finish_seconds
         Audit, summaries and SUCCESS.json.
     driver_core_seconds
-        CPU time of the driver's process meanwhile, all threads.
-    driver_bytes, decoder_bytes
-        Most private memory of the driver and of a decode actor, which holds the plan.
+        CPU time of the driver's process for all rows, all threads, by what they took from the first chunk to the last.
+    driver_bytes
+        Most private memory of the driver, by what it did.
+    decoder_bytes
+        Most private memory of a decode actor, which holds the plan.
     committed_bytes
         Size of the shard files.
     open_shards
@@ -76,7 +79,7 @@ class Planning:
     work_seconds: float
     finish_seconds: float
     driver_core_seconds: float
-    driver_bytes: int
+    driver_bytes: Mapping[str, int]
     decoder_bytes: int
     committed_bytes: int
     open_shards: int
@@ -126,7 +129,7 @@ def bench_planning(
         registry = workload.publish_untrained(Path(name), "tiny")
         parent = open_store(out or str(Path(name) / "out")).child(f"bench-planning-{time.time_ns()}")
         try:
-            return _measure(simulated_manifest(rows), parent.uri, registry, map_bytes, say, engine)
+            return _measure(rows, parent.uri, registry, map_bytes, say, engine)
         finally:
             with suppress(StoreNotFound):  # it ended before it was planned
                 for info in list(parent.list()):
@@ -141,19 +144,17 @@ def _cluster() -> Iterator[None]:
         yield
 
 
-def _measure(
-    manifest: Manifest, out: str, registry: str, map_bytes: int, say: Callable[[str], None], engine: str
-) -> Planning:
+def _measure(rows: int, out: str, registry: str, map_bytes: int, say: Callable[[str], None], engine: str) -> Planning:
     started = time.perf_counter()
-    run = workload.plan_run(manifest, out, registry, engine=engine)
+    with MemoryWatch(_LOOK_S) as planning:
+        run = workload.plan_run(simulated_manifest(rows), out, registry, engine=engine)
     planned = time.perf_counter()
     say(f"Planned {run.spec.rows} rows in {planned - started:.1f} s.")
-    with MemoryWatch(2.0) as watch:
-        cores = _driver_cores()
-        open_shards = _work(run, map_bytes, say)
-        worked, cores = time.perf_counter(), _driver_cores() - cores
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        run.finish(worked - planned, float(run.spec.rows), now)
+    with MemoryWatch(2.0) as scoring:
+        standing = _work(run, map_bytes, say)
+        worked = time.perf_counter()
+    with MemoryWatch(_LOOK_S) as finishing:
+        run.finish(worked - planned, float(run.spec.rows), datetime.now(UTC).isoformat(timespec="seconds"))
         finished = time.perf_counter()
     return Planning(
         rows=run.spec.rows,
@@ -162,29 +163,47 @@ def _measure(
         plan_seconds=planned - started,
         work_seconds=worked - planned,
         finish_seconds=finished - worked,
-        driver_core_seconds=cores,
-        driver_bytes=watch.peaks[DRIVER],
-        decoder_bytes=watch.peaks[DECODER],
+        driver_core_seconds=standing.cores_a_row * run.spec.rows,
+        driver_bytes={
+            name: watch.peaks[DRIVER]
+            for name, watch in {"planning": planning, "scoring": scoring, "finishing": finishing}.items()
+        },
+        decoder_bytes=scoring.peaks[DECODER],
         committed_bytes=sum(info.size_bytes for info in run.store.list("results/")),
-        open_shards=open_shards,
-        spilled=watch.spilled,
+        open_shards=standing.most_open,
+        spilled=finishing.spilled,
     )
 
 
-def _work(run: Run, map_bytes: int, say: Callable[[str], None]) -> int:
-    """Gather the run; return how many shards were open at most."""
-    most, told = 0, time.perf_counter()
+class _Standing:
+    """Notes a run's progress: open shards at most, and what the driver takes for a row once all actors work."""
 
-    def note(progress: Progress) -> None:
-        nonlocal most, told
-        most = max(most, progress.open_shards)
-        if time.perf_counter() - told > 10:
-            told = time.perf_counter()
-            say(f"{progress.received} of {progress.total} rows, {progress.images_per_second:.0f} a second.")
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._told = say, time.perf_counter()
+        self._first: tuple[int, float] | None = None
+        self._last = (0, 0.0)
+        self.most_open = 0
 
+    def __call__(self, progress: Progress) -> None:
+        self.most_open = max(self.most_open, progress.open_shards)
+        if progress.received:
+            self._last = (progress.received, _driver_cores())
+            self._first = self._first or self._last
+        if time.perf_counter() - self._told > 10:
+            self._told = time.perf_counter()
+            self._say(f"{progress.received} of {progress.total} rows, {progress.images_per_second:.0f} a second.")
+
+    @property
+    def cores_a_row(self) -> float:
+        rows, seconds = (last - first for last, first in zip(self._last, self._first or self._last, strict=True))
+        return seconds / rows if rows else 0.0
+
+
+def _work(run: Run, map_bytes: int, say: Callable[[str], None]) -> _Standing:
+    standing = _Standing(say)
     pools = Pools(2, decode=SimulatedDecode, score=score_simulated(map_bytes))
-    workload.gather(run, _APPLICATION, pools, note)
-    return most
+    workload.gather(run, _APPLICATION, pools, standing)
+    return standing
 
 
 def _driver_cores() -> float:

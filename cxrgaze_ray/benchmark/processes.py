@@ -52,8 +52,8 @@ class Process:
     private_bytes: int
 
 
-def measure_apart(*arguments: str) -> dict[str, Any]:
-    """Run Python in a fresh process, and return the JSON object in the last line that it prints.
+def run_apart(*arguments: str) -> str:
+    """Run Python in a fresh process, and return what it prints.
 
     Raises
     ------
@@ -64,7 +64,12 @@ def measure_apart(*arguments: str) -> dict[str, Any]:
     if ended.returncode:
         reason = ended.stderr.strip().splitlines()[-1:] or [f"exit {ended.returncode}"]
         raise EnvironmentFault(f"The measuring process ended: {reason[0]}.", "Look at the machine's memory.")
-    measured: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return ended.stdout
+
+
+def measure_apart(*arguments: str) -> dict[str, Any]:
+    """Run Python in a fresh process, and return the JSON object in the last line that it prints."""
+    measured: dict[str, Any] = json.loads(run_apart(*arguments).splitlines()[-1])
     return measured
 
 

@@ -11,13 +11,8 @@ from pathlib import Path
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.manifest import Manifest
 from cxrgaze_ray.benchmark.bounds import FIRST, LOOK, Mark
-from cxrgaze_ray.benchmark.processes import own_processes
-from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.models.bundle import make_bundle
-from cxrgaze_ray.models.gazenet import PRESETS
-from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.benchmark.processes import own_processes, run_apart
 from cxrgaze_ray.phantoms import make_archive
-from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.gather import Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.scoring.planning import ToPlan, make_planned, pin_requested
@@ -51,13 +46,13 @@ def link_phantoms(folder: Path, images: int, rows: tuple[int, int], drawn: int =
 
 
 def publish_untrained(folder: Path, preset: str) -> str:
-    """Publish an untrained network as cxrgaze@champion; return the registry's URI."""
-    if preset not in PRESETS:
-        raise UserError(f"There is no preset {preset}.", f"Name one of {', '.join(PRESETS)}.")
-    registry = Registry(LocalStore(str(folder / "registry")))
-    pin = registry.publish(make_bundle(build(PRESETS[preset], 5), "cxrgaze", trained=False))
-    registry.promote("cxrgaze", pin.version)
-    return str(folder / "registry")
+    """Publish an untrained network as cxrgaze@champion; return the registry's URI.
+
+    In a process of its own: who scores loads no torch, and its memory is measured here.
+    """
+    registry = str(folder / "registry")
+    run_apart("-m", "cxrgaze_ray", "models", "init", "--preset", preset, "--seed", "5", "--registry", registry)
+    return registry
 
 
 def request_for(archive: str, limit: int | None = None) -> Request:

@@ -186,8 +186,15 @@ def planning(
             ],
             ["rate", f"{one.images_per_second:.0f} images/s, {commits}"],
             ["audit, summaries, SUCCESS.json", f"{one.finish_seconds:.1f} s"],
-            ["driver, CPU", f"{1e6 * one.driver_core_seconds / one.rows:.0f} us an image"],
-            ["driver, private memory at most", human_bytes(one.driver_bytes)],
+            [
+                "driver, CPU",
+                f"{1e6 * one.driver_core_seconds / one.rows:.0f} us an image, "
+                f"{1000 * one.driver_core_seconds / one.chunks:.1f} ms a chunk",
+            ],
+            *(
+                [f"driver, private memory at most while {phase}", human_bytes(size)]
+                for phase, size in one.driver_bytes.items()
+            ),
             ["decode actor with the plan", human_bytes(one.decoder_bytes)],
             ["open shards at most", str(one.open_shards)],
             ["spilled", human_bytes(one.spilled)],

@@ -5,7 +5,7 @@ chunk numbers --DecodeChunk--> (plan rows, model images) --ScoreChunk--> result 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ def chunk_bytes(rows: int) -> int:
 
 
 def result_blocks(
-    run: Run, wanted: dict[int, list[int]], application: str, pools: Pools, identities: Identities
+    run: Run, wanted: Mapping[int, Sequence[int]], application: str, pools: Pools, identities: Identities
 ) -> Iterator[pa.Table]:
     """Score the wanted positions of each shard; yield result rows (`schemas.RESULT`), a chunk at a time."""
     chunks = _chunks(run, wanted)
@@ -101,7 +101,7 @@ def result_blocks(
         yield batch
 
 
-def _chunks(run: Run, wanted: dict[int, list[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _chunks(run: Run, wanted: Mapping[int, Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Number the chunks that hold wanted positions, in the plan's order."""
     per_shard = run.spec.shard_rows // run.spec.chunk_rows
     return np.array(
@@ -114,6 +114,6 @@ def _chunks(run: Run, wanted: dict[int, list[int]]) -> np.ndarray[Any, np.dtype[
     )
 
 
-def _narrow(run: Run, wanted: dict[int, list[int]]) -> dict[int, list[int]]:
+def _narrow(run: Run, wanted: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
     """Keep the positions of those shards only that are not wanted whole: usually none."""
-    return {shard: rows for shard, rows in wanted.items() if len(rows) < run.shard_rows(shard)}
+    return {shard: list(rows) for shard, rows in wanted.items() if len(rows) < run.shard_rows(shard)}

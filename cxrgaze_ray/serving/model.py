@@ -1,4 +1,8 @@
-"""The model deployment: batches of ready images in, probabilities and saliency out."""
+"""The model deployment: batches of ready images in, probabilities and saliency out.
+
+Whoever deploys or calls it imports this module, a scoring run's driver among them: torch, which takes 380 MB and
+seconds, is loaded by replicas alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +22,15 @@ from cxrgaze_ray.config import DeviceName, EngineKind, Record
 from cxrgaze_ray.config.serve_file import ComputeSettings, Served
 from cxrgaze_ray.errors import BundleError, CxrgazeError
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
-from cxrgaze_ray.models.engines.engine import Engine
 from cxrgaze_ray.models.predictions import StoredPredictions
-from cxrgaze_ray.models.predictor import Predictor, limit_threads, predictor_for
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import pin_model
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.models.predictor import Predictor
 
 T = TypeVar("T")
 
@@ -51,6 +56,8 @@ class Model:
     """Holds predictors by weights hash and engine; every call names both, so a run never meets other weights."""
 
     async def __init__(self, settings: ComputeSettings, served: Served | None = None) -> None:  # type: ignore[misc]
+        from cxrgaze_ray.models.predictor import limit_threads
+
         limit_threads(settings.threads)
         self._settings = settings
         self._predictors: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
@@ -154,6 +161,9 @@ class Model:
 
 def _load(pin: ModelPin, engine: str) -> Predictor:
     """Read a bundle and run it once, off the computing thread, which goes on with the bundle in use."""
+    from cxrgaze_ray.models.engines.engine import Engine
+    from cxrgaze_ray.models.predictor import Predictor
+
     predictor = Predictor.from_bundle(_pinned(pin), Engine.parse(engine))
     predictor.predict(np.zeros((1, HEIGHT, WIDTH), np.uint16))
     return predictor
@@ -161,6 +171,8 @@ def _load(pin: ModelPin, engine: str) -> Predictor:
 
 def _plan(pin: ModelPin, kind: EngineKind, device: DeviceName) -> Predictor:
     """Read a bundle and put it on the best engine of a kind that works here; off the computing thread, as `_load`."""
+    from cxrgaze_ray.models.predictor import predictor_for
+
     return predictor_for(_pinned(pin), kind, device)
 
 

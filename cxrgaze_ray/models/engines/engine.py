@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from cxrgaze_ray.config import DeviceName, EngineKind
 from cxrgaze_ray.errors import ConfigError
 
@@ -65,7 +63,7 @@ ENGINES = (
 
 
 def engines_for(kind: EngineKind, device: DeviceName = "auto") -> tuple[Engine, ...]:
-    """Return the engines of a kind for this hardware, the preferred one first: see `predictor.planned`.
+    """Return the engines of a kind for this hardware, the preferred one first: see `predictor.predictor_for`.
 
     Parameters
     ----------
@@ -80,6 +78,8 @@ def engines_for(kind: EngineKind, device: DeviceName = "auto") -> tuple[Engine, 
     ConfigError
         If there is no such device here.
     """
+    import torch  # not to be loaded by who only names an engine
+
     cuda = device != "cpu" and torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise ConfigError(

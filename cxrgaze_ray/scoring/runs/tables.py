@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 from cxrgaze_ray import schemas
 from cxrgaze_ray.errors import RunConflict
 
+STUDY_COLUMNS = ["study_id", "subject_id", "image_id", "status", *(f"p_{name}" for name in schemas.CLASSES)]
+"""What `summarise_studies` reads."""
+
 UNREADABLE = (pa.ArrowException, OSError)
 """What Arrow raises for a file that is cut, or is no Parquet."""
 
@@ -41,7 +44,7 @@ def count(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def summarise_studies(summary: pa.Table) -> pa.Table:
-    """Return one row a study (`schemas.STUDIES`); images without a study are left out."""
+    """Return one row a study (`schemas.STUDIES`) of rows with `STUDY_COLUMNS`; images without a study are left out."""
     scored = pc.if_else(pc.equal(summary["status"], str(schemas.Status.SCORED)), True, None)  # counted unless null
     known = summary.append_column("scored", scored).filter(pc.is_valid(summary["study_id"]))
     probabilities = [f"p_{name}" for name in schemas.CLASSES]

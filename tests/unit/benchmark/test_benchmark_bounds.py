@@ -86,7 +86,7 @@ def test_growth_is_by_role() -> None:
 
 
 def test_a_driver_s_limit_is_a_core_s() -> None:
-    one = Planning(1000, 8, 63, 1.0, 2.0, 1.0, 0.5, 0, 0, 10**7, 2, 0)
+    one = Planning(1000, 8, 63, 1.0, 2.0, 1.0, 0.5, {}, 0, 10**7, 2, 0)
     assert one.driver_limit == pytest.approx(2000)
     assert one.gpus == pytest.approx(5)
     assert one.images_per_second == pytest.approx(500)

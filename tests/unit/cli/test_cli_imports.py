@@ -84,3 +84,9 @@ def test_a_command_that_only_reads_loads_nothing_slow(command: str, told: dict[s
     code, loaded = told[command]
     assert not loaded
     assert code == (2 if command in UNSOUND else 0)
+
+
+def test_a_driver_and_an_ingress_load_no_torch() -> None:
+    """It would be more than half of their memory; replicas alone compute."""
+    code = "import sys, cxrgaze_ray.scoring.driver, cxrgaze_ray.serving.ingress; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
