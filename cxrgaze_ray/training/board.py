@@ -150,10 +150,12 @@ class Waiting:
     def _line(self, seconds: float) -> str:
         room, least = self._room(), self._workers.least
         needs = "a GPU and a CPU" if room.get("GPU") else "a CPU"
-        there = f"{room.get('CPU', 0):g} CPUs" + (f" and {room['GPU']:g} GPUs" if room.get("GPU") else "")
+        there = " and ".join(
+            f"{room[name]:g} {name}{'s' * (room[name] != 1)}" for name in ("CPU", "GPU") if name in room
+        )
         return (
             f"Waiting for {Workers(least, least)}, {needs} each, for {seconds:.0f} s now. The cluster's nodes have"
-            f" {there}, some of them perhaps in use. The training goes on as soon as there is room."
+            f" {there or 'no CPU'}, some of them perhaps in use. The training goes on as soon as there is room."
         )
 
 

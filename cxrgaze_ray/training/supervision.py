@@ -10,6 +10,7 @@ import ray
 from cxrgaze_ray.errors import CxrgazeError
 from cxrgaze_ray.training.board import ask_and_wait
 from cxrgaze_ray.training.kept import KeptCheckpoints
+from cxrgaze_ray.training.running import Workers
 
 _RESIZE_S = 30.0
 
@@ -33,7 +34,7 @@ class Supervisor:
         """
         before, self._state = self._state, state
         if state == "RESIZING":
-            self._say(f"The cluster has room for {workers} workers now: they go on from a checkpoint.")
+            self._say(f"The cluster has room for {Workers.parse(workers)} now: the training goes on with them.")
             ask_and_wait(self._board, _RESIZE_S)
         if state == "PREEMPTING" and before != state:
             self._say("A node is being taken away: a checkpoint is written first.")

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from safetensors.torch import save_file
@@ -97,42 +99,77 @@ def test_two_workers_train_as_one_does(store: ShardStore, tmp_path: Path) -> Non
         assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)
 
 
+class Command:
+    """One training's command, started again and again."""
+
+    def __init__(self, store: str, registry: Path, config: Path, *options: str) -> None:
+        self.command = [
+            sys.executable, "-m", "cxrgaze_ray", "train", store, "--preset", "tiny", "--config", str(config),
+            "--registry", str(registry), "--checkpoint-minutes", "0.005", *options,
+        ]  # fmt: skip
+        self.lines: list[str] = []
+
+    def until(self, wanted: Callable[[str], bool], then: Callable[[int], None]) -> int:
+        """Run it, do something at the first line that is wanted, and return its exit code."""
+        self.lines = []
+        with subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            waiting = True
+            for line in process.stderr:
+                self.lines.append(line)
+                if waiting and wanted(line):
+                    waiting = False
+                    then(process.pid)
+            assert not waiting, f"the training ended before anything was done to it: {self.lines}"
+            return process.wait()
+
+    def said(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+
+def kill_a_worker(number: signal.Signals) -> None:
+    found = [one for one in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or ())]
+    assert found, "no worker is to be seen"
+    found[0].send_signal(number)
+
+
 @pytest.mark.long
-def test_a_killed_training_goes_on_with_the_same_command(cluster: Cluster, store: ShardStore, tmp_path: Path) -> None:
-    config = tmp_path / "settings.yaml"
+def test_a_training_that_loses_command_and_workers_ends_as_an_undisturbed_one(
+    cluster: Cluster, store: ShardStore, tmp_path: Path
+) -> None:
     stages = {name: {"epochs": 8, "batch": 8, "patience": 8} for name in STAGE_NAMES}
+    config = tmp_path / "settings.yaml"
     config.write_text(yaml.safe_dump({"backbone": "fresh", "stages": stages}))
-    registry = tmp_path / "registry"
-    command = [
-        sys.executable, "-m", "cxrgaze_ray", "train", store.store.uri, "--preset", "tiny", "--config", str(config),
-        "--registry", str(registry), "--address", cluster.address, "--promote",
-    ]  # fmt: skip
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
-    assert first.stderr is not None
-    seen = []
-    for line in first.stderr:
-        seen.append(line)
-        if line.startswith("saliency") and "epoch  2/" in line:
-            break
-    else:
-        raise AssertionError(f"the training ended before it was killed: {seen}")
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    first.stderr.close()
+    command = Command(store.store.uri, tmp_path / "registry", config, "--address", cluster.address, "--promote")
+
+    def at(stage: str, epoch: int) -> Callable[[str], bool]:
+        return lambda line: line.startswith(stage) and int(line.split()[2].split("/")[0]) >= epoch
+
+    assert command.until(at("encoder", 2), lambda pid: os.kill(pid, signal.SIGTERM)) == 130
+    assert command.said("It is written"), command.lines
     time.sleep(5)  # until Ray has ended the dead job's workers
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr
-    epochs = [line for line in done.stderr.splitlines() if " epoch " in line]
-    assert not [line for line in epochs if line.startswith(("contrastive", "encoder"))], "it began anew"
-    assert epochs[-1].startswith("classifier")
-    champion = Registry(LocalStore(str(registry))).resolve("cxrgaze@champion")
+
+    assert command.until(at("saliency", 2), lambda pid: os.kill(pid, signal.SIGKILL)) == -signal.SIGKILL
+    assert not command.said("contrastive "), "a finished phase was trained again"
+    assert not command.said("encoder      epoch  1/"), "the phase began anew"
+    time.sleep(5)
+
+    assert command.until(at("saliency", 3), lambda _: kill_a_worker(signal.SIGKILL)) == 0
+    assert command.said("A worker was lost"), command.lines
+    assert not command.said("encoder "), "a finished phase was trained again"
+
+    registry = Registry(LocalStore(str(tmp_path / "registry")))
+    champion = registry.resolve("cxrgaze@champion")
     assert champion.trained
     assert read_info(open_store(champion.uri)).lineage.backbone == "fresh"
-    (metrics,) = registry.rglob("metrics.json")
-    history = json.loads(metrics.read_text())
-    assert [(e["stage"], e["epoch"]) for e in history if e["stage"] != "classifier"] == [
-        (name, n) for name in STAGE_NAMES[:3] for n in range(1, 9)
-    ]
+    (metrics,) = (tmp_path / "registry").rglob("metrics.json")
+    chosen = TrainSettings.for_preset("tiny", backbone="fresh", stages=stages)
+    straight = train_and_publish(store, chosen, Registry(LocalStore(str(tmp_path / "straight"))))
+    (expected,) = (tmp_path / "straight").rglob("metrics.json")
+    same = ("stage", "epoch", "train_loss", "validation_loss", "best")
+    disturbed, undisturbed = (json.loads(file.read_text()) for file in (metrics, expected))
+    assert [[one[k] for k in same] for one in disturbed] == [[one[k] for k in same] for one in undisturbed]
+    assert straight.weights_sha256 == champion.weights_sha256
 
 
 @pytest.mark.long

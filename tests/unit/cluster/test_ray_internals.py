@@ -8,6 +8,7 @@ listens on loopback, and that a stop ends with our code.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import math
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -147,3 +149,35 @@ def test_the_functions_that_ask_a_cluster_are_there() -> None:
     from ray._private.state import jobs
 
     assert all(callable(one) for one in (jobs, get_memory_info_reply, get_state_from_address))
+
+
+def test_the_callback_hears_of_states_and_reaches_workers() -> None:
+    from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+    from ray.train.v2._internal.execution.controller import state
+    from ray.train.v2._internal.execution.scaling_policy import ResizeDecision
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+    heard: list[tuple[str, int | None]] = []
+    callback = ray_internals.training_callback(lambda *told: heard.append(told), lambda: None)
+    assert isinstance(callback, ControllerCallback)
+    assert isinstance(callback, WorkerGroupCallback)
+    resize = ResizeDecision(num_workers=3, resources_per_worker={})
+    running: Any = state.RunningState  # untyped
+    for now in (state.SchedulingState(resize), running(), state.ResizingState(resize)):
+        callback.after_controller_state_update(running(), now)
+    assert heard == [("SCHEDULING", 3), ("RUNNING", None), ("RESIZING", 3)]
+    assert callable(WorkerGroup.execute_async)
+    names = {kind.name for kind in state.TrainControllerStateType}
+    assert {"INITIALIZING", "SCHEDULING", "RESCHEDULING", "RESTARTING", "RUNNING", "PREEMPTING", "RESIZING"} <= names
+
+
+def test_only_failures_without_progress_between_them_are_counted() -> None:
+    from ray.train import FailureConfig, WorkerGroupError
+
+    progress = iter(["a", "a", "b", "b", "b", "b"])
+    with ray_internals.counting_failures_without(lambda: next(progress)):
+        trainers: Any = importlib.import_module("ray.train.v2.api.data_parallel_trainer")
+        policy = trainers.create_failure_policy(FailureConfig(max_failures=2))
+    error = WorkerGroupError("lost", {0: RuntimeError("lost")})
+    decisions = [policy.make_decision(error).value for _ in range(5)]
+    assert decisions == ["RETRY", "RETRY", "RETRY", "RETRY", "RAISE"]

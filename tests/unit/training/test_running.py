@@ -1,0 +1,119 @@
+"""How a training is run: its workers, what it waits for, and what is asked of it before it is stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import ray
+
+from cxrgaze_ray.config import Settings
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.lifecycle.retraining import RetrainSettings
+from cxrgaze_ray.training import supervision
+from cxrgaze_ray.training.board import Waiting, _Board
+from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
+from cxrgaze_ray.training.supervision import Supervisor
+
+
+class Job(Settings):
+    """A settings file with workers in it."""
+
+    workers: WorkersSetting = Workers()
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "told"),
+    [(4, Workers(4, 4), "4 workers"), ("1", Workers(1, 1), "1 worker"), ("2:8", Workers(2, 8), "2 to 8 workers")],
+)
+def test_workers_are_a_number_or_from_how_many_to_how_many(written: Any, read: Workers, told: str) -> None:
+    job = Job.build(workers=written)
+    assert job.workers == Workers.parse(written) == read
+    assert str(read) == told
+    assert Job.build(**job.model_dump(mode="json")) == job
+
+
+@pytest.mark.parametrize("wrong", ["0", "8:2", "2:", ":8", "two", "-1", "1:100000", 1.5, None, True])
+def test_anything_else_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"is no number of workers") as told:
+        Workers.parse(wrong)
+    assert "2:8" in told.value.hint
+    with pytest.raises(ConfigError, match="workers"):
+        Job.build(workers=wrong)
+
+
+def test_a_retraining_is_the_same_however_often_it_is_saved() -> None:
+    """A request is found again by its hash; one written before there were elastic workers has the number's."""
+    plain = RetrainSettings.build(workers=2)
+    assert plain.model_dump(mode="json")["workers"] == 2
+    saved = plain.model_copy(update={"checkpoints": CheckpointSettings(minutes=10)})
+    assert saved.sha256() == plain.sha256()
+
+
+def test_what_a_training_waits_for_is_said_now_and_then() -> None:
+    said: list[str] = []
+    waiting = Waiting(Workers(2, 8), said.append, lambda: {"CPU": 1.0})
+    for second in range(0, 100, 5):
+        waiting.look("RESCHEDULING", second)
+    assert len(said) == 3
+    assert said[0].startswith("Waiting for 2 workers, a CPU each, for 30 s now. The cluster's nodes have 1 CPU,")
+    waiting.look("RUNNING", 100)
+    waiting.look("RESTARTING", 105)
+    assert len(said) == 3
+
+
+class Local:
+    """A board in this process: its methods are called as an actor's are."""
+
+    def __init__(self) -> None:
+        self.board = _Board()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.board, name)
+        return type("Method", (), {"remote": staticmethod(method)})
+
+
+def test_a_checkpoint_is_asked_for_before_workers_are_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    waited: list[int] = []
+    monkeypatch.setattr(supervision, "ask_and_wait", lambda board, _: waited.append(board.ask.remote()))
+    board = Local()
+    assert board.board.ask() == 0, "nobody trains yet"
+    supervisor = Supervisor(board)
+    for state, workers in [("SCHEDULING", 2), ("RUNNING", None), ("RUNNING", None), ("RESIZING", 1), ("SCHEDULING", 1)]:
+        supervisor(state, workers)
+    assert waited == [1]
+    for state in ("RUNNING", "PREEMPTING", "PREEMPTING", "RESTARTING", "SCHEDULING", "RUNNING", "FINISHED"):
+        supervisor(state, None)
+    assert board.board.asked() == 2
+    assert board.board.take().said == [
+        "The cluster has room for 1 worker now: the training goes on with them.",
+        "A node is being taken away: a checkpoint is written first.",
+        "A worker was lost: the training goes on from its last checkpoint.",
+    ]
+
+
+_ENDED = """
+import os, signal, sys, threading, time
+from cxrgaze_ray.training.requests import HERE, checkpoint_before_the_end
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+checkpoint_before_the_end()
+
+def step() -> None:
+    HERE.asked.wait()
+    print("written", flush=True)
+    HERE.answer()
+
+threading.Thread(target=step, daemon=True).start()
+os.kill(os.getpid(), signal.SIGTERM)
+while True:
+    time.sleep(0.01)
+"""
+
+
+def test_a_worker_told_to_end_writes_a_checkpoint_first_and_ends_as_it_would() -> None:
+    done = subprocess.run([sys.executable, "-c", _ENDED], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (7, "written\n"), done.stderr
