@@ -4,6 +4,9 @@ Read in this order: `settings` and `phase_settings` (what can be chosen), `recip
 `stages` (what each phase trains, what one of its steps learns from, and its loss), `feed` (rows to batches), `augment`
 (images and gaze changed at random), `ranks` (what workers tell each other), `optimisers` (what moves the weights, and
 how fast), `compute` (how a device computes), `divergence` (stops at values that are not finite), `steps` (of a phase's
-epochs), `loop` (walks the phases; knows nothing of Ray), `checkpoint` (where a killed one resumes), `initial` (what it
-starts from), `run` (the only one of these that imports Ray), and `publishing` (train, evaluate, publish).
+epochs), `tally` (what they add up to), `loop` (walks the phases), `checkpoint` (where a killed one resumes), `keeper`
+(when one is made, and who writes it), `kept` (those of a training), and `initial` (what it starts from) know nothing of
+Ray. On Ray Train are `running` (how many workers, how often saved), `worker` (one of them), `requests` (for a
+checkpoint), `board` (what all tell each other), `supervision` (workers lost or added), `trainer`, `run`, and
+`publishing` (train, evaluate, publish).
 """

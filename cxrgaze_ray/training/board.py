@@ -34,7 +34,7 @@ class _Board:
     def __init__(self) -> None:
         self._epochs: list[dict[str, Any]] = []
         self._said: list[str] = []
-        self._state = "INITIALIZING"
+        self._state, self._attended = "INITIALIZING", False
         self._asked = self._kept = 0
 
     def put(self, metrics: dict[str, Any]) -> None:
@@ -45,6 +45,12 @@ class _Board:
 
     def set_state(self, state: str) -> None:
         self._state = state
+        self._attended &= state in ("RUNNING", "PREEMPTING")
+
+    def attend(self) -> int:
+        """Take note that a worker looks here for requests from now on; return the number of the last one."""
+        self._attended = True
+        return self._asked
 
     def take(self) -> News:
         news = News(self._epochs, self._said, self._state)
@@ -53,7 +59,7 @@ class _Board:
 
     def ask(self) -> int:
         """Ask for a checkpoint; return the request's number, or 0 if nobody trains who could write one."""
-        if self._state not in ("RUNNING", "PREEMPTING"):
+        if not self._attended:
             return 0
         self._asked += 1
         return self._asked

@@ -22,19 +22,26 @@ class Requests:
 
     def __init__(self) -> None:
         self.asked, self.kept = threading.Event(), threading.Event()
+        self._trains, self._seen = False, 0
         self._board: Any = None
-        self._seen = 0
 
-    def listen(self, board: Any) -> None:
-        """From now on take what is asked on a board for this process's requests, and answer there."""
-        self._board, self._seen = board, ray.get(board.asked.remote())
-        threading.Thread(target=self._follow, name="requests", daemon=True).start()
+    def begin(self, board: Any = None) -> None:
+        """Take requests from now on, a board's too if one is given: a training has begun that answers them."""
+        self._trains, self._board = True, board
+        if board is not None:
+            self._seen = ray.get(board.attend.remote())
+            threading.Thread(target=self._follow, name="requests", daemon=True).start()
 
     def answer(self) -> None:
         """Tell whoever asked that a checkpoint is written."""
         self.kept.set()
         if self._board is not None:
             self._board.keep.remote(self._seen)
+
+    def over(self) -> None:
+        """Take no more requests: the training is over."""
+        self._trains = False
+        self.kept.set()
 
     def end(self, number: int, _frame: FrameType | None, then: Any) -> None:
         """Answer a signal to end: ask for a checkpoint, and do what `then` does once it is written, or time is up."""
@@ -43,13 +50,14 @@ class Requests:
         self.asked.set()
 
         def wait() -> None:
-            self.kept.wait(_LAST_S)
+            if self._trains:
+                self.kept.wait(_LAST_S)
             os.kill(os.getpid(), number)
 
         threading.Thread(target=wait, name="ending", daemon=True).start()
 
     def _follow(self) -> None:
-        while True:
+        while self._trains:
             try:
                 asked = ray.get(self._board.asked.remote())
             except RayError:  # the command is gone, and this worker will be

@@ -81,6 +81,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
         cache=FeatureCache(work),
     )
     standing = run_loop(network, train, validation, settings, hooks, _resume(kept, network, told.say))
+    HERE.over()
     keeper.finish()
     if world.rank == 0:
         kept.finish(_end(standing, network, device))
@@ -127,8 +128,7 @@ class _Told:
     def __init__(self, rank: int) -> None:
         self._first = rank == 0
         self._board: Any = ray.get_actor(board.NAME)
-        if self._first:
-            HERE.listen(self._board)
+        HERE.begin(self._board if self._first else None)
 
     def say(self, text: str) -> None:
         if self._first:

@@ -80,12 +80,18 @@ def test_a_checkpoint_is_asked_for_before_workers_are_taken_away(monkeypatch: py
     waited: list[int] = []
     monkeypatch.setattr(supervision, "ask_and_wait", lambda board, _: waited.append(board.ask.remote()))
     board = Local()
-    assert board.board.ask() == 0, "nobody trains yet"
     supervisor = Supervisor(board)
-    for state, workers in [("SCHEDULING", 2), ("RUNNING", None), ("RUNNING", None), ("RESIZING", 1), ("SCHEDULING", 1)]:
+    for state, workers in [("SCHEDULING", 2), ("RUNNING", None), ("RUNNING", None)]:
+        supervisor(state, workers)
+    assert board.board.ask() == 0, "nobody listens yet"
+    board.board.attend()
+    for state, workers in [("RESIZING", 1), ("SCHEDULING", 1)]:
         supervisor(state, workers)
     assert waited == [1]
-    for state in ("RUNNING", "PREEMPTING", "PREEMPTING", "RESTARTING", "SCHEDULING", "RUNNING", "FINISHED"):
+    assert board.board.ask() == 0, "nobody trains any more"
+    supervisor("RUNNING", None)
+    board.board.attend()
+    for state in ("PREEMPTING", "PREEMPTING", "RESTARTING", "SCHEDULING", "RUNNING", "FINISHED"):
         supervisor(state, None)
     assert board.board.asked() == 2
     assert board.board.take().said == [
@@ -107,6 +113,7 @@ def step() -> None:
     print("written", flush=True)
     HERE.answer()
 
+HERE.begin()
 threading.Thread(target=step, daemon=True).start()
 os.kill(os.getpid(), signal.SIGTERM)
 while True:
