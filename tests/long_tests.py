@@ -43,6 +43,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "integration/test_monitoring.py",
         "integration/test_serving_faults.py",
         "integration/test_triggers.py",
+        "storage/test_checkpoints_s3.py",
         "storage/test_retraining_s3.py",
         "unit/storage/test_spool.py",
     ),
