@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 16
 _COLUMNS = ("image_id", "subject_id", "label", *GAZE_COLUMNS, *FACETS)
+READ = ("image", *_COLUMNS)
+"""Columns of a store that are answered or kept; the others take as long to read as these."""
 
 
 class Labelled(Protocol):
@@ -212,7 +214,7 @@ def _parts(
         return
     answers = Answers(bundle, engine, reference)
     for number, shard in enumerate(shards):
-        yield answers.part(number, shard.read(split))
+        yield answers.part(number, shard.read(split, READ))
 
 
 def rows_of(store: Labelled, split: str, image_ids: Sequence[str]) -> pa.Table:

@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from cxrgaze_ray.cluster.connection import translated
 from cxrgaze_ray.cluster.ray_data import job_context
-from cxrgaze_ray.evaluation.answers import Answers, Part, PoolSettings
+from cxrgaze_ray.evaluation.answers import READ, Answers, Part, PoolSettings
 from cxrgaze_ray.evaluation.maps import Reference
 from cxrgaze_ray.models.bundle import Bundle, BundleInfo
 from cxrgaze_ray.models.engines.engine import Engine
@@ -67,7 +67,7 @@ class AnswerShard:
 
     def __call__(self, batch: dict[str, Any]) -> pa.Table:
         (number,) = batch[_NUMBER].tolist()
-        rows = self._shards[number].read(self._split)
+        rows = self._shards[number].read(self._split, READ)
         with self._predicting:
             part = self._answers.part(number, rows)
         return pa.table({_NUMBER: [number], _IMAGES: [part.images], _TABLE: [table_to_ipc(part.table).to_pybytes()]})

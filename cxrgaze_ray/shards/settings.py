@@ -27,8 +27,7 @@ class IngestSettings(Settings):
     """Files a shard is made of: the unit of commit and resume."""
 
     chunk_rows: int = Field(16, ge=1, le=10_000)
-    """Images a worker holds at once, and a row group of the shard: 1.3 MB an image with gaze, and 0.65 MB for each
-    reader where there are several."""
+    """Images a worker holds at once: 1.3 MB an image with gaze, and 0.65 MB for each reader where there are several."""
 
     keep: Literal["labelled", "all"] = "labelled"
     """labelled: files that have a label or gaze; all: every file of the archive."""

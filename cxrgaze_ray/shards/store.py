@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray.data
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -137,7 +136,7 @@ class Shard:
         """
         wanted = list(columns or schemas.STORE_SHARD.names)
         needed = list(dict.fromkeys([*wanted, "split", "image_id"]))
-        with self._file(whole=columns is None) as file:
+        with self._file(whole="image" in wanted) as file:
             table = pq.read_table(file, schema=schemas.STORE_SHARD, columns=needed)
         return without(table.filter(pc.equal(table["split"], split)), self.superseded).select(wanted)
 
@@ -194,12 +193,6 @@ class ShardStore:
     def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of a split, a shard at a time: see `Shard.read`."""
         return (shard.read(split, columns) for shard in self.shards(split))
-
-    def dataset(self, columns: list[str]) -> ray.data.Dataset:
-        """Return some columns of every row as a Ray dataset."""
-        filesystem, root = self.store.filesystem()
-        paths = [f"{root}/{shard.name}" for shard in self.info.shards if shard.rows]
-        return ray.data.read_parquet(paths, filesystem=filesystem).select_columns(columns)
 
     def rows(self, split: str) -> int:
         """Return how many images a split has."""

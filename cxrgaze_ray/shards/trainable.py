@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
-import ray.data
 
 from cxrgaze_ray.shards.store import Shard, StoreInfo
 
@@ -28,6 +27,3 @@ class Trainable(Protocol):
 
     def tables(self, split: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of a split (`schemas.STORE_SHARD`), all columns or some."""
-
-    def dataset(self, columns: list[str]) -> ray.data.Dataset:
-        """Return some columns of every row as a Ray dataset."""

@@ -10,13 +10,14 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import ray.data
 
 from cxrgaze_ray.archive.identities import KEPT
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.schemas import CLASSES
-from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, Shard, ShardInfo, ShardStore, StoreInfo, without
+from cxrgaze_ray.shards.index import read_row_index
+from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, Shard, ShardInfo, ShardStore, StoreInfo
+from cxrgaze_ray.storage import Store
+from cxrgaze_ray.storage.read_ahead import read_ahead
 
 _INDEX = pa.schema(
     [
@@ -105,11 +106,6 @@ class ShardUnion:
         """Yield the rows of a split, a shard at a time: see `Shard.read`."""
         return (shard.read(split, columns) for shard in self.shards(split))
 
-    def dataset(self, columns: list[str]) -> ray.data.Dataset:
-        """Return some columns of every row as a Ray dataset."""
-        parts = [self._part(number, columns) for number in self._taking_part() or [0]]
-        return parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
-
     @property
     def parts(self) -> tuple[str, ...]:
         """Hashes of all stores, in order."""
@@ -131,17 +127,6 @@ class ShardUnion:
         """Return the places of the stores that give rows, or rows of a split."""
         rows = self._rows if split is None else self._rows.filter(pc.equal(self._rows["split"], split))
         return sorted(pc.unique(rows["store"]).to_pylist())
-
-    def _part(self, number: int, columns: list[str]) -> ray.data.Dataset:
-        store, old = self.stores[number], self._old[number]
-        if not len(old):
-            return store.dataset(columns)
-        carried = columns if "image_id" in columns else [*columns, "image_id"]
-        # whole blocks: a batch of another size would copy pixels
-        rest = store.dataset(carried).map_batches(
-            partial(without, image_ids=old), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
-        )
-        return rest.select_columns(columns)
 
     def _describe(self) -> StoreInfo:
         infos = [store.info for store in self.stores]
@@ -232,15 +217,15 @@ def _check_patients(index: pa.Table) -> None:
 
 
 def _read_index(number: int, store: ShardStore) -> pa.Table:
-    tables = [_read_shard(number, store, shard.name) for shard in store.info.shards if shard.rows]
+    names = [shard.name for shard in store.info.shards if shard.rows]
+    tables = read_ahead(partial(_read_shard, number, store.store), names)
     return pa.concat_tables([_INDEX.empty_table(), *tables])
 
 
-def _read_shard(number: int, store: ShardStore, name: str) -> pa.Table:
+def _read_shard(number: int, store: Store, name: str) -> pa.Table:
     """Read what is small of a shard; its pixels stay where they are."""
-    columns = ["image_id", "subject_id", "split", "label", "gaze_peak"]
-    with store.store.open_input(name) as file:
-        read = pq.ParquetFile(file).read(columns)
+    with store.open_input(name) as file:
+        read = read_row_index(file)
     return pa.table(
         {
             "store": pa.array([number] * read.num_rows, pa.int32()),
@@ -249,7 +234,7 @@ def _read_shard(number: int, store: ShardStore, name: str) -> pa.Table:
             "named": read["subject_id"].is_valid(),
             "split": read["split"],
             "label": read["label"],
-            "seen": read["gaze_peak"].is_valid(),
+            "seen": read["seen"],
         },
         schema=_INDEX,
     )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -156,7 +157,8 @@ class Feed:
 
     def image_ids(self) -> list[str]:
         """Return the ids of the rows that take part, in order."""
-        return [self.rows.image_ids[place] for place in self._chosen_N.tolist()]
+        ids: list[str] = self.rows.image_ids.take(pa.array(self._chosen_N)).to_pylist()
+        return ids
 
     def with_features(self, features: Features, *, pixels: bool = False) -> Feed:
         """Return this feed with features of its rows, instead of images and gaze or beside them (`pixels`)."""
@@ -199,7 +201,8 @@ class Feed:
             gaze_HW = gaze_to_network(density[None], form.size)[0]
         if not form.augment:
             return image_1HW, gaze_HW
-        draws, seen_HW = draws_of(self._seed, form.epoch, self.rows.image_ids[place]), gaze_HW if self._gaze else None
+        draws = draws_of(self._seed, form.epoch, self.rows.image_ids[place].as_py())
+        seen_HW = gaze_HW if self._gaze else None
         if isinstance(form.augment, Augmentation):
             image_1HW, seen_HW = changed(image_1HW, seen_HW, form.augment, draws)
         else:

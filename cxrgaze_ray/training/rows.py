@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
@@ -21,14 +22,14 @@ class Rows(Protocol):
     Attributes
     ----------
     image_ids
-        Ids, sorted.
+        Ids as Arrow strings, sorted.
     label_N
         int8 (N,): index into CLASSES, or -1.
     seen_N
         bool (N,): whether the image has a gaze map that can be learned from.
     """
 
-    image_ids: Sequence[str]
+    image_ids: pa.Array
     label_N: NDArray[np.int8]
     seen_N: NDArray[np.bool_]
 
@@ -51,7 +52,7 @@ class HeldRows:
 
     def __init__(self, rows: Iterable[StoredRow]) -> None:
         self._rows = sorted(rows, key=lambda row: row.image_id)
-        self.image_ids: Sequence[str] = [row.image_id for row in self._rows]
+        self.image_ids = pa.array([row.image_id for row in self._rows], pa.string())
         self.label_N = np.array([-1 if row.label is None else row.label for row in self._rows], np.int8)
         # a map of zeros, for which no loss is defined, counts as none
         seen = [row.gaze is not None and _map(row.gaze).any() for row in self._rows]

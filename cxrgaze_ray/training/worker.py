@@ -17,6 +17,7 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import CxrgazeError, UserError
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.shards import ShardReader, StoreRows
 from cxrgaze_ray.storage import open_parent, open_store
 from cxrgaze_ray.training import board
 from cxrgaze_ray.training.ahead import Ahead
@@ -27,16 +28,14 @@ from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.requests import HERE
-from cxrgaze_ray.training.rows import HeldRows, StoredRow
 from cxrgaze_ray.training.running import CheckpointSettings
 from cxrgaze_ray.training.settings import TrainSettings
 
-DATASET = "store"
-COLUMNS = ["image_id", "label", "image", "gaze", "split"]
+SPLITS = ("train", "validation")
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
-    """Load this rank's rows, and walk the stages.
+    """Walk the stages.
 
     A user's error is returned: Ray Train would restart a worker that raises one, only to fail again. It is the same
     on every rank, because it comes from settings and rows that all share, or from values that they agreed on.
@@ -55,10 +54,10 @@ def _walk_stages(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // world.size))
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
-    rows = _rows()
+    index, reader = ray.get(config["index"]), ShardReader()
     device = ray.train.torch.get_device()
     ahead = Ahead(pinned=device.type == "cuda")
-    train, validation = (Feed(rows[split], world, settings.seed, ahead=ahead) for split in ("train", "validation"))
+    train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in SPLITS)
     wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
     told = _Told(world.rank)
     how = CheckpointSettings.build(**config["checkpoints"])
@@ -109,17 +108,6 @@ def _end(standing: Standing, network: Network, device: torch.device) -> Checkpoi
 def _read_state(uri: str) -> dict[str, torch.Tensor]:
     store, key = open_parent(uri)
     return load(store.get(key))
-
-
-def _rows() -> dict[str, HeldRows]:
-    """Read all splits in one pass: a pass costs seconds to start, however few rows it yields."""
-    rows: dict[str, list[StoredRow]] = {"train": [], "validation": []}
-    shard = ray.train.get_dataset_shard(DATASET)
-    for table in shard.iter_batches(batch_size=64, batch_format="pyarrow", prefetch_batches=1):
-        for row in table.to_pylist():
-            if (split := row.pop("split")) in rows:
-                rows[split].append(StoredRow(**row))
-    return {split: HeldRows(held) for split, held in rows.items()}
 
 
 class _Told:
