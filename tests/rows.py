@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
-from cxrgaze_ray.training.feed import Feed, World
+from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.rows import HeldRows, StoredRow
 
 
@@ -36,4 +37,4 @@ def make_rows(count: int, seed: int = 0, *, labels: bool = True, gaze: bool = Tr
 
 def feed_of(rows: Iterable[StoredRow], world: World | None = None, seed: int = 0) -> Feed:
     """Return a feed of rows that are held in memory."""
-    return Feed(HeldRows(rows), world or World(), seed)
+    return Feed(HeldRows(rows), world, seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -21,17 +20,10 @@ from cxrgaze_ray.training.ahead import Ahead
 from cxrgaze_ray.training.augment import augmented, changed, draws_of
 from cxrgaze_ray.training.features import Features
 from cxrgaze_ray.training.phase_settings import Augmentation
+from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.rows import Rows
 from cxrgaze_ray.training.stages import Batch
-
-
-@dataclass(frozen=True)
-class World:
-    """The workers of a training as one of them sees them: its rank, and their number."""
-
-    rank: int = 0
-    size: int = 1
 
 
 class Share(NamedTuple):
@@ -46,11 +38,14 @@ class Share(NamedTuple):
     weight
         The rows that count, as a share of the batch's, times the number of ranks: what the mean over this part's rows
         counts for where DDP averages over ranks.
+    rows
+        Rows of the batch, over all ranks.
     """
 
     numbers_B: NDArray[np.int64]
     repeats: int
     weight: float
+    rows: int
 
 
 class _Form(NamedTuple):
@@ -81,9 +76,9 @@ class Feed:
         What reads ahead of the steps.
     """
 
-    def __init__(self, rows: Rows, world: World = World(), seed: int = 0, *, ahead: Ahead | None = None) -> None:
+    def __init__(self, rows: Rows, world: World | None = None, seed: int = 0, *, ahead: Ahead | None = None) -> None:
         self.rows = rows
-        self.world, self._seed = world, seed
+        self.world, self._seed = world or World(), seed
         self._ahead = ahead or Ahead()
         self._chosen_N = np.arange(len(rows.image_ids))
         self._gaze = True
@@ -152,7 +147,8 @@ class Feed:
 
     def part(self, first: int, last: int, batch: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Yield batches of the rows from one number to before another, in the order of their ids, whatever the rank."""
-        shares = (Share(np.arange(start, min(start + batch, last)), 0, 1.0) for start in range(first, last, batch))
+        numbers = (np.arange(start, min(start + batch, last)) for start in range(first, last, batch))
+        shares = (Share(some, 0, 1.0, len(some)) for some in numbers)
         return self._made(shares, _Form(size))
 
     def image_ids(self) -> list[str]:
@@ -179,7 +175,7 @@ class Feed:
         ranks, rank = self.world.size, self.world.rank
         rows = -(-len(part) // ranks)
         own = len(part[rank::ranks])
-        return Share(np.resize(part, rows * ranks)[rank::ranks], rows - own, own * ranks / len(part))
+        return Share(np.resize(part, rows * ranks)[rank::ranks], rows - own, own * ranks / len(part), len(part))
 
     def _batch(self, share: Share, form: _Form) -> Batch:
         places_B = self._chosen_N[share.numbers_B]
@@ -190,7 +186,7 @@ class Feed:
             image_BCHW = torch.stack([image for image, _ in loaded])
             gaze_BHW = torch.stack([gaze for _, gaze in loaded]) if self._gaze else gaze_BHW
         features_BX = None if self._features is None else self._features.take(share.numbers_B)
-        return Batch(image_BCHW, label_B, gaze_BHW, features_BX, share.repeats, share.weight)
+        return Batch(image_BCHW, label_B, gaze_BHW, features_BX, share.repeats, share.weight, share.rows)
 
     def _load(self, place: int, form: _Form) -> tuple[Tensor, Tensor]:
         """Return a row's image (1, H, W) and gaze (H, W) at the network's size."""

@@ -119,6 +119,9 @@ class _Stage:
         self.settings: StageSettings = settings.stages[name]
         self.stage: Stage = RECIPES[settings.system].stages[name]
         self.network, self.hooks, self.seed = network, hooks, settings.seed
+        self.waited = 0.0
+        """Share of an epoch's time that its steps waited for images."""
+
         self.steps = Steps(network, self.stage, train, validation, settings, compute, hooks.wrap, hooks.cache)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
@@ -143,7 +146,8 @@ class _Stage:
     def _epoch(self, standing: Standing, best: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         """Train and validate for an epoch, or for what is left of it; return mean losses and seconds."""
         within, epoch = standing.within or Within(), standing.epoch + 1
-        started = time.perf_counter() - within.seconds
+        begun, waited = time.perf_counter(), self.steps.waited_s
+        started = begun - within.seconds
 
         def offer(tally: Tally) -> None:
             now = replace(within, steps=tally.steps, seconds=time.perf_counter() - started)
@@ -154,7 +158,9 @@ class _Stage:
             loss = self.steps.train(epoch, past, Tally.resumed(within), offer)
             within = Within("validation", train_loss=loss)  # what is offered from now on
         losses = {"validation": self.steps.validate(epoch, Tally.resumed(within), offer), "train": within.train_loss}
-        return losses, time.perf_counter() - started
+        ended = time.perf_counter()
+        self.waited = (self.steps.waited_s - waited) / (ended - begun)
+        return losses, ended - started
 
     def _checkpoint(self, standing: Standing, best: dict[str, Tensor], tally: Tally | None = None) -> Checkpoint:
         """Return everything that the next step depends on; every rank must call this."""
@@ -194,6 +200,7 @@ class _Stage:
             "validation_loss": losses["validation"],
             "best": improved,
             "seconds": round(seconds, 3),
+            "waited": round(self.waited, 4),
             "images": self.steps.images,
         }
         ahead = replace(standing, epoch=epoch, history=[*standing.history, metrics], within=None)

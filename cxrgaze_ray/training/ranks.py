@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +11,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class World:
+    """The workers of a training as one of them sees them: its rank, and their number."""
+
+    rank: int = 0
+    size: int = 1
 
 
 def any_rank(flags_N: Tensor) -> list[bool]:
@@ -47,8 +56,16 @@ def every_rank(tensor: Tensor) -> Tensor:
     """Return every rank's rows in the order in which they were dealt; gradients go back to their rank."""
     if not dist.is_initialized():
         return tensor
-    gathered: Tensor = _Gather.apply(tensor)
-    return gathered.flatten(0, 1)
+    every: Tensor = _Gather.apply(tensor)
+    return every.flatten(0, 1)
+
+
+def stacked(tensor: Tensor) -> Tensor:
+    """Return every rank's tensor (ranks, ...), without gradients."""
+    whole = tensor.contiguous()
+    parts = [torch.empty_like(whole) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, whole)
+    return torch.stack(parts)
 
 
 class _Gather(torch.autograd.Function):
@@ -56,10 +73,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, tensor: Tensor) -> Tensor:
-        whole = tensor.contiguous()
-        parts = [torch.empty_like(whole) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, whole)
-        return torch.stack(parts, dim=1)
+        return stacked(tensor).transpose(0, 1)
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class TrainSettings(Settings):
     legacy_batchnorm_drift: bool = False
     """Keep frozen parts in train mode, as the released code does: their batch-norm buffers drift."""
 
+    sync_batchnorm: bool = True
+    """Take the statistics of batch norms that learn over the rows of all workers, as one worker does; without it each
+    takes those of its own rows, and the first one's running statistics are kept."""
+
     cache_features: bool = True
     """Compute what frozen layers make of an image once and keep it on disk: fused features for the classifier phase,
     DenseNet's for the saliency phase. Losses stay the same. Not under legacy_batchnorm_drift or with augmented images,
@@ -155,7 +159,7 @@ class TrainSettings(Settings):
         return self.model_dump_json(exclude=excluded)
 
 
-_LATER = ("system", "architecture", "recipe", "precision", "memory_format", "compile")
+_LATER = ("system", "architecture", "recipe", "precision", "memory_format", "compile", "sync_batchnorm")
 _LATER_OF_STAGE = ("plateau", "optimiser", "weight_decay", "augment", "schedule", "warmup", "betas", "clip")
 
 

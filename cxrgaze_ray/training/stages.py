@@ -17,6 +17,7 @@ from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.ranks import every_rank
 from cxrgaze_ray.training.recipes import Objective, Stage
 from cxrgaze_ray.training.settings import TrainSettings
+from cxrgaze_ray.training.together import Dealt
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Batch:
         Number of rows at its end that repeat others, only to make the ranks' parts equally large.
     share
         What a mean over its rows counts for where gradients are averaged over ranks: 1 if all parts are equal.
+    rows
+        Rows of the step's batch, over all ranks.
     """
 
     image_BCHW: Tensor
@@ -39,6 +42,7 @@ class Batch:
     features_BX: Tensor | None = None
     repeats: int = 0
     share: float = 1.0
+    rows: int = 0
 
     @property
     def weight(self) -> int:
@@ -65,7 +69,7 @@ class Batch:
     def _map(self, change: Callable[[Tensor], Tensor], repeats: int) -> Batch:
         features = None if self.features_BX is None else change(self.features_BX)
         moved = change(self.image_BCHW), change(self.label_B), change(self.gaze_BHW), features
-        return Batch(*moved, repeats, self.share)
+        return Batch(*moved, repeats, self.share, self.rows)
 
 
 class Measured(NamedTuple):
@@ -93,10 +97,13 @@ class StageModule(nn.Module):
     ----------
     network
         Network shared by all stages; only this stage's parts will learn.
+    dealt
+        What layers that look at the whole batch are told of it: see `together`.
     """
 
-    def __init__(self, network: Network, stage: Stage, settings: TrainSettings) -> None:
+    def __init__(self, network: Network, stage: Stage, settings: TrainSettings, dealt: Dealt | None = None) -> None:
         super().__init__()
+        self.dealt = dealt or Dealt()
         self.network: Any = network  # what a phase calls beside forward() only the networks of its recipe have
         self.stage = stage
         self.settings = settings
@@ -127,6 +134,7 @@ class StageModule(nn.Module):
         Rows that repeat others to make the ranks' shares even have no part in it; a rank that has no others computes
         with one, which every rank's collective operations wait for, and it counts for nothing.
         """
+        self.dealt.rows, self.dealt.counts = batch.rows, batch.weight > 0
         if self.stage.objective == "triplet":
             return self._contrastive(batch)
         loss = _LOSSES[self.stage.objective](self.network, batch.counted())

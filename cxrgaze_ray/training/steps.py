@@ -19,6 +19,7 @@ from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 from cxrgaze_ray.training.stages import Batch, StageModule, trainable_state
 from cxrgaze_ray.training.tally import Tally
+from cxrgaze_ray.training.together import work_together
 
 
 class Steps:
@@ -52,7 +53,8 @@ class Steps:
         self.stage, self.compute, self.device, self.cache = stage, compute, compute.device, cache
         self.settings: StageSettings = settings.stages[stage.name]
         self.size = stage.image_size(network.config)
-        self.module = StageModule(network, stage, settings)
+        dealt = work_together(network, train.world, norms=settings.sync_batchnorm)
+        self.module = StageModule(network, stage, settings, dealt)
         compute.compile(self.module)
         self.wrapped = wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
         self.learning = trainable_state(self.module)
@@ -63,6 +65,11 @@ class Steps:
         if settings.caches(stage.name):
             most = int(settings.cache_gib * 2**30)
             self.training, self.validation = self._cached(self.training, most), self._cached(self.validation, most)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that steps have waited for their images so far."""
+        return self.training.waited_s
 
     @property
     def images(self) -> int:

@@ -23,10 +23,11 @@ from cxrgaze_ray.training import board
 from cxrgaze_ray.training.ahead import Ahead
 from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, hand_over, rng_state, snapshot
 from cxrgaze_ray.training.features import FeatureCache
-from cxrgaze_ray.training.feed import Feed, World
+from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.requests import HERE
 from cxrgaze_ray.training.running import CheckpointSettings
 from cxrgaze_ray.training.settings import TrainSettings

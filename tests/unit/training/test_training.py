@@ -21,9 +21,10 @@ from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, snapshot
-from cxrgaze_ray.training.feed import Feed, World
+from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.optimisers import plateaus
+from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.rows import HeldRows, Pixels
 from cxrgaze_ray.training.run import run_stages

@@ -8,27 +8,30 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from cxrgaze_ray.errors import TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
-from cxrgaze_ray.models.settings import TripletMining
+from cxrgaze_ray.models.settings import System, TripletMining
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.features import BLOCK_BYTES, FeatureCache
-from cxrgaze_ray.training.feed import Feed, World
+from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.rows import StoredRow
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
 from cxrgaze_ray.training.stages import Batch, StageModule
+from cxrgaze_ray.training.together import work_together
 from tests.rows import feed_of, make_rows
 from tests.unit.training.test_training import at_rate
 
@@ -38,6 +41,19 @@ CASES: list[tuple[StageName, TripletMining]] = [
     *[("contrastive", mining) for mining in MININGS],
     *[(name, "batch_all") for name in STAGE_NAMES[1:]],
 ]
+
+SYSTEMS: list[tuple[System, StageName]] = [
+    ("gazenet", "contrastive"),
+    ("gazenet", "encoder"),
+    ("unet-s", "saliency"),
+    ("gazegnn", "diagnosis"),
+    ("inception-resnet-v2", "diagnosis"),
+]
+SYNCED = 1e-3
+"""Most that a loss may differ in the first epochs, as a share of it: rounding grows where batch norms learn."""
+
+LEAST_SAME = 1e-2
+"""Most that a step's gradient may differ, as a share of its norm; of all but Inception-ResNet-v2's it is a tenth."""
 
 
 def rows() -> tuple[list[StoredRow], list[StoredRow]]:
@@ -71,10 +87,49 @@ def settings(name: StageName, mining: TripletMining = "batch_all", lr: float = 0
 
 
 def figures(world: World, name: StageName, mining: TripletMining) -> dict[str, float]:
-    """Return the losses of an epoch that learns nothing, so that any number of ranks sees the same weights."""
+    """Return the losses of an epoch that learns, of a network whose batch norms are frozen, with its dropout."""
+    learner, chosen = network(), settings(name, mining, lr=1e-3)
+    learner.classifier.dropout.p = 0.25
     train, validation = (feed_of(split, world) for split in rows())
-    (epoch,) = run_loop(network(), train, validation, settings(name, mining), LoopHooks(wrap=_wrap(world))).history
+    (epoch,) = run_loop(learner, train, validation, chosen, LoopHooks(wrap=_wrap(world))).history
     return {split: epoch[f"{split}_loss"] for split in ("train", "validation")}
+
+
+def normalised(world: World, *, sync: bool = True) -> list[float]:
+    """Return the losses of two epochs of a network whose batch norms learn."""
+    stages = {"encoder": {"epochs": 2, "batch": BATCH, "lr": 1e-3}}
+    chosen = TrainSettings.for_preset("tiny", ["encoder"], backbone="fresh", stages=stages, sync_batchnorm=sync)
+    train, validation = (feed_of(split, world) for split in rows())
+    standing = run_loop(build(chosen.network, seed=3), train, validation, chosen, LoopHooks(wrap=_wrap(world)))
+    return [epoch[f"{split}_loss"] for epoch in standing.history for split in ("train", "validation")]
+
+
+def steps(world: World, system: System, name: StageName) -> list[Step]:
+    """Return what each step of five rows is, a whole batch and one that has no row for the second rank."""
+    chosen = TrainSettings.for_preset("tiny", [name], system=system, backbone="fresh")
+    learner, stage = build(chosen.network, seed=3), RECIPES[system].stages[name]
+    module = StageModule(learner, stage, chosen, work_together(learner, world, norms=True)).train()
+    wrapped, found = _wrap(world)(module), []
+    feed = feed_of(make_rows(5), world).select(stage)
+    for batch in feed.shuffled(0, BATCH, stage.image_size(learner.config), augment=True):
+        learner.zero_grad()
+        measured = wrapped(batch)
+        (measured.loss * measured.share).backward()
+        total = measured.loss.detach() * measured.share / world.size
+        if world.size > 1:
+            dist.all_reduce(total)
+        gradient = [p.grad.flatten() for p in learner.parameters() if p.grad is not None]
+        running = [tensor.flatten() for key, tensor in learner.named_buffers() if "running" in key]
+        found.append(Step(float(total), torch.cat(gradient), torch.cat(running)))
+    return found
+
+
+class Step(NamedTuple):
+    """Loss, gradient and running statistics."""
+
+    loss: float
+    gradient: torch.Tensor
+    running: torch.Tensor
 
 
 def gradient(world: World, mining: TripletMining) -> list[float]:
@@ -145,10 +200,21 @@ def _rank(rank: int, folder: str) -> None:
     found = {
         "figures": {f"{name} {mining}": figures(world, name, mining) for name, mining in CASES},
         "gradients": {mining: gradient(world, mining) for mining in MININGS},
+        "normalised": normalised(world),
+        "apart": normalised(world, sync=False),
         "said": diverged(world),
         "features": features(world, folder),
+        "steps": f"{folder}/{rank}.safetensors",
     }
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    made = {f"{system} {name}": steps(world, system, name) for system, name in SYSTEMS}
+    tensors = {
+        f"{case} {number} {what}": torch.as_tensor(value)
+        for case, taken in made.items()
+        for number, step in enumerate(taken)
+        for what, value in step._asdict().items()
+    }
+    save_file(tensors, f"{folder}/{rank}.safetensors")
     dist.destroy_process_group()
 
 
@@ -166,6 +232,25 @@ def test_losses_are_those_of_one_worker(ranks: list[dict[str, Any]], name: Stage
     assert min(alone.values()) > 0
     for found in ranks:
         assert found["figures"][f"{name} {mining}"] == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize(("system", "name"), SYSTEMS)
+def test_a_step_is_that_of_one_worker_where_batch_norms_learn(
+    ranks: list[dict[str, Any]], system: System, name: StageName
+) -> None:
+    shared = load_file(ranks[0]["steps"])
+    for number, alone in enumerate(steps(World(), system, name)):
+        loss, gradient, running = (shared[f"{system} {name} {number} {what}"] for what in Step._fields)
+        assert float(loss) == pytest.approx(alone.loss, rel=1e-5)
+        torch.testing.assert_close(running, alone.running, rtol=1e-5, atol=1e-6)
+        assert float((gradient - alone.gradient).norm()) <= LEAST_SAME * float(alone.gradient.norm())
+
+
+def test_losses_stay_near_those_of_one_worker_where_batch_norms_learn(ranks: list[dict[str, Any]]) -> None:
+    alone = normalised(World())
+    for found in ranks:
+        assert found["normalised"] == pytest.approx(alone, rel=SYNCED)
+    assert ranks[0]["apart"] != pytest.approx(alone, rel=10 * SYNCED), "each by its own rows they are others"
 
 
 def test_features_are_computed_once_in_all_and_read_by_every_rank(ranks: list[dict[str, Any]]) -> None:
