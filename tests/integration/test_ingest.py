@@ -191,7 +191,8 @@ def newer_store(rows: pa.Table, info: StoreInfo, uri: str) -> ShardStore:
     data = buffer.getvalue().to_pybytes()
     store.put(name, data)
     shard = ShardInfo(name=name, rows=rows.num_rows, sha256=hashlib.sha256(data).hexdigest())
-    store.put("store.json", info.model_copy(update={"shards": [shard], "counts": {}}).model_dump_json().encode())
+    counts = Counter(f"split_{split}" for split in rows["split"].to_pylist())
+    store.put("store.json", info.model_copy(update={"shards": [shard], "counts": counts}).model_dump_json().encode())
     return ShardStore.open(uri)
 
 
