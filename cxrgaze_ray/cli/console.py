@@ -16,16 +16,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from cxrgaze_ray.errors import CxrgazeError, Interrupted
 from cxrgaze_ray.reports.printable import printable
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.training.progress import EpochStep
 
 _WIDE = 240
 """Columns of a table that goes to a file or a pipe."""
@@ -101,15 +112,50 @@ def bar(label: str, *, quiet: bool = False) -> Iterator[ProgressBar]:
     if quiet or not terminal().is_terminal:
         yield ProgressBar(None, None, label) if not quiet else _Silent()
         return
-    columns = (
+    with Progress(*_columns(), TimeRemainingColumn(), console=terminal(), transient=True) as progress:
+        yield ProgressBar(progress, progress.add_task(label, total=None, note=""), label)
+
+
+class EpochBar:
+    """The bar of a training's epoch, with images a second and time left; nothing where there is no terminal."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress, self._task = (
+            progress,
+            None if progress is None else progress.add_task("", visible=False, note=""),
+        )
+
+    def step(self, at: EpochStep) -> None:
+        """Show where the training is."""
+        if self._progress is not None and self._task is not None:
+            left = human_seconds((at.of - at.images) / at.rate) if at.rate > 0 else "?"
+            self._progress.update(
+                self._task,
+                visible=at.images < at.of or at.split == "train",  # an epoch that is over has its line
+                completed=at.images,
+                total=at.of,
+                description=printable(f"{at.stage} epoch {at.epoch}/{at.epochs} {at.split}"),
+                note=f"{at.rate:.1f} images/s, {left} left",
+            )
+
+
+@contextmanager
+def epoch_bar(*, quiet: bool = False) -> Iterator[EpochBar]:
+    """Show the epochs of a training while the block runs; with `quiet`, or in a pipe, nothing is shown."""
+    if quiet or not terminal().is_terminal:
+        yield EpochBar()
+        return
+    with Progress(*_columns(), console=terminal(), transient=True) as progress:
+        yield EpochBar(progress)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=terminal(), transient=True) as progress:
-        yield ProgressBar(progress, progress.add_task(label, total=None, note=""), label)
 
 
 class _Silent(ProgressBar):

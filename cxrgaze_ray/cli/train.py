@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrgaze_ray.cli.console import bar, print_table, say, show
+from cxrgaze_ray.cli.console import bar, epoch_bar, print_table, say, show
 from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
     DEFAULT_MODEL,
@@ -162,6 +162,9 @@ def train(
         float | None, typer.Option(help="Minutes of work that a kill may cost, in the middle of an epoch too: 2.")
     ] = None,
     checkpoints_kept: Annotated[int | None, typer.Option(help="Checkpoints that are kept: 2.")] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option(help="Folder for losses as TensorBoard's event files, one of its own a training.")
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
     reason: PromotionReason = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings; train nothing.")] = False,
@@ -178,6 +181,7 @@ def train(
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
+    from cxrgaze_ray.training.progress import event_files
     from cxrgaze_ray.training.publishing import train_and_publish
     from cxrgaze_ray.training.running import CheckpointSettings, Workers
 
@@ -190,20 +194,23 @@ def train(
         for note in [] if as_json else [*settings.notes(), *_fresh(settings, parent or backbone_weights)]:
             say(note)
         return
-    pin = train_and_publish(
-        ShardStore.open(store),
-        settings,
-        Registry(open_store(registry)),
-        name=name,
-        parent=parent,
-        backbone_weights=backbone_weights,
-        workers=team,
-        checkpoints=checkpoints,
-        promote=promote,
-        reason=reason,
-        connect=partial(connect, ClusterSettings(address=address)),
-        say=(lambda _: None) if as_json else say,
-    )
+    with event_files(tensorboard) as write, epoch_bar(quiet=as_json) as shown:
+        pin = train_and_publish(
+            ShardStore.open(store),
+            settings,
+            Registry(open_store(registry)),
+            name=name,
+            parent=parent,
+            backbone_weights=backbone_weights,
+            workers=team,
+            checkpoints=checkpoints,
+            promote=promote,
+            reason=reason,
+            connect=partial(connect, ClusterSettings(address=address)),
+            say=(lambda _: None) if as_json else say,
+            on_epoch=write,
+            on_step=shown.step,
+        )
     lines = [f"{name}@{pin.version} is published in {registry}."]
     if promote:
         lines.append(f"It is {name}@champion now.")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cxrgaze_ray.training.progress import EpochStep
 from cxrgaze_ray.training.running import Workers
 
 NAME = "cxrgaze-training-board"
@@ -21,11 +22,15 @@ _WAITS_S = 30.0
 
 
 class News(NamedTuple):
-    """What has happened since the last look: metrics of finished epochs, sentences, and the controller's state."""
+    """What has happened since the last look.
+
+    Metrics of finished epochs, sentences, the controller's state, and where the training is, if a step was taken.
+    """
 
     epochs: list[dict[str, Any]]
     said: list[str]
     state: str
+    step: EpochStep | None
 
 
 class _Board:
@@ -35,10 +40,14 @@ class _Board:
         self._epochs: list[dict[str, Any]] = []
         self._said: list[str] = []
         self._state, self._attended = "INITIALIZING", False
+        self._step: EpochStep | None = None
         self._asked = self._kept = 0
 
     def put(self, metrics: dict[str, Any]) -> None:
         self._epochs.append(metrics)
+
+    def step(self, step: EpochStep) -> None:
+        self._step = step
 
     def say(self, text: str) -> None:
         self._said.append(text)
@@ -53,8 +62,8 @@ class _Board:
         return self._asked
 
     def take(self) -> News:
-        news = News(self._epochs, self._said, self._state)
-        self._epochs, self._said = [], []
+        news = News(self._epochs, self._said, self._state, self._step)
+        self._epochs, self._said, self._step = [], [], None
         return news
 
     def ask(self) -> int:
@@ -94,7 +103,12 @@ def ask_and_wait(board: Any, timeout_s: float) -> bool:
 
 
 @contextmanager
-def told(workers: Workers, say: Callable[[str], None], on_epoch: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
+def told(
+    workers: Workers,
+    say: Callable[[str], None],
+    on_epoch: Callable[[dict[str, Any]], None],
+    on_step: Callable[[EpochStep], None] = lambda _: None,
+) -> Iterator[Any]:
     """Start a board, and tell of its news while a training runs."""
     board, stop = start_board(), threading.Event()
     waiting = Waiting(workers, say)
@@ -109,6 +123,8 @@ def told(workers: Workers, say: Callable[[str], None], on_epoch: Callable[[dict[
             for metrics in news.epochs:
                 say(epoch_line(metrics))
                 on_epoch(metrics)
+            if news.step is not None:
+                on_step(news.step)
             if not stopping:
                 waiting.look(news.state, time.monotonic())
 

@@ -28,6 +28,7 @@ from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.keeper import Make
+from cxrgaze_ray.training.progress import EpochStep, Pace
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, Stage, StageName
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 from cxrgaze_ray.training.steps import Steps
@@ -48,6 +49,8 @@ class LoopHooks:
     offer
         Called after every step, by every rank, with a function that makes the checkpoint, for whoever wants one: all
         ranks call it then, before the next step.
+    on_step
+        Called after every step, by every rank, with where the training is.
     device
         Device to compute on.
     tell
@@ -59,6 +62,7 @@ class LoopHooks:
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     report: Callable[[dict[str, Any], Make, bool], None] = lambda _metrics, _make, _ends: None
     offer: Callable[[Make], None] = lambda _make: None
+    on_step: Callable[[EpochStep], None] = lambda _step: None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tell: Callable[[str], None] = lambda _: None
     cache: FeatureCache = field(default_factory=FeatureCache)
@@ -148,19 +152,26 @@ class _Stage:
         within, epoch = standing.within or Within(), standing.epoch + 1
         begun, waited = time.perf_counter(), self.steps.waited_s
         started = begun - within.seconds
+        pace = self.steps.pace(within.split, within.steps)
 
         def offer(tally: Tally) -> None:
+            self._tell(epoch, within.split, pace, tally.steps)
             now = replace(within, steps=tally.steps, seconds=time.perf_counter() - started)
             self.hooks.offer(partial(self._checkpoint, replace(standing, within=now), best, tally))
 
         if within.split == "train":
             past = [metrics["validation_loss"] for metrics in standing.history if metrics["stage"] == self.stage.name]
             loss = self.steps.train(epoch, past, Tally.resumed(within), offer)
-            within = Within("validation", train_loss=loss)  # what is offered from now on
+            within, pace = Within("validation", train_loss=loss), self.steps.pace("validation")  # what is told from now
         losses = {"validation": self.steps.validate(epoch, Tally.resumed(within), offer), "train": within.train_loss}
         ended = time.perf_counter()
         self.waited = (self.steps.waited_s - waited) / (ended - begun)
         return losses, ended - started
+
+    def _tell(self, epoch: int, split: str, pace: Pace, steps: int) -> None:
+        epochs = self.settings.epochs
+        step = EpochStep(self.stage.name, epoch, epochs, split, pace.images(steps), pace.of, pace.rate(steps))
+        self.hooks.on_step(step)
 
     def _checkpoint(self, standing: Standing, best: dict[str, Tensor], tally: Tally | None = None) -> Checkpoint:
         """Return everything that the next step depends on; every rank must call this."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 from cxrgaze_ray.cluster.connection import Connect, kept
 from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
@@ -11,6 +12,7 @@ from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import Trainable
 from cxrgaze_ray.storage import check_writable
+from cxrgaze_ray.training.progress import EpochStep
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
@@ -30,6 +32,8 @@ def train_and_publish(
     reason: str = "",
     connect: Connect = nullcontext,
     say: Callable[[str], None] = lambda _: None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_step: Callable[[EpochStep], None] = lambda _: None,
 ) -> ModelPin:
     """Train every stage and publish the bundle with its metrics on the store's test split.
 
@@ -59,6 +63,8 @@ def train_and_publish(
             checkpoints=checkpoints,
             connect=join,
             say=say,
+            on_epoch=on_epoch,
+            on_step=on_step,
         )
         if tests := store.rows("test"):
             registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")

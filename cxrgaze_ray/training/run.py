@@ -22,6 +22,7 @@ from cxrgaze_ray.training.board import told
 from cxrgaze_ray.training.checkpoint import hand_over
 from cxrgaze_ray.training.initial import INITIAL, begin, file_sha256
 from cxrgaze_ray.training.kept import KeptCheckpoints
+from cxrgaze_ray.training.progress import EpochStep
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 from cxrgaze_ray.training.trainer import fit, make_trainer
@@ -40,6 +41,7 @@ def run_stages(
     connect: Connect = nullcontext,
     say: Callable[[str], None] = lambda _: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_step: Callable[[EpochStep], None] = lambda _: None,
 ) -> Bundle:
     """Train every stage and return the bundle; the same call resumes a killed training, or returns a finished one.
 
@@ -71,6 +73,8 @@ def run_stages(
         Called with a line per epoch, and with warnings.
     on_epoch
         Called with the metrics of every finished epoch.
+    on_step
+        Called now and then with where the training is within an epoch.
 
     Raises
     ------
@@ -115,7 +119,7 @@ def run_stages(
             "run_name": run_name,
             "checkpoints": how.model_dump(),
         }
-        with connect(), told(chosen, say, on_epoch) as board:
+        with connect(), told(chosen, say, on_epoch, on_step) as board:
             fit(make_trainer(store, config, work, run_name, chosen, board), kept, board, say)
         final = kept.end(len(settings.stages))
     assert final is not None

@@ -14,6 +14,7 @@ from cxrgaze_ray.training.divergence import DivergenceWatch
 from cxrgaze_ray.training.features import FeatureCache, digest
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.optimisers import learning_rate, make_optimiser, set_rate, shorten
+from cxrgaze_ray.training.progress import Pace
 from cxrgaze_ray.training.ranks import share_buffers, sums
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
@@ -75,6 +76,10 @@ class Steps:
     def images(self) -> int:
         """Number of images that an epoch trains on."""
         return len(self.training)
+
+    def pace(self, split: str, steps: int = 0) -> Pace:
+        """Return the measure of how fast a split's steps take images, from a step on."""
+        return Pace(len(self.training if split == "train" else self.validation), self.settings.batch, steps)
 
     def train(self, epoch: int, past: list[float], tally: Tally, offer: Callable[[Tally], None]) -> float:
         """Take the steps of an epoch that are left, and return its mean loss.

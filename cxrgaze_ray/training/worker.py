@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.progress import TELL_S, EpochStep
 from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.requests import HERE
 from cxrgaze_ray.training.running import CheckpointSettings
@@ -76,6 +78,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
         wrap=wrap if world.size > 1 else lambda module: module,
         report=report,
         offer=keeper.offer,
+        on_step=told.step,
         device=device,
         tell=told.say,
         cache=FeatureCache(work),
@@ -118,10 +121,17 @@ class _Told:
         self._first = rank == 0
         self._board: Any = ray.get_actor(board.NAME)
         HERE.begin(self._board if self._first else None)
+        self._stepped = 0.0
 
     def say(self, text: str) -> None:
         if self._first:
             self._board.say.remote(text)
+
+    def step(self, step: EpochStep) -> None:
+        over = step.images == step.of
+        if self._first and (over or time.monotonic() - self._stepped >= TELL_S):
+            self._stepped = time.monotonic()
+            self._board.step.remote(step)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         if not self._first:

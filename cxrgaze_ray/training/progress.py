@@ -1,0 +1,86 @@
+"""What is told of a training while it runs: where it is within an epoch, and losses as TensorBoard's event files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TELL_S = 0.3
+"""Least time between two steps of a split that are told of, the last one apart: some take milliseconds."""
+
+
+class EpochStep(NamedTuple):
+    """Where a training is.
+
+    Attributes
+    ----------
+    stage, epoch, epochs
+        Phase, number of the epoch from 1, and their largest number.
+    split
+        ``train``, or ``validation`` at the epoch's end.
+    images, of
+        How many of the split's images the steps have taken, over all workers.
+    rate
+        Images a second in this epoch and split.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    split: str
+    images: int
+    of: int
+    rate: float
+
+
+class Pace:
+    """Measures how fast the steps of a split take images.
+
+    Parameters
+    ----------
+    of
+        Images of the split.
+    batch
+        Images of a step.
+    steps
+        Steps that were taken before: by a training that was killed.
+    """
+
+    def __init__(self, of: int, batch: int, steps: int = 0) -> None:
+        self.of, self._batch = of, batch
+        self._before, self._began = self.images(steps), time.perf_counter()
+
+    def images(self, steps: int) -> int:
+        """Return how many images a number of steps takes."""
+        return min(steps * self._batch, self.of)
+
+    def rate(self, steps: int) -> float:
+        """Return images a second since it began."""
+        return (self.images(steps) - self._before) / max(time.perf_counter() - self._began, 1e-9)
+
+
+@contextmanager
+def event_files(folder: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Write each epoch's losses and images a second as TensorBoard's event files; nothing without a folder.
+
+    Tags are ``<phase>/train_loss``, ``<phase>/validation_loss`` and ``<phase>/images_per_second``; a step is an epoch.
+    """
+    if folder is None:
+        yield lambda _: None
+        return
+    from tensorboardX import SummaryWriter  # half a second that only those pay who ask for it
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with SummaryWriter(folder) as writer:
+
+        def write(metrics: dict[str, Any]) -> None:
+            rate = metrics["images"] / max(metrics["seconds"], 1e-3)
+            values = {name: metrics[name] for name in ("train_loss", "validation_loss")} | {"images_per_second": rate}
+            for name, value in values.items():
+                writer.add_scalar(f"{metrics['stage']}/{name}", value, metrics["epoch"])
+            writer.flush()
+
+        yield write

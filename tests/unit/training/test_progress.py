@@ -1,0 +1,96 @@
+"""What is told of a training while it runs."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from cxrgaze_ray.cli import console
+from cxrgaze_ray.cli.console import epoch_bar
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.progress import EpochStep, Pace, event_files
+from tests.rows import feed_of
+from tests.unit.training.test_training import TRAIN, VALIDATION, settings
+
+
+def test_every_step_says_where_the_training_is() -> None:
+    chosen, steps = settings("encoder", epochs=2, batch=4), list[EpochStep]()
+    run_loop(build(chosen.network), feed_of(TRAIN), feed_of(VALIDATION), chosen, LoopHooks(on_step=steps.append))
+    assert [(step.epoch, step.split, step.images, step.of) for step in steps] == [
+        (epoch, split, images, of)
+        for epoch in (1, 2)
+        for split, of, taken in (("train", 9, (4, 8, 9)), ("validation", 6, (4, 6)))
+        for images in taken
+    ]
+    assert {(step.stage, step.epochs) for step in steps} == {("encoder", 2)}
+    assert all(step.rate > 0 for step in steps)
+
+
+def events(folder: Path) -> list[Any]:
+    """Read the only event file of a folder: length, its checksum, the event, its checksum."""
+    (file,) = folder.iterdir()
+    data, found = file.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        found.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return found
+
+
+def test_losses_are_tensorboard_s_event_files(tmp_path: Path) -> None:
+    metrics = {"stage": "saliency", "train_loss": 0.5, "validation_loss": 0.25, "images": 90, "seconds": 3.0}
+    with event_files(str(tmp_path / "events")) as write:
+        write(metrics | {"epoch": 1})
+        write(metrics | {"epoch": 2, "train_loss": 0.375})
+    told = [
+        (event.step, one.tag, one.simple_value) for event in events(tmp_path / "events") for one in event.summary.value
+    ]
+    assert told[:3] == [
+        (1, "saliency/train_loss", 0.5),
+        (1, "saliency/validation_loss", 0.25),
+        (1, "saliency/images_per_second", 30.0),
+    ]
+    assert told[3] == (2, "saliency/train_loss", 0.375)
+
+
+def test_nothing_is_written_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with event_files(None) as write:
+        write({})
+    assert list(tmp_path.iterdir()) == []
+
+
+AT = EpochStep("saliency", 3, 50, "train", 40, 100, 20.0)
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
+def test_an_epoch_has_a_bar_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(console, "terminal", lambda: Console(file=file, force_terminal=terminal, width=120))
+    with epoch_bar(quiet=quiet) as shown:
+        shown.step(AT)
+        if shown._progress is not None:
+            shown._progress.refresh()
+        shown.step(AT._replace(split="validation", images=100))
+    told = file.getvalue()
+    if not terminal or quiet:
+        assert told == ""
+        return
+    assert "saliency epoch 3/50 train" in told
+    assert "40/100" in told
+    assert "20.0 images/s, 3 s left" in told
+    assert "100/100" not in told.rpartition("left")[2]
+
+
+def test_a_resumed_epoch_goes_on_counting() -> None:
+    pace = Pace(9, 4, steps=1)
+    assert (pace.images(1), pace.images(3)) == (4, 9)
+    assert pace.rate(1) == 0
+    assert pace.rate(2) > 0
