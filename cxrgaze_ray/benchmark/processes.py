@@ -84,7 +84,7 @@ def own_processes() -> list[Process]:
         pid = wanted.pop()
         wanted += children[pid]
         with suppress(OSError, KeyError):  # it ended just now
-            found.append(Process(pid, _role(pid), stats[pid][1], _private_bytes(pid)))
+            found.append(Process(pid, _role(pid), stats[pid][1], private_bytes(pid)))
     return found
 
 
@@ -112,7 +112,7 @@ def _role(pid: int) -> str:
     return next((role for mark, role in _MARKS if mark in command), RAY)
 
 
-def _private_bytes(pid: int) -> int:
+def private_bytes(pid: int) -> int:
     """Return resident memory that is neither a file's nor shared: the object store is not each worker's own."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)

@@ -14,6 +14,7 @@ from cxrgaze_ray.cli import (
     bench,
     bench_model,
     bench_serve,
+    bench_streams,
     bench_train,
     export,
     look,
@@ -100,6 +101,7 @@ bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
 bench_app.command("model")(bench_model.model)
 bench_app.command("train")(bench_train.train)
+bench_app.command("streams")(bench_streams.streams)
 bench_app.command("serve")(bench_serve.serve)
 bench_app.command("pipeline")(bench.pipeline)
 bench_app.command("memory")(bench.memory)

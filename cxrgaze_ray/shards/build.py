@@ -25,16 +25,14 @@ from cxrgaze_ray.gaze.packed import pack_readings
 from cxrgaze_ray.gaze.reflacx import read_fixations
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import CLASSES, Affine, status_of
-from cxrgaze_ray.shards.index import INDEXED, footer_of
 from cxrgaze_ray.shards.patients import PLACED, Names, nobody_named
 from cxrgaze_ray.shards.plan import Plan
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import WITHOUT_PATIENT, ShardInfo, split_of
+from cxrgaze_ray.shards.writing import ShardWriter
 from cxrgaze_ray.storage import Store, open_store
 
 _TALLY, _NAMES = b"readings", b"names"
-_WHOLE = {"image", "gaze", "readers"}
-"""Columns without a dictionary: no two values are the same."""
 
 
 @dataclass
@@ -78,21 +76,13 @@ class BuildShard:
         return info.model_dump_json(), json.dumps(_tally(rows, rejected)), _names(rows, rejected).to_json()
 
     def _build(self, number: int) -> tuple[bytes, bytes]:
-        planned, shard, buffer = self._plan.read(number), _Shard(), io.BytesIO()
-        small: list[pa.Table] = []
-        plain = [name for name in schemas.STORE_SHARD.names if name not in _WHOLE]
-        with pq.ParquetWriter(buffer, schemas.STORE_SHARD, compression="zstd", use_dictionary=plain) as writer:
-            for start in range(0, planned.num_rows, self._settings.chunk_rows):
-                self._decode(planned.slice(start, self._settings.chunk_rows), shard)
-                if shard.rows:
-                    rows = pa.Table.from_pylist(shard.rows, schema=schemas.STORE_SHARD)
-                    # a row group a row: a training reads rows in any order, and of each nothing else
-                    writer.write_table(rows, row_group_size=1)
-                    small.append(rows.select(INDEXED))
-                    shard.rows.clear()
-            if small:
-                writer.add_key_value_metadata(footer_of(pa.concat_tables(small)))
-        return buffer.getvalue(), _rejects(shard)
+        planned, shard, writer = self._plan.read(number), _Shard(), ShardWriter()
+        for start in range(0, planned.num_rows, self._settings.chunk_rows):
+            self._decode(planned.slice(start, self._settings.chunk_rows), shard)
+            if shard.rows:
+                writer.add(pa.Table.from_pylist(shard.rows, schema=schemas.STORE_SHARD))
+                shard.rows.clear()
+        return writer.finish(), _rejects(shard)
 
     def _decode(self, chunk: pa.Table, shard: _Shard) -> None:
         samples = [value.values.to_numpy().reshape(-1, 2) if value.is_valid else None for value in chunk["samples"]]

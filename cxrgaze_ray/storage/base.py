@@ -113,10 +113,15 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def open_input(self, key: str) -> IO[bytes]:
+    def open_input(self, key: str, info: ObjectInfo | None = None) -> IO[bytes]:
         """Open an object for random access, as Parquet readers need; StoreNotFound if it does not exist.
 
         Reads are retried and fail as those of `get` do, and all see one version of the object.
+
+        Parameters
+        ----------
+        info
+            What `info` returned before: a bucket is not asked again, and reads fail if the object has changed since.
         """
 
     @abstractmethod

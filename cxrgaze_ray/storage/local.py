@@ -54,9 +54,13 @@ class LocalStore(Store):
             while block := file.read(STREAM_BYTES):
                 yield block
 
-    def open_input(self, key: str) -> IO[bytes]:
+    def open_input(self, key: str, info: ObjectInfo | None = None) -> IO[bytes]:
         with _local_errors(self.locate(key)):
-            return self._opened(key)
+            file = self._opened(key)
+            if info is not None and _info(key, os.fstat(file.fileno())) != info:
+                file.close()
+                raise StoreUnavailable(f"{self.locate(key)} changed while it was read.", "Run the same command again.")
+            return file
 
     def head(self, key: str, size: int) -> bytes:
         with self._open(key) as file:

@@ -116,12 +116,12 @@ class S3Store(Store):
                 return
             part = self._part(key, done, _PART_BYTES, etag)
 
-    def open_input(self, key: str) -> IO[bytes]:
-        info = self.info(key)
-        if info is None:
+    def open_input(self, key: str, info: ObjectInfo | None = None) -> IO[bytes]:
+        found = info or self.info(key)
+        if found is None:
             raise StoreNotFound(f"There is no object {self.locate(key)}.", "Check the URI.")
         return io.BufferedReader(
-            RangeReader(lambda start, size: self._part(key, start, size, info.etag).data, info.size_bytes)
+            RangeReader(lambda start, size: self._part(key, start, size, found.etag).data, found.size_bytes)
         )
 
     def head(self, key: str, size: int) -> bytes:

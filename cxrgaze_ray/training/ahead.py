@@ -21,7 +21,8 @@ BATCHES = 2
 """Batches that wait for their step; one more is in the making."""
 
 THREADS = 4
-"""Threads that read, decode and resize rows: most of it is done outside Python's lock."""
+MOST_THREADS = 16
+"""Threads that read, decode and resize rows, as a rule and at most: most of it is done outside Python's lock."""
 
 
 class Ahead:

@@ -21,7 +21,7 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.shards import ShardReader, StoreRows
 from cxrgaze_ray.storage import open_parent, open_store
 from cxrgaze_ray.training import board
-from cxrgaze_ray.training.ahead import Ahead
+from cxrgaze_ray.training.ahead import MOST_THREADS, Ahead
 from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, hand_over, rng_state, snapshot
 from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed
@@ -59,7 +59,10 @@ def _walk_stages(config: dict[str, Any]) -> None:
     hand_over(network, _read_state(config["initial"]))
     index, reader = ray.get(config["index"]), ShardReader()
     device = ray.train.torch.get_device()
-    ahead = Ahead(pinned=device.type == "cuda")
+    # beside a GPU its share of the cores has nothing else to do; on CPUs two read while the rest compute
+    cores = torch.multiprocessing.cpu_count() // context.get_local_world_size()
+    pinned = device.type == "cuda"
+    ahead = Ahead(max(2, min(cores, MOST_THREADS)) if pinned else 2, pinned=pinned)
     train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in SPLITS)
     wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
     told = _Told(world.rank)

@@ -70,7 +70,8 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "tables", "serve",
         "retrain", "monitor", "webhook", "doctor",
         "runs list", "runs show", "runs report", "runs verify", "runs export", "bench listing", "bench decode",
-        "bench model", "bench train", "bench serve", "bench pipeline", "bench memory", "bench planning",
+        "bench model", "bench train", "bench streams", "bench serve", "bench pipeline", "bench memory",
+        "bench planning",
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
         "models verify", "models card",
     }  # fmt: skip

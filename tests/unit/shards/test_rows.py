@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.schemas import STORE_SHARD
 from cxrgaze_ray.shards import ShardReader, ShardStore, ShardUnion, StoreRows, index_store
 from cxrgaze_ray.shards import rows as rows_module
 from cxrgaze_ray.shards.index import INDEXED, footer_of, read_row_index
+from cxrgaze_ray.storage import ObjectInfo, S3Store
 from tests.labelled_store import write_store
 
 PATIENTS = {"train": 7, "validation": 3, "test": 2}
@@ -86,7 +88,44 @@ def test_what_was_read_last_is_not_read_again(store: ShardStore, monkeypatch: py
     for _ in range(3):
         for place in range(7):
             rows.read(place, gaze=True)
-    assert len(read) == len({(name, group) for _, name, _, group in read})
+    assert len(read) == len({(info.key, group) for _, info, _, group in read})
+
+
+def test_a_row_of_a_shard_that_is_known_is_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = rewritten(write_store(tmp_path, PATIENTS), 1, indexed=True)
+    rows = StoreRows(index_store(store, ["train"]), "train", ShardReader(cache_bytes=0))
+    asked: list[str] = []
+    parts = store.store.get(store.info.shards[0].name)
+
+    def of_a_bucket(self: S3Store, key: str, start: int, size: int, etag: str | None = None) -> Any:
+        asked.append("part")
+        data = parts[start : start + size]
+        return type("Part", (), {"data": data, "size_bytes": len(parts), "etag": etag})
+
+    def looked(self: S3Store, key: str) -> ObjectInfo:
+        asked.append("look")
+        return ObjectInfo(key, len(parts), "etag")
+
+    monkeypatch.setattr(S3Store, "_part", of_a_bucket)
+    monkeypatch.setattr(S3Store, "info", looked)
+    monkeypatch.setattr(rows_module, "open_store", lambda _uri: S3Store("s3://bucket/store"))
+    expected = [rows.read(place, gaze=True)[0].tobytes() for place in range(3)]
+    assert asked == ["look", "part", *["part"] * 3]
+    assert expected == [row["image"] for row in sorted(next(store.tables("train")).to_pylist(), key=_id)[:3]]
+
+
+def test_a_shard_that_was_written_anew_meanwhile_is_told(tmp_path: Path) -> None:
+    store = rewritten(write_store(tmp_path, PATIENTS), 1, indexed=True)
+    rows = StoreRows(index_store(store, ["train"]), "train", ShardReader())
+    rows.read(0, gaze=True)
+    rewritten(store, 3, indexed=False)
+    with pytest.raises(StoreUnavailable, match="changed while it was read"):
+        rows.read(1, gaze=True)
+
+
+def _id(row: dict[str, Any]) -> str:
+    image_id: str = row["image_id"]
+    return image_id
 
 
 def test_an_index_reads_no_column_of_a_shard_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
