@@ -260,4 +260,4 @@ def _steps(predictor: Predictor) -> dict[str, Callable[[], object]]:
 
 
 def _an_image(timing: Timing, images: int) -> Timing:
-    return Timing(timing.seconds / images, timing.fastest / images, timing.slowest / images)
+    return timing.times(1 / images)

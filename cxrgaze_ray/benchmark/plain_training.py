@@ -25,14 +25,17 @@ def pairwise_triplets(maps_BCHW: Tensor, labels_B: Tensor, margin: float = 1.0) 
     """
     labels, total = labels_B.tolist(), 0.0
     for anchor, label in enumerate(labels):
-        loss = maps_BCHW[:1].sum() * 0.0
+        # split up once an anchor: the gradient of every slice would be as large as the batch
+        rows = [map_CHW[None] for map_CHW in maps_BCHW.unbind()]
+        loss = rows[anchor].sum() * 0.0
         for positive, other in enumerate(labels):
             if positive == anchor or other != label:
                 continue
             for negative, third in enumerate(labels):
                 if third != label:
-                    one, same, unlike = (maps_BCHW[place : place + 1] for place in (anchor, positive, negative))
-                    loss = loss + functional.triplet_margin_loss(one, same, unlike, margin=margin)
+                    loss = loss + functional.triplet_margin_loss(
+                        rows[anchor], rows[positive], rows[negative], margin=margin
+                    )
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

@@ -21,6 +21,10 @@ class Timing:
         """Sum up rounds."""
         return cls(median(seconds), min(seconds), max(seconds))
 
+    def times(self, factor: float) -> Timing:
+        """Return the seconds of so many times the work."""
+        return Timing(self.seconds * factor, self.fastest * factor, self.slowest * factor)
+
     @property
     def spread(self) -> float:
         """Slowest less fastest, as a share of the median."""

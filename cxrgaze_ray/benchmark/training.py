@@ -190,18 +190,19 @@ class _Bench:
         return Compared("saliency", "saliency phase, an epoch", len(self._feed), race(contestants, self._rounds))
 
     def classifier(self) -> Compared:
-        """Race ten training epochs.
+        """Race ten training epochs; those of the plain ways, which are all alike, as ten times one.
 
         The released code's one script learns from both losses, through the saliency path; beside it stands a script
-        that freezes the path and computes it in every epoch.
+        that freezes the path and computes it in every epoch. Ours computes it once, which is counted.
         """
         contestants: Contestants = {
-            PLAIN: self._plain("joint", EPOCHS),
-            "frozen, computed in every epoch": self._plain("classifier", EPOCHS),
+            PLAIN: self._plain("joint"),
+            "frozen, computed in every epoch": self._plain("classifier"),
             OURS: partial(self._train, "classifier", EPOCHS),
         }
-        images = len(self._feed) * EPOCHS
-        return Compared("classifier", f"classifier phase, {EPOCHS} epochs", images, race(contestants, self._rounds))
+        timings = race(contestants, self._rounds)
+        alike = {name: timing if name == OURS else timing.times(EPOCHS) for name, timing in timings.items()}
+        return Compared("classifier", f"classifier phase, {EPOCHS} epochs", len(self._feed) * EPOCHS, alike)
 
     def waiting(self) -> dict[str, float]:
         """Return the share of a simulated device's time in which it waited for its next batch."""
@@ -229,7 +230,7 @@ class _Bench:
         stage = RECIPES["gazenet"].stages[phase]
         return Steps(network, stage, self._feed, self._feed, chosen, compute, lambda module: module, FeatureCache())
 
-    def _plain(self, phase: StageName, epochs: int = 1) -> Callable[[], None]:
+    def _plain(self, phase: StageName) -> Callable[[], None]:
         chosen = self._settings(phase, memory_format="contiguous", cache_features=False)
         network, compute = build(chosen.network, 0), Compute(self._device, chosen)
         compute.place(network)
@@ -237,11 +238,7 @@ class _Bench:
         plain = PlainPhase(StageModule(network, stage, chosen), chosen.stages[phase].lr, compute)
         feed, size = self._unread.select(stage), stage.image_size(network.config)
 
-        def run() -> None:
-            for epoch in range(epochs):
-                plain.epoch(feed.shuffled(epoch, self._batch, size))
-
-        return run
+        return lambda: plain.epoch(feed.shuffled(0, self._batch, size))
 
     def _settings(self, phase: StageName, **settings: Any) -> TrainSettings:
         stages = {phase: {"batch": self._batch}}

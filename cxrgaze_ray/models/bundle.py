@@ -16,6 +16,7 @@ from safetensors import SafetensorError, deserialize
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
+from cxrgaze_ray.models.curves import Curve
 from cxrgaze_ray.models.settings import BOTH, HEAD_PHASE, WITH_DENSENET, Answer, AnyNetworkConfig
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
@@ -106,6 +107,9 @@ class BundleInfo(Record):
     """Calibration: logits are divided by it before softmax."""
 
     lineage: Lineage = Lineage()
+    curves: tuple[Curve, ...] = ()
+    """Losses of the training's epochs; empty in earlier bundles, and in those of weights that others trained."""
+
     golden: tuple[Golden, ...] = ()
     intended_use: str = RESEARCH_ONLY
     ledger_head: str = ""
@@ -159,6 +163,10 @@ class Bundle:
     def with_metrics(self, metrics: dict[str, Any]) -> Bundle:
         """Return the bundle with the metrics of an evaluation."""
         return Bundle(self.info.model_copy(update={"metrics": metrics}), self.state)
+
+    def with_curves(self, curves: tuple[Curve, ...]) -> Bundle:
+        """Return the bundle with its training's losses."""
+        return Bundle(self.info.model_copy(update={"curves": curves}), self.state)
 
     def network(self) -> Network:
         """Build the network with these weights, in eval mode.

@@ -10,6 +10,7 @@ from typing import Any
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.errors import ConfigError, UserError
 from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Lineage, make_bundle, read_info
+from cxrgaze_ray.models.curves import curves_of
 from cxrgaze_ray.models.predictor import with_golden
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import profile_names, profile_sha256
@@ -126,7 +127,8 @@ def run_stages(
     work.put("metrics.json", json.dumps(final.standing.history, indent=2).encode())
     network = build(settings.network, settings.seed)
     hand_over(network, final.best)
-    return with_golden(make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile))
+    bundle = make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile)
+    return with_golden(bundle.with_curves(curves_of(final.standing.history)))
 
 
 def training_name(

@@ -10,6 +10,7 @@ from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
 from cxrgaze_ray.models.predictions import told
 from cxrgaze_ray.registry.ledger import Entry
 from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.reports.model_card.curves import drawn
 from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
 from cxrgaze_ray.reports.model_card.metrics import MetricRow, metric_rows
 from cxrgaze_ray.reports.pages import render
@@ -75,6 +76,7 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         "network": _network(info, size.size_bytes if size else None),
         "lineage": _lineage(info),
         "stages": _stages(info),
+        "curves": drawn(info.curves),
         "metrics": shown,
         "tiles": _tiles(shown, gates),
         "gates": gates,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -18,12 +19,14 @@ from cxrgaze_ray.evaluation.metrics import Evaluation, diagnosis_metrics, salien
 from cxrgaze_ray.evaluation.statistics import Interval
 from cxrgaze_ray.evaluation.table import MapScores
 from cxrgaze_ray.models.bundle import INFO, Bundle, Lineage, make_bundle
+from cxrgaze_ray.models.curves import Curve, curves_of
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.settings import SYSTEMS, System, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.audit import verify_registry
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.model_card import card_format, model_card
+from cxrgaze_ray.reports.model_card.curves import drawn
 from cxrgaze_ray.reports.pages import markdown
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.settings import TrainSettings
@@ -50,6 +53,11 @@ REPORT = {
     "outcome": "cannot_tell", "why": "One subgroup is too small.", "patients": 214, "images": 260,
     "settings": GateSettings().model_dump(mode="json"),
 }  # fmt: skip
+HISTORY = [
+    {"stage": phase, "epoch": epoch, "train_loss": 2.0 / epoch, "validation_loss": loss, "best": best}
+    for phase in ("encoder", "saliency")
+    for epoch, loss, best in ((1, 1.5, True), (2, 0.5, True), (3, 1.0, False))
+]
 
 
 def trained(seed: int) -> Bundle:
@@ -68,6 +76,7 @@ def trained(seed: int) -> Bundle:
     settings = TrainSettings.for_preset("tiny").model_dump()
     lineage = Lineage(store_sha256="5t0re" * 8, parent="net@v1", settings=settings, backbone="imagenet")
     bundle = make_bundle(build(PRESETS["tiny"], seed), NAME, trained=True, lineage=lineage)
+    bundle = bundle.with_curves(curves_of(HISTORY))
     return bundle.with_metrics(json.loads(json.dumps(evaluation.summary())))
 
 
@@ -268,3 +277,22 @@ def test_the_card_of_a_model_of_classes_speaks_of_no_map(tmp_path: Path, form: A
         assert said in text
     assert "gaze map" not in text
     assert "U-Net" not in text
+
+
+def test_the_card_draws_how_the_model_learned(registry: Registry) -> None:
+    page = model_card(registry, "net@v2").text
+    assert page.count("<svg") == 2
+    assert 'aria-label="Losses of phase saliency"' in page
+    # 2.0 is the upper edge, 0.5 the lower one
+    assert '<polyline class="train" points="0.0,0.0 150.0,73.3 300.0,97.8"/>' in page
+    assert '<polyline class="validation" points="0.0,36.7 150.0,110.0 300.0,73.3"/>' in page
+    assert '<circle cx="150.0" cy="110.0" r="4"/>' in page
+    assert "3 epochs, loss 0.5 to 2; kept: epoch 2, validation 0.5" in page
+    assert "| saliency | 3 | 1.5 | 0.5 | 2 |" in model_card(registry, "net@v2", "md").text
+    assert "How it learned" not in model_card(registry, "net@v1").text
+
+
+def test_curves_that_are_flat_or_not_finite_are_no_fault() -> None:
+    flat = Curve(phase="encoder", train=(1.0,), validation=(1.0,), best=1)
+    (one,) = drawn([flat, flat.model_copy(update={"train": (math.nan,)})])
+    assert (one.train, one.best_x, one.best_y) == ("0.0,0.0", 0.0, 0.0)

@@ -1,0 +1,34 @@
+"""A training's losses by epoch, as a bundle carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cxrgaze_ray.config import Record
+
+
+class Curve(Record):
+    """Mean losses of one phase's epochs."""
+
+    phase: str
+    train: tuple[float, ...]
+    validation: tuple[float, ...]
+    best: int
+    """Number of the epoch, from 1, whose weights were kept."""
+
+
+def curves_of(history: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
+    """Return the curves of a training's phases, in order, from the metrics of its epochs."""
+    phases: dict[str, list[Mapping[str, Any]]] = {}
+    for epoch in history:
+        phases.setdefault(epoch["stage"], []).append(epoch)
+    return tuple(
+        Curve(
+            phase=phase,
+            train=tuple(epoch["train_loss"] for epoch in epochs),
+            validation=tuple(epoch["validation_loss"] for epoch in epochs),
+            best=max((epoch["epoch"] for epoch in epochs if epoch["best"]), default=len(epochs)),
+        )
+        for phase, epochs in phases.items()
+    )
