@@ -34,6 +34,10 @@ _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 IMAGES = Metric("cxrgaze_images", "counter", "Inputs finished.", ("job", "status", "reason"))
 DECODE_SECONDS = Metric("cxrgaze_decode_seconds", "histogram", "Time from bytes to model image.", ("job",), _SECONDS)
 MODEL_SECONDS = Metric("cxrgaze_model_seconds", "histogram", "Forward pass of one chunk.", ("bundle",), _SECONDS)
+MODEL_BATCH = Metric(
+    "cxrgaze_model_batch_images", "gauge", "Images that a replica computes at a time; less where memory was short.",
+    ("bundle",),
+)  # fmt: skip
 SHARD_COMMITS = Metric("cxrgaze_shard_commits", "counter", "Shards committed.", ("job",))
 SHARDS_LEFT = Metric("cxrgaze_shards_left", "gauge", "Shards that a running driver has yet to commit.", ("job",))
 REQUESTS = Metric("cxrgaze_http_requests", "counter", "HTTP requests answered.", ("route", "code"))
@@ -66,6 +70,7 @@ TABLE = (
     IMAGES,
     DECODE_SECONDS,
     MODEL_SECONDS,
+    MODEL_BATCH,
     SHARD_COMMITS,
     SHARDS_LEFT,
     REQUESTS,

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,7 @@ from cxrgaze_ray.archive.manifest import list_archive
 from cxrgaze_ray.benchmark.processes import measure_apart, own_processes
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.radiograph.reading import Reading
-
-MODEL_IMAGES = 16
-"""Images of a chunk, which the model gets at a time."""
+from cxrgaze_ray.scoring.runs.contract import chunk_rows_on
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,21 @@ def bare_decode(archive: str, images: int) -> Bare:
         return _measured(work, images)
 
 
-def bare_model(registry: str, images: int, threads: int) -> Bare:
-    """Run the forward pass of cxrgaze@champion on so many images, a chunk at a time."""
+def bare_model(registry: str, images: int, threads: int, engine: str) -> Bare:
+    """Score so many images with cxrgaze@champion on an engine, a chunk at a time, to maps as they are stored."""
     from cxrgaze_ray.models.bundle import golden_image, read_bundle
+    from cxrgaze_ray.models.engines.engine import Engine
     from cxrgaze_ray.models.predictor import Predictor, limit_threads
     from cxrgaze_ray.registry.versions import pin_model
     from cxrgaze_ray.storage import open_store
 
     limit_threads(threads)
-    predictor = Predictor.from_bundle(read_bundle(open_store(pin_model(registry, "cxrgaze@champion").uri)))
-    chunk = np.stack([golden_image(seed) for seed in range(MODEL_IMAGES)])
-    predictor.predict(chunk[: predictor.batch])
-    sizes = [MODEL_IMAGES] * (images // MODEL_IMAGES) + ([images % MODEL_IMAGES] if images % MODEL_IMAGES else [])
-    return _measured(lambda: [predictor.predict(chunk[:size]) for size in sizes], images)
+    bundle = read_bundle(open_store(pin_model(registry, "cxrgaze@champion").uri))
+    predictor, rows = Predictor.from_bundle(bundle, Engine.parse(engine)), chunk_rows_on(engine)
+    chunk = np.stack([golden_image(seed) for seed in range(rows)])
+    predictor.predict_stored(chunk[: predictor.batch])
+    sizes = [rows] * (images // rows) + ([images % rows] if images % rows else [])
+    return _measured(lambda: [predictor.predict_stored(chunk[:size]) for size in sizes], images)
 
 
 def _measured(work: Callable[[], object], images: int) -> Bare:
@@ -88,11 +87,10 @@ def _core_seconds() -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure ``decode ARCHIVE IMAGES`` or ``model REGISTRY IMAGES THREADS``."""
-    kind, uri, *numbers = arguments
-    measure: dict[str, Callable[..., Bare]] = {"decode": bare_decode, "model": bare_model}
-    result: dict[str, Any] = vars(measure[kind](uri, *map(int, numbers)))
-    print(json.dumps(result))
+    """Measure ``decode ARCHIVE IMAGES`` or ``model REGISTRY IMAGES THREADS ENGINE``."""
+    kind, uri, images, *rest = arguments
+    found = bare_decode(uri, int(images)) if kind == "decode" else bare_model(uri, int(images), int(rest[0]), rest[1])
+    print(json.dumps(vars(found)))
 
 
 if __name__ == "__main__":

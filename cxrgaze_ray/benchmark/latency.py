@@ -17,6 +17,7 @@ from statistics import median
 
 import numpy as np
 
+from cxrgaze_ray.benchmark.samples import SMALL, jpeg_phantom
 from cxrgaze_ray.benchmark.workload import publish_untrained
 from cxrgaze_ray.cluster.connection import Cluster, connect
 from cxrgaze_ray.errors import ServingUnavailable
@@ -67,6 +68,10 @@ class ServingFigures:
     ----------
     preset, engine, cores, clients, images
         What was measured on what: each client posts again as soon as it is answered.
+    body
+        What was posted.
+    ready_seconds
+        From the start of the service on a cluster that runs to its first readiness, model and all.
     alone, beside_batch
         Single requests on the idle application, and while it scores the archive.
     batch_alone, batch_beside
@@ -78,6 +83,8 @@ class ServingFigures:
     cores: int
     clients: int
     images: int
+    body: str
+    ready_seconds: float
     alone: Latency
     beside_batch: Latency
     batch_alone: Rate
@@ -91,10 +98,14 @@ def bench_serve(
     clients: int = 1,
     rounds: int = 3,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    jpeg: bool = False,
 ) -> ServingFigures:
-    """Measure on phantoms and an untrained network, in a private cluster."""
+    """Measure on phantoms and an untrained network, in a private cluster; post a DICOM phantom, or a small JPEG."""
     with tempfile.TemporaryDirectory(prefix="cxrgaze-serve-") as folder, connect() as cluster:
-        port, body = host(Path(folder), preset, images)
+        hosted = host(Path(folder), preset, images)
+        port, body = hosted.port, jpeg_phantom() if jpeg else hosted.dicom
+        say(f"Ready after {hosted.ready_seconds:.1f} s.")
         ask = partial(single_requests, port, body, clients)
         job = partial(_Job, Path(folder), cluster)
         with ask() as alone:
@@ -112,7 +123,8 @@ def bench_serve(
                 together.extend(beside)
             batch_beside.append(last.rate)
             say(f"Batch job alone {batch_alone[-1]:.1f} images/s, beside single requests {batch_beside[-1]:.1f}.")
-    setting = (preset, last.engine, core_count(), clients, images)
+    posted = f"JPEG of {SMALL}x{SMALL}" if jpeg else "DICOM phantom"
+    setting = (preset, last.engine, core_count(), clients, images, posted, hosted.ready_seconds)
     return ServingFigures(*setting, alone.latency(), together.latency(), Rate.of(batch_alone), Rate.of(batch_beside))
 
 
@@ -121,14 +133,25 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def host(folder: Path, preset: str, images: int) -> tuple[int, bytes]:
-    """Draw an archive, publish a network, and host it; return the port, and a radiograph to post there."""
+@dataclass(frozen=True)
+class Hosted:
+    """A running service: its port, a radiograph to post there, and how long it took to be ready."""
+
+    port: int
+    dicom: bytes
+    ready_seconds: float
+
+
+def host(folder: Path, preset: str, images: int) -> Hosted:
+    """Draw an archive, publish a network, and host it."""
     make_archive(LocalStore(str(folder / "archive")), images=images, seed=0, height=HEIGHTS)
     file = ServeFile().with_arguments(port=_free_port(), registry=publish_untrained(folder, preset))
+    began = time.perf_counter()
     start_http(file)
     wait_ready(file)
+    ready_seconds = time.perf_counter() - began
     body = next(path for path in sorted((folder / "archive").rglob("*.dcm"))).read_bytes()
-    return file.http_options.port, body
+    return Hosted(file.http_options.port, body, ready_seconds)
 
 
 @dataclass

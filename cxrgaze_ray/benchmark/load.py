@@ -47,7 +47,8 @@ def bench_load(
 ) -> LoadFigures:
     """Measure on one phantom and an untrained network, in a private cluster."""
     with tempfile.TemporaryDirectory(prefix="cxrgaze-load-") as folder, connect():
-        port, body = host(Path(folder), preset, _IMAGES)
+        hosted = host(Path(folder), preset, _IMAGES)
+        port, body = hosted.port, hosted.dicom
         loads = []
         for number in clients:
             loads.append(_measure(port, body, number, seconds))

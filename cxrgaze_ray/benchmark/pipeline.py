@@ -30,7 +30,7 @@ from cxrgaze_ray.benchmark.processes import ROLES
 from cxrgaze_ray.benchmark.stand_ins import NETWORK_BATCH, NoopDecode, NoopModel, WaitingModel, score_directly
 from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-from cxrgaze_ray.config import Settings, Uri
+from cxrgaze_ray.config import Settings, Text, Uri
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.serving import ComputeSettings, Model
 
@@ -68,6 +68,9 @@ class PipelineSettings(Settings):
     threads: int = Field(1, ge=1, le=4096)
     """CPU threads of a forward pass: the same in the bare model, the direct actors and the replica."""
 
+    engine: Text = workload.ENGINE
+    """Of the bare model, the direct actors and the replica; one of a GPU takes none of the cores."""
+
     rounds: int = Field(5, ge=1, le=1000)
     """Measured rounds; one more goes before them."""
 
@@ -76,6 +79,11 @@ class PipelineSettings(Settings):
 
     small_images: int = Field(3072, ge=1, le=1_000_000)
     """Images of a run that measures the fixed cost."""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a GPU computes."""
+        return self.engine.endswith("-cuda")
 
 
 @dataclass(frozen=True)
@@ -176,9 +184,9 @@ class _Race:
         return ", ".join(f"{name} {found[-1].images_per_second:.1f}/s" for name, found in self._steady.items())
 
     def _round(self) -> None:
-        images = str(self._settings.bare_images)
+        images, threads = str(self._settings.bare_images), str(self._settings.threads)
         self._bare[DECODE].append(measure_bare("decode", self._archive, images))
-        self._bare[PREDICT].append(measure_bare("model", self._registry, images, str(self._settings.threads)))
+        self._bare[PREDICT].append(measure_bare("model", self._registry, images, threads, self._settings.engine))
 
     def _choose_waits(self) -> None:
         """The simulated accelerator's waits follow from what decoding took in the first round."""
@@ -191,18 +199,22 @@ class _Race:
         if name in self._waits:
             return WaitingModel.bind(self._waits[name] * NETWORK_BATCH)  # type: ignore[attr-defined, no-any-return]
         if name == SCORING:
-            return Model.bind(ComputeSettings(threads=self._settings.threads))  # type: ignore[attr-defined, no-any-return]
+            on_gpu = Model.options(ray_actor_options={"num_gpus": int(self._settings.gpu)})  # type: ignore[attr-defined]
+            return on_gpu.bind(ComputeSettings(threads=self._settings.threads))  # type: ignore[no-any-return]
         return NoopModel.bind() if name == FIXED else None  # type: ignore[attr-defined]
 
     def _pools(self, name: str) -> Pools:
         if name == DIRECT:
-            return Pools(self._cores, score=score_directly(self._settings.threads))
+            scores = score_directly(self._settings.threads)
+            return Pools(self._cores, score=scores, scorer_gpus=float(self._settings.gpu))
         return Pools(self._cores, decode=NoopDecode) if name == FIXED else Pools(self._cores)
 
     def _run(self, name: str) -> None:
         """Plan, score and commit one run, and forget its files."""
         archive, limit = (self._small, None) if name == FIXED else (self._archive, self._settings.images)
-        run = workload.plan_run(list_archive(archive, Identities), str(self._folder / "run"), self._registry, limit)
+        out = str(self._folder / "run")
+        manifest = list_archive(archive, Identities)
+        run = workload.plan_run(manifest, out, self._registry, limit, self._settings.engine)
         with _deployed(self._model(name)):
             if name == SCORING:
                 handle = serve.get_deployment_handle("Model", _APPLICATION)
@@ -236,12 +248,16 @@ class _Race:
     def _bounds(self) -> dict[str, list[float]]:
         """Return what the hardware allowed each pipeline, round by round."""
         decode, predict = ([one.core_seconds for one in self._bare[name]] for name in (DECODE, PREDICT))
-        shared = [shared_cores(self._cores, *parts) for parts in zip(decode, predict, strict=True)]
+        if self._settings.gpu:
+            busy = [one.seconds for one in self._bare[PREDICT]]
+            hardware = [slower_stage(self._cores, *parts) for parts in zip(decode, busy, strict=True)]
+        else:
+            hardware = [shared_cores(self._cores, *parts) for parts in zip(decode, predict, strict=True)]
         slower = {
             name: [slower_stage(self._cores, seconds, wait_s) for seconds in decode]
             for name, wait_s in self._waits.items()
         }
-        return {DIRECT: shared, SCORING: shared, **slower}
+        return {DIRECT: hardware, SCORING: hardware, **slower}
 
 
 def paired(rates: list[float], others: list[float]) -> float:

@@ -53,6 +53,11 @@ def phantom_samples(seed: int = 0) -> list[Sample]:
     return [*samples, Sample(f"JPEG, {SMALL}x{SMALL}", _jpeg(small))]
 
 
+def jpeg_phantom(seed: int = 0) -> bytes:
+    """Draw a phantom as a JPEG of 1024x1024, as NIH ChestX-ray14's are."""
+    return _jpeg(draw(np.random.default_rng(seed), 0, SMALL, SMALL).image)
+
+
 def archive_samples(uri: str, count: int) -> list[Sample]:
     """Fetch files spread over an archive; those that are not there are left out."""
     table = list_archive(uri).table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -97,6 +97,10 @@ def pipeline(
     images: Annotated[int, typer.Option(min=96, help="Images per run.")] = 384,
     preset: Annotated[str, typer.Option(help="Size of the untrained network: tiny, small, full.")] = "tiny",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of a forward pass.")] = 1,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda takes the GPUs' fast engine.")] = "cpu",
+    engine: Annotated[
+        str | None, typer.Option(help="Engine by its name, instead of float32 or the GPUs' fast.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
     small: Annotated[int, typer.Option(min=96, help="Tiny images of a run that measures the fixed cost.")] = 3072,
     rows: Annotated[str, typer.Option(help="Least and most rows of a phantom.")] = "2544,3056",
@@ -108,11 +112,13 @@ def pipeline(
     """
     from cxrgaze_ray.benchmark.pipeline import PipelineSettings, bench_pipeline
     from cxrgaze_ray.cli.bench_tables import pipeline_json, pipeline_tables
+    from cxrgaze_ray.models.engines.engine import FAST_CUDA, REFERENCE_CPU, Engine
 
     height = numbers(rows, "--rows")
     settings = PipelineSettings.build(
         archive=archive, images=images, preset=preset, threads=threads, rounds=rounds, small_images=small,
         rows=(height[0], height[-1]), bare_images=min(64, images),
+        engine=Engine.parse(engine or (FAST_CUDA if device == "cuda" else REFERENCE_CPU).name).name,
     )  # fmt: skip
     report = bench_pipeline(settings, say)
     if as_json:

@@ -18,6 +18,7 @@ def serve(
     seconds: Annotated[float, typer.Option(min=1, help="How long single requests are measured alone.")] = 20.0,
     clients: Annotated[int, typer.Option(min=1, help="Clients; each posts again once it is answered.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Batch jobs without and with single requests, in turn.")] = 3,
+    jpeg: Annotated[bool, typer.Option("--jpeg", help="Post a JPEG of 1024x1024 instead of a DICOM phantom.")] = False,
     load: Annotated[
         str | None, typer.Option(metavar="N,N", help="Print only a table of throughput by clients: 1,32,128,400.")
     ] = None,
@@ -34,7 +35,7 @@ def serve(
         return
     from cxrgaze_ray.benchmark.latency import bench_serve
 
-    found = bench_serve(preset, images, seconds, clients, rounds, (lambda _: None) if as_json else say)
+    found = bench_serve(preset, images, seconds, clients, rounds, (lambda _: None) if as_json else say, jpeg=jpeg)
     if as_json:
         show(asdict(found), as_json=True)
         return
@@ -47,7 +48,10 @@ def serve(
     ]
     rows.append(["batch job alone", "-", "-", "-", "-", "-", str(found.batch_alone)])
     print_table(["single requests", "answered", "refused", "p50 ms", "p95 ms", "p99 ms", "batch images/s"], rows)
-    say(f"Preset {found.preset} on {found.engine}, {found.cores} cores; clients: {found.clients}, phantoms: {images}.")
+    say(
+        f"Preset {found.preset} on {found.engine}, {found.cores} cores; clients: {found.clients}, each posting a "
+        f"{found.body}; phantoms: {images}. Ready {found.ready_seconds:.1f} s after it was started."
+    )
 
 
 def _load(preset: str, clients: str, seconds: float, as_json: bool) -> None:

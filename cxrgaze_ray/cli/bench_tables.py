@@ -54,6 +54,7 @@ def pipeline_tables(report: PipelineReport) -> None:
     bare = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in report.bare.items())
     waits = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in report.waits.items())
     say(
-        f"Preset {settings.preset}, {settings.threads} model threads, {report.cores} cores, {settings.rounds} rounds. "
+        f"Preset {settings.preset} on {settings.engine}, {settings.threads} model threads, {report.cores} cores, "
+        f"{settings.rounds} rounds. "
         f"Core-ms an image alone: {bare}. The simulated accelerator is busy, ms an image: {waits}."
     )

@@ -33,6 +33,8 @@ PROXY_MIDDLEWARES = "cxrgaze_ray.http.proxy:middlewares"
 """Value that variable must have in the environment of a cluster's nodes before Ray starts there: see `http.proxy`."""
 
 
+_STORE_MIB = 600
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _KNOCK_S = 10.0
 """Longest time that a running cluster may take to accept a connection."""
 
@@ -46,8 +48,8 @@ class ClusterSettings(Settings):
     num_cpus: int | None = Field(None, ge=1, le=10_000)
     """Logical CPUs of a private cluster; None takes the cores, but at least 4: with fewer, pools starve reads."""
 
-    object_store_mib: int = Field(600, ge=76, le=10_000_000)
-    """Object store of a private cluster, in MiB."""
+    object_store_mib: int | None = Field(None, ge=76, le=10_000_000)
+    """Object store of a private cluster, in MiB; None takes what `store_mib` says."""
 
     jobs: bool = False
     """Whether a private cluster takes jobs: Ray's dashboard then listens on this machine, with the cluster's token.
@@ -180,7 +182,8 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
-    cpus, store_bytes = settings.num_cpus or max(4, os.cpu_count() or 1), settings.object_store_mib * 2**20
+    cpus = settings.num_cpus or max(4, os.cpu_count() or 1)
+    store_bytes = (settings.object_store_mib or store_mib(cpus, _GPUS.is_dir(), _shared_memory())) * 2**20
     asked = address
     try:
         _knock(address)
@@ -201,6 +204,29 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
                 ray.init(address=address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise _no_cluster(asked, error) from error
+
+
+def store_mib(cpus: int, gpu: bool, shared_memory: int) -> int:
+    """Return the size of a private cluster's object store in MiB.
+
+    Where a GPU scores, chunks are four times as large and a decoder on every CPU has several in hand. Ray Data lets
+    them take half of the store; half of the shared memory is left to others.
+
+    Parameters
+    ----------
+    cpus
+        Logical CPUs of the cluster.
+    gpu
+        Whether this machine has one.
+    shared_memory
+        Free bytes of it.
+    """
+    wanted = 200 * cpus if gpu else 0
+    return max(_STORE_MIB, min(wanted, shared_memory // 2**21))
+
+
+def _shared_memory() -> int:
+    return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
 
 
 def _knock(address: str | None) -> None:

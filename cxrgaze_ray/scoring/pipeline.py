@@ -34,8 +34,8 @@ class Pools:
     ----------
     decoders, scorers
         How many.
-    decoder_cpus
-        Logical CPUs of a decoder.
+    decoder_cpus, scorer_gpus
+        Logical CPUs of a decoder, and GPUs of a scorer: none, but where it computes itself.
     decode, score
         Their classes: made, and called with a chunk, as `DecodeChunk` and `ScoreChunk` are.
     """
@@ -43,6 +43,7 @@ class Pools:
     decoders: int
     scorers: int = 1
     decoder_cpus: float = 1.0
+    scorer_gpus: float = 0.0
     decode: type[Any] = DecodeChunk
     score: type[Any] = ScoreChunk
 
@@ -88,6 +89,7 @@ def result_blocks(
                 batch_size=None,
                 batch_format="pyarrow",
                 num_cpus=0.1,  # it waits for the model nearly all the time
+                num_gpus=pools.scorer_gpus or None,
                 compute=ActorPoolStrategy(
                     size=pools.scorers,
                     max_tasks_in_flight_per_actor=SCORER_CHUNKS,

@@ -142,6 +142,7 @@ class Model:
         start = time.perf_counter()
         answers = predictor.predict_stored(images_bhw, between, cam=cam)
         telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=version)
+        telemetry.record(telemetry.MODEL_BATCH, predictor.batch, bundle=version)
         return answers
 
     async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:

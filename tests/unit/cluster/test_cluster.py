@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.cluster.connection import ClusterSettings, _quiet, connect, is_loopback
+from cxrgaze_ray.cluster.connection import ClusterSettings, _quiet, connect, is_loopback, store_mib
 from cxrgaze_ray.cluster.ray_internals import STAYS_LOCAL
 from cxrgaze_ray.cluster.session_folder import SessionFolder
 from cxrgaze_ray.errors import ConfigError, EnvironmentFault, UserError
@@ -216,6 +216,14 @@ def test_settings_size_a_private_cluster(ray: FakeRay) -> None:
     with connect(ClusterSettings(num_cpus=9, object_store_mib=100)):
         pass
     assert (ray.started[0]["num_cpus"], ray.started[0]["object_store_memory"]) == (9, 100 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpu", "shared_gib", "mib"),
+    [(2, False, 64, 600), (16, False, 64, 600), (16, True, 64, 3200), (2, True, 64, 600), (64, True, 8, 4096)],
+)
+def test_a_gpu_s_large_chunks_find_room_in_the_object_store(cpus: int, gpu: bool, shared_gib: int, mib: int) -> None:
+    assert store_mib(cpus, gpu, shared_gib * 2**30) == mib
 
 
 def test_a_private_cluster_that_takes_jobs_is_a_process_of_its_own(
