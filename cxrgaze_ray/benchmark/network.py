@@ -20,7 +20,7 @@ from cxrgaze_ray.models.bundle import Bundle
 from cxrgaze_ray.models.engines.engine import REFERENCE_CPU, REFERENCE_CUDA, Engine
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.predictions import Predictions, stored
-from cxrgaze_ray.models.predictor import Predictor
+from cxrgaze_ray.models.predictor import SAME_ANSWER, Predictor
 from cxrgaze_ray.phantoms import draw
 from cxrgaze_ray.radiograph.preprocess import to_network
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, WIDTH
@@ -46,6 +46,8 @@ class EngineTime:
         Largest difference of a probability from the reference's; None if the network predicts no classes.
     least_cc
         Lowest correlation of a map with the reference's; None if it predicts no maps.
+    other_class
+        Images that get another class than the reference gives them, ties within `SAME_ANSWER` left out.
     start_seconds
         From a bundle in memory to the first answer, once without and once with what the first start left in a cache.
     """
@@ -54,6 +56,7 @@ class EngineTime:
     timing: Timing
     difference: float | None
     least_cc: float | None
+    other_class: int
     start_seconds: tuple[float, float]
 
 
@@ -63,8 +66,8 @@ class ModelReport:
 
     Attributes
     ----------
-    system, images
-        The network, and how many images a call takes.
+    system, images, compared
+        The network, how many images a call takes, and on how many answers are compared.
     gflop
         Arithmetic of an image, a multiplication and an addition counted as two.
     peaks
@@ -81,6 +84,7 @@ class ModelReport:
 
     system: str
     images: int
+    compared: int
     gflop: float
     peaks: Mapping[str, float]
     released: Timing
@@ -100,6 +104,7 @@ def bench_model(
     *,
     images: int = 4,
     rounds: int = 5,
+    compared_BHW: NDArray[np.uint16] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> ModelReport:
     """Race engines and the released code's way: plain float32 layers, one after the other, as torch computes them.
@@ -114,13 +119,16 @@ def bench_model(
         Phantoms of every call.
     rounds
         Measured calls of each contestant, taken in turn.
+    compared_BHW
+        Model images whose answers are compared; by default eight phantoms.
     say
         Called with what is going on.
     """
     chunk = phantoms(images)
     network = bundle.network()
     reference = Predictor.from_bundle(bundle, REFERENCE_CUDA if engines[0].device == "cuda" else REFERENCE_CPU)
-    truth = reference.predict(phantoms(_PROBE_IMAGES))
+    compared_BHW = phantoms(_PROBE_IMAGES) if compared_BHW is None else compared_BHW
+    truth = reference.predict(compared_BHW)
     predictors, starts, skipped = _started(bundle, engines, say)
     batch = _best_batch(network, engines[0].device, say)
     contestants = {"released": partial(_released, network, chunk, batch, engines[0].device)} | {
@@ -128,14 +136,17 @@ def bench_model(
     }
     say(f"Racing {len(contestants)} contestants, {rounds} rounds of {images} images.")
     timings = {name: _an_image(timing, images) for name, timing in race(contestants, rounds).items()}
-    found = [
-        EngineTime(name, timings[name], *moved(predictor.predict(phantoms(_PROBE_IMAGES)), truth), starts[name])
-        for name, predictor in predictors.items()
-    ]
+    found = []
+    for name, predictor in predictors.items():
+        answers = predictor.predict(compared_BHW)
+        found.append(
+            EngineTime(name, timings[name], *moved(answers, truth), other_classes(answers, truth), starts[name])
+        )
     first = next(iter(predictors.values()), reference)
     return ModelReport(
         system=bundle.info.network.system,
         images=images,
+        compared=len(compared_BHW),
         gflop=_gflop(network),
         peaks=_peaks(engines[0].device),
         released=timings["released"],
@@ -155,6 +166,15 @@ def moved(ours: Predictions, reference: Predictions) -> tuple[float | None, floa
         pairs = zip(ours.saliency_BHW, reference.saliency_BHW, strict=True)
         least = min(correlation(*pair) or 0.0 for pair in pairs)
     return difference, least
+
+
+def other_classes(ours: Predictions, reference: Predictions) -> int:
+    """Count images that get another class than the reference gives them, ties within `SAME_ANSWER` left out."""
+    if ours.probabilities_BK is None or reference.probabilities_BK is None:
+        return 0
+    theirs_BK = reference.probabilities_BK
+    lead_B = theirs_BK.max(axis=1) - theirs_BK[np.arange(len(theirs_BK)), ours.probabilities_BK.argmax(axis=1)]
+    return int((lead_B > SAME_ANSWER).sum())
 
 
 def phantoms(count: int) -> NDArray[np.uint16]:

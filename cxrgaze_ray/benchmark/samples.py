@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
@@ -20,10 +23,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.archive.manifest import fetch_listed, list_archive
-from cxrgaze_ray.errors import RadiographError
+from cxrgaze_ray.errors import RadiographError, UserError
 from cxrgaze_ray.phantoms.anatomy import draw
 from cxrgaze_ray.phantoms.files import PLAIN, Identity, dicom_bytes, dicom_dataset, stored_values
+from cxrgaze_ray.radiograph.reading import Reading
 
 ROWS, COLUMNS = 3056, 2544
 """Size of most images of MIMIC-CXR."""
@@ -60,15 +66,37 @@ def jpeg_phantom(seed: int = 0) -> bytes:
 
 def archive_samples(uri: str, count: int) -> list[Sample]:
     """Fetch files spread over an archive; those that are not there are left out."""
-    table = list_archive(uri).table
-    places = np.unique(np.linspace(0, table.num_rows - 1, min(count, table.num_rows)).astype(int))
     samples = []
-    for row in table.take(places).to_pylist():
+    for row in _spread(list_archive(uri).table, count):
         try:
             samples.append(Sample(f"{row['format']} {row['image_id'][:8]}", fetch_listed(row)))
         except RadiographError:
             continue
     return samples
+
+
+def archive_images(uri: str, count: int, profile: str) -> NDArray[np.uint16]:
+    """Read files spread over an archive to model images (B, 640, 512); those that give none are left out.
+
+    Raises
+    ------
+    UserError
+        If none gives one.
+    """
+    images = []
+    with Intake(profile, Reading(frontal_only=False), Identities()) as intake:
+        for row in _spread(list_archive(uri).table, count):
+            with suppress(RadiographError):
+                images.append(intake.take(row).pixels)
+    if not images:
+        raise UserError(f"No file of {uri} can be read.", f"See why: cxrgaze archive look {uri}.")
+    return np.stack(images)
+
+
+def _spread(table: pa.Table, count: int) -> list[dict[str, Any]]:
+    places = np.unique(np.linspace(0, table.num_rows - 1, min(count, table.num_rows)).astype(int))
+    rows: list[dict[str, Any]] = table.take(places).to_pylist()
+    return rows
 
 
 def _dicom(picture: Picture, syntax: str, bits: int = 12) -> bytes:

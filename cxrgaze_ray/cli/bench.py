@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cxrgaze_ray.cli.console import human_bytes, print_table, say, show
 from cxrgaze_ray.cli.options import Json
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.benchmark.samples import Sample
 
 
 def listing(
@@ -55,6 +58,9 @@ def decode(
     uri: Annotated[str | None, typer.Argument(help="Your own archive, instead of a phantom.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Files of the archive to take.")] = 6,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
+    libraries: Annotated[
+        bool, typer.Option("--libraries", help="Race the libraries that can decode each format instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Race our decoding, isolated as in a run, against the bare decoder and a plain pydicom, Pillow and NumPy script.
@@ -65,6 +71,9 @@ def decode(
     from cxrgaze_ray.benchmark.samples import archive_samples, phantom_samples
 
     samples = archive_samples(uri, count) if uri else phantom_samples()
+    if libraries:
+        _libraries(samples, rounds, as_json)
+        return
     found = []
     for one in bench_decode(samples, rounds):
         say(f"{one.name}: {one.ratio(OURS):.2f} times the script, reduced {one.ratio(REDUCED):.2f} times")
@@ -90,6 +99,18 @@ def decode(
     )
     spread = max(timing.spread for one in found for timing in one.timings.values())
     say(f"Images a second on one core, medians of {rounds}; the widest spread was {100 * spread:.0f}% of its median.")
+
+
+def _libraries(samples: list[Sample], rounds: int, as_json: bool) -> None:
+    from cxrgaze_ray.benchmark.decoders import bench_decoders
+
+    found = list(bench_decoders(samples, rounds))
+    if as_json:
+        show({"libraries": [asdict(one) for one in found]}, as_json=True)
+        return
+    rows = [[one.format, one.library, f"{1 / one.timing.seconds:.2f}", "yes" if one.same else "no"] for one in found]
+    print_table(["format", "library", "images/s", "same values"], rows)
+    say("On one core; the first library of a format is the one that decodes it here.")
 
 
 def pipeline(

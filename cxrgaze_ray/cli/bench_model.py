@@ -34,6 +34,10 @@ def model(
     ] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; medians are printed.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default every core.")] = None,
+    archive: Annotated[
+        str | None, typer.Option(help="Compare answers on these radiographs instead of eight phantoms.")
+    ] = None,
+    compare: Annotated[int, typer.Option(min=1, max=4096, help="How many of them.")] = 256,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 3 if a ratio is below its floor in benchmark/floors.yaml.")
     ] = False,
@@ -44,6 +48,7 @@ def model(
     Example: cxrgaze bench model --preset full --images 2
     """
     from cxrgaze_ray.benchmark.network import bench_model
+    from cxrgaze_ray.benchmark.samples import archive_images
     from cxrgaze_ray.models.engines.engine import Engine, engines_for
     from cxrgaze_ray.models.predictor import limit_threads
 
@@ -52,7 +57,9 @@ def model(
     bundle.info.check_needs_no_gaze()
     suiting = [one for kind in ("fast", "exact", "float32") for one in engines_for(kind, device)]
     engines = [Engine.parse(name) for name in engine] if engine else list(dict.fromkeys(suiting))
-    report = bench_model(bundle, engines, images=images, rounds=rounds, say=(lambda _: None) if as_json else say)
+    compared = archive_images(archive, compare, bundle.info.profile) if archive else None
+    tell = (lambda _: None) if as_json else say
+    report = bench_model(bundle, engines, images=images, rounds=rounds, compared_BHW=compared, say=tell)
     if as_json:
         ratios = {one.name: report.ratio(one) for one in report.engines}
         show(asdict(report) | {"ratios": ratios}, as_json=True)
@@ -89,7 +96,7 @@ def _bundle(named: str | None, registry: str, preset: Literal["tiny", "small", "
 
 
 def _tables(report: ModelReport) -> None:
-    rows = [["released code's way", *_row(report, report.released.seconds), "1.00", "", "", "", ""]]
+    rows = [["released code's way", *_row(report, report.released.seconds), "1.00", "", "", "", "", ""]]
     for one in report.engines:
         moved = "" if one.difference is None else f"{one.difference:.1e}"
         least = "" if one.least_cc is None else f"{one.least_cc:.6f}"
@@ -97,11 +104,22 @@ def _tables(report: ModelReport) -> None:
         rows.append(
             [
                 one.name, *_row(report, one.timing.seconds), f"{report.ratio(one):.2f}",
-                moved, least, f"{first:.1f}", f"{later:.1f}",
+                moved, least, str(one.other_class), f"{first:.1f}", f"{later:.1f}",
             ]
         )  # fmt: skip
     print_table(
-        ["engine", "s an image", "images/s", "GFLOP/s", "times", "probability", "least CC", "first start s", "later s"],
+        [
+            "engine",
+            "s an image",
+            "images/s",
+            "GFLOP/s",
+            "times",
+            "probability",
+            "least CC",
+            "other class",
+            "first start s",
+            "later s",
+        ],
         rows,
     )
     for name, why in report.skipped.items():
@@ -116,6 +134,7 @@ def _tables(report: ModelReport) -> None:
     peaks = ", ".join(f"{name} {flops / 1e9:,.0f}" for name, flops in report.peaks.items())
     spread = max(timing.spread for timing in [report.released, *(one.timing for one in report.engines)])
     say(
+        f"Answers are compared on {report.compared} images. "
         f"{report.system}: {report.gflop:.1f} GFLOP an image; a matrix product here makes {peaks} GFLOP/s. The "
         f"released way is plain float32 at its best batch, {report.released_batch}. The widest spread is "
         f"{100 * spread:.0f}% of a median."

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from cxrgaze_ray.benchmark import floors, network
-from cxrgaze_ray.benchmark.network import bench_model, phantoms
+from cxrgaze_ray.benchmark.network import bench_model, other_classes, phantoms
+from cxrgaze_ray.benchmark.samples import jpeg_phantom
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.engines.engine import ENGINES, EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
+from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
@@ -53,16 +56,29 @@ def test_every_engine_has_its_time_its_answers_and_its_start(monkeypatch: pytest
     assert all(part.seconds > 0 for part in report.parts.values())
 
 
-def test_the_command_tells_it_as_a_table_and_as_json() -> None:
+def test_the_command_tells_it_as_a_table_and_as_json(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg_phantom(number))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
     arguments = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
-    arguments += ["--engine", "openvino-float32-cpu", "--device", "cpu"]
+    arguments += ["--engine", "openvino-float32-cpu", "--device", "cpu", "--archive", str(tmp_path)]
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 0, told.output
     assert "released code's way" in told.output
     assert "openvino-float32-cpu" in told.output
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert found["engines"][0]["difference"] <= 1e-5
+    assert (found["compared"], found["engines"][0]["other_class"]) == (2, 0)
     assert found["ratios"]["openvino-float32-cpu"] > 0
+
+
+def test_a_tie_is_no_other_class() -> None:
+    def answers(*rows: tuple[float, float, float]) -> Predictions:
+        return Predictions(None, np.array(rows, np.float32), None)
+
+    reference = answers((0.5, 0.3, 0.2), (0.401, 0.4, 0.199), (0.1, 0.2, 0.7))
+    assert other_classes(answers((0.4, 0.5, 0.1), (0.4, 0.401, 0.199), (0.1, 0.2, 0.7)), reference) == 1
+    assert other_classes(Predictions(None, None, None), reference) == 0
 
 
 def test_a_ratio_below_its_floor_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

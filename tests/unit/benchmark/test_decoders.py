@@ -1,0 +1,21 @@
+"""The race of libraries: who is named first is who decodes here, and lossless ones agree."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cxrgaze_ray.benchmark import samples
+from cxrgaze_ray.benchmark.decoders import bench_decoders
+from cxrgaze_ray.benchmark.samples import Sample
+from cxrgaze_ray.phantoms.anatomy import draw
+
+
+def test_lossless_libraries_agree_to_the_bit() -> None:
+    picture = draw(np.random.default_rng(0), 0, 96, 80).image
+    drawn = [Sample(name, encode(picture)) for name, encode in samples._ENCODERS.items()]
+    found = list(bench_decoders(drawn, 1))
+    lossless = {"DICOM deflated", "DICOM HTJ2K", "DICOM JPEG 2000", "PNG 8 bit", "PNG 16 bit"}
+    assert {one.format for one in found} == lossless | {"DICOM JPEG baseline", "JPEG"}, "formats with one library"
+    others = {one.library for one in found if one.format in lossless and not one.same}
+    assert others == {"Pillow (OpenJPEG)"}, "it stretches 12 bits to 16; ours undoes that where it is used"
+    assert all(one.timing.seconds > 0 for one in found)
