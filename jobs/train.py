@@ -12,12 +12,13 @@ from cxrgaze_ray.config import Name, Settings, Uri
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.training.progress import event_files
 from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
 from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
 from cxrgaze_ray.training.settings import Overrides, Preset, TrainSettings
 
-_HOW = {"name", "parent", "backbone_weights", "workers", "promote", "reason"}
+_HOW = ("name", "parent", "backbone_weights", "workers", "checkpoints", "promote", "reason")
 
 
 class TrainJob(Settings):
@@ -32,6 +33,7 @@ class TrainJob(Settings):
     backbone_weights: Uri | None = None
     workers: WorkersSetting = Workers()
     checkpoints: CheckpointSettings = CheckpointSettings()
+    tensorboard: Uri | None = None
     promote: bool = False
     reason: str = Field("", min_length=0, max_length=1000)
     cluster: ClusterSettings = ClusterSettings()
@@ -40,9 +42,12 @@ class TrainJob(Settings):
 
 def work(job: TrainJob) -> dict[str, Any]:
     settings = TrainSettings.for_preset(job.preset, job.phases, **job.settings)
-    join = partial(connect, job.cluster, quiet=False)
-    registry, how = Registry(open_store(job.registry)), job.model_dump(include=_HOW)
-    return train_and_publish(ShardStore.open(job.store), settings, registry, connect=join, say=say, **how).model_dump()
+    join, registry = partial(connect, job.cluster, quiet=False), Registry(open_store(job.registry))
+    how = {name: getattr(job, name) for name in _HOW}
+    with event_files(job.tensorboard) as write:
+        return train_and_publish(
+            ShardStore.open(job.store), settings, registry, connect=join, say=say, on_epoch=write, **how
+        ).model_dump()
 
 
 if __name__ == "__main__":

@@ -111,10 +111,24 @@ class Settings(Record):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only, and refuses a repeated key, of which YAML would take the last."""
+    """Reads plain values only, and refuses a repeated key, of which YAML would take the last.
+
+    ``2:8`` is text: YAML 1.1 would read a number of base 60, 128.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value]
         if twice := next((key for at, key in enumerate(keys) if key.value in [one.value for one in keys[:at]]), None):
             raise yaml.constructor.ConstructorError(None, None, f"{twice.value} occurs twice", twice.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """Construct a number, or the text that a colon makes of it."""
+        if ":" in node.value:
+            return node.value
+        whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)

@@ -1,0 +1,46 @@
+"""Everything that train.yaml says reaches the training, as the command's options do."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.training.running import CheckpointSettings, Workers
+from tests.labelled_store import write_store
+
+SAID = """
+store: {store}
+registry: {registry}
+preset: tiny
+phases: [saliency]
+parent: net@v3
+workers: 2:4
+checkpoints: {{minutes: 7, keep: 5}}
+tensorboard: {registry}/events
+reason: because
+settings: {{recipe: recommended, stages: {{saliency: {{schedule: cosine, clip: 1}}}}}}
+"""
+
+train: Any = importlib.import_module("jobs.train")
+
+
+def test_a_job_s_settings_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path / "store", {"train": 1})
+    given: dict[str, Any] = {}
+
+    def train_and_publish(_store: object, settings: Any, _registry: object, **how: Any) -> ModelPin:
+        given.update(how, settings=settings)
+        return ModelPin(uri="x", name="net", version="v1", weights_sha256="0", trained=True)
+
+    monkeypatch.setattr(train, "train_and_publish", train_and_publish)
+    job = train.TrainJob.from_yaml(SAID.format(store=tmp_path / "store", registry=tmp_path / "registry"))
+    train.work(job)
+    (phase,) = given["settings"].stages.values()
+    assert (phase.schedule, phase.clip, given["settings"].recipe) == ("cosine", 1, "recommended")
+    assert (given["parent"], given["workers"], given["reason"]) == ("net@v3", Workers(2, 4), "because")
+    assert given["checkpoints"] == CheckpointSettings(minutes=7, keep=5)
+    assert (tmp_path / "registry" / "events").is_dir()
