@@ -31,7 +31,7 @@ from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.progress import TELL_S, EpochStep
 from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.requests import HERE
-from cxrgaze_ray.training.running import CheckpointSettings
+from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 
 SPLITS = ("train", "validation")
@@ -57,40 +57,38 @@ def _walk_stages(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // world.size))
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
-    index, reader = ray.get(config["index"]), ShardReader()
-    device = ray.train.torch.get_device()
-    # beside a GPU its share of the cores has nothing else to do; on CPUs two read while the rest compute
-    cores = torch.multiprocessing.cpu_count() // context.get_local_world_size()
-    pinned = device.type == "cuda"
-    ahead = Ahead(max(2, min(cores, MOST_THREADS)) if pinned else 2, pinned=pinned)
+    index, reader, device = ray.get(config["index"]), ShardReader(), ray.train.torch.get_device()
+    ahead = _ahead(device, torch.multiprocessing.cpu_count() // context.get_local_world_size())
     train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in SPLITS)
-    wrap = partial(ray.train.torch.prepare_model, move_to_device=False)
-    told = _Told(world.rank)
-    how = CheckpointSettings.build(**config["checkpoints"])
-    work = open_store(config["work"])
+    how, work, told = CheckpointSettings.build(**config["checkpoints"]), open_store(config["work"]), _Told(world.rank)
     kept = KeptCheckpoints(work, config["run_name"], how.keep)
     writer = Writer(kept.write, told.not_written) if world.rank == 0 else None
     keeper = Keeper(writer, how.minutes * 60, device, HERE.asked, HERE.answer)
+    resume = _resume(kept, network, told.say)
+    told.say(_beginning(resume.standing if resume else None, settings, world.size))
+    hooks = _hooks(world, keeper, told, FeatureCache(work), device)
+    standing = run_loop(network, train, validation, settings, hooks, resume)
+    HERE.over()
+    keeper.finish()
+    if world.rank == 0:
+        kept.finish(_end(standing, network, device))
 
+
+def _ahead(device: torch.device, cores: int) -> Ahead:
+    """Beside a GPU a worker's share of the cores has nothing else to do; on CPUs two read while the rest compute."""
+    pinned = device.type == "cuda"
+    return Ahead(max(2, min(cores, MOST_THREADS)) if pinned else 2, pinned=pinned)
+
+
+def _hooks(world: World, keeper: Keeper, told: _Told, cache: FeatureCache, device: torch.device) -> LoopHooks:
     def report(metrics: dict[str, Any], make: Make, ends: bool) -> None:
         told.epoch(metrics)
         if ends:
             keeper.keep(make)
 
-    hooks = LoopHooks(
-        wrap=wrap if world.size > 1 else lambda module: module,
-        report=report,
-        offer=keeper.offer,
-        on_step=told.step,
-        device=device,
-        tell=told.say,
-        cache=FeatureCache(work),
-    )
-    standing = run_loop(network, train, validation, settings, hooks, _resume(kept, network, told.say))
-    HERE.over()
-    keeper.finish()
-    if world.rank == 0:
-        kept.finish(_end(standing, network, device))
+    prepare = partial(ray.train.torch.prepare_model, move_to_device=False)
+    wrap = prepare if world.size > 1 else lambda module: module
+    return LoopHooks(wrap, report, keeper.offer, told.step, device, told.say, cache)
 
 
 def _resume(kept: KeptCheckpoints, network: Network, say: Callable[[str], None]) -> Checkpoint | None:
@@ -105,6 +103,17 @@ def _resume(kept: KeptCheckpoints, network: Network, say: Callable[[str], None])
     # the best weights so far are those that the previous stage handed over, or better
     hand_over(network, checkpoint.best)
     return checkpoint
+
+
+def _beginning(standing: Standing | None, settings: TrainSettings, workers: int) -> str:
+    """Return a sentence that says where a training begins or goes on, and with how many workers."""
+    team = Workers.parse(workers)
+    if standing is None or standing.stage == len(settings.stages):
+        return f"Training with {team}."
+    within = standing.within
+    split = {"train": "step", "validation": "validation step"}[within.split] if within else ""
+    where = f"epoch {standing.epoch + 1}, {split} {within.steps}" if within else f"epoch {standing.epoch}"
+    return f"Going on after phase {list(settings.stages)[standing.stage]}, {where}, with {team}."
 
 
 def _end(standing: Standing, network: Network, device: torch.device) -> Checkpoint:

@@ -105,7 +105,7 @@ class Command:
     def __init__(self, store: str, registry: Path, config: Path, *options: str) -> None:
         self.command = [
             sys.executable, "-m", "cxrgaze_ray", "train", store, "--preset", "tiny", "--config", str(config),
-            "--registry", str(registry), "--checkpoint-minutes", "0.005", *options,
+            "--registry", str(registry), *options,
         ]  # fmt: skip
         self.lines: list[str] = []
 
@@ -127,6 +127,11 @@ class Command:
         return any(text in line for line in self.lines)
 
 
+def at(stage: str, epoch: int) -> Callable[[str], bool]:
+    """Recognise the line of an epoch of a phase, or of a later one."""
+    return lambda line: line.startswith(stage) and int(line.split()[2].split("/")[0]) >= epoch
+
+
 def kill_a_worker(number: signal.Signals) -> None:
     found = [one for one in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or ())]
     assert found, "no worker is to be seen"
@@ -140,10 +145,10 @@ def test_a_training_that_loses_command_and_workers_ends_as_an_undisturbed_one(
     stages = {name: {"epochs": 8, "batch": 8, "patience": 8} for name in STAGE_NAMES}
     config = tmp_path / "settings.yaml"
     config.write_text(yaml.safe_dump({"backbone": "fresh", "stages": stages}))
-    command = Command(store.store.uri, tmp_path / "registry", config, "--address", cluster.address, "--promote")
-
-    def at(stage: str, epoch: int) -> Callable[[str], bool]:
-        return lambda line: line.startswith(stage) and int(line.split()[2].split("/")[0]) >= epoch
+    command = Command(
+        *(store.store.uri, tmp_path / "registry", config, "--address", cluster.address, "--promote"),
+        *("--checkpoint-minutes", "0.005"),
+    )
 
     assert command.until(at("encoder", 2), lambda pid: os.kill(pid, signal.SIGTERM)) == 130
     assert command.said("It is written"), command.lines
@@ -170,6 +175,26 @@ def test_a_training_that_loses_command_and_workers_ends_as_an_undisturbed_one(
     disturbed, undisturbed = (json.loads(file.read_text()) for file in (metrics, expected))
     assert [[one[k] for k in same] for one in disturbed] == [[one[k] for k in same] for one in undisturbed]
     assert straight.weights_sha256 == champion.weights_sha256
+
+
+@pytest.mark.long
+def test_a_worker_told_to_end_has_a_checkpoint_written_first(
+    cluster: Cluster, store: ShardStore, tmp_path: Path
+) -> None:
+    """One of two, and none would be written otherwise but at the ends of phases."""
+    config = tmp_path / "settings.yaml"
+    stages = {name: {"epochs": 8, "batch": 8, "patience": 8} for name in ("encoder", "classifier")}
+    config.write_text(yaml.safe_dump({"backbone": "fresh", "stages": stages}))
+    command = Command(
+        *(store.store.uri, tmp_path / "registry", config, "--address", cluster.address),
+        *("--phases", "encoder,classifier", "--workers", "2", "--checkpoint-minutes", "60"),
+    )
+    assert command.until(at("encoder", 2), lambda _: kill_a_worker(signal.SIGTERM)) == 0
+    assert command.said("A worker was lost"), command.lines
+    (where,) = [line for line in command.lines if line.startswith("Going on after phase encoder, epoch ")]
+    assert "step" in where, "it went on from the middle of an epoch"
+    epochs = [int(line.split()[2].split("/")[0]) for line in command.lines if line.startswith("encoder ")]
+    assert epochs == list(range(1, 9)), "no epoch was trained twice"
 
 
 @pytest.mark.long
