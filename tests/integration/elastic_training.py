@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from cxrgaze_ray.cluster.connection import Cluster, ClusterSettings, connect, set_ray_environment
@@ -25,25 +28,36 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 """Room for one worker."""
 
 
-def main(store: str, registry: str, settings: str, workers: str, lose: str, add: str) -> None:
-    """Train; lose the second node after some epochs, and add another one after more; print what was said."""
+LOSE_AFTER = 4
+"""Epochs."""
+
+NOTICE_S = 10
+"""Notice that is given before a node is taken away."""
+
+
+def main(store: str, registry: str, settings: str, workers: str, loss: str, minutes: str) -> None:
+    """Train; have the second node killed, or taken away with notice; print what was said.
+
+    Where the training waits for a node, it gets one.
+    """
     nodes = Nodes(initialize_head=True, head_node_args=NODE)
     other = nodes.add_node(**NODE)
     nodes.wait_for_nodes()
     said: list[str] = []
     epochs = 0
 
-    def count(_metrics: dict[str, Any]) -> None:
+    def lose(_metrics: dict[str, Any]) -> None:
         nonlocal epochs
         epochs += 1
-        if epochs == int(lose):
-            nodes.remove_node(other, allow_graceful=False)
-        if epochs == int(add):
-            nodes.add_node(**NODE)
+        if epochs == LOSE_AFTER:
+            notice_s = NOTICE_S if loss == "notice" else 0
+            if notice_s:
+                drain(nodes.address, other.node_id)
+            threading.Timer(notice_s, nodes.remove_node, [other, False]).start()
 
     def say(line: str) -> None:
         said.append(line)
-        if add == "wait" and line.startswith("Waiting for"):
+        if line.startswith("Waiting for"):
             nodes.add_node(**NODE)
 
     with connect(ClusterSettings(address=nodes.address), quiet=False) as cluster:
@@ -52,13 +66,21 @@ def main(store: str, registry: str, settings: str, workers: str, lose: str, add:
             TrainSettings.build(**json.loads(settings)),
             Registry(open_store(registry)),
             workers=Workers.parse(workers),
-            checkpoints=CheckpointSettings(minutes=0.005),
+            checkpoints=CheckpointSettings(minutes=float(minutes)),
             connect=lambda: joined(cluster),
             say=say,
-            on_epoch=count,
+            on_epoch=lose,
         )
     nodes.shutdown()  # type: ignore[no-untyped-call]
     print(json.dumps({"said": said, "weights": bundle.info.weights_sha256}))
+
+
+def drain(address: str, node: str) -> None:
+    """Give notice that a node will be taken away."""
+    ray = Path(sys.executable).with_name("ray")
+    options = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
+    notice = ["--deadline-remaining-seconds", str(NOTICE_S)]
+    subprocess.run([ray, "drain-node", "--address", address, "--node-id", node, *options, *notice], check=True)
 
 
 @contextmanager

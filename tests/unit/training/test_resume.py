@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from cxrgaze_ray.training.settings import TrainSettings
 from tests.unit.training.test_training import Stopped, changed, settings, train
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,6 +133,27 @@ def test_a_damaged_checkpoint_is_never_resumed_from(store: Store, damage: str) -
     assert len(said) == 1
     kept.write(checkpoint(6))
     assert [kept.read(key).standing.progress()[3] for key in kept.names()] == [6]
+
+
+def test_a_training_that_an_earlier_version_began_goes_on(store: Store) -> None:
+    """Ray Train kept its checkpoints then, in folders, and named the last one in an index."""
+    run, folder = "ray/run", "checkpoint_2026-11-28_20-00-00.000000"
+    for file in (ROOT / "tests/artefacts/checkpoint").iterdir():
+        store.put(f"{run}/{folder}/{file.name}", file.read_bytes())
+    kept = KeptCheckpoints(store, "run")
+    index: dict[str, Any] = {"latest_checkpoint_result": None}
+    store.put(f"{run}/checkpoint_manager_snapshot.json", json.dumps(index).encode())
+    assert kept.furthest() is None
+    index = {"latest_checkpoint_result": {"checkpoint_dir_name": folder, "metrics": {}}}
+    store.put(f"{run}/checkpoint_manager_snapshot.json", json.dumps(index).encode())
+    found = kept.furthest()
+    assert found is not None
+    assert found[1].standing.progress() == (1, 2, 0, 0)
+    assert kept.end(1) is None
+    kept.write(checkpoint(0, stage=1, epoch=3))
+    found = kept.furthest()
+    assert found is not None
+    assert found[1].standing.epoch == 3
 
 
 def test_a_write_that_was_cut_off_leaves_nothing_to_resume_from(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
