@@ -32,6 +32,7 @@ class Writer:
         self._state = threading.Condition()
         self._waiting: Checkpoint | None = None
         self._thread: threading.Thread | None = None
+        self._succeeded = True
 
     @property
     def idle(self) -> bool:
@@ -46,10 +47,11 @@ class Writer:
                 self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
                 self._thread.start()
 
-    def flush(self) -> None:
-        """Wait until all is written that was submitted."""
+    def flush(self) -> bool:
+        """Wait until nothing is left to write; return whether the last one was written."""
         with self._state:
             self._state.wait_for(lambda: self.idle)
+        return self._succeeded
 
     def _run(self) -> None:
         while True:
@@ -61,7 +63,9 @@ class Writer:
                     return
             try:
                 self._write(checkpoint)
+                self._succeeded = True
             except Exception as error:  # whatever it is, the training is worth more than this one checkpoint
+                self._succeeded = False
                 self._failed(error)
 
 
@@ -96,8 +100,6 @@ class Keeper:
         self._writer, self._every_s, self._device = writer, every_s, device
         self._asked, self._kept = asked, kept
         self._last = time.monotonic()
-        self.pauses_s: list[float] = []
-        """How long steps waited for each checkpoint."""
 
     def offer(self, make: Make) -> None:
         """Make a checkpoint if one is due; every rank must call this after every step."""
@@ -109,17 +111,14 @@ class Keeper:
 
     def keep(self, make: Make) -> None:
         """Make a checkpoint and have it written; every rank must call this."""
-        started = time.monotonic()
         checkpoint = make()
         if self._writer is not None:
             self._writer.submit(checkpoint)
         self._last = time.monotonic()
-        self.pauses_s.append(self._last - started)
 
-    def finish(self) -> None:
-        """Wait until all is written; every rank may call this."""
-        if self._writer is not None:
-            self._writer.flush()
+    def finish(self) -> bool:
+        """Wait until nothing is left to write; return whether the last one was written, as far as this rank knows."""
+        return self._writer is None or self._writer.flush()
 
     def _wanted(self) -> int:
         if self._asked.is_set():
@@ -128,7 +127,7 @@ class Keeper:
         return _DUE if due else 0
 
     def _wait_until_written(self) -> None:
-        self.finish()
-        most(0, self._device)  # a rank that was asked may be gone as soon as it knows
+        failed = most(int(not self.finish()), self._device)  # a rank that was asked may be gone as soon as it knows
         self._asked.clear()
-        self._kept()
+        if not failed:
+            self._kept()

@@ -119,6 +119,7 @@ def run_stages(
             "work": work.uri,
             "run_name": run_name,
             "checkpoints": how.model_dump(),
+            "elastic": chosen.elastic,
         }
         with connect(), told(chosen, say, on_epoch, on_step) as board:
             fit(make_trainer(store, config, work, run_name, chosen, board), kept, board, say)

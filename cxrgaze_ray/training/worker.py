@@ -65,7 +65,10 @@ def _walk_stages(config: dict[str, Any]) -> None:
     writer = Writer(kept.write, told.not_written) if world.rank == 0 else None
     keeper = Keeper(writer, how.minutes * 60, device, HERE.asked, HERE.answer)
     resume = _resume(kept, network, told.say)
-    told.say(_beginning(resume.standing if resume else None, settings, world.size))
+    if resume is not None and resume.standing.stage < len(settings.stages):
+        told.say(_going_on(resume.standing, settings, world.size))
+    elif config["elastic"]:
+        told.say(f"Training with {Workers.parse(world.size)}.")
     hooks = _hooks(world, keeper, told, FeatureCache(work), device)
     standing = run_loop(network, train, validation, settings, hooks, resume)
     HERE.over()
@@ -105,15 +108,13 @@ def _resume(kept: KeptCheckpoints, network: Network, say: Callable[[str], None])
     return checkpoint
 
 
-def _beginning(standing: Standing | None, settings: TrainSettings, workers: int) -> str:
-    """Return a sentence that says where a training begins or goes on, and with how many workers."""
-    team = Workers.parse(workers)
-    if standing is None or standing.stage == len(settings.stages):
-        return f"Training with {team}."
-    within = standing.within
-    split = {"train": "step", "validation": "validation step"}[within.split] if within else ""
-    where = f"epoch {standing.epoch + 1}, {split} {within.steps}" if within else f"epoch {standing.epoch}"
-    return f"Going on after phase {list(settings.stages)[standing.stage]}, {where}, with {team}."
+def _going_on(standing: Standing, settings: TrainSettings, workers: int) -> str:
+    """Return a sentence that says where a training goes on, and with how many workers."""
+    phase, within = list(settings.stages)[standing.stage], standing.within
+    where = f"epoch {standing.epoch}"
+    if within is not None:
+        where = f"epoch {standing.epoch + 1}, {'validation ' * (within.split == 'validation')}step {within.steps}"
+    return f"Going on after phase {phase}, {where}, with {Workers.parse(workers)}."
 
 
 def _end(standing: Standing, network: Network, device: torch.device) -> Checkpoint:

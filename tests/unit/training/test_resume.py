@@ -211,11 +211,26 @@ def test_a_checkpoint_that_can_t_be_written_costs_only_itself() -> None:
         written.append(one.standing.progress()[3])
 
     keeper = Keeper(Writer(write, failures.append), 0.0, CPU, threading.Event())
+    outcomes = []
     for steps in (1, 2):
         keeper.keep(lambda steps=steps: checkpoint(steps))  # type: ignore[misc]
-        keeper.finish()
+        outcomes.append(keeper.finish())
+    assert outcomes == [False, True]
     assert [str(error) for error in failures] == ["the store is away"]
     assert written == [2]
+
+
+def test_nobody_is_told_of_a_checkpoint_that_could_not_be_written() -> None:
+    asked, told = threading.Event(), list[str]()
+
+    def write(_one: Checkpoint) -> None:
+        raise OSError
+
+    keeper = Keeper(Writer(write, lambda _: told.append("failed")), 3600, CPU, asked, lambda: told.append("kept"))
+    asked.set()
+    keeper.offer(lambda: checkpoint(1))
+    assert told == ["failed"]
+    assert not asked.is_set()
 
 
 def test_what_is_asked_for_is_written_before_the_next_step(tmp_path: Path) -> None:
