@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import torch
 
+from cxrgaze_ray.errors import EnvironmentFault
 from cxrgaze_ray.training.checkpoint import Checkpoint
-from cxrgaze_ray.training.ranks import most
+from cxrgaze_ray.training.ranks import most, ranks
 
 Make = Callable[[], Checkpoint]
 
@@ -99,7 +100,7 @@ class Keeper:
     ) -> None:
         self._writer, self._every_s, self._device = writer, every_s, device
         self._asked, self._kept = asked, kept
-        self._last = time.monotonic()
+        self._last, self._ranks = time.monotonic(), ranks()
 
     def offer(self, make: Make) -> None:
         """Make a checkpoint if one is due; every rank must call this after every step."""
@@ -111,6 +112,7 @@ class Keeper:
 
     def keep(self, make: Make) -> None:
         """Make a checkpoint and have it written; every rank must call this."""
+        self._check()
         checkpoint = make()
         if self._writer is not None:
             self._writer.submit(checkpoint)
@@ -118,7 +120,13 @@ class Keeper:
 
     def finish(self) -> bool:
         """Wait until nothing is left to write; return whether the last one was written, as far as this rank knows."""
+        self._check()
         return self._writer is None or self._writer.flush()
+
+    def _check(self) -> None:
+        """Keep nothing of a rank that goes on alone for a moment, because the others' group was dissolved around it."""
+        if ranks() != self._ranks:
+            raise EnvironmentFault("The group of workers was dissolved.", "Run the same command again.")
 
     def _wanted(self) -> int:
         if self._asked.is_set():

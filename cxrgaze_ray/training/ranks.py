@@ -88,6 +88,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def ranks() -> int:
+    """Return the number of ranks."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def most(value: int, device: torch.device) -> int:
     """Return the largest of a value over all ranks; none goes on before every rank has called this."""
     if not dist.is_initialized():
@@ -109,5 +114,4 @@ def gathered(tensor: Tensor, device: torch.device) -> list[Tensor]:
 
 def own_of(parts: Sequence[Part]) -> Part | None:
     """Return this rank's part of what ranks left behind; None if there were not as many of them as there are now."""
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
-    return parts[rank()] if len(parts) == ranks else None
+    return parts[rank()] if len(parts) == ranks() else None
