@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -76,6 +77,11 @@ class Features:
     def take(self, numbers_B: NDArray[np.int64]) -> Tensor:
         """Return the features (B, ...) of some rows."""
         return torch.from_numpy(self._values[numbers_B]).view(self._row.dtype).reshape(-1, *self._row.shape)
+
+
+def room() -> float:
+    """Return the bytes that a split's features may take here: a quarter of what is free, which others need too."""
+    return shutil.disk_usage(tempfile.gettempdir()).free / 4
 
 
 def _reserve(file: int, size: int) -> None:

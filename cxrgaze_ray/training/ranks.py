@@ -112,6 +112,11 @@ def gathered(tensor: Tensor, device: torch.device) -> list[Tensor]:
     return [part.cpu() for part in parts]
 
 
+def fewest(value: float, device: torch.device) -> float:
+    """Return the least of all ranks' values."""
+    return min(float(one) for one in gathered(torch.tensor(value, dtype=torch.float64), device))
+
+
 def own_of(parts: Sequence[Part]) -> Part | None:
     """Return this rank's part of what ranks left behind; None if there were not as many of them as there are now."""
     return parts[rank()] if len(parts) == ranks() else None

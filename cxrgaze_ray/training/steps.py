@@ -11,11 +11,11 @@ from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.divergence import DivergenceWatch
-from cxrgaze_ray.training.features import FeatureCache, digest
+from cxrgaze_ray.training.features import FeatureCache, digest, room
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.optimisers import learning_rate, make_optimiser, set_rate, shorten
 from cxrgaze_ray.training.progress import Pace
-from cxrgaze_ray.training.ranks import share_buffers, sums
+from cxrgaze_ray.training.ranks import fewest, share_buffers, sums
 from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
 from cxrgaze_ray.training.stages import Batch, StageModule, trainable_state
@@ -64,7 +64,7 @@ class Steps:
         self.watch = DivergenceWatch(stage, self.settings.lr)
         self.training, self.validation = train.select(stage), validation.select(stage)
         if settings.caches(stage.name):
-            most = int(settings.cache_gib * 2**30)
+            most = fewest(min(settings.cache_gib * 2**30, room()), self.device)
             self.training, self.validation = self._cached(self.training, most), self._cached(self.validation, most)
 
     @property
@@ -148,18 +148,18 @@ class Steps:
             )
         return total / count
 
-    def _cached(self, feed: Feed, most_bytes: int) -> Feed:
+    def _cached(self, feed: Feed, most_bytes: float) -> Feed:
         """Compute what frozen layers make of every row once: nothing that changes comes before them."""
         self.module.eval()
         weights = digest(self.module.network, self.module.learning())
         of = (self.stage.name, weights, self.device.type, self.compute.half)
         features = self.cache.features(
-            feed, self._frozen, of=of, batch=self.settings.batch, size=self.size, most_bytes=most_bytes
+            feed, self._frozen, of=of, batch=self.settings.batch, size=self.size, most_bytes=int(most_bytes)
         )
         if features is None:
             self.compute.tell(
-                f"Features of {len(feed)} images for phase {self.stage.name} would take more than cache_gib allows: "
-                "they are computed in every step."
+                f"Features of {len(feed)} images for phase {self.stage.name} would take more than cache_gib allows, or "
+                "than the folder for temporary files has room for: they are computed in every step."
             )
             return feed
         return feed.with_features(features, pixels=self.stage.objective == "saliency")

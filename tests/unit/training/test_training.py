@@ -20,6 +20,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore, SplitSettings
 from cxrgaze_ray.shards.store import StoreInfo
 from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training import steps
 from cxrgaze_ray.training.checkpoint import Checkpoint, hand_over, snapshot
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
@@ -195,7 +196,9 @@ def test_a_phase_computes_its_frozen_layers_once(monkeypatch: pytest.MonkeyPatch
     train(chosen, tell=told.append)
     assert (computed, told) == (rows + 2, []), "one of each split tells the size"
     computed = 0
-    train(chosen.model_copy(update={"cache_gib": 1e-6}), tell=told.append)
+    with monkeypatch.context() as small:
+        small.setattr(steps, "room", lambda: 1000.0)
+        train(chosen, tell=told.append)
     assert computed == 2 * rows + 2
     assert [line.partition(" would")[0] for line in told] == [
         f"Features of {len(split)} images for phase saliency" for split in (TRAIN, VALIDATION)
