@@ -6,11 +6,9 @@ reads those of a whole store, a group of shards a task.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,32 +18,17 @@ from ray.data import DataContext
 
 from cxrgaze_ray.cluster.connection import on_cluster, translated
 from cxrgaze_ray.cluster.ray_data import job_context
-from cxrgaze_ray.schemas.ipc import table_from_ipc, table_to_ipc
+from cxrgaze_ray.shards.footer import ROW_INDEX, read_row_index
 from cxrgaze_ray.shards.store import Shard, without
 from cxrgaze_ray.shards.trainable import Trainable
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.storage.read_ahead import read_ahead
-
-_KEY = b"cxrgaze.index"
-INDEXED = ["image_id", "subject_id", "split", "label", "gaze_peak"]
-"""Columns of a shard that its index is made of."""
 
 _GROUP = 64
 """Shards whose footers one task reads."""
 
 _ORDER = [(name, "ascending") for name in ("image_id", "shard", "row")]
 _NUMBER = "number"
-
-ROW_INDEX = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("subject_id", pa.string()),
-        ("split", pa.string()),
-        ("label", pa.int8()),
-        ("seen", pa.bool_()),
-    ]
-)
-"""A row an image of a shard, in order. seen: it has a gaze map that is not zero everywhere."""
 
 _PLACED = pa.schema([*ROW_INDEX, ("shard", pa.int32()), ("row", pa.int32())])
 
@@ -108,25 +91,7 @@ def _read_group(numbers: pa.Table, shards: Sequence[Shard]) -> pa.Table:
 
 def _placed(number: int, shard: Shard) -> pa.Table:
     with open_store(shard.store).open_input(shard.name) as file:
-        rows = read_row_index(file)
+        rows = read_row_index(pq.ParquetFile(file))
     places = [pa.array([number] * rows.num_rows, pa.int32()), pa.array(range(rows.num_rows), pa.int32())]
     table = pa.table([*rows.columns, *places], schema=_PLACED)
     return without(table, shard.superseded)
-
-
-def footer_of(rows: pa.Table) -> dict[bytes, bytes]:
-    """Return what a shard's footer keeps of its rows (`schemas.STORE_SHARD`), as text for other readers' sake."""
-    return {_KEY: base64.b64encode(table_to_ipc(_small(rows)))}
-
-
-def read_row_index(file: IO[bytes]) -> pa.Table:
-    """Return a shard's `ROW_INDEX`; from the columns where an earlier version wrote none."""
-    parquet = pq.ParquetFile(file)
-    kept = (parquet.metadata.metadata or {}).get(_KEY)
-    return table_from_ipc(pa.py_buffer(base64.b64decode(kept))) if kept else _small(parquet.read(INDEXED))
-
-
-def _small(rows: pa.Table) -> pa.Table:
-    seen = pc.fill_null(pc.greater(rows["gaze_peak"], 0), False)
-    columns = [*(rows[name] for name in ROW_INDEX.names if name != "seen"), seen]
-    return pa.table(columns, schema=ROW_INDEX).combine_chunks()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from cxrgaze_ray import schemas
 from cxrgaze_ray.config import Record, Settings
 from cxrgaze_ray.errors import ConfigError, StoreNotFound, UserError
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.shards.footer import groups_of, read_row_index
 from cxrgaze_ray.storage import Store, open_store
 
 SPLITS = ("train", "validation", "test")
@@ -132,17 +132,30 @@ class Shard:
         Parameters
         ----------
         columns
-            All by default. Only these are read: without pixels a store is a hundredth of its size.
+            All by default. Only these are read, and only of the split's rows: without pixels a store is a hundredth of
+            its size.
         """
         wanted = list(columns or schemas.STORE_SHARD.names)
         needed = list(dict.fromkeys([*wanted, "split", "image_id"]))
-        with self._file(whole="image" in wanted) as file:
-            table = pq.read_table(file, schema=schemas.STORE_SHARD, columns=needed)
+        with open_store(self.store).open_input(self.name) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=True)  # a bucket is asked for what lies together at once
+            table = index = read_row_index(parquet)
+            if not set(needed) <= set(index.column_names):
+                table = _read_groups(parquet, groups_of(parquet, pc.equal(index["split"], split)), needed)
         return without(table.filter(pc.equal(table["split"], split)), self.superseded).select(wanted)
 
-    def _file(self, *, whole: bool) -> IO[bytes]:
-        store = open_store(self.store)
-        return io.BytesIO(store.get(self.name)) if whole else store.open_input(self.name)
+
+def _read_groups(parquet: pq.ParquetFile, groups: list[int], columns: list[str]) -> pa.Table:
+    """Read columns of row groups, as today's schema has them."""
+    schema = pa.schema([schemas.STORE_SHARD.field(name) for name in columns])
+    if not groups:
+        return schema.empty_table()
+    table = parquet.read_row_groups(groups, [name for name in columns if name in parquet.schema_arrow.names])
+    found = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(found, schema=schema)
 
 
 def without(table: pa.Table, image_ids: pa.Array | None) -> pa.Table:

@@ -10,11 +10,12 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cxrgaze_ray.archive.identities import KEPT
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.schemas import CLASSES
-from cxrgaze_ray.shards.index import read_row_index
+from cxrgaze_ray.shards.footer import read_row_index
 from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, Shard, ShardInfo, ShardStore, StoreInfo
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.storage.read_ahead import read_ahead
@@ -225,7 +226,7 @@ def _read_index(number: int, store: ShardStore) -> pa.Table:
 def _read_shard(number: int, store: Store, name: str) -> pa.Table:
     """Read what is small of a shard; its pixels stay where they are."""
     with store.open_input(name) as file:
-        read = read_row_index(file)
+        read = read_row_index(pq.ParquetFile(file))
     return pa.table(
         {
             "store": pa.array([number] * read.num_rows, pa.int32()),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxrgaze_ray.schemas import STORE_SHARD
-from cxrgaze_ray.shards.index import INDEXED, footer_of
+from cxrgaze_ray.shards.footer import INDEXED, footer_of
 
 _WHOLE = {"image", "gaze", "readers"}
 """Columns without a dictionary: no two values are the same."""

@@ -93,10 +93,12 @@ def test_two_workers_train_as_one_does(store: ShardStore, tmp_path: Path) -> Non
         train_and_publish(store, settings(), Registry(LocalStore(str(folder))), workers=workers)
         (metrics,) = folder.rglob("metrics.json")
         history[workers] = json.loads(metrics.read_text())
-    # another order of batches, and so other weights: losses were 1.8% apart at most when this was measured
+    # the same batches: what differs is rounding, which batch norms that learn make larger
     for one, two in zip(history[1], history[2], strict=True):
         assert (one["stage"], one["epoch"]) == (two["stage"], two["epoch"])
-        assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=0.1)
+        for split in ("train", "validation"):
+            print(one["stage"], split, one[f"{split}_loss"], two[f"{split}_loss"])
+            assert two[f"{split}_loss"] == pytest.approx(one[f"{split}_loss"], rel=0.02)
 
 
 class Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,8 @@ from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.settings import System, architecture
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.shards import ShardUnion
+from cxrgaze_ray.shards import Shard, ShardUnion
 from cxrgaze_ray.shards.store import image_array
-from cxrgaze_ray.storage import LocalStore
 from tests.labelled_store import write_store
 
 
@@ -70,13 +70,13 @@ def test_a_reference_that_is_given_is_not_read_again(
 def test_whole_maps_of_a_few_images_come_in_the_order_asked_for(
     bundle: Bundle, union: ShardUnion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, get = list[str](), LocalStore.get
+    read, original = list[str](), Shard.read
 
-    def noted(store: LocalStore, key: str) -> bytes:
-        read.append(store.uri)
-        return get(store, key)
+    def noted(shard: Shard, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+        read.extend([shard.store] if columns is None else [])
+        return original(shard, split, columns)
 
-    monkeypatch.setattr(LocalStore, "get", noted)
+    monkeypatch.setattr(Shard, "read", noted)
     rows = rows_of(union, "test", ["image-b-test-1", "image-b-test-0"])
     assert rows["image_id"].to_pylist() == ["image-b-test-1", "image-b-test-0"]
     assert [Path(uri).name for uri in read] == ["b"], "pixels are read where they are needed only"

@@ -16,9 +16,9 @@ import pytest
 
 from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.schemas import STORE_SHARD
-from cxrgaze_ray.shards import ShardReader, ShardStore, ShardUnion, StoreRows, index_store
+from cxrgaze_ray.shards import Shard, ShardReader, ShardStore, ShardUnion, StoreRows, index_store
 from cxrgaze_ray.shards import rows as rows_module
-from cxrgaze_ray.shards.index import INDEXED, footer_of, read_row_index
+from cxrgaze_ray.shards.footer import INDEXED, footer_of, read_row_index
 from cxrgaze_ray.storage import ObjectInfo, S3Store
 from tests.labelled_store import write_store
 
@@ -139,6 +139,29 @@ def test_an_index_reads_no_column_of_a_shard_of_today(tmp_path: Path, monkeypatc
     assert index_store(store, ["train"]).rows == expected.rows
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test", "none"])
+def test_a_split_s_rows_are_read_without_those_of_others(
+    store: ShardStore, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (info,) = store.info.shards
+    every = pq.read_table(io.BytesIO(store.store.get(info.name)), schema=STORE_SHARD)
+    shard, read, original = Shard(store.store.uri, info.name), [], pq.ParquetFile.read_row_groups
+
+    def counted(self: pq.ParquetFile, groups: list[int], *rest: Any) -> pa.Table:
+        read.extend(groups)
+        return original(self, groups, *rest)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counted)
+    expected = every.filter(pc.equal(every["split"], split))
+    assert shard.read(split).equals(expected)
+    assert len(read) <= max(1, expected.num_rows)
+    columns = ["gaze", "image_id", "affine", "readers"]
+    assert shard.read(split, columns).equals(expected.select(columns))
+    read.clear()
+    assert shard.read(split, ["label", "image_id"]).equals(expected.select(["label", "image_id"]))
+    assert not read, "the footer tells"
+
+
 def test_labels_and_gaze_that_are_not_there_are_told(tmp_path: Path) -> None:
     store = write_store(tmp_path, {"train": 3}, labelled=False)
     (info,) = store.info.shards
@@ -146,7 +169,7 @@ def test_labels_and_gaze_that_are_not_there_are_told(tmp_path: Path) -> None:
     # of one image nobody looked at anything, of another at nothing but its padding: its map is zero
     place = table.schema.get_field_index("gaze_peak")
     table = table.set_column(place, table.schema.field(place), pa.array([None, 0.0, 1e-5], pa.float32()))
-    seen = read_row_index(io.BytesIO(_written(table)))["seen"]
+    seen = read_row_index(pq.ParquetFile(io.BytesIO(_written(table))))["seen"]
     assert seen.to_pylist() == [False, False, True]
     store.store.put(info.name, _written(table))
     rows = StoreRows(index_store(store, ["train"]), "train", ShardReader())

@@ -25,7 +25,7 @@ from cxrgaze_ray.radiograph.preprocess import fit
 from cxrgaze_ray.schemas import FINDINGS, HEIGHT, MANIFEST, WIDTH, Affine, Reason
 from cxrgaze_ray.shards import IngestSettings, SplitSettings, split_of
 from cxrgaze_ray.shards.build import BuildShard
-from cxrgaze_ray.shards.index import read_row_index
+from cxrgaze_ray.shards.footer import read_row_index
 from cxrgaze_ray.shards.ingest import claim
 from cxrgaze_ray.shards.plan import INGEST_PLAN, has_plan, make_plan, write_plan
 from cxrgaze_ray.storage import LocalStore, ObjectInfo
@@ -280,7 +280,7 @@ def test_a_row_is_a_row_group_and_the_footer_tells_of_all_rows(archive: Archive)
     shard = archive.out.get("shards/shard-00000.parquet")
     metadata, rows = pq.read_metadata(io.BytesIO(shard)), pq.read_table(io.BytesIO(shard))
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [1] * 5
-    index = read_row_index(io.BytesIO(shard))
+    index = read_row_index(pq.ParquetFile(io.BytesIO(shard)))
     assert index["image_id"].to_pylist() == rows["image_id"].to_pylist()
     assert index.select(["subject_id", "split", "label"]).equals(rows.select(["subject_id", "split", "label"]))
 
