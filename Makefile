@@ -51,6 +51,7 @@ bench: $(STAMP)
 	$(BIN)/cxrgaze bench decode
 	$(BIN)/cxrgaze bench pipeline
 	$(BIN)/cxrgaze bench memory
+	$(BIN)/cxrgaze bench streams
 	$(BIN)/cxrgaze bench serve
 
 check: $(STAMP)
