@@ -97,7 +97,6 @@ def test_two_workers_train_as_one_does(store: ShardStore, tmp_path: Path) -> Non
     for one, two in zip(history[1], history[2], strict=True):
         assert (one["stage"], one["epoch"]) == (two["stage"], two["epoch"])
         for split in ("train", "validation"):
-            print(one["stage"], split, one[f"{split}_loss"], two[f"{split}_loss"])
             assert two[f"{split}_loss"] == pytest.approx(one[f"{split}_loss"], rel=0.02)
 
 
