@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from cxrgaze_ray.benchmark.blocks import BlockTime, time_blocks
 from cxrgaze_ray.benchmark.timing import Timing, race
 from cxrgaze_ray.errors import CxrgazeError
 from cxrgaze_ray.evaluation.maps import correlation
@@ -80,6 +81,8 @@ class ModelReport:
         Engines that did not work here, with the kind of error.
     parts
         Seconds an image of the first engine's steps.
+    blocks
+        Time and arithmetic of the network's blocks in plain float32 layers.
     """
 
     system: str
@@ -92,6 +95,7 @@ class ModelReport:
     engines: Sequence[EngineTime]
     skipped: Mapping[str, str]
     parts: Mapping[str, Timing]
+    blocks: Sequence[BlockTime]
 
     def ratio(self, engine: EngineTime) -> float:
         """Return how many times as fast as the released way an engine is."""
@@ -154,6 +158,7 @@ def bench_model(
         engines=found,
         skipped=skipped,
         parts={name: _an_image(one, first.batch) for name, one in race(_steps(first), rounds).items()},
+        blocks=time_blocks(network, _on_its_device(network, phantoms(batch)), rounds),
     )
 
 
@@ -229,10 +234,13 @@ def _best_batch(network: Network, device: str, say: Callable[[str], None]) -> in
 
 
 def _gflop(network: Network) -> float:
-    image_B1HW = torch.zeros(1, 1, *network.config.input_size, device=next(network.parameters()).device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
-        network(image_B1HW)
+        network(_on_its_device(network, phantoms(1)))
     return float(counted.get_total_flops()) / 1e9
+
+
+def _on_its_device(network: Network, images_BHW: NDArray[np.uint16]) -> Tensor:
+    return to_network(images_BHW, network.config.input_size).to(next(network.parameters()).device)
 
 
 def _peaks(device: str) -> dict[str, float]:

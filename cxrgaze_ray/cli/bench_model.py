@@ -131,6 +131,14 @@ def _tables(report: ModelReport) -> None:
             for name, part in report.parts.items()
         ],
     )
+    print_table(
+        ["block, plain float32 layers", "ms an image", "GFLOP", "GFLOP/s"],
+        [
+            [one.name, f"{1000 * one.seconds:.1f}", f"{one.gflop:.2f}", f"{one.gflop / one.seconds:,.0f}"]
+            for one in report.blocks
+            if one.seconds
+        ],
+    )
     peaks = ", ".join(f"{name} {flops / 1e9:,.0f}" for name, flops in report.peaks.items())
     spread = max(timing.spread for timing in [report.released, *(one.timing for one in report.engines)])
     say(

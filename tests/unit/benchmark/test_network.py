@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from cxrgaze_ray.benchmark import floors, network
+from cxrgaze_ray.benchmark.blocks import time_blocks
 from cxrgaze_ray.benchmark.network import bench_model, other_classes, phantoms
 from cxrgaze_ray.benchmark.samples import jpeg_phantom
 from cxrgaze_ray.cli import app
@@ -18,7 +20,7 @@ from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.engines.engine import ENGINES, EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
 from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.models.predictor import Predictor
-from cxrgaze_ray.models.settings import architecture
+from cxrgaze_ray.models.settings import System, architecture
 from cxrgaze_ray.models.zoo import build
 
 KINDS = ("model-cpu-bfloat16", "model-cpu")
@@ -70,6 +72,19 @@ def test_the_command_tells_it_as_a_table_and_as_json(tmp_path: Path) -> None:
     assert found["engines"][0]["difference"] <= 1e-5
     assert (found["compared"], found["engines"][0]["other_class"]) == (2, 0)
     assert found["ratios"]["openvino-float32-cpu"] > 0
+
+
+@pytest.mark.parametrize(
+    ("system", "first", "last"),
+    [("gazenet", "encoder.levels.0", "classifier"), ("mt-unet", "unet.encoder.levels.0", "classifier")],
+)
+def test_the_blocks_hold_all_of_the_arithmetic(system: System, first: str, last: str) -> None:
+    net = build(architecture(system, "tiny"), 0).eval()
+    found = time_blocks(net, torch.rand(2, 1, *net.config.input_size), 1)
+    assert (found[0].name, found[-1].name) == (first, last)
+    assert [one.name for one in found if one.seconds <= 0] == []
+    assert {"densenet", "decoder.stages.4"} <= {one.name for one in found} or system != "gazenet"
+    assert sum(one.gflop for one in found) == pytest.approx(network._gflop(net), rel=0.01)
 
 
 def test_a_tie_is_no_other_class() -> None:
