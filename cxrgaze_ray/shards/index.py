@@ -19,6 +19,7 @@ from ray.data import DataContext
 from cxrgaze_ray.cluster.connection import on_cluster, translated
 from cxrgaze_ray.cluster.ray_data import job_context
 from cxrgaze_ray.shards.footer import ROW_INDEX, read_row_index
+from cxrgaze_ray.shards.intact import intact
 from cxrgaze_ray.shards.store import Shard, without
 from cxrgaze_ray.shards.trainable import Trainable
 from cxrgaze_ray.storage import open_store
@@ -55,7 +56,7 @@ def index_store(store: Trainable, splits: Sequence[str]) -> StoreIndex:
     Raises
     ------
     EnvironmentFault
-        If a store can't be reached.
+        If a store can't be reached, or a shard is gone or damaged.
     """
     shards = list({(shard.store, shard.name): shard for split in splits for shard in store.shards(split)}.values())
     tables = _spread(shards) if on_cluster() else _here(shards)
@@ -90,7 +91,7 @@ def _read_group(numbers: pa.Table, shards: Sequence[Shard]) -> pa.Table:
 
 
 def _placed(number: int, shard: Shard) -> pa.Table:
-    with open_store(shard.store).open_input(shard.name) as file:
+    with intact(shard.name), open_store(shard.store).open_input(shard.name) as file:
         rows = read_row_index(pq.ParquetFile(file))
     places = [pa.array([number] * rows.num_rows, pa.int32()), pa.array(range(rows.num_rows), pa.int32())]
     table = pa.table([*rows.columns, *places], schema=_PLACED)

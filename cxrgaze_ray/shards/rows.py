@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.errors import StoreNotFound
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.shards.index import StoreIndex
+from cxrgaze_ray.shards.intact import intact
 from cxrgaze_ray.storage import ObjectInfo, open_store
 
 CACHE_BYTES = 256 * 2**20
@@ -85,8 +86,12 @@ class ShardReader:
         Raises
         ------
         EnvironmentFault
-            If the store can't be reached within the budget of retries.
+            If the store can't be reached within the budget of retries, or the shard is gone or damaged.
         """
+        with intact(name):
+            return self._read(store, name, row)
+
+    def _read(self, store: str, name: str, row: int) -> pa.Table:
         known = self._known.get((store, name), lambda: _Known.of(store, name))
         footer = self._footers.get((store, name), known.footer)
         group, first = _group_of(footer, row)
@@ -106,7 +111,7 @@ class _Known:
         store = open_store(uri)
         info = store.info(name)
         if info is None:
-            raise StoreNotFound(f"There is no file {store.locate(name)}.", "A shard is gone: ingest the archive again.")
+            raise StoreNotFound(f"There is no file {store.locate(name)}.")
         with store.open_input(name, info) as file:
             tail = _last(file, info.size_bytes, _TAIL_BYTES)
             needed = int.from_bytes(tail[-8:-4], "little") + 8  # Parquet: the footer, its length, PAR1

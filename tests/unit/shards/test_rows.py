@@ -123,6 +123,25 @@ def test_a_shard_that_was_written_anew_meanwhile_is_told(tmp_path: Path) -> None
         rows.read(1, gaze=True)
 
 
+@pytest.mark.parametrize("fault", ["gone", "damaged", "cut off"])
+def test_a_shard_that_is_gone_or_damaged_is_told(tmp_path: Path, fault: str) -> None:
+    store = rewritten(write_store(tmp_path, PATIENTS), 1, indexed=True)
+    index, key = index_store(store, ["train"]), store.info.shards[0].name
+    data = bytearray(store.store.get(key))
+    if fault == "gone":
+        store.store.delete(key)
+    else:
+        data[4 : len(data) // 2] = bytes(len(data) // 2 - 4)
+        store.store.put(key, bytes(data if fault == "damaged" else data[: len(data) // 2]))
+    rows = StoreRows(index, "train", ShardReader())
+    with pytest.raises(StoreUnavailable, match=r"has no shards/|of the store is damaged") as told:
+        rows.read(0, gaze=True)
+    assert "another store" in told.value.hint
+    if fault != "damaged":
+        with pytest.raises(StoreUnavailable, match=r"has no shards/|of the store is damaged"):
+            index_store(store, ["train"])
+
+
 def _id(row: dict[str, Any]) -> str:
     image_id: str = row["image_id"]
     return image_id
