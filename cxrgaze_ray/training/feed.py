@@ -93,8 +93,8 @@ class Feed:
         """Seconds that the steps have waited for their batches so far."""
         return self._ahead.waited_s
 
-    def select(self, stage: Stage) -> Feed:
-        """Return a feed of the rows that can take part in a stage.
+    def select(self, stage: Stage, what: str = "split") -> Feed:
+        """Return a feed of the rows that can take part in a stage; `what` names them in an error.
 
         Raises
         ------
@@ -109,12 +109,17 @@ class Feed:
         if not usable_N.any():
             missing = " and ".join(["a label"] * stage.needs_label + ["gaze"] * stage.needs_gaze)
             raise UserError(
-                f"No image of the split has {missing}, which phase {stage.name} learns from.",
+                f"No image of the {what} has {missing}, which phase {stage.name} learns from.",
                 "Ingest more, or leave the phase out: --phases.",
             )
         feed = copy(self)
         feed._chosen_N, feed._gaze = np.flatnonzero(usable_N), stage.needs_gaze
         return feed
+
+    def classes(self) -> list[int]:
+        """Return the classes of the rows that take part."""
+        found: list[int] = np.unique(self.rows.label_N[self._chosen_N]).tolist()
+        return found
 
     def steps(self, batch: int) -> int:
         """Return how many steps an epoch has."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrgaze_ray.models.network import Network
+from cxrgaze_ray.training.beforehand import check_rows
 from cxrgaze_ray.training.checkpoint import (
     Checkpoint,
     Standing,
@@ -91,9 +92,17 @@ def run_loop(
     -------
     Standing
         Progress at the end, with the history of all epochs.
+
+    Raises
+    ------
+    UserError
+        See `check_rows`; and if no batch holds what a phase learns from.
+    TrainingDiverged
+        If a loss, gradient or weight is not finite.
     """
     standing = resume.standing if resume else Standing()
     names: list[StageName] = list(settings.stages)
+    check_rows(train, validation, [RECIPES[settings.system].stages[name] for name in names[standing.stage :]])
     compute = Compute(hooks.device, settings, hooks.tell)
     compute.place(network)
     for index in range(standing.stage, len(names)):
@@ -109,6 +118,8 @@ def run_loop(
 
 class _Stage:
     """One phase: its epochs, best weights and patience."""
+
+    steps: Steps
 
     def __init__(
         self,
@@ -126,15 +137,21 @@ class _Stage:
         self.waited = 0.0
         """Share of an epoch's time that its steps waited for images."""
 
-        self.steps = Steps(network, self.stage, train, validation, settings, compute, hooks.wrap, hooks.cache)
+        self._begin = partial(Steps, network, self.stage, train, validation, settings, compute, hooks.wrap, hooks.cache)
 
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""
         best = snapshot(self.network) if resume is None else resume.best
+        if self._finished(
+            standing
+        ):  # killed just then: nothing is got ready for it, such as features that were removed
+            hand_over(self.network, best)
+            return standing
+        self.steps = self._begin()
         # each stage from its own seed: random draws depend neither on where a killed training resumed, nor on which
         # phases went before it in the same training
         torch.manual_seed(self.seed * 1000 + STAGE_ORDER.index(self.stage.name))
-        if resume is not None and not self._finished(standing):
+        if resume is not None:
             self._restore(resume)
         while not self._finished(standing):
             losses, seconds = self._epoch(standing, best)

@@ -222,6 +222,6 @@ def test_a_store_without_labels_is_told_as_what_it_is(
 ) -> None:
     asked = IngestSettings(keep="all", split=SplitSettings(train=0.6, validation=0.2))
     unlabelled = ingest(phantoms[0], (), str(tmp_path / "store"), settings=asked, workers=1)
-    with pytest.raises(UserError, match="No image of the split has a label") as told:
+    with pytest.raises(UserError, match="No image of the train split has a label") as told:
         train_and_publish(unlabelled, settings(), Registry(LocalStore(str(tmp_path / "registry"))))
     assert "Traceback" not in str(told.value)

@@ -16,10 +16,13 @@ import torch
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore, Store
+from cxrgaze_ray.training import loop
 from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, Within, hand_over, rng_states, snapshot
 from cxrgaze_ray.training.keeper import Keeper, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
+from cxrgaze_ray.training.recipes import Stage
 from cxrgaze_ray.training.settings import TrainSettings
+from cxrgaze_ray.training.steps import Steps
 from tests.unit.training.test_training import Stopped, changed, settings, train
 
 CPU = torch.device("cpu")
@@ -94,6 +97,24 @@ def test_a_training_killed_at_random_steps_ends_as_if_it_had_not_been(tmp_path: 
     assert [[e[k] for k in same] for e in history] == [[e[k] for k in same] for e in expected]
     assert not changed(snapshot(straight), snapshot(resumed))
     assert len(killed.kept.names()) <= 2
+
+
+def test_a_phase_that_is_over_is_not_got_ready_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its features, which were removed with it, would be computed for nothing."""
+    chosen, ends, begun = settings("encoder", "classifier"), list[Checkpoint](), list[str]()
+    straight, _ = train(chosen, report=lambda _metrics, make, _ends: ends.append(make()))
+
+    class Told(Steps):
+        def __init__(self, network: Network, stage: Stage, *rest: Any) -> None:
+            begun.append(stage.name)
+            super().__init__(network, stage, *rest)
+
+    monkeypatch.setattr(loop, "Steps", Told)
+    resumed = build(chosen.network, seed=9)
+    hand_over(resumed, ends[0].best)
+    train(chosen, resumed, resume=ends[0])
+    assert begun == ["classifier"]
+    assert not changed(snapshot(straight), snapshot(resumed))
 
 
 def checkpoint(steps: int = 0, *, stage: int = 0, epoch: int = 0) -> Checkpoint:

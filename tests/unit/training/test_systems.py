@@ -130,7 +130,7 @@ def test_a_killed_training_goes_on_to_the_same_end(system: System, stage: dict[s
 @pytest.mark.parametrize("system", ["gazegnn", "mt-unet", "unet-s", "res-se-unet"])
 def test_a_store_without_gaze_says_what_is_missing(system: System) -> None:
     chosen = settings(system)
-    with pytest.raises(UserError, match=r"No image of the split has .*gaze, which phase \w+ learns from"):
+    with pytest.raises(UserError, match=r"No image of the train split has .*gaze, which phase \w+ learns from"):
         run_loop(build(chosen.network), feed_of(make_rows(3, gaze=False)), feed_of(VALIDATION), chosen, LoopHooks())
 
 

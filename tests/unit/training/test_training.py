@@ -197,7 +197,7 @@ def test_a_phase_computes_its_frozen_layers_once(monkeypatch: pytest.MonkeyPatch
     assert (computed, told) == (rows + 2, []), "one of each split tells the size"
     computed = 0
     with monkeypatch.context() as small:
-        small.setattr(steps, "room", lambda: 1000.0)
+        small.setattr(steps, "room", lambda _workers: 1000.0)
         train(chosen, tell=told.append)
     assert computed == 2 * rows + 2
     assert [line.partition(" would")[0] for line in told] == [
@@ -328,6 +328,22 @@ def test_rows_without_label_or_gaze_take_part_where_they_can() -> None:
         assert (-1 in labels) == (name == "saliency")
     with pytest.raises(UserError, match="gaze"):
         feed_of(make_rows(3, gaze=False)).select(RECIPES["gazenet"].stages["saliency"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"gaze": None}, "No image of the validation split has gaze, which phase saliency learns from"),
+        ({"label": 1}, "All images of the train split that phase encoder would learn from are of class"),
+        ({"label": None}, "No image of the train split has a label, which phase encoder learns from"),
+    ],
+)
+def test_rows_that_a_later_phase_can_t_use_are_told_before_the_first_step(fault: dict[str, Any], said: str) -> None:
+    faulty, began = [replace(row, **fault) for row in make_rows(3)], list[object]()
+    dealt = (feed_of(TRAIN), feed_of(faulty)) if "gaze" in fault else (feed_of(faulty), feed_of(VALIDATION))
+    with pytest.raises(UserError, match=said):
+        run_loop(build(PRESETS["tiny"]), *dealt, settings("encoder", "saliency"), LoopHooks(on_step=began.append))
+    assert not began
 
 
 def test_a_training_s_name_changes_with_what_determines_its_weights() -> None:
