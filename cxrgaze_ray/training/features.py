@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.storage.read_ahead import read_ahead
-from cxrgaze_ray.training.ranks import wait_for_all
+from cxrgaze_ray.training.ranks import of_the_first, wait_for_all
 
 if TYPE_CHECKING:
     from cxrgaze_ray.training.feed import Feed
@@ -79,9 +79,12 @@ class Features:
         return torch.from_numpy(self._values[numbers_B]).view(self._row.dtype).reshape(-1, *self._row.shape)
 
 
-def room() -> float:
-    """Return the bytes that a split's features may take here: a quarter of what is free, which others need too."""
-    return shutil.disk_usage(tempfile.gettempdir()).free / 4
+def room(workers: int = 1) -> float:
+    """Return the bytes that a split's features may take here: a quarter of what is free, which others need too.
+
+    Every worker of a machine keeps its own.
+    """
+    return shutil.disk_usage(tempfile.gettempdir()).free / 4 / workers
 
 
 def _reserve(file: int, size: int) -> None:
@@ -178,8 +181,8 @@ def _shared(
     """Compute the blocks that are missing, each worker its share of them, then read them all."""
     rows = max(1, BLOCK_BYTES // row.bytes)
     names = {f"{folder}block-{number:06d}.safetensors": first for number, first in enumerate(range(0, len(feed), rows))}
-    there = {info.key for info in store.list(folder)}
-    wait_for_all()  # all have looked before the first one writes, and so share out the same blocks
+    # the first one has cleared the phase before, and a worker of a killed group may still be writing
+    there = of_the_first(lambda: {info.key for info in store.list(folder)})
     missing = [name for name in names if name not in there]
     for name in missing[feed.world.rank :: feed.world.size]:
         last = min(names[name] + rows, len(feed))
@@ -187,8 +190,13 @@ def _shared(
         store.put(name, save({_TENSOR: torch.cat(parts)}))
     wait_for_all()
     found = Features(len(feed), row)
-    for first, data in zip(names.values(), read_ahead(store.get, names), strict=True):
-        found.put(first, load(data)[_TENSOR])
+    try:
+        for first, data in zip(names.values(), read_ahead(store.get, names), strict=True):
+            found.put(first, load(data)[_TENSOR])
+    except StoreNotFound as error:  # told as a fault: a user's error would be all workers'
+        raise StoreUnavailable(
+            "Cached features were removed while they were read.", "Run the same command again, and only once at a time."
+        ) from error
     return found
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 Part = TypeVar("Part")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class World:
-    """The workers of a training as one of them sees them: its rank, and their number."""
+    """The workers of a training as one of them sees them: its rank, their number, and how many are on its machine."""
 
     rank: int = 0
     size: int = 1
+    here: int = 1
 
 
 def any_rank(flags_N: Tensor) -> list[bool]:
@@ -37,6 +39,15 @@ def sums(values: list[float], device: torch.device) -> list[float]:
     dist.all_reduce(total_N)
     found: list[float] = total_N.tolist()
     return found
+
+
+def of_the_first(look: Callable[[], Value]) -> Value:
+    """Return what the first rank alone finds, on every rank: a store may look otherwise to one that looks later."""
+    if not dist.is_initialized():
+        return look()
+    found = [look() if rank() == 0 else None]
+    dist.broadcast_object_list(found, 0)
+    return cast("Value", found[0])
 
 
 def wait_for_all() -> None:

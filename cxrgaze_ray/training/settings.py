@@ -57,7 +57,7 @@ class TrainSettings(Settings):
 
     cache_gib: float = Field(16.0, ge=0, le=1e6)
     """Most GiB that a phase's features of a split may take; if they would take more, or more than a quarter of what is
-    free in a worker's folder for temporary files, they are computed in every step.
+    free in a worker's folder for temporary files, shared by its machine's workers, they are computed in every step.
     DenseNet's take 2.3 MiB an image in float32 at the paper's size."""
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -64,7 +64,7 @@ class Steps:
         self.watch = DivergenceWatch(stage, self.settings.lr)
         self.training, self.validation = train.select(stage), validation.select(stage)
         if settings.caches(stage.name):
-            most = fewest(min(settings.cache_gib * 2**30, room()), self.device)
+            most = fewest(min(settings.cache_gib * 2**30, room(train.world.here)), self.device)
             self.training, self.validation = self._cached(self.training, most), self._cached(self.validation, most)
 
     @property

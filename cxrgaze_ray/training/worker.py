@@ -11,7 +11,6 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed as dist
 from safetensors.torch import load
 
 from cxrgaze_ray import telemetry
@@ -29,7 +28,7 @@ from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.progress import TELL_S, EpochStep
-from cxrgaze_ray.training.ranks import World
+from cxrgaze_ray.training.ranks import World, of_the_first, rank
 from cxrgaze_ray.training.requests import HERE
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
@@ -53,12 +52,13 @@ def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
 def _walk_stages(config: dict[str, Any]) -> None:
     settings = TrainSettings.build(**config["settings"])
     context = ray.train.get_context()
-    world = World(context.get_world_rank(), context.get_world_size())
+    here = context.get_local_world_size()
+    world = World(context.get_world_rank(), context.get_world_size(), here)
     torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // world.size))
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
     index, reader, device = ray.get(config["index"]), ShardReader(), ray.train.torch.get_device()
-    ahead = _ahead(device, torch.multiprocessing.cpu_count() // context.get_local_world_size())
+    ahead = _ahead(device, torch.multiprocessing.cpu_count() // here)
     train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in SPLITS)
     how, work, told = CheckpointSettings.build(**config["checkpoints"]), open_store(config["work"]), _Told(world.rank)
     kept = KeptCheckpoints(work, config["run_name"], how.keep)
@@ -96,13 +96,11 @@ def _hooks(world: World, keeper: Keeper, told: _Told, cache: FeatureCache, devic
 
 def _resume(kept: KeptCheckpoints, network: Network, say: Callable[[str], None]) -> Checkpoint | None:
     """Return the checkpoint to go on from, the same on every rank, with its best weights in the network."""
-    found = kept.furthest(say) if ray.train.get_context().get_world_rank() == 0 else None
-    key = [found and found[0]]
-    if dist.is_initialized():
-        dist.broadcast_object_list(key, 0)
-    if key[0] is None:
+    found = kept.furthest(say) if rank() == 0 else None
+    key = of_the_first(lambda: found and found[0])
+    if key is None:
         return None
-    checkpoint = found[1] if found else kept.read(key[0])
+    checkpoint = found[1] if found else kept.read(key)
     # the best weights so far are those that the previous stage handed over, or better
     hand_over(network, checkpoint.best)
     return checkpoint

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.features import FOLDER, FeatureCache, Features, digest
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
+from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.recipes import RECIPES
 from cxrgaze_ray.training.stages import Batch, StageModule
 from tests.rows import feed_of, make_rows
@@ -78,6 +81,28 @@ def test_a_limit_and_a_full_disk_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(StoreUnavailable, match="features of 5 images do not fit") as told:
         cached(FeatureCache(), Counted())
     assert "TMPDIR" in told.value.hint
+
+
+def test_features_that_are_removed_while_they_are_read_are_no_user_s_error(tmp_path: Path) -> None:
+    """It meets one worker of many, and the others would wait for it."""
+
+    class Cleared(LocalStore):
+        def get(self, key: str) -> bytes:
+            self.delete(key)
+            return super().get(key)
+
+    with pytest.raises(StoreUnavailable, match="removed while they were read"):
+        cached(FeatureCache(Cleared(str(tmp_path))), Counted())
+
+
+def test_the_workers_of_a_machine_share_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, told = build(PRESETS["tiny"], seed=1), list[str]()
+    need = len(ROWS) * 4 * network.classifier.hidden.in_features
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4 * 2 * need))
+    for here in (2, 3):
+        feed = feed_of(ROWS, World(here=here))
+        run_loop(network, feed, feed, settings("classifier"), LoopHooks(tell=told.append))
+        assert len(told) == (2 if here == 3 else 0)
 
 
 def test_the_digest_is_of_the_weights_that_do_not_learn() -> None:
