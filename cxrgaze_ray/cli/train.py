@@ -159,9 +159,16 @@ def train(
     ] = None,
     workers: Annotated[str, typer.Option(help="Ray Train workers: 4, or 2:8 for as many as there is room for.")] = "1",
     checkpoint_minutes: Annotated[
-        float | None, typer.Option(help="Minutes of work that a kill may cost, in the middle of an epoch too: 2.")
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1440,
+            help="Minutes of work that a kill may cost, in the middle of an epoch too; by default 2.",
+        ),
     ] = None,
-    checkpoints_kept: Annotated[int | None, typer.Option(help="Checkpoints that are kept: 2.")] = None,
+    checkpoints_kept: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Checkpoints that are kept; by default 2.")
+    ] = None,
     tensorboard: Annotated[
         str | None, typer.Option(help="Folder for losses as TensorBoard's event files, one of its own a training.")
     ] = None,

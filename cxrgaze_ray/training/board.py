@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import ray
@@ -118,13 +119,7 @@ def told(
         while not stopping:  # one more look after the end: the last epochs may have come since the last look
             stopping = stop.wait(_LOOK_S)
             news = ray.get(board.take.remote())
-            for text in news.said:
-                say(text)
-            for metrics in news.epochs:
-                say(epoch_line(metrics))
-                on_epoch(metrics)
-            if news.step is not None:
-                on_step(news.step)
+            tell(news, say, on_epoch, on_step)
             if not stopping:
                 waiting.look(news.state, time.monotonic())
 
@@ -136,6 +131,26 @@ def told(
         stop.set()
         thread.join()
         ray.kill(board)
+
+
+def tell(
+    news: News,
+    say: Callable[[str], None],
+    on_epoch: Callable[[dict[str, Any]], None],
+    on_step: Callable[[EpochStep], None],
+) -> None:
+    """Tell of news; what can't be told, as when a disk of event files is full, ends neither training nor telling."""
+    calls: list[Callable[[], None]] = [partial(say, text) for text in news.said]
+    for metrics in news.epochs:
+        calls += [partial(say, epoch_line(metrics)), partial(on_epoch, metrics)]
+    if news.step is not None:
+        calls.append(partial(on_step, news.step))
+    for call in calls:
+        try:
+            call()
+        except Exception as error:
+            with suppress(Exception):  # a terminal that is gone
+                say(f"Something of the training could not be told or written ({type(error).__name__}); it goes on.")
 
 
 class Waiting:

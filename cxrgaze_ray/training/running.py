@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError
 
 _MOST = 10_000
+_WRITTEN = r"(\d{1,5})(?::(\d{1,5}))?"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Workers:
         """
         if isinstance(value, Workers):
             return value
-        found = re.fullmatch(r"(\d{1,5})(?::(\d{1,5}))?", str(value).strip())
+        found = re.fullmatch(_WRITTEN, str(value).strip())
         least = int(found[1]) if found else 0
         most = int(found[2] or least) if found else 0
         if not 1 <= least <= most <= _MOST:
@@ -61,7 +62,19 @@ def _validated(value: Any) -> Workers:
         raise ValueError(f"{str(error).rstrip('.')}: {error.hint}") from error
 
 
-WorkersSetting = Annotated[Workers, PlainValidator(_validated), PlainSerializer(Workers.written)]
+WorkersSetting = Annotated[
+    Workers,
+    PlainValidator(_validated),
+    PlainSerializer(Workers.written),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": _MOST},
+                {"type": "string", "pattern": f"^{_WRITTEN}$"},
+            ]
+        }
+    ),
+]
 """Workers as settings files hold them: a number, or text such as ``2:8``."""
 
 

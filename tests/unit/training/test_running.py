@@ -13,7 +13,8 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.lifecycle.retraining import RetrainSettings
 from cxrgaze_ray.training import supervision
-from cxrgaze_ray.training.board import Waiting, _Board
+from cxrgaze_ray.training.board import News, Waiting, _Board, tell
+from cxrgaze_ray.training.progress import EpochStep
 from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
 from cxrgaze_ray.training.supervision import Supervisor
 
@@ -124,3 +125,19 @@ while True:
 def test_a_worker_told_to_end_writes_a_checkpoint_first_and_ends_as_it_would() -> None:
     done = subprocess.run([sys.executable, "-c", _ENDED], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stdout) == (7, "written\n"), done.stderr
+
+
+def test_what_cannot_be_written_ends_neither_training_nor_telling() -> None:
+    metrics = {"stage": "encoder", "epoch": 1, "epochs": 2, "train_loss": 1.0, "validation_loss": 2.0, "seconds": 3.0}
+    step = EpochStep("encoder", 2, 2, "train", 8, 16, 4.0)
+
+    def full_disk(_metrics: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device", "/somebody/events")
+
+    said: list[str] = []
+    steps: list[EpochStep] = []
+    tell(News([metrics | {"best": True}], ["Continuing."], "RUNNING", step), said.append, full_disk, steps.append)
+    assert said[0] == "Continuing."
+    assert said[1].startswith("encoder")
+    assert said[2:] == ["Something of the training could not be told or written (OSError); it goes on."]
+    assert steps == [step]
