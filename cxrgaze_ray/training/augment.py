@@ -32,7 +32,7 @@ def draws_of(seed: int, epoch: int, image_id: str) -> np.random.Generator:
 def augmented(image_1HW: Tensor, gaze_HW: Tensor | None, draws: np.random.Generator) -> tuple[Tensor, Tensor | None]:
     """Return an image turned, cropped and mirrored at random as GazeGNN's authors do, its gaze with it.
 
-    A map keeps its scale; one whose mass the crop cuts off altogether has none any more.
+    A map keeps its scale. A crop that would cut off all of its mass is not made: nothing could be learned from it.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ def augmented(image_1HW: Tensor, gaze_HW: Tensor | None, draws: np.random.Genera
         turned = functional.rotate(layer, angle, interpolation=InterpolationMode.BILINEAR)
         cut = functional.resized_crop(turned, *box, size, antialias=True)
         moved.append(functional.horizontal_flip(cut) if mirrored else cut)
+    if gaze_HW is not None and gaze_HW.any() and not moved[1].any():
+        moved = layers
     return moved[0], None if gaze_HW is None else moved[1][0]
 
 

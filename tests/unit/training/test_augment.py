@@ -99,6 +99,16 @@ def test_an_image_s_moves_are_its_own_whatever_it_is_dealt_with() -> None:
     assert not torch.equal(*epochs)
 
 
+def test_gaze_at_the_very_edge_is_not_cut_off() -> None:
+    """A map without mass has no loss: the training would end as if it had diverged."""
+    image = torch.zeros(1, HEIGHT, WIDTH)
+    edge = torch.zeros(HEIGHT, WIDTH)
+    edge[0, 0] = 1.0
+    found = [augmented(image, edge, draws_of(seed, 0, "image")) for seed in range(40)]
+    assert all(gaze is not None and gaze.sum() > 0 for _, gaze in found)
+    assert augmented(image, torch.zeros(HEIGHT, WIDTH), draws_of(0, 0, "image"))[0].shape == image.shape
+
+
 def test_images_without_gaze_are_moved_too() -> None:
     given = batch(PLACES)
     alone = Batch(given.image_BCHW, given.label_B, torch.empty(3, 0))
