@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.storage import uris
+
 TELL_S = 0.3
 """Least time between two steps of a split that are told of, the last one apart: some take milliseconds."""
 
@@ -67,14 +70,26 @@ def event_files(folder: str | None) -> Iterator[Callable[[dict[str, Any]], None]
     """Write each epoch's losses and images a second as TensorBoard's event files; nothing without a folder.
 
     Tags are ``<phase>/train_loss``, ``<phase>/validation_loss`` and ``<phase>/images_per_second``; a step is an epoch.
+
+    Raises
+    ------
+    ConfigError
+        If the folder can't be written, or is none of this machine's.
     """
     if folder is None:
         yield lambda _: None
         return
     from tensorboardX import SummaryWriter  # half a second that only those pay who ask for it
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with SummaryWriter(folder) as writer:
+    if folder.startswith(uris.S3):
+        raise ConfigError(f"Event files can't be written to {folder}.", "Name a folder of this machine.")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        opened = SummaryWriter(folder)
+    except OSError as error:
+        why = f"Event files can't be written to {folder}: {error.strerror}."
+        raise ConfigError(why, "Name a folder that can be written.") from error
+    with opened as writer:
 
         def write(metrics: dict[str, Any]) -> None:
             rate = metrics["images"] / max(metrics["seconds"], 1e-3)

@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from cxrgaze_ray.cli import console
 from cxrgaze_ray.cli.console import epoch_bar
+from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.progress import EpochStep, Pace, event_files
@@ -58,6 +59,17 @@ def test_losses_are_tensorboard_s_event_files(tmp_path: Path) -> None:
         (1, "saliency/images_per_second", 30.0),
     ]
     assert told[3] == (2, "saliency/train_loss", 0.375)
+
+
+@pytest.mark.parametrize("folder", ["file/events", "s3://bucket/events"])
+def test_a_place_that_takes_no_event_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ConfigError, match=f"Event files can't be written to {folder}"), event_files(folder):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "no folder is named after a bucket"
 
 
 def test_nothing_is_written_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
