@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -45,9 +46,11 @@ class KeptCheckpoints:
         """Write a checkpoint, then remove what is more than the number to keep."""
         stage, epoch, validates, steps = checkpoint.standing.progress()
         key = f"{_FOLDER}/{stage:02d}-{epoch:06d}-{validates}-{steps:08d}.safetensors"
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "checkpoint"
-            write_checkpoint(path, checkpoint)
+        with _temporary() as path:
+            try:
+                write_checkpoint(path, checkpoint)
+            except SafetensorError as error:  # as it reports a full disk; torch's own errors are others
+                raise _no_room() from error
             with path.open("rb") as file:
                 self._work.put_file(key, file)
         self._remove_all_but(self._keep)
@@ -79,8 +82,7 @@ class KeptCheckpoints:
 
     def read(self, key: str) -> Checkpoint:
         """Return a checkpoint; StoreUnavailable if it was removed meanwhile, by a worker that outlives its command."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "checkpoint"
+        with _temporary() as path:
             if key.endswith(".safetensors"):
                 self._fetch(key, path)
                 return read_checkpoint(path)
@@ -93,6 +95,8 @@ class KeptCheckpoints:
         try:
             with path.open("wb") as file:
                 file.writelines(self._work.stream(key))
+        except OSError as error:
+            raise _no_room() from error
         except StoreNotFound as error:
             raise StoreUnavailable(
                 "A checkpoint was removed while it was read.", "Run the same command again."
@@ -109,3 +113,21 @@ class KeptCheckpoints:
             return None
         latest = json.loads(self._work.get(index)).get("latest_checkpoint_result")
         return f"{run}/{latest['checkpoint_dir_name']}" if latest else None
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    """Yield a path for a checkpoint on this machine; what lies there goes with the block."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise _no_room() from error
+    with folder as name:
+        yield Path(name) / "checkpoint"
+
+
+def _no_room() -> StoreUnavailable:
+    return StoreUnavailable(
+        "A checkpoint could not be written to the folder for temporary files.",
+        "Make room there, or name another folder: TMPDIR.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore, Store
@@ -190,6 +192,22 @@ def test_a_write_that_was_cut_off_leaves_nothing_to_resume_from(store: Store, mo
     found = kept.furthest()
     assert found is not None
     assert found[1].standing.progress() == (0, 0, 0, 5)
+
+
+def test_a_full_folder_for_temporary_files_is_told(store: Store) -> None:
+    """A checkpoint that can't be laid there to be read is not taken for a damaged one, which would be removed."""
+    kept = KeptCheckpoints(store, "run")
+    kept.write(checkpoint(5))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        for act in (lambda: kept.write(checkpoint(6)), kept.furthest):
+            with pytest.raises(StoreUnavailable, match="folder for temporary files") as told:
+                act()
+            assert "TMPDIR" in told.value.hint
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert kept.names() == ["checkpoints/00-000000-0-00000005.safetensors"]
 
 
 class Slow:
