@@ -20,6 +20,7 @@ ANYTHING = {
     ("RetrainSettings", "training"),
     ("RetrainJob", "training"),
     ("TrainJob", "settings"),
+    ("TrainOrder", "settings"),
     ("TrainSettings", "architecture"),
     ("TablesSettings", "training"),
 }

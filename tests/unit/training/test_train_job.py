@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.training import order
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from tests.labelled_store import write_store
 
@@ -36,7 +37,7 @@ def test_a_job_s_settings_reach_the_training(tmp_path: Path, monkeypatch: pytest
         given.update(how, settings=settings)
         return ModelPin(uri="x", name="net", version="v1", weights_sha256="0", trained=True)
 
-    monkeypatch.setattr(train, "train_and_publish", train_and_publish)
+    monkeypatch.setattr(order, "train_and_publish", train_and_publish)
     job = train.TrainJob.from_yaml(SAID.format(store=tmp_path / "store", registry=tmp_path / "registry"))
     train.work(job)
     (phase,) = given["settings"].stages.values()
