@@ -50,8 +50,8 @@ class Ahead:
 
     def __call__(self, make: Callable[[Item], Batch], items: Iterable[Item]) -> Iterator[Batch]:
         """Yield what `make` returns for each item, in order."""
-        # A thread takes torch's number of threads, which is the process's, when it first asks for it: let this one, which
-        # learns, have asked before those that read lower the number for themselves.
+        # a thread takes torch's number of threads, which is the process's, when it first asks for it: let this one,
+        # which learns, have asked before those that read lower the number for themselves
         torch.get_num_threads()
         batches = read_ahead(partial(self._made, make), items, BATCHES)
         with closing(batches):  # its threads end with it
