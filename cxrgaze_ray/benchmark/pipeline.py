@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from ray import serve
 
 from cxrgaze_ray.archive.identities import Identities
@@ -32,6 +32,7 @@ from cxrgaze_ray.benchmark.timing import Timing
 from cxrgaze_ray.cluster.connection import ClusterSettings, connect
 from cxrgaze_ray.config import Settings, Text, Uri
 from cxrgaze_ray.scoring.pipeline import Pools
+from cxrgaze_ray.scoring.runs.contract import chunk_rows_on
 from cxrgaze_ray.serving import ComputeSettings, Model
 
 DECODE, PREDICT = "bare decode", "bare model"
@@ -45,6 +46,9 @@ MODEL_BOUND, DECODE_BOUND = 1.25, 0.8
 _SPARE_CPUS = 6
 _APPLICATION = "bench-pipeline"
 _SMALLEST = 96
+
+_CHUNKS = 6
+"""Least chunks of a run: fewer have no steady middle."""
 
 
 Rows = Annotated[int, Field(ge=32, le=20_000)]
@@ -79,6 +83,15 @@ class PipelineSettings(Settings):
 
     small_images: int = Field(3072, ge=1, le=1_000_000)
     """Images of a run that measures the fixed cost."""
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Self:
+        if self.rows[0] > self.rows[1]:
+            raise ValueError("rows must be the least, then the most")
+        least = _CHUNKS * chunk_rows_on(self.engine)
+        if min(self.images, self.small_images) < least:
+            raise ValueError(f"images and small_images must be at least {least} on {self.engine}: six chunks")
+        return self
 
     @property
     def gpu(self) -> bool:

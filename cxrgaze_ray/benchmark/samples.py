@@ -29,6 +29,7 @@ from cxrgaze_ray.archive.manifest import fetch_listed, list_archive
 from cxrgaze_ray.errors import RadiographError, UserError
 from cxrgaze_ray.phantoms.anatomy import draw
 from cxrgaze_ray.phantoms.files import PLAIN, Identity, dicom_bytes, dicom_dataset, stored_values
+from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE
 from cxrgaze_ray.radiograph.reading import Reading
 
 ROWS, COLUMNS = 3056, 2544
@@ -65,14 +66,17 @@ def jpeg_phantom(seed: int = 0) -> bytes:
 
 
 def archive_samples(uri: str, count: int) -> list[Sample]:
-    """Fetch files spread over an archive; those that are not there are left out."""
-    samples = []
-    for row in _spread(list_archive(uri).table, count):
-        try:
-            samples.append(Sample(f"{row['format']} {row['image_id'][:8]}", fetch_listed(row)))
-        except RadiographError:
-            continue
-    return samples
+    """Fetch files spread over an archive; those that give no image are left out.
+
+    Raises
+    ------
+    UserError
+        If none gives one.
+    """
+    return [
+        Sample(f"{row['format']} {row['image_id'][:8]}", fetch_listed(row))
+        for row, _ in _read(uri, count, DEFAULT_PROFILE)
+    ]
 
 
 def archive_images(uri: str, count: int, profile: str) -> NDArray[np.uint16]:
@@ -83,14 +87,18 @@ def archive_images(uri: str, count: int, profile: str) -> NDArray[np.uint16]:
     UserError
         If none gives one.
     """
-    images = []
+    return np.stack([image for _, image in _read(uri, count, profile)])
+
+
+def _read(uri: str, count: int, profile: str) -> list[tuple[dict[str, Any], NDArray[np.uint16]]]:
+    found = []
     with Intake(profile, Reading(frontal_only=False), Identities()) as intake:
         for row in _spread(list_archive(uri).table, count):
             with suppress(RadiographError):
-                images.append(intake.take(row).pixels)
-    if not images:
+                found.append((row, intake.take(row).pixels))
+    if not found:
         raise UserError(f"No file of {uri} can be read.", f"See why: cxrgaze archive look {uri}.")
-    return np.stack(images)
+    return found
 
 
 def _spread(table: pa.Table, count: int) -> list[dict[str, Any]]:

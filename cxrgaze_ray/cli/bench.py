@@ -176,7 +176,7 @@ def memory(
 
 
 def planning(
-    rows: Annotated[int, typer.Option(min=1, help="Images of the simulated archive.")] = 377_110,
+    rows: Annotated[int, typer.Option(min=256, help="Images of the simulated archive.")] = 377_110,
     out: Annotated[
         str | None, typer.Option(help="Folder where the run is written and deleted; by default a temporary one.")
     ] = None,

@@ -17,7 +17,7 @@ from torch.nn import functional
 from cxrgaze_ray.config import DeviceName, EngineKind
 from cxrgaze_ray.errors import BundleError
 from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Golden, golden_image
-from cxrgaze_ray.models.engines.engine import REFERENCE_CPU, Engine, engines_for
+from cxrgaze_ray.models.engines.engine import REFERENCE_CPU, Engine, check_works, engines_for
 from cxrgaze_ray.models.engines.folded import FoldedForward
 from cxrgaze_ray.models.engines.forward import Forward, TorchForward
 from cxrgaze_ray.models.gradcam import grad_cam
@@ -65,6 +65,8 @@ def predictor_for(bundle: Bundle, kind: EngineKind, device: DeviceName = "auto")
         If the last engine left fails as `Predictor.predict` does.
     """
     *preferred, last = engines_for(kind, device)
+    if preferred and not bundle.info.golden:  # an earlier version's, or an untrained one: there is nothing to compare
+        bundle = with_golden(bundle)
     for engine in preferred:
         try:
             predictor = Predictor.from_bundle(bundle, engine)
@@ -93,17 +95,24 @@ class Predictor:
         What it was made of.
     batch
         Images of a network batch.
-    forward
-        The engine's way through the network.
     """
 
     def __init__(self, network: Network, info: BundleInfo, engine: Engine) -> None:
+        check_works(engine)
         self.info = info
         self.engine = engine
         height, width = network.config.input_size
         small = height * width <= _SMALL_INPUT
         self.batch = _CUDA_BATCH if engine.device == "cuda" else (4 if small else 1)
-        self.forward = self._with_room(network.eval())
+        self._network = network.eval()
+        self._forward: Forward | None = self._with_room()
+
+    @property
+    def forward(self) -> Forward:
+        """The engine's way through the network."""
+        if self._forward is None:
+            self._forward = self._with_room()
+        return self._forward
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, engine: Engine | None = None) -> Predictor:
@@ -173,13 +182,17 @@ class Predictor:
             try:
                 answers = self._batch(images_BHW[part], None if gaze_BHW is None else gaze_BHW[part], small=small)
                 explained = [self._cam(images_BHW[part])] if cam else []
-            except torch.OutOfMemoryError as error:
-                self._halve(error)
-                self.forward = self._with_room(self.forward.network)
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+            else:
+                parts.append(answers)
+                cams += explained
+                start += self.batch
                 continue
-            parts.append(answers)
-            cams += explained
-            start += self.batch
+            # not before the error has ended, which holds the layers' tensors, nor beside the buffers of the old way
+            self._forward = None
+            self._halve()
         if not parts:
             parts = [_nothing(self.info)]
         saliency, logits = (_joined(tensors) for tensors in zip(*parts, strict=True))
@@ -229,17 +242,17 @@ class Predictor:
         density_BHW = _to_model_grid(output.log_saliency_B1HW[:real].exp())
         return functional.avg_pool2d(density_BHW, 2) if small else density_BHW, logits_BK
 
-    def _with_room(self, network: Network) -> Forward:
+    def _with_room(self) -> Forward:
         """Make the engine's way through the network, for half as many images at a time until there is memory for it."""
         while True:
             try:
-                return _forward(network, self.engine, self.batch, self.info.weights_sha256)
-            except torch.OutOfMemoryError as error:
-                self._halve(error)
+                return _forward(self._network, self.engine, self.batch, self.info.weights_sha256)
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+            self._halve()
 
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
-        if self.batch == 1:
-            raise error
+    def _halve(self) -> None:
         self.batch //= 2
         torch.cuda.empty_cache()
         _log.warning("The device is out of memory: %s goes on with %d images at a time.", self.engine.name, self.batch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -36,6 +37,9 @@ _KEPT = 8
 _INPUTS = "inputs_"
 """What torch calls the inputs of a function of ``*inputs``, before their number."""
 
+_SEAL = "seal.json"
+"""Name and hash of each file beside it: a bit that a disk turned would be another answer, and no error."""
+
 _MAKING = "making-"
 _LEFT_S = 3600.0
 
@@ -59,19 +63,23 @@ def read_or_convert(network: Network, batch: int, weights: str) -> Converted:
     weights
         Hash of the weights: beside the settings, the code, and the versions of what converts it, the name in the cache.
     """
-    folder = _cache_root() / _name(network, batch, weights)
+    try:
+        folder = _cache_root() / _name(network, batch, weights)
+    except RuntimeError:  # nobody's home: a container's user need not be one that the system knows
+        _log.warning("There is no home folder to keep models in; without CXRGAZE_CACHE every start converts them.")
+        return convert(network, batch)
     try:
         return _read(folder)
     except FileNotFoundError:
         pass
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         _log.warning("A converted model in the cache cannot be read (%s); it is made anew.", type(error).__name__)
         shutil.rmtree(folder, ignore_errors=True)
     converted = convert(network, batch)
     try:
         _keep(converted, folder)
         return _read(folder)  # what later starts read, so that all of them give the same answers
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         _log.warning("The converted model cannot be kept (%s); every start makes it anew.", type(error).__name__)
         return converted
 
@@ -173,8 +181,19 @@ def _code() -> str:
 def _read(folder: Path) -> Converted:
     if not folder.is_dir():  # it appears whole, by a rename
         raise FileNotFoundError(folder)
+    if not (folder / _SEAL).exists() or json.loads((folder / _SEAL).read_bytes()) != _hashes(folder):
+        raise ValueError("the files are not those that were kept")
     files = [folder / f"{step}.xml" for step in Converted._fields]
     return Converted(*(core().read_model(file) if file.exists() else None for file in files))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != _SEAL:
+            with path.open("rb") as file:
+                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def _keep(converted: Converted, folder: Path) -> None:
@@ -184,6 +203,7 @@ def _keep(converted: Converted, folder: Path) -> None:
         for step, graph in zip(Converted._fields, converted, strict=True):
             if graph is not None:
                 openvino_quietly().serialize(graph, made / f"{step}.xml")
+        (made / _SEAL).write_text(json.dumps(_hashes(made)))
         made.rename(folder)
     except OSError as error:
         # another process was first, with the same graphs

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from cxrgaze_ray.config import DeviceName, EngineKind
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.errors import ConfigError, EnvironmentFault
 
 Runtime = Literal["reference", "fast", "openvino", "folded"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -46,7 +46,7 @@ class Engine:
         for engine in ENGINES:
             if engine.name == name:
                 return engine
-        raise ConfigError(f"There is no engine {name}.")
+        raise ConfigError(f"There is no engine {name}.", f"Engines are {', '.join(one.name for one in ENGINES)}.")
 
 
 REFERENCE_CPU, REFERENCE_CUDA = Engine("reference", "float32", "cpu"), Engine("reference", "float32", "cuda")
@@ -98,6 +98,20 @@ def engines_for(kind: EngineKind, device: DeviceName = "auto") -> tuple[Engine, 
         *((TORCH_BFLOAT16_CPU,) if half else ()),
     ]
     return *chosen, reference
+
+
+def check_works(engine: Engine) -> None:
+    """Raise EnvironmentFault if an engine needs what is not here: a run begun elsewhere may name it."""
+    import torch
+
+    missing = ""
+    if engine.device == "cuda" and not torch.cuda.is_available():
+        missing = "a CUDA device, which this process has none of"
+    if engine.runtime == "openvino" and find_spec("openvino") is None:
+        missing = "OpenVINO, which is not installed here"
+    if missing:
+        hint = "Use it where there is one. A run stays with its engine: --new begins another, on one that works here."
+        raise EnvironmentFault(f"Engine {engine.name} needs {missing}.", hint)
 
 
 def native_bfloat16() -> bool:

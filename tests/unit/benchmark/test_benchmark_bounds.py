@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from cxrgaze_ray.benchmark.pipeline import FIXED, SCORING, PipelineReport, Pipel
 from cxrgaze_ray.benchmark.planning import Planning, simulated_manifest
 from cxrgaze_ray.benchmark.processes import DECODING, DRIVER, ROLES, Process, cpu_since, own_processes
 from cxrgaze_ray.benchmark.timing import Timing
+from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.schemas import HEIGHT, MANIFEST, WIDTH
 from cxrgaze_ray.scoring.pipeline import Pools
 
@@ -116,3 +118,15 @@ def test_a_row_s_place_is_judged_as_a_column_s(uri: str) -> None:
     import pyarrow as pa
 
     assert is_place(uri) == are_places(pa.array([uri]))[0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"rows": (3056, 2544)}, "least, then the most"),
+        ({"images": 96, "engine": "folded-float16-cuda"}, "at least 384"),
+    ],
+)
+def test_a_race_that_could_not_be_measured_is_refused_before_it(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        PipelineSettings.build(**given)

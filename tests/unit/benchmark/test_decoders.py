@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from cxrgaze_ray.benchmark import samples
 from cxrgaze_ray.benchmark.decoders import bench_decoders
-from cxrgaze_ray.benchmark.samples import Sample
+from cxrgaze_ray.benchmark.samples import Sample, archive_samples
+from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.phantoms.anatomy import draw
 
 
@@ -19,3 +23,13 @@ def test_lossless_libraries_agree_to_the_bit() -> None:
     others = {one.library for one in found if one.format in lossless and not one.same}
     assert others == {"Pillow (OpenJPEG)"}, "it stretches 12 bits to 16; ours undoes that where it is used"
     assert all(one.timing.seconds > 0 for one in found)
+
+
+def test_a_library_that_cannot_take_the_bytes_is_left_out() -> None:
+    assert list(bench_decoders([Sample("cut", b"\xff\xd8\xff\xe0")], 1)) == []
+
+
+def test_an_archive_of_broken_files_gives_nothing_to_race(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UserError, match=r"No file.*can be read.*archive look"):
+        archive_samples(str(tmp_path), 3)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
 from typer.testing import CliRunner
 
 from cxrgaze_ray.benchmark import floors, network
 from cxrgaze_ray.benchmark.blocks import time_blocks
-from cxrgaze_ray.benchmark.network import bench_model, other_classes, phantoms
+from cxrgaze_ray.benchmark.network import ModelReport, bench_model, other_classes, phantoms
 from cxrgaze_ray.benchmark.samples import jpeg_phantom
 from cxrgaze_ray.cli import app
+from cxrgaze_ray.cli import bench_model as bench_model_command
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.engines.engine import ENGINES, EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
 from cxrgaze_ray.models.predictions import Predictions
@@ -104,6 +108,13 @@ def test_a_ratio_below_its_floor_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
     assert CliRunner().invoke(app, arguments).exit_code == 3
     (missed,) = floors.misses("model-cpu", {"reference-float32-cpu": 1.1, "another": 0.1})
     assert (missed.ratio, missed.floor) == (1.1, 1e6)
+
+
+def test_an_engine_with_a_floor_that_does_not_work_is_a_failure() -> None:
+    report = SimpleNamespace(engines=(), skipped={EXACT_CPU.name: "RuntimeError"})
+    with pytest.raises(typer.Exit) as exit_info:
+        bench_model_command._check(cast("ModelReport", report), "cpu")
+    assert exit_info.value.exit_code == 3
 
 
 def test_floors_are_of_engines_that_there_are() -> None:

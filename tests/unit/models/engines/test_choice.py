@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from cxrgaze_ray.config import EngineKind
-from cxrgaze_ray.errors import BundleError, ConfigError
+from cxrgaze_ray.errors import BundleError, ConfigError, EnvironmentFault
 from cxrgaze_ray.models import predictor as predictors
 from cxrgaze_ray.models.bundle import Bundle, Golden, make_bundle
 from cxrgaze_ray.models.engines import engine as engines
 from cxrgaze_ray.models.engines.engine import ENGINES, EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine, engines_for
 from cxrgaze_ray.models.engines.forward import TorchForward
 from cxrgaze_ray.models.network import Network, NetworkOutput
-from cxrgaze_ray.models.predictor import predictor_for, with_golden
+from cxrgaze_ray.models.predictor import Predictor, predictor_for, with_golden
 from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
 
@@ -165,6 +165,27 @@ def test_a_bundle_without_golden_answers_is_tried_all_the_same(monkeypatch: pyte
     bare = Bundle(bundle.info.model_copy(update={"golden": ()}), bundle.state)
     with_engines(monkeypatch, {EXACT_CPU: Torn, REFERENCE_CPU: TorchForward})
     assert predictor_for(bare, "exact").engine == REFERENCE_CPU
+
+
+def test_a_bundle_without_golden_answers_is_compared_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle
+) -> None:
+    bare = Bundle(bundle.info.model_copy(update={"golden": ()}), bundle.state)
+    with_engines(monkeypatch, {EXACT_CPU: Wrong, REFERENCE_CPU: TorchForward})
+    kinds = {"exact": (EXACT_CPU, REFERENCE_CPU), "float32": (REFERENCE_CPU,)}
+    monkeypatch.setattr(predictors, "engines_for", lambda kind, *_: kinds[kind])
+    assert predictor_for(bare, "exact").engine == REFERENCE_CPU
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_an_engine_that_a_run_was_begun_on_elsewhere_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle
+) -> None:
+    with pytest.raises(EnvironmentFault, match=r"folded-float16-cuda needs a CUDA device.*--new"):
+        Predictor.from_bundle(bundle, Engine.parse("folded-float16-cuda"))
+    monkeypatch.setattr(engines, "find_spec", lambda _: None)
+    with pytest.raises(EnvironmentFault, match=r"openvino-bfloat16-cpu needs OpenVINO.*--new"):
+        Predictor.from_bundle(bundle, FAST_CPU)
 
 
 def test_weights_that_overflow_on_every_engine_are_refused(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:

@@ -170,3 +170,37 @@ print("alive")
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     assert outcome.stdout == "alive\n", outcome
+
+
+@pytest.mark.parametrize("harm", ["another bit", "a file gone", "all gone"])
+def test_files_that_are_not_those_that_were_kept_are_made_anew(
+    cache: Path, conversions: list[int], caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    """OpenVINO reads any weights of the right size, and a step without a file would be one that does nothing."""
+    expected = answer(network(), "a")
+    (weights,) = cache.glob("*/decode.bin")
+    if harm == "another bit":
+        data = bytearray(weights.read_bytes())
+        data[len(data) // 2] ^= 0x40
+        weights.write_bytes(data)
+    for path in {"another bit": [], "a file gone": [weights.with_suffix(".xml")]}.get(harm, weights.parent.iterdir()):
+        path.unlink()
+    assert torch.equal(answer(network(), "a"), expected)
+    assert conversions == [1, 1]
+    assert "made anew" in caplog.text
+
+
+def test_a_user_without_a_home_has_the_engine_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, conversions: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = answer(network(), "a")
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CXRGAZE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert torch.equal(answer(network(), "a"), expected)
+    assert conversions == [1, 1]
+    assert "CXRGAZE_CACHE" in caplog.text

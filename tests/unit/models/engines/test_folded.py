@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,28 @@ def test_a_device_without_room_for_one_image_says_so(monkeypatch: pytest.MonkeyP
     with_room(monkeypatch, room=0)
     with pytest.raises(torch.OutOfMemoryError):
         Predictor.from_bundle(bundle_of("gazenet"), REFERENCE_CPU).predict(images())
+
+
+def test_the_old_way_and_the_error_are_gone_before_a_smaller_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph's buffers, and the layers' tensors that an error's frames hold, would leave no room for it."""
+    held: list[weakref.ref[Any]] = []
+    left: list[bool] = []
+
+    class Full(Small):
+        def __init__(self, network: Network, engine: Engine) -> None:
+            left.append(any(one() is not None for one in held))
+            super().__init__(network, engine)
+            held.append(weakref.ref(self))
+
+        def __call__(self, image_B1HW: Tensor, gaze_BHW: Tensor | None) -> NetworkOutput:
+            layer = torch.ones(1)
+            held.append(weakref.ref(layer))
+            if len(image_B1HW) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(image_B1HW, gaze_BHW)
+
+    monkeypatch.setattr(predictors, "_forward", lambda network, engine, *_: Full(network, engine))
+    predictor = Predictor.from_bundle(bundle_of("gazenet"), REFERENCE_CPU)
+    predictor.predict(images()[:1])
+    assert predictor.batch == 1
+    assert left == [False] * 3
