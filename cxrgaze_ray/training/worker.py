@@ -54,7 +54,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     here = context.get_local_world_size()
     world = World(context.get_world_rank(), context.get_world_size(), here)
-    torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // world.size))
+    torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // here))
     network = build(settings.network, settings.seed)
     hand_over(network, _read_state(config["initial"]))
     index, reader, device = ray.get(config["index"]), ShardReader(), ray.train.torch.get_device()
