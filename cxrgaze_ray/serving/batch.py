@@ -90,14 +90,16 @@ class BatchModel:
         Replicas of the job's own application that start later do so before Serve counts them as ready.
         """
         with translated():
-            if self._brief_own is not None:
-                self._brief_own(Brief(pin=pin, engine=engine).model_dump())
-                return
             try:
-                self.handle.broadcast("warm", pin, engine).results()
+                if self._brief_own is None:
+                    self.handle.broadcast("warm", pin, engine).results()
+                else:  # one first: what it raises, Serve would bury in a deployment that failed
+                    self.handle.warm.remote(pin, engine).result()
             except Exception as error:
                 if not lost_replica(error):  # its replacement loads the bundle with its first chunk
                     raise
+            if self._brief_own is not None:
+                self._brief_own(Brief(pin=pin, engine=engine).model_dump())
 
 
 @contextmanager

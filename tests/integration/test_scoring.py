@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cxrgaze_ray.cluster.connection import Cluster
-from cxrgaze_ray.errors import Interrupted, NothingNew, RunConflict
+from cxrgaze_ray.errors import EnvironmentFault, Interrupted, NothingNew, RunConflict
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
@@ -167,6 +167,16 @@ def test_a_second_driver_is_told(large_archive: str, registry: str, tmp_path: Pa
     run = Run.create(open_store(str(tmp_path)).child("run"), whole.run.spec, whole.run.plan())
     with Lease(run.store), pytest.raises(RunConflict, match="Another driver"):
         score(large_archive, str(tmp_path), registry)
+
+
+def test_a_run_that_was_begun_on_a_gpu_says_so_where_there_is_none(
+    large_archive: str, registry: str, tmp_path: Path, whole: Outcome
+) -> None:
+    spec = whole.run.spec.model_copy(update={"engine": "folded-float16-cuda"})
+    run = Run.create(open_store(str(tmp_path)).child(spec.run_id), spec, whole.run.plan())
+    with pytest.raises(EnvironmentFault, match="folded-float16-cuda"):
+        score(large_archive, str(tmp_path), registry)
+    assert run.pending_shards() == list(range(spec.shards))
 
 
 def test_a_bucket_in_bad_weather_gives_the_same_rows_as_a_folder(
