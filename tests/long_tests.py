@@ -33,7 +33,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "integration/test_tables.py",
         "unit/evaluation/test_centre_bias_simulations.py",
     ),
-    ("integration/test_retraining.py", "integration/test_training_run.py"),
+    ("integration/test_retraining.py", "integration/test_training_nodes.py", "integration/test_training_run.py"),
     (
         "e2e/test_bucket.py",
         "fuzz/test_bombs.py",
