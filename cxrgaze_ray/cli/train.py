@@ -161,7 +161,7 @@ def train(
     checkpoint_minutes: Annotated[
         float | None,
         typer.Option(
-            min=0.01,
+            min=0.0001,
             max=1440,
             help="Minutes of work that a kill may cost, in the middle of an epoch too; by default 2.",
         ),
