@@ -40,7 +40,9 @@ def _device() -> Check:
 
     gpus = torch.cuda.device_count()
     place = f"{gpus} x {torch.cuda.get_device_name()}" if gpus else "CPU only"
-    return Check("device", True, f"torch {torch.__version__}, {place}; fast engine is {engines_for('fast')[0].name}")
+    return Check(
+        "device", True, f"torch {torch.__version__}, {place}; --engine fast tries {engines_for('fast')[0].name} first"
+    )
 
 
 def _decoders() -> list[Check]:
