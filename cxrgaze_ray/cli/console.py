@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -32,6 +32,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from cxrgaze_ray.cluster.interrupts import interrupt
 from cxrgaze_ray.errors import CxrgazeError, Interrupted
 from cxrgaze_ray.reports.printable import printable
 
@@ -187,10 +188,11 @@ def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
             stop.set()
             say(sentence)
 
-    def handle(_number: int, _frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
+            interrupt(number, frame)
+            return
         asked = True
         # The signal may have come while this thread waits for the event or writes a sentence, and holds its lock:
         # a separate thread sets the event and writes the sentence.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures._base
+import concurrent.futures.thread
 import os
+import queue
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,9 +17,18 @@ from typing import IO
 
 _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_LOCKING = {one.__file__ for one in (concurrent.futures._base, concurrent.futures.thread, queue, threading, weakref)}
+_WAITING = {"wait", "_wait_for_tstate_lock", "join"}
+"""Functions of the modules above that wait, and are there to be ended."""
+
+_AGAIN_S = 0.01
+_MOST_DELAYS = 100
+
 
 def answer_as_ctrl_c(*terminals: IO[str]) -> None:
     """From now on, answer SIGTERM and SIGHUP as Ctrl-C is answered at that moment; a signal ignored (nohup) stays so.
+
+    Ctrl-C itself is answered by `interrupt`, unless it has another answer already.
 
     Parameters
     ----------
@@ -32,11 +45,48 @@ def answer_as_ctrl_c(*terminals: IO[str]) -> None:
                 _send_nowhere(stream)
         ctrl_c = signal.getsignal(signal.SIGINT)
         # a shell starts what it sends to the background with Ctrl-C ignored
-        (ctrl_c if callable(ctrl_c) else signal.default_int_handler)(signal.SIGINT, frame)
+        (ctrl_c if callable(ctrl_c) else interrupt)(signal.SIGINT, frame)
 
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, answer)
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt, but not where it would be lost, or leave a lock held for ever.
+
+    A lock of the standard library's Python code is held for an instant before the `with` that releases it has begun.
+    An exception from there leaves it held: threads that want it never end, and neither does the process, for it waits
+    for them. What is raised in a destructor is printed, and forgotten. So there the signal comes a moment later.
+    """
+
+    def __init__(self) -> None:
+        self._delays = 0
+
+    def __call__(self, _number: int, frame: FrameType | None) -> None:
+        if _to_be_left_alone(frame) and self._delays < _MOST_DELAYS:
+            self._delays += 1
+            signal.signal(signal.SIGALRM, self)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+            return
+        self._delays = 0
+        raise KeyboardInterrupt
+
+
+interrupt = _Interrupt()
+"""Answer to a signal: KeyboardInterrupt, where the interrupted code stands it."""
+
+
+def _to_be_left_alone(frame: FrameType | None) -> bool:
+    if frame is not None and frame.f_code.co_filename in _LOCKING:
+        return frame.f_code.co_name not in _WAITING
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _send_nowhere(stream: IO[str]) -> None:
@@ -58,10 +108,11 @@ def held() -> Iterator[None]:
         return
     waiting: list[int] = []
 
-    def hold(number: int, _frame: FrameType | None) -> None:
+    def hold(number: int, frame: FrameType | None) -> None:
         if waiting:
-            raise KeyboardInterrupt
-        waiting.append(number)
+            interrupt(number, frame)
+        else:
+            waiting.append(number)
 
     before = {number: answer for number in _ALL if callable(answer := signal.getsignal(number))}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

@@ -156,6 +156,56 @@ with stop_on_interrupt("stopping") as stop:
     assert sorted(done.stderr.splitlines()) == ["stop is set", "stopping"]
 
 
+def test_a_request_never_leaves_a_lock_of_the_standard_library_held() -> None:
+    code = """
+import signal, threading
+from functools import partial
+from types import SimpleNamespace
+from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
+
+answer_as_ctrl_c()
+lock = threading.Lock()
+
+# the signal comes when the lock is held, and the `with` has not begun yet
+inner = SimpleNamespace(
+    acquire=lock.acquire, release=lock.release, __exit__=lambda *_: lock.release(),
+    __enter__=partial(signal.raise_signal, signal.SIGTERM),
+)
+lock.acquire()
+entered = False
+try:
+    with threading.Condition(inner):
+        entered = True
+        while True:
+            pass
+except KeyboardInterrupt:
+    print(entered, lock.locked())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True False\n"
+
+
+def test_a_request_is_not_lost_in_a_destructor() -> None:
+    code = """
+import signal
+from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
+
+class Dying:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+answer_as_ctrl_c()
+try:
+    Dying()
+    while True:
+        pass
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
 def test_a_command_that_is_told_to_stop_says_so_and_ends_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cxrgaze_ray", "archive", "make", str(tmp_path), "--images", "100000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
