@@ -30,12 +30,12 @@ _NOTES = {
 
 def export(
     run: RunUri,
-    to: Annotated[Literal["csv", "png", "dicom-sr", "dicom-sc"], typer.Option(help="What to write.")],
+    to: Annotated[Literal["csv", "xlsx", "png", "dicom-sr", "dicom-sc"], typer.Option(help="What to write.")],
     out: Annotated[str, typer.Option(help="Folder or s3:// prefix to write to.")],
-    only: Annotated[str | None, typer.Option(help="Only images of this predicted class; not for csv.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scored images; not for csv.")] = None,
+    only: Annotated[str | None, typer.Option(help="Only images of this predicted class; not for tables.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scored images; not for tables.")] = None,
     with_paths: Annotated[
-        bool, typer.Option("--with-paths", help="Put the files' paths into results.csv; they may name patients.")
+        bool, typer.Option("--with-paths", help="Put the files' paths into tables; they may name patients.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +73,7 @@ def export(
             again = shlex.join(["cxrgaze", *sys.argv[1:]])
             raise Interrupted(error.message, f"Continue with: {again}") from error
     show({"out": out, **asdict(done)}, as_json=as_json, lines=_lines(done, out))
-    if to == "csv" and not as_json:
+    if to in {"csv", "xlsx"} and not as_json:
         if len(opened.spec.predicts) == 1:
             say(f"The run's model predicts {told(opened.spec.predicts)}: the columns of the rest are empty.")
         say(PATHS_KEPT if with_paths else f"{PATHS_LEFT_OUT} --with-paths adds them.")

@@ -24,6 +24,7 @@ from cxrgaze_ray.cli import (
     monitor,
     operate,
     predict,
+    query,
     retrain,
     runs,
     score,
@@ -87,6 +88,7 @@ runs_app.command("show")(runs.show_)
 runs_app.command("report")(runs.report)
 runs_app.command("verify")(runs.verify)
 runs_app.command("export")(export.export)
+runs_app.command("query")(query.query)
 app.add_typer(models_app, name="models")
 models_app.command("init")(models.init)
 models_app.command("import")(model_import.import_)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cxrgaze_ray import __version__, schemas
 from cxrgaze_ray.archive.manifest import fetch_listed
@@ -26,18 +23,19 @@ from cxrgaze_ray.errors import (
     StoreNotFound,
 )
 from cxrgaze_ray.export.picture import BOX, draw_result
-from cxrgaze_ray.export.tables import csv_blocks
+from cxrgaze_ray.export.results import export_tables
 from cxrgaze_ray.export.uids import file_name
+from cxrgaze_ray.export.workbook import check_rows
 from cxrgaze_ray.gaze.saliency import png_bytes
 from cxrgaze_ray.models.settings import Answer
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import Status
-from cxrgaze_ray.scoring.runs import Run, uris_of
-from cxrgaze_ray.scoring.runs.tables import summarise_studies
+from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.storage import Store
 
-Kind = Literal["csv", "png", "dicom-sr", "dicom-sc"]
+Kind = Literal["csv", "xlsx", "png", "dicom-sr", "dicom-sc"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+TABLES: tuple[Kind, ...] = ("csv", "xlsx")
 ENDINGS = {"png": ".png", "dicom-sr": ".sr.dcm", "dicom-sc": ".sc.dcm"}
 WORKERS = 2
 """Images at once: one is fetched while another is decoded."""
@@ -94,7 +92,7 @@ def export_run(
     stop: threading.Event | None = None,
     on_progress: Progress = lambda _done, _total: None,
 ) -> Exported:
-    """Write a run as CSV tables, or a file for every scored row.
+    """Write a run as tables, or a file for every scored row.
 
     The same command continues a stopped export: files that are there already are kept. A source that is gone, changed
     or can't be read is counted, and never ends the export.
@@ -104,14 +102,14 @@ def export_run(
     run
         Finished or not: what is committed is exported.
     kind
-        csv: ``results.csv`` (`schemas.SUMMARY`, every row) and ``studies.csv``. png: the overlay, ``IMAGE_ID.png``.
-        dicom-sr, dicom-sc: an object in the source's study.
+        csv: ``results.csv`` (`schemas.SUMMARY`, every row) and ``studies.csv``. xlsx: both as sheets of
+        ``results.xlsx``. png: the overlay, ``IMAGE_ID.png``. dicom-sr, dicom-sc: an object in the source's study.
     out
         Where the files go.
     limit, only
-        The first so many scored rows; those of one predicted class. Not for csv, which is the whole table.
+        The first so many scored rows; those of one predicted class. Not for tables, which are whole.
     with_paths
-        For csv: a first column ``uri``, which may name patients. Other files are named by image_id.
+        For tables: a first column ``uri``, which may name patients. Other files are named by image_id.
     stop
         Ends it after the images at hand.
     on_progress
@@ -122,7 +120,7 @@ def export_run(
     ConfigError
         If `out` holds the export of another run, or an option does not fit.
     UserError
-        If the run's model does not predict what the files are to hold.
+        If the run's model does not predict what the files are to hold, or a sheet can't hold its rows.
     EnvironmentFault
         If a store can't be read or written.
     Interrupted
@@ -134,44 +132,16 @@ def export_run(
         run.spec.check_predicts("classes", f"Only images of class {only} were asked for", "Leave --only out.")
     if kind in _HOLDS:
         run.spec.check_predicts(*_HOLDS[kind])
-    if kind == "csv":
+    if kind in TABLES:
         if limit is not None or only is not None:
-            raise ConfigError("CSV is the whole table.", "Leave --limit and --only out.")
-        return _tables(run, out, with_paths, on_progress)
+            raise ConfigError(f"{kind} holds the whole table.", "Leave --limit and --only out.")
+        if kind == "xlsx":
+            check_rows(run.spec.rows)
+        _claim(run, kind, out)
+        return Exported(written=export_tables(run, kind == "xlsx", out, with_paths, on_progress))
     if with_paths:
         raise ConfigError(f"{kind} files are named by image_id.", "Export csv with --with-paths to look them up.")
     return _Images(run, kind, out, stop or threading.Event()).export(limit, only, on_progress)
-
-
-def _tables(run: Run, out: Store, with_paths: bool, on_progress: Progress) -> Exported:
-    _claim(run, "csv", out)
-    plan = run.plan() if with_paths else None
-    schema = schemas.SUMMARY if plan is None else schemas.SUMMARY.insert(0, schemas.PLAN.field("uri"))
-
-    def shards() -> Iterator[pa.Table]:
-        done = 0
-        for table in run.tables(schemas.SUMMARY.names):
-            yield table if plan is None else table.append_column("uri", uris_of(table, plan))
-            done += table.num_rows
-            on_progress(done, run.spec.rows)
-
-    _stream(out, "results.csv", csv_blocks(shards(), schema))
-    _stream(out, "studies.csv", csv_blocks([_studies(run)], schemas.STUDIES))
-    return Exported(written=2)
-
-
-def _studies(run: Run) -> pa.Table:
-    """Return one row a study: a finished run's table, or that of the rows so far."""
-    if run.success() is None:
-        return summarise_studies(run.summary())
-    return pq.read_table(pa.BufferReader(run.store.get("studies.parquet")), schema=schemas.STUDIES)
-
-
-def _stream(out: Store, key: str, blocks: Iterable[bytes]) -> None:
-    """Write an object block by block, whole or not at all: gathered on the local disk first."""
-    with tempfile.TemporaryFile() as gathered:
-        gathered.writelines(blocks)
-        out.put_file(key, gathered)
 
 
 def _claim(run: Run, kind: Kind, out: Store) -> bool:

@@ -18,6 +18,13 @@ A spreadsheet that parts cells at semicolons or tabs, as many do outside English
 _BLANK = r"^([\t\r\n])"
 """What some leave out before they look for a formula."""
 
+_NEVER_TEXT = (
+    pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_date
+)  # fmt: skip
+"""Kinds of columns whose values are no text that a file could have brought; -0.5 is a number, and no formula."""
+
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
 
 def csv_blocks(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[bytes]:
     """Yield a CSV's bytes, UTF-8: the header, then a block a table.
@@ -31,13 +38,21 @@ def csv_blocks(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[bytes]
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    if pa.types.is_string(column.type):
-        column = pc.replace_substring_regex(column, _FORMULA, r"\1'\2")
-        column = pc.replace_substring_regex(column, _BLANK, r"'\1")
-    elif pa.types.is_timestamp(column.type):
+    if pa.types.is_timestamp(column.type):
         column = pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ")
+    elif not any(is_kind(column.type) for is_kind in _NEVER_TEXT):
+        column = pc.replace_substring_regex(_as_text(column), _FORMULA, r"\1'\2")
+        column = pc.replace_substring_regex(column, _BLANK, r"'\1")
     texts: list[str | None] = column.cast(pa.string()).to_pylist()
     return texts
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of any type as strings; those that only a query gives, such as lists, as Python prints them."""
+    if pa.types.is_dictionary(column.type) or any(is_kind(column.type) for is_kind in _TEXT):
+        return column.cast(pa.string())
+    texts = [None if value is None else str(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _lines(rows: Iterable[Iterable[str | None]]) -> bytes:

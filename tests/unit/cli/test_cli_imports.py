@@ -26,6 +26,7 @@ COMMANDS = {
     "runs verify": ["run"],
     "runs report": ["run"],
     "runs export": ["run", "--to", "csv", "--out", "tables"],
+    "runs query": ["run", "select count(*) from results"],
     "archive list": ["archive", "--identities", "keep"],
     "archive look": ["archive", "--identities", "keep"],
     "models list": [],

@@ -15,9 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pydicom
 import pytest
@@ -171,17 +169,6 @@ def test_paths_are_joined_only_on_request(tmp_path: Path) -> None:
     assert list_archive(str(tmp_path / "out" / "results.csv"), Identities).counts["files"] == 2, "it is a list"
     with pytest.raises(ConfigError, match="named by image_id"):
         exported(run, "png", tmp_path, with_paths=True)
-
-
-def test_the_readme_reads_a_table_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_scored(tmp_path, {"a.dcm": make_dicom(gradient()), "b.dcm": make_dicom(gradient(64, 64))})
-    monkeypatch.chdir(tmp_path)
-    frame = pd.read_parquet("run/summary.parquet")
-    assert list(frame.columns) == SUMMARY.names
-    assert frame["p_pneumonia"].tolist() == [0.625, 0.625]
-    counted = duckdb.sql("select prediction, count(*) from 'run/summary.parquet' group by 1")
-    assert counted is not None
-    assert counted.fetchall() == [("pneumonia", 2)]
 
 
 def test_an_unfinished_run_gives_the_rows_it_has(tmp_path: Path) -> None:
@@ -393,7 +380,8 @@ def test_a_folder_holds_one_runs_export(found: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("csv", {"limit": 1}), ("csv", {"only": "normal"}), ("png", {"only": "x"})]
+    ("kind", "options"),
+    [("csv", {"limit": 1}), ("csv", {"only": "normal"}), ("xlsx", {"limit": 1}), ("png", {"only": "x"})],
 )
 def test_options_that_do_not_fit_are_refused(kind: Any, options: dict[str, Any], tmp_path: Path) -> None:
     run = make_scored(tmp_path, {"a.dcm": make_dicom(gradient())})
