@@ -85,7 +85,7 @@ def serve(
     if config is None and Path(_LOCAL).exists():
         config = _LOCAL
     file = ServeFile() if config is None else read_settings(ServeFile, config)
-    file = file.with_arguments(port=port, model=model, registry=registry)
+    file = file.with_arguments(port=port, model=model, registry=registry).with_page()
     file.check_exposure()
     with private_service(file.http_options.host, file.http_options.port, metrics_port, address) as where:
         pin_to_score(file.ingress.registry, file.ingress.model)
@@ -102,6 +102,8 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
             if not wait_ready(file):
                 say(UNBOUNDED)
             say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends this.")
+            if file.ingress.page:
+                say(f"Try it in a browser: {file.url}/, which {file.url}/docs describes for programs.")
             say(f"Batch jobs use this application with --address {cluster.address}; Ray logs to {cluster.log_file}.")
             if where.metrics_port:
                 say(f"Prometheus finds its metrics on port {where.metrics_port}.")

@@ -35,6 +35,13 @@ class IngressSettings(Settings):
     max_body_mib: int = Field(64, ge=1, le=4096)
     """Largest request body, in MiB."""
 
+    max_batch: int = Field(32, ge=1, le=1024)
+    """Most files in one request to /v1/predict/batch; together they are no more than ``max_body_mib``."""
+
+    page: bool | None = None
+    """Whether / shows a page to try the model on, and /docs the description of HTTP; None shows both where HTTP listens
+    on this machine alone, which `cxrgaze serve` knows, and `serve deploy` does not."""
+
     decode_timeout_s: float = Field(30.0, gt=0, le=3600)
     """Longest time that decoding one image may take, in seconds."""
 
@@ -160,6 +167,11 @@ class ServeFile(Settings):
         if port is not None:
             data["http_options"]["port"] = port
         return ServeFile.build(**data)
+
+    def with_page(self) -> ServeFile:
+        """Return the file with the page on or off: where nothing is said, it is on for this machine's own users."""
+        page = self.ingress.page
+        return self.with_arguments(page=_is_loopback(self.http_options.host) if page is None else page)
 
     def check_exposure(self) -> None:
         """Check who can reach HTTP.

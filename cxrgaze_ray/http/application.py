@@ -1,4 +1,4 @@
-"""The base of every application: its own routes and no others, each answer counted, a health check to wait for."""
+"""The base of every application: its own routes and no others, each answer counted, readiness to wait for."""
 
 from __future__ import annotations
 
@@ -6,43 +6,70 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from email.message import Message
+from typing import Any
 from urllib.request import urlopen
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from cxrgaze_ray.http.middleware import Answered
-from cxrgaze_ray.http.refusals import Reply, refuse
+from cxrgaze_ray.http.refusals import Refused, Reply, refuse
 
 HEALTHY = Reply(200, {"status": "ok"})
-"""Answer of /healthz once the application can do its work."""
+"""Answer of /healthz by an application that runs, and of /readyz by one that can do its work."""
 
 
-def make_application(title: str, count: Callable[[str, int, float], None]) -> FastAPI:
-    """Return an application without routes; see `Answered` for `count`."""
-    api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+def make_application(title: str, count: Callable[[str, int, float], None], **described: Any) -> FastAPI:
+    """Return an application without routes.
+
+    Parameters
+    ----------
+    title
+        Its name.
+    count
+        See `Answered`.
+    described
+        More of FastAPI's arguments, of which ``openapi_url`` publishes its description; by default nothing does.
+    """
+    api = FastAPI(title=title, docs_url=None, redoc_url=None, **{"openapi_url": None, **described})
     api.add_middleware(Answered, count=count)
     api.add_exception_handler(HTTPException, _without_route)
+    api.add_exception_handler(RequestValidationError, _bad_query)
+    api.add_exception_handler(Refused, _refused)
     return api
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error.reply.response()
+
+
+async def _bad_query(_: Request, error: Exception) -> Response:
+    """Name the parameters and what they may be, never what was sent."""
+    assert isinstance(error, RequestValidationError)
+    told = " ".join(f"{one['loc'][-1]} {one['msg']}" for one in error.errors())
+    return refuse(400, told, "bad_query").response()
 
 
 async def _without_route(request: Request, error: Exception) -> Response:
     """Refuse a path or a method that has no route, and name the routes there are."""
     assert isinstance(error, HTTPException)
     routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    known = ", ".join(sorted(f"{method} {route.path}" for route in routes for method in route.methods or ()))
+    shown = [route for route in routes if route.include_in_schema]
+    known = ", ".join(sorted(f"{method} {route.path}" for route in shown for method in route.methods or ()))
     reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     reply = refuse(error.status_code, f"{error.detail}. The service has {known}.", reason)
     return replace(reply, headers={**reply.headers, **(error.headers or {})}).response()
 
 
-def wait_healthy(url: str, timeout_s: float) -> Message | None:
-    """Wait for an application's first healthy answer and return its headers; None if none comes within the time."""
+def wait_until_ready(url: str, timeout_s: float) -> Message | None:
+    """Wait until an application is ready and return its answer's headers; None if it is not within the time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            with urlopen(f"{url}/healthz", timeout=5) as answer:
+            with urlopen(f"{url}/readyz", timeout=5) as answer:
                 headers: Message = answer.headers
                 return headers
         except OSError:  # a refusal is one too

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastapi import Request
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,7 +19,7 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import place_of
 from cxrgaze_ray.http.refusals import Reply, refuse
 
-ROUTES = ("/v1/predict", "/v1/model", "/healthz")
+ROUTES = ("/v1/predict", "/v1/predict/batch", "/v1/model", "/healthz", "/readyz", "/openapi.json")
 
 _REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _LOG = logging.getLogger("ray.serve")
@@ -87,6 +87,8 @@ class Answered:
         async def noted(message: Message) -> None:
             nonlocal code
             code = message.get("status", code)
+            if message["type"] == "http.response.start":
+                _guard(message)
             await send(message)
 
         try:
@@ -101,6 +103,14 @@ class Answered:
         finally:
             if code:
                 self._count(scope["path"], code, time.perf_counter() - began)
+
+
+def _guard(start: Message) -> None:
+    """Keep an answer about a patient out of caches, and every answer from being taken for another type."""
+    start["headers"] = list(start.get("headers", ()))
+    headers = MutableHeaders(raw=start["headers"])
+    headers.setdefault("Cache-Control", "no-store")
+    headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
 def _failed(scope: Scope, error: Exception) -> Reply:

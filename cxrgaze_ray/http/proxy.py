@@ -27,6 +27,9 @@ MARK = "x-cxrgaze-proxy"
 
 _LOG = logging.getLogger("ray.serve")
 
+_PROBES = ("/healthz", "/readyz")
+"""Routes that are answered however many requests wait."""
+
 
 @dataclass(frozen=True)
 class ProxyLimits:
@@ -91,7 +94,7 @@ class Door:
         answer = _Answer(scope, receive, send)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
             await answer.refuse(_LONG_HEADERS)
-        elif not scope["path"].endswith("/healthz") and not self._line.has_place():
+        elif not scope["path"].endswith(_PROBES) and not self._line.has_place():
             await answer.refuse(_BUSY)
         else:
             await self._pass(scope, receive, answer)

@@ -7,6 +7,22 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+MEANINGS = {
+    "unauthorised": "The bearer token is missing or wrong.",
+    "not_found": "There is no such path.",
+    "method_not_allowed": "The path takes another method.",
+    "http_error": "The request is not one that the service can read.",
+    "bad_query": "A query parameter has none of its values.",
+    "too_large": "The body or the picture is over its bound.",
+    "headers_too_large": "The headers are over 64 KiB.",
+    "too_slow": "The body came too slowly.",
+    "busy": "Too many requests are waiting; try again after Retry-After seconds.",
+    "unavailable": "The process that had the request is gone; try again after Retry-After seconds.",
+    "not_ready": "No model is loaded yet; try again after Retry-After seconds.",
+    "bug": "A fault of the service; its log has the request's id.",
+}
+"""Reason codes that every application may refuse with, and what they mean."""
+
 RETRY_AFTER_S = 2
 """Seconds after which a client that got a 503 may try again."""
 
@@ -22,6 +38,14 @@ class Reply:
     def response(self) -> JSONResponse:
         """Return what a route or an ASGI application sends."""
         return JSONResponse(self.body, self.code, self.headers)
+
+
+class Refused(Exception):
+    """Ends a request with a refusal, from wherever in a route it is raised."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.code)
+        self.reply = reply
 
 
 def refuse(code: int, message: str, reason: str, retry_after_s: int | None = None) -> Reply:

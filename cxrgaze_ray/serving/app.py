@@ -9,7 +9,7 @@ from ray import serve
 from cxrgaze_ray.cluster.ports import start_proxy
 from cxrgaze_ray.config.serve_file import APPLICATION, DeploymentOptions, ServeFile, ServingSettings
 from cxrgaze_ray.errors import ServingUnavailable
-from cxrgaze_ray.http.application import wait_healthy
+from cxrgaze_ray.http.application import wait_until_ready
 from cxrgaze_ray.http.proxy import MARK
 from cxrgaze_ray.serving.ingress import Ingress
 from cxrgaze_ray.serving.model import Model
@@ -57,7 +57,7 @@ def wait_ready(file: ServeFile, timeout_s: float = 120.0) -> bool:
     ServingUnavailable
         If it is not loaded within the time: the model can't be resolved or loaded.
     """
-    if (headers := wait_healthy(file.url, timeout_s)) is not None:
+    if (headers := wait_until_ready(file.url, timeout_s)) is not None:
         return MARK in headers
     raise ServingUnavailable(
         f"{file.ingress.model} from {file.ingress.registry} did not load.",

@@ -1,4 +1,4 @@
-"""The one file of a form, as ``curl -F file=@image.dcm`` and browsers send it.
+"""The files of a form, as ``curl -F file=@image.dcm`` and browsers send it.
 
 The form is in memory already, and bounded. Starlette's own reader would need another package, and writes what is larger
 than 1 MiB to a temporary file: patients' images are never written to disk here.
@@ -11,11 +11,17 @@ from email.message import Message
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.schemas import Reason
 
-_MOST_PARTS = 16
+_OTHER_PARTS = 16
+"""Most parts of a form beside its files."""
+
 _LONGEST_HEAD = 4096
 """Most bytes of a part's headers."""
 
 _HINT = "Send the file itself (curl --data-binary @image.dcm) or a form with one file (curl -F file=@image.dcm)."
+
+
+class BadForm(ValueError):
+    """A form that can't be read whole, so that nobody knows what it holds; its message is one sentence."""
 
 
 def file_of(body: bytes, content_type: str) -> bytes:
@@ -26,27 +32,51 @@ def file_of(body: bytes, content_type: str) -> bytes:
     RadiographError
         If the form does not hold exactly one file; the message says what to send.
     """
-    declared = _headers(f"content-type: {content_type}")
-    if declared.get_content_type() != "multipart/form-data":
+    try:
+        files = files_of(body, content_type, 1)
+    except BadForm as error:
+        raise RadiographError(Reason.NOT_AN_IMAGE, f"{error} {_HINT}") from None
+    if files is None:
         return body
-    boundary = str(declared.get_boundary("")).encode()
-    files = [content for head, content in _parts(body, boundary) if _is_file(head)] if boundary else []
     if len(files) != 1:
-        raise RadiographError(Reason.NOT_AN_IMAGE, f"The form holds {len(files) or 'no'} files. {_HINT}")
+        what = "more than one file" if files else "no file"
+        raise RadiographError(Reason.NOT_AN_IMAGE, f"The form holds {what}. {_HINT}")
     return files[0]
 
 
-def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
-    """Return the headers and the content of each complete part; nothing if a form has too many parts."""
-    parts = (b"\r\n" + body).split(b"\r\n--" + boundary, _MOST_PARTS + 1)
-    if len(parts) > _MOST_PARTS + 1:
-        return []
-    found = []
-    for part in parts[1:-1]:  # what follows the last one is the end
-        blank = part.find(b"\r\n\r\n", 0, _LONGEST_HEAD)
-        if blank >= 0:
-            found.append((part[:blank].decode("latin-1").strip(), part[blank + 4 :]))
-    return found
+def files_of(body: bytes, content_type: str, most: int) -> list[bytes] | None:
+    """Return a form's files in their order, ``most + 1`` of them if there are more; None if the body is no form.
+
+    Raises
+    ------
+    BadForm
+        If a file may be missing: the form is cut off, or has parts that can't be read, or too many.
+    """
+    declared = _headers(f"content-type: {content_type}")
+    if declared.get_content_type() != "multipart/form-data":
+        return None
+    boundary = str(declared.get_boundary("")).encode()
+    if not boundary:
+        raise BadForm("The form names no boundary.")
+    files = [content for head, content in _parts(body, boundary, most + _OTHER_PARTS) if _is_file(head)]
+    return files[: most + 1]
+
+
+def _parts(body: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes]]:
+    """Return the headers and the content of each part."""
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary, most + 2)
+    if len(parts) > most + 2:
+        raise BadForm("The form has too many parts.")
+    if not parts[-1].startswith(b"--"):
+        raise BadForm("The form ends too early.")
+    return [_part(part) for part in parts[1:-1]]
+
+
+def _part(part: bytes) -> tuple[str, bytes]:
+    blank = part.find(b"\r\n\r\n", 0, _LONGEST_HEAD)
+    if blank < 0:
+        raise BadForm("A part of the form has no headers, or too many.")
+    return part[:blank].decode("latin-1").strip(), part[blank + 4 :]
 
 
 def _is_file(head: str) -> bool:

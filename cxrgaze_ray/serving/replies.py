@@ -1,22 +1,33 @@
-"""The ingress's answers, in a module of their own: Ray Serve pickles the routes while `ingress` is being imported, so
-they can use only names imported or defined above them.
-"""
+"""The ingress's answers, and what it refuses before it has read a body."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 
 from cxrgaze_ray.errors import BundleError, RadiographError
+from cxrgaze_ray.gaze.saliency import png_bytes
 from cxrgaze_ray.http.refusals import Reply, refuse
 from cxrgaze_ray.models.bundle import BundleInfo
 from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.radiograph.decoding import Decoded
 from cxrgaze_ray.registry.pin import ModelPin
-from cxrgaze_ray.schemas import CAM_MEANING, CLASSES, RESEARCH_ONLY, Reason, split_oddities
+from cxrgaze_ray.schemas import CAM_MEANING, CLASSES, RESEARCH_ONLY, Reason, Status, split_oddities, status_of
+from cxrgaze_ray.serving.contract import (
+    Batch,
+    ClassName,
+    GradCam,
+    ModelDescription,
+    Picture,
+    Prediction,
+    Probabilities,
+    Row,
+    Saliency,
+    Shown,
+)
 from cxrgaze_ray.serving.decoder_pool import DecoderPool
 
 _STATUS = {
@@ -50,12 +61,8 @@ def refuse_picture(accepted: str, serving: Serving) -> Reply | None:
     return refuse(406, "The model predicts no saliency, and so has no map to send; accept JSON.", "no_saliency")
 
 
-def refuse_cam(asked: str, accepted: str, serving: Serving) -> Reply | None:
-    """Refuse a value of ?cam= that is none, and Grad-CAM where it can't be computed or sent."""
-    if asked not in ("true", "false"):
-        return refuse(400, "cam is true or false.", "bad_query")
-    if asked == "false":
-        return None
+def refuse_cam(accepted: str, serving: Serving) -> Reply | None:
+    """Refuse Grad-CAM where it can't be computed or sent."""
     try:
         serving.info.check_cam()
     except BundleError as error:
@@ -67,33 +74,58 @@ def refuse_cam(asked: str, accepted: str, serving: Serving) -> Reply | None:
     return None
 
 
-def describe(serving: Serving) -> dict[str, Any]:
+def describe(serving: Serving) -> ModelDescription:
     """Describe the model being served."""
-    return {
-        "name": serving.pin.name,
-        "version": serving.pin.version,
-        "weights_sha256": serving.pin.weights_sha256,
-        "trained": serving.pin.trained,
-        "profile": serving.info.profile,
-        "engine": serving.engine,
-        "predicts": list(serving.info.predicts),
-        "classes": list(CLASSES) if "classes" in serving.info.predicts else [],
-        "intended_use": RESEARCH_ONLY,
-    }
+    return ModelDescription(
+        name=serving.pin.name,
+        version=serving.pin.version,
+        weights_sha256=serving.pin.weights_sha256,
+        trained=serving.pin.trained,
+        profile=serving.info.profile,
+        engine=serving.engine,
+        predicts=list(serving.info.predicts),
+        classes=list(get_args(ClassName)) if "classes" in serving.info.predicts else [],
+        grad_cam=refuse_cam("", serving) is None,
+        intended_use=RESEARCH_ONLY,
+    )
 
 
-def answer(serving: Serving, decoded: Decoded, result: StoredPredictions) -> dict[str, Any]:
+def answer(serving: Serving, decoded: Decoded, result: StoredPredictions, *, picture: bool = False) -> Prediction:
     """Build the answer to a request; what the model does not predict has no key."""
+    return Prediction(
+        model=describe(serving),
+        profile=serving.info.profile,
+        intended_use=RESEARCH_ONLY,
+        **_found(decoded, result, picture=picture),
+    )
+
+
+def scored_row(index: int, decoded: Decoded, result: StoredPredictions, *, picture: bool = False) -> Row:
+    """Build the row of a batch's file that was scored."""
+    found = _found(decoded, result, picture=picture)
+    return Row(index=index, status=Status.SCORED, reason_code=None, **found)
+
+
+def unscored_row(index: int, error: RadiographError) -> Row:
+    """Build the row of a batch's file that can't be scored."""
+    reason = Reason(error.reason)
+    return Row(index=index, status=status_of(reason), reason_code=reason, detail=error.message)
+
+
+def batch(serving: Serving, rows: list[Row]) -> Batch:
+    """Build the answer to a batch."""
+    return Batch(model=describe(serving), rows=rows, intended_use=RESEARCH_ONLY)
+
+
+def _found(decoded: Decoded, result: StoredPredictions, *, picture: bool) -> dict[str, Any]:
     return {
         **_classes(result),
-        "model": describe(serving),
-        "profile": serving.info.profile,
         "view_position": decoded.facts["view_position"],
         "photometric_check": decoded.facts["photometric_check"],
         "oddities": split_oddities(decoded.facts["oddities"]),
         **_saliency(result, decoded),
         **_cam(result, decoded),
-        "intended_use": RESEARCH_ONLY,
+        **({"picture": _picture(decoded)} if picture else {}),
     }
 
 
@@ -103,7 +135,7 @@ def _classes(result: StoredPredictions) -> dict[str, Any]:
     probabilities = result.probabilities_BK[0]
     return {
         "prediction": CLASSES[int(np.argmax(probabilities))],
-        "probabilities": {name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)},
+        "probabilities": Probabilities(**{name: float(p) for name, p in zip(CLASSES, probabilities, strict=True)}),
     }
 
 
@@ -111,19 +143,23 @@ def _saliency(result: StoredPredictions, decoded: Decoded) -> dict[str, Any]:
     if result.saliency is None:
         return {}
     ((png, peak),) = result.saliency.pngs()
-    encoded = base64.b64encode(png).decode()
-    return {"saliency": {"png_base64": encoded, "peak": peak, "affine": asdict(decoded.affine)}}
+    return {"saliency": Saliency(png_base64=_text(png), peak=peak, affine=decoded.affine)}
 
 
 def _cam(result: StoredPredictions, decoded: Decoded) -> dict[str, Any]:
     if result.cam is None or result.cam_target_B is None:
         return {}
     ((png, _),) = result.cam.pngs()
-    return {
-        "grad_cam": {
-            "png_base64": base64.b64encode(png).decode(),
-            "target": CLASSES[int(result.cam_target_B[0])],
-            "affine": asdict(decoded.affine),
-            "meaning": CAM_MEANING,
-        }
-    }
+    target = get_args(ClassName)[int(result.cam_target_B[0])]
+    return {"grad_cam": GradCam(png_base64=_text(png), target=target, affine=decoded.affine, meaning=CAM_MEANING)}
+
+
+def _picture(decoded: Decoded) -> Picture:
+    """Return the picture as the model saw it, in 8 bits."""
+    rows, columns = decoded.affine.shown
+    shown = Shown(top=rows.start, left=columns.start, height=rows.stop - rows.start, width=columns.stop - columns.start)
+    return Picture(png_base64=_text(png_bytes((decoded.pixels >> 8).astype(np.uint8))), shown=shown)
+
+
+def _text(png: bytes) -> str:
+    return base64.b64encode(png).decode()

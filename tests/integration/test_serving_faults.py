@@ -181,7 +181,7 @@ def test_an_overloaded_ingress_says_when_to_come_back(application: ServeFile, pu
     serve.run(narrow.bind(settings, model), name="narrow", route_prefix="/narrow")
     try:
         url = f"{application.url}/narrow"
-        wait_until(lambda: httpx.get(f"{url}/healthz").status_code == 200, "the second ingress is not ready")
+        wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "the second ingress is not ready")
         body = make_dicom(gradient())
         with ThreadPoolExecutor(20) as pool:
             posted = list(pool.map(lambda _: httpx.post(f"{url}/v1/predict", content=body, timeout=120), range(40)))

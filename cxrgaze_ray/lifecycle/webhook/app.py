@@ -14,7 +14,7 @@ from ray.serve.exceptions import RayServeException
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.ports import start_proxy
 from cxrgaze_ray.errors import ConfigError, ServingUnavailable, place_of
-from cxrgaze_ray.http.application import wait_healthy
+from cxrgaze_ray.http.application import wait_until_ready
 from cxrgaze_ray.http.proxy import MARK
 from cxrgaze_ray.lifecycle.webhook.groups import Triggers
 from cxrgaze_ray.lifecycle.webhook.jobs import STATES, RayJobs
@@ -105,7 +105,7 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
             "The webhook does not start on this cluster.",
             f"Read Ray's log, and check that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
         ) from error
-    if (headers := wait_healthy(settings.url, timeout_s)) is not None:
+    if (headers := wait_until_ready(settings.url, timeout_s)) is not None:
         return MARK in headers
     raise ServingUnavailable(
         f"Nothing answers on {settings.url}.", "If Ray Serve is running already, it keeps its port: use that one."

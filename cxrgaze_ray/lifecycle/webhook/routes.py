@@ -19,6 +19,7 @@ def make_api(service: Service, token: str, max_body_bytes: int) -> FastAPI:
     one_at_a_time = asyncio.Lock()
 
     @api.get("/healthz")
+    @api.get("/readyz")
     async def healthz() -> Response:
         return HEALTHY.response()
 

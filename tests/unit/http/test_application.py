@@ -11,18 +11,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 
-from cxrgaze_ray.http.application import HEALTHY, make_application, wait_healthy
+from cxrgaze_ray.http.application import HEALTHY, make_application, wait_until_ready
 from cxrgaze_ray.http.refusals import refuse
 
 
 class Waking(BaseHTTPRequestHandler):
-    """Refuses the first question, and is healthy from then on."""
+    """Refuses the first question, and is ready from then on."""
 
     asked = 0
 
     def do_GET(self) -> None:
         type(self).asked += 1
-        reply = HEALTHY if type(self).asked > 1 and self.path == "/m/healthz" else refuse(503, "Not yet.", "not_ready")
+        reply = HEALTHY if type(self).asked > 1 and self.path == "/m/readyz" else refuse(503, "Not yet.", "not_ready")
         self.send_response(reply.code)
         for name, value in (reply.headers | {"X-Mark": "1"}).items():
             self.send_header(name, value)
@@ -43,15 +43,15 @@ def waking() -> Iterator[str]:
         thread.join()
 
 
-def test_health_is_waited_for_until_it_is_there(waking: str) -> None:
-    headers = wait_healthy(waking, 30.0)
+def test_readiness_is_waited_for(waking: str) -> None:
+    headers = wait_until_ready(waking, 30.0)
     assert headers is not None
     assert headers["X-Mark"] == "1"
     assert Waking.asked == 2
 
 
-def test_who_does_not_answer_in_time_is_not_healthy() -> None:
-    assert wait_healthy("http://127.0.0.1:9", 0.1) is None  # the discard port, where nobody listens
+def test_who_does_not_answer_in_time_is_not_ready() -> None:
+    assert wait_until_ready("http://127.0.0.1:9", 0.1) is None  # the discard port, where nobody listens
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.schemas import Reason
-from cxrgaze_ray.serving.multipart import file_of
+from cxrgaze_ray.serving.multipart import BadForm, file_of, files_of
 
 BINARY = bytes(range(256)) * 40 + b"\r\n\r\n--\r\n--x\r\n"
 LONG_HEAD = b'--b\r\nContent-Disposition: form-data; filename="x"' + b" " * 10**6 + b"\r\n\r\nx\r\n--b--"
@@ -47,13 +47,38 @@ def test_what_is_no_form_is_the_file(kind: str) -> None:
         (BINARY, 'multipart/form-data; boundary=""'),
         (b"\r\n--b" * 1_000_000, "multipart/form-data; boundary=b"),
         (LONG_HEAD, "multipart/form-data; boundary=b"),
+        (LONG_HEAD[-40:].replace(b" ", b"-") + b"--b\r\n", "multipart/form-data; boundary=b"),
     ],
-    ids=["two files", "no file", "no part", "nothing", "no boundary", "empty boundary", "many parts", "long head"],
+    ids=[
+        "two files",
+        "no file",
+        "no part",
+        "nothing",
+        "no boundary",
+        "empty boundary",
+        "many parts",
+        "long head",
+        "cut off",
+    ],
 )
 def test_any_other_form_is_told_what_to_send(body: bytes, kind: str) -> None:
     with pytest.raises(RadiographError, match="curl") as refused:
         file_of(body, kind)
     assert refused.value.reason == Reason.NOT_AN_IMAGE
+
+
+def test_several_files_are_read_in_their_order_and_one_more_than_asked_for() -> None:
+    body, kind = form(files=[("files", (f"{n}.dcm", BINARY * n)) for n in range(5)], data={"note": "hello"})
+    assert files_of(body, kind, 5) == [BINARY * n for n in range(5)]
+    assert len(files_of(body, kind, 3) or ()) == 4
+    assert files_of(body, "application/dicom", 3) is None
+
+
+@pytest.mark.parametrize("cut", [1, 3, 400])
+def test_no_file_is_left_out_of_a_form_that_is_cut_off(cut: int) -> None:
+    body, kind = form(files=[("files", (f"{n}.dcm", BINARY)) for n in range(2)])
+    with pytest.raises(BadForm):
+        files_of(body[: -len("--\r\n") - cut], kind, 5)
 
 
 def test_curl_s_forms_are_read(tmp_path: Path) -> None:

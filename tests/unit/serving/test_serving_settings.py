@@ -50,11 +50,27 @@ def test_the_cluster_s_file_asks_for_a_token_and_several_replicas_on_gpus() -> N
     file = ServeFile.from_yaml(next(path for path in FILES if path.name == "cluster.yaml").read_text())
     model = next(one for one in file.applications[0].deployments if one.name == "Model")
     assert file.ingress.require_token
+    assert file.ingress.page is False
     assert file.proxy_location == "EveryNode"
     assert model.autoscaling_config is not None
     assert model.autoscaling_config.max_replicas > 1
     assert model.ray_actor_options is not None
     assert model.ray_actor_options.num_gpus > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "shown"),
+    [
+        ("127.0.0.1", None, True),
+        ("::1", None, True),
+        ("0.0.0.0", None, False),
+        ("0.0.0.0", True, True),
+        ("::1", False, False),
+    ],
+)
+def test_the_page_is_on_for_this_machine_alone_or_if_asked_for(host: str, said: bool | None, shown: bool) -> None:
+    file = ServeFile.build(http_options={"host": host}, applications=[{"args": {"ingress": {"page": said}}}])
+    assert file.with_page().ingress.page is shown
 
 
 @pytest.mark.parametrize(
