@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := .venv-tools
 PYTHONS := python3 python3.13 python3.12 python3.11
 SOUND := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
@@ -13,6 +14,8 @@ help:
 	@echo "make fuzz       100,000 broken and hostile files through the decoder; COUNT=1000 SEED=7 for others"
 	@echo "make bench      how fast it decodes, scores and serves, and in how much memory; let nothing else run meanwhile"
 	@echo "make check      ruff, mypy, import-linter"
+	@echo "make sbom       what is installed, with licences: sbom.json (CycloneDX) and licences.csv"
+	@echo "make audit      known vulnerabilities of what is pinned; fails where their data can't be reached"
 	@echo "make install    only make $(VENV); demo and test do it too"
 
 install: $(STAMP)
@@ -54,6 +57,19 @@ bench: $(STAMP)
 	$(BIN)/cxrgaze bench streams
 	$(BIN)/cxrgaze bench serve
 
+# tools of their own environment, so that what they list is what runs
+$(TOOLS)/.installed: requirements-tools.txt $(STAMP)
+	[ -x $(TOOLS)/bin/python ] || $(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tools.txt
+	@touch $@
+
+sbom: $(TOOLS)/.installed
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
+	$(TOOLS)/bin/pip-licenses --python $(BIN)/python --order license --format csv --output-file licences.csv
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +81,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out fuzz-out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) sbom.json licences.csv demo-out fuzz-out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

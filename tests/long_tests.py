@@ -9,7 +9,11 @@ from __future__ import annotations
 import sys
 
 SIXTHS: tuple[tuple[str, ...], ...] = (
-    ("e2e/test_try_it_page.py", "unit/evaluation/test_gate_simulations.py", "unit/models/test_released.py"),
+    (
+        "e2e/test_try_it_page.py",
+        "unit/evaluation/test_gate_simulations.py",
+        "unit/models/test_released.py",
+    ),
     (
         "e2e/test_loop.py",
         "integration/test_bench_serve.py",

@@ -171,6 +171,10 @@ STOP_SCORING = "Stopping: open shards are completed first. Ctrl-C again stops at
 
 UNBOUNDED = "Warning: bodies are not bounded: the nodes lack RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (README)."
 
+IN_THE_CLEAR = (
+    "Warning: tokens and pictures travel in the clear. Set ssl_certfile and ssl_keyfile, or have a proxy do it."
+)
+
 STOP_SERVING = "Stopping: requests in progress have some seconds to end. Ctrl-C again stops at once."
 
 

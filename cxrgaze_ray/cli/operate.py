@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import STOP_SERVING, UNBOUNDED, bar, print_table, say, show, stay, stop_on_interrupt
+from cxrgaze_ray.cli.console import (
+    IN_THE_CLEAR,
+    STOP_SERVING,
+    UNBOUNDED,
+    bar,
+    print_table,
+    say,
+    show,
+    stay,
+    stop_on_interrupt,
+)
 from cxrgaze_ray.cli.options import (
     DEFAULT_REGISTRY,
     SEED_MAX,
@@ -87,7 +97,7 @@ def serve(
     file = ServeFile() if config is None else read_settings(ServeFile, config)
     file = file.with_arguments(port=port, model=model, registry=registry).with_page()
     file.check_exposure()
-    with private_service(file.http_options.host, file.http_options.port, metrics_port, address) as where:
+    with private_service(file.http_options, metrics_port, address) as where:
         pin_to_score(file.ingress.registry, file.ingress.model)
         _host(file, where)
 
@@ -102,6 +112,8 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
             if not wait_ready(file):
                 say(UNBOUNDED)
             say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends this.")
+            if file.http_options.in_the_clear:
+                say(IN_THE_CLEAR)
             if file.ingress.page:
                 say(f"Try it in a browser: {file.url}/, which {file.url}/docs describes for programs.")
             say(f"Batch jobs use this application with --address {cluster.address}; Ray logs to {cluster.log_file}.")

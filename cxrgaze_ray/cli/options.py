@@ -14,6 +14,7 @@ from cxrgaze_ray.config import EngineKind
 if TYPE_CHECKING:
     from cxrgaze_ray.archive.identities import Identities
     from cxrgaze_ray.cluster.connection import ClusterSettings
+    from cxrgaze_ray.config.listening import Listening
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 RegistryUri = Annotated[
@@ -90,7 +91,7 @@ def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -
 
 
 @contextmanager
-def private_service(host: str, port: int, metrics_port: int, address: str | None) -> Iterator[ClusterSettings]:
+def private_service(where: Listening, metrics_port: int, address: str | None) -> Iterator[ClusterSettings]:
     """Claim the ports of a service that starts its own cluster, and yield the cluster's settings.
 
     A service on a running cluster listens on that cluster's head: its ports can't be checked from this machine.
@@ -101,6 +102,7 @@ def private_service(host: str, port: int, metrics_port: int, address: str | None
     if address is not None:
         yield ClusterSettings(address=address)
         return
+    where.check_files()
     metrics = claimed("0.0.0.0", metrics_port, "--metrics-port") if metrics_port else nullcontext()
-    with claimed(host, port), metrics:
+    with claimed(where.host, where.port), metrics:
         yield ClusterSettings(metrics_port=metrics_port or None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrgaze_ray.cli.console import STOP_SERVING, UNBOUNDED, say, stay, stop_on_interrupt
+from cxrgaze_ray.cli.console import IN_THE_CLEAR, STOP_SERVING, UNBOUNDED, say, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import WEBHOOK_METRICS_PORT, Address, MetricsPort, private_service
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def webhook(
 
     settings = read_settings(WebhookSettings, config, port=port, registry=registry)
     read_token()
-    with private_service(settings.host, settings.port, metrics_port, address) as where:
+    with private_service(settings, metrics_port, address) as where:
         _check(settings, config_is_here=address is None)
         _host(settings, where.model_copy(update={"jobs": address is None}))
 
@@ -56,6 +56,8 @@ def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
         if not start_webhook(settings):
             say(UNBOUNDED)
         say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends this.")
+        if settings.in_the_clear:
+            say(IN_THE_CLEAR)
         say(f"Its jobs run on {cluster.address}; Ray's log is in {cluster.log_file}.")
         try:
             stay(stop)

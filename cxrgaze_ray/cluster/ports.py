@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cxrgaze_ray.config.listening import Listening
 from cxrgaze_ray.errors import ConfigError
 
 
@@ -51,7 +52,7 @@ def _check(host: str, port: int, option: str) -> None:
             raise taken(host, port, getattr(error, "strerror", None) or "no such port", option) from error
 
 
-def start_proxy(host: str, port: int, location: str = "HeadOnly") -> None:
+def start_proxy(where: Listening, location: str = "HeadOnly") -> None:
     """Start Ray Serve with HTTP on the cluster that this process is connected to; where it runs already, it stays.
 
     Raises
@@ -61,9 +62,10 @@ def start_proxy(host: str, port: int, location: str = "HeadOnly") -> None:
     """
     from ray import serve
 
+    options = where.model_dump(include=set(Listening.model_fields), exclude_none=True)
     try:
-        serve.start(proxy_location=location, http_options={"host": host, "port": port})
+        serve.start(proxy_location=location, http_options=options)
     except Exception as error:
         if "Failed to bind" not in str(error):
             raise
-        raise taken(host, port, "another program has that port") from error
+        raise taken(where.host, where.port, "another program has that port") from error

@@ -141,6 +141,14 @@ def same_version(deployment: Any, name: str, user_config: dict[str, Any] | None)
     return deployment.options(user_config=user_config, version=name, _internal=True)  # else a random one is drawn
 
 
+def http_host() -> str | None:
+    """Return the address on which this cluster's Serve listens for HTTP, whoever started it; None if it does not."""
+    from ray.serve.context import _get_global_client
+
+    host: str | None = _get_global_client().http_config.host  # type: ignore[union-attr]
+    return host
+
+
 def store_stats(gcs_address: str) -> Any:
     """Return the statistics of all object stores in the cluster.
 

@@ -1,7 +1,7 @@
 """Settings that people choose and records that we write: frozen, strict, with messages that say what is allowed.
 
-`Settings` and `Record` are the bases, with the types of their fields; `serve_file` reads Ray Serve's config file.
-Knows nothing of what is set, except for that file.
+`Settings` and `Record` are the bases, with the types of their fields; `listening` is what HTTP services share, and
+`serve_file` reads Ray Serve's config file. Knows nothing of what is set, except for these two.
 """
 
 from __future__ import annotations

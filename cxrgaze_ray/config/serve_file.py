@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
-from cxrgaze_ray.config import DeviceName, EngineKind, Settings, Text, Uri
+from cxrgaze_ray.config import DeviceName, EngineKind, Settings, Uri
+from cxrgaze_ray.config.listening import Listening, is_loopback
 from cxrgaze_ray.errors import ConfigError
 
 APPLICATION = "cxrgaze"
@@ -55,7 +55,8 @@ class IngressSettings(Settings):
     """Seconds between two checks of the registry for a move of the alias."""
 
     require_token: bool = False
-    """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Turn it on wherever others can reach the port."""
+    """Refuse to start without a bearer token in $CXRGAZE_TOKEN. Where HTTP listens beyond its own machine, it is needed
+    whatever this says."""
 
 
 class ComputeSettings(Settings):
@@ -87,13 +88,6 @@ class ServingSettings(Settings):
     def served(self) -> Served:
         """The model that replicas load before they are ready."""
         return Served(self.ingress.registry, self.ingress.model, self.ingress.engine)
-
-
-class HttpOptions(Settings):
-    """Address and port on which HTTP listens."""
-
-    host: Text = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65_535)
 
 
 class AutoscalingOptions(Settings):
@@ -144,7 +138,7 @@ class ServeFile(Settings):
     """A Ray Serve config file, read strictly: Ray's own schema lets misspelt keys and names pass."""
 
     proxy_location: Literal["EveryNode", "HeadOnly", "Disabled"] = "HeadOnly"
-    http_options: HttpOptions = HttpOptions()
+    http_options: Listening = Listening()
     applications: list[ApplicationOptions] = Field([ApplicationOptions()], min_length=1, max_length=1)
 
     @property
@@ -155,9 +149,7 @@ class ServeFile(Settings):
     @property
     def url(self) -> str:
         """URL at which clients on this machine reach the application."""
-        return f"http://{self.http_options.host}:{self.http_options.port}{self.applications[0].route_prefix}".rstrip(
-            "/"
-        )
+        return f"{self.http_options.origin}{self.applications[0].route_prefix}".rstrip("/")
 
     def with_arguments(self, *, port: int | None = None, **ingress: Any) -> ServeFile:
         """Return the file with its port or some arguments of the ingress replaced; None leaves a value as it is."""
@@ -171,7 +163,7 @@ class ServeFile(Settings):
     def with_page(self) -> ServeFile:
         """Return the file with the page on or off: where nothing is said, it is on for this machine's own users."""
         page = self.ingress.page
-        return self.with_arguments(page=_is_loopback(self.http_options.host) if page is None else page)
+        return self.with_arguments(page=is_loopback(self.http_options.host) if page is None else page)
 
     def check_exposure(self) -> None:
         """Check who can reach HTTP.
@@ -182,15 +174,8 @@ class ServeFile(Settings):
             If it would listen beyond this machine and no token is set.
         """
         host = self.http_options.host
-        if not _is_loopback(host) and not os.environ.get(TOKEN_VARIABLE):
+        if not is_loopback(host) and not os.environ.get(TOKEN_VARIABLE):
             raise ConfigError(
                 f"HTTP on {host} can be reached by others, and there is no token.",
                 f"Set {TOKEN_VARIABLE} to a long random string, or listen on 127.0.0.1.",
             )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -8,7 +8,10 @@ nodes have `cluster.PROXY_VARIABLE` in their environment, as those of a private 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
+import os
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,12 +21,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.http.body_room import Room, Share
+from cxrgaze_ray.http.clients import Buckets, client_of
 from cxrgaze_ray.http.line import Line, Pace
 from cxrgaze_ray.http.middleware import count_request
 from cxrgaze_ray.http.refusals import Reply, refuse
 
 MARK = "x-cxrgaze-proxy"
 """Header of every answer that came through here: it tells the starter of an application that bodies are bounded."""
+
+RATE_VARIABLE = "CXRGAZE_CLIENT_RATE"
+"""Environment variable of a node that sets `ProxyLimits.client_rate`, for gateways that send for many."""
 
 _LOG = logging.getLogger("ray.serve")
 
@@ -50,6 +57,10 @@ class ProxyLimits:
         Seconds after which a body must have come at the given rate, and that rate.
     press_grace_s, press_bytes_s
         A body silent for so long, or slower than this, gives way if its place is needed, or its room by a quicker one.
+    client_rate, client_burst
+        Requests that one client of another machine may make a second in the long run, and at once; 0 sets no limit.
+    wrong_rate, wrong_burst
+        The same of requests without the right token: who has used them up is not let in, right token or not.
     """
 
     requests: int = 512
@@ -60,6 +71,10 @@ class ProxyLimits:
     floor_bytes_s: float = 64 * 2**10
     press_grace_s: float = 1.0
     press_bytes_s: float = 256 * 2**10
+    client_rate: float = 50.0
+    client_burst: float = 500.0
+    wrong_rate: float = 1 / 6
+    wrong_burst: float = 20.0
 
 
 def _closing(refusal: Reply) -> Reply:
@@ -70,13 +85,29 @@ _BUSY = refuse(503, "Too many requests are waiting; try again.", "busy")
 _LOST = refuse(503, "The process that had this request is gone, or too busy; try again.", "unavailable")
 _LATE = _closing(refuse(408, "The body came too slowly.", "too_slow"))
 _CROWDED = _closing(refuse(503, "The body came slowly, and others needed its place; try again.", "busy"))
+_HIDDEN = refuse(404, "There is no such path.", "not_found")
+_OFTEN = "Too many requests from this client; try again later."
+_GUESSES = "Too many requests without the right token from this client; try again later."
 _LONG_HEADERS = refuse(431, "The headers are too large.", "headers_too_large")
 
 
 def middlewares() -> list[Middleware]:
     """Return the middlewares for Ray Serve's proxy, in whose process this is called."""
     return_freed_memory()
-    return [Middleware(Door)]
+    return [Middleware(Door, limits=ProxyLimits(client_rate=_client_rate()))]
+
+
+def _client_rate() -> float:
+    """Return the rate that the node's environment sets; what is no number from 0 on is told, and the default holds."""
+    given = os.environ.get(RATE_VARIABLE, "")
+    with contextlib.suppress(ValueError):
+        if 0 <= (rate := float(given)) < math.inf:
+            return rate
+    if given:
+        _LOG.error(
+            "%s is no number from 0 on; the limit is %g requests a second", RATE_VARIABLE, ProxyLimits.client_rate
+        )
+    return ProxyLimits.client_rate
 
 
 class Door:
@@ -85,6 +116,8 @@ class Door:
     def __init__(self, app: ASGIApp, limits: ProxyLimits | None = None) -> None:
         self._app, self._limits = app, limits or ProxyLimits()
         self._room, self._line = Room(self._limits.held_bytes), Line(self._limits.requests)
+        self._asked = Buckets(self._limits.client_rate, self._limits.client_burst)
+        self._wrong = Buckets(self._limits.wrong_rate, self._limits.wrong_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -94,10 +127,29 @@ class Door:
         answer = _Answer(scope, receive, send)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
             await answer.refuse(_LONG_HEADERS)
-        elif not scope["path"].endswith(_PROBES) and not self._line.has_place():
+        elif scope["path"].endswith(_PROBES):
+            await self._pass(scope, receive, answer)
+        elif _is_hidden(scope):
+            await answer.refuse(_HIDDEN)
+        elif refusal := self._too_often(scope):
+            await answer.refuse(refusal)
+        elif not self._line.has_place():
             await answer.refuse(_BUSY)
         else:
             await self._pass(scope, receive, answer)
+        client = _client(scope)
+        if answer.code == 401 and client is not None:
+            self._wrong.take(client)
+
+    def _too_often(self, scope: Scope) -> Reply | None:
+        client = _client(scope)
+        if client is None:
+            return None
+        for buckets, told in ((self._wrong, _GUESSES), (self._asked, _OFTEN)):
+            if wait_s := buckets.wait_s(client):
+                return refuse(429, told, "too_many_requests", math.ceil(wait_s))
+        self._asked.take(client)
+        return None
 
     async def _pass(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         share = self._room.enter()
@@ -193,6 +245,7 @@ class _Answer:
         self._scope, self._receive, self._send = scope, receive, send
         self._began = time.perf_counter()
         self._drop = self.started = False
+        self.code = 0
 
     async def send(self, message: Message) -> None:
         """Pass on a message from the application or from Serve's proxy."""
@@ -202,7 +255,7 @@ class _Answer:
                 await self.refuse(_LOST)
                 return
             message["headers"] = [*message.get("headers", ()), (MARK.encode(), b"1")]
-            self.started = True
+            self.started, self.code = True, message["status"]
         if not self._drop:
             await self._send(message)
 
@@ -212,6 +265,17 @@ class _Answer:
         answer = replace(refusal, headers={MARK: "1", **refusal.headers}).response()
         await answer(self._scope, self._receive, self._send)
         count_request(self._scope["path"], refusal.code, time.perf_counter() - self._began)
+
+
+def _is_hidden(scope: Scope) -> bool:
+    """Return whether another machine asks for one of Serve's own routes: they name all that is hosted."""
+    path = scope["path"]
+    return path.startswith("/-/") and path != "/-/healthz" and _client(scope) is not None
+
+
+def _client(scope: Scope) -> str | None:
+    host, _ = scope.get("client") or ("", 0)
+    return client_of(host)
 
 
 def _is_serves_own(start: Message) -> bool:

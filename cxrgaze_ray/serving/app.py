@@ -34,7 +34,7 @@ def start_http(file: ServeFile) -> None:
     options = {item.name: item for item in application.deployments}
     ingress = _configured(Ingress, options.get("Ingress"))
     model = _configured(Model, options.get("Model"))
-    start_proxy(file.http_options.host, file.http_options.port, file.proxy_location)
+    start_proxy(file.http_options, file.proxy_location)
     bound = ingress.bind(application.args.ingress, model.bind(application.args.model, application.args.served))
     serve.run(bound, name=application.name, route_prefix=application.route_prefix)
 

@@ -16,6 +16,8 @@ from ray.serve.handle import DeploymentHandle
 
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.cluster.connection import find_cause, lost_replica
+from cxrgaze_ray.cluster.ray_internals import http_host
+from cxrgaze_ray.config.listening import is_loopback
 from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault
 from cxrgaze_ray.http.refusals import RETRY_AFTER_S, Refused, refuse
@@ -46,6 +48,23 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, TimeoutError) or lost_replica(error) or isinstance(find_cause(error), CxrgazeError)
 
 
+def check_closed(settings: IngressSettings) -> None:
+    """Check that nobody needs a token: a Serve that runs already, or a config file, may open a port to others.
+
+    Raises
+    ------
+    EnvironmentFault
+        If other machines can reach HTTP, or the settings ask for a token.
+    """
+    host = http_host()
+    if settings.require_token or not (host is None or is_loopback(host)):
+        why = "The settings ask for a token" if settings.require_token else f"HTTP on {host} can be reached by others"
+        raise EnvironmentFault(
+            f"{why}, and {TOKEN_VARIABLE} is not set.",
+            "Set it to a long random string where the cluster's nodes are started, or let HTTP listen on 127.0.0.1.",
+        )
+
+
 @serve.deployment(
     name="Ingress",
     max_ongoing_requests=MAX_INSIDE,
@@ -56,21 +75,18 @@ def _passes(error: Exception) -> bool:
 class Ingress:
     """Checks and decodes bodies in a process that may crash, and asks the model deployment."""
 
-    def __init__(self, settings: IngressSettings, model: DeploymentHandle[Any]) -> None:
+    async def __init__(self, settings: IngressSettings, model: DeploymentHandle[Any]) -> None:  # type: ignore[misc]
         return_freed_memory()
         self._settings = settings
         self._token = os.environ.get(TOKEN_VARIABLE, "")
-        if settings.require_token and not self._token:
-            raise EnvironmentFault(
-                f"{TOKEN_VARIABLE} is not set.",
-                "Set it to a long random string where the cluster's nodes are started, or leave require_token out.",
-            )
+        if not self._token:
+            await asyncio.to_thread(check_closed, settings)
         self._model = model
         self._opened: Registry | None = None
         self._serving: Serving | None = None
         self._asked = asyncio.Semaphore(_ASKED)
         # kept, because the loop holds its tasks only weakly
-        self._following = asyncio.get_event_loop().create_task(self._follow())
+        self._following = asyncio.get_running_loop().create_task(self._follow())
 
     def _registry(self) -> Registry:
         """Return the registry, kept so that a poll reads only new entries of the ledger."""

@@ -97,6 +97,8 @@ def test_the_reverse_proxy_lets_through_what_the_service_takes_and_hides_the_res
     assert upstream == f"{file.http_options.host}:{file.http_options.port}"
     assert f"client_max_body_size {file.ingress.max_body_mib}m;" in text
     buffers, size = map(int, re.findall(r"large_client_header_buffers (\d+) (\d+)k", text)[0])
+    rate, burst = map(int, re.findall(r"rate=(\d+)r/s[^$]*burst=(\d+)", text)[0])
+    assert (rate, burst) == (ProxyLimits().client_rate, ProxyLimits().client_burst)
     assert buffers * size * 1024 <= ProxyLimits().header_bytes
     assert re.findall(r"location (.*) \{", text) == ["/v1/", "= /healthz", "= /readyz", "/"]
 

@@ -20,7 +20,7 @@ from cxrgaze_ray.lifecycle.webhook.groups import Triggers
 from cxrgaze_ray.lifecycle.webhook.jobs import STATES, RayJobs
 from cxrgaze_ray.lifecycle.webhook.routes import make_api
 from cxrgaze_ray.lifecycle.webhook.service import Service
-from cxrgaze_ray.lifecycle.webhook.settings import TOKEN_VARIABLES, WebhookSettings, read_token
+from cxrgaze_ray.lifecycle.webhook.settings import TOKEN_VARIABLE, WebhookSettings, read_token
 from cxrgaze_ray.storage import open_store
 
 APPLICATION = "cxrgaze-webhook"
@@ -87,12 +87,12 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
     Raises
     ------
     ConfigError
-        If no bearer token is set, another application has its route, or nothing can listen on its port.
+        If no bearer token of its own is set, another application has its route, or nothing can listen on its port.
     ServingUnavailable
         If the webhook does not start.
     """
     read_token()
-    start_proxy(settings.host, settings.port)
+    start_proxy(settings)
     try:
         serve.run(build_app(settings), name=APPLICATION, route_prefix=settings.route_prefix)
     except RayServeException as error:
@@ -103,7 +103,7 @@ def start_webhook(settings: WebhookSettings, timeout_s: float = 60.0) -> bool:
     except RuntimeError as error:
         raise ServingUnavailable(
             "The webhook does not start on this cluster.",
-            f"Read Ray's log, and check that {' or '.join(TOKEN_VARIABLES)} is set where its nodes are started.",
+            f"Read Ray's log, and check that {TOKEN_VARIABLE} is set where its nodes are started.",
         ) from error
     if (headers := wait_until_ready(settings.url, timeout_s)) is not None:
         return MARK in headers

@@ -8,14 +8,16 @@ import sys
 
 from pydantic import Field
 
-from cxrgaze_ray.config import Name, Settings, Text, Uri
+from cxrgaze_ray.config import Name, Text, Uri
+from cxrgaze_ray.config.listening import Listening
+from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE as SCORING_TOKEN
 from cxrgaze_ray.errors import ConfigError
 
-TOKEN_VARIABLES = ("CXRGAZE_WEBHOOK_TOKEN", "CXRGAZE_TOKEN")
-"""Environment variables that may hold the bearer token; the first one that is set counts."""
+TOKEN_VARIABLE = "CXRGAZE_WEBHOOK_TOKEN"
+"""Environment variable with the webhook's bearer token: whoever has it may start a retraining, which may promote."""
 
 
-class WebhookSettings(Settings):
+class WebhookSettings(Listening):
     """Contents of webhook.yaml, and the `args` of the application in a Ray Serve config file."""
 
     config: Uri
@@ -51,10 +53,7 @@ class WebhookSettings(Settings):
     command: tuple[Text, ...] = Field(("-m", "cxrgaze_ray", "retrain"), min_length=1, max_length=100)
     """Arguments of this Python, before ``--config``."""
 
-    host: Text = "127.0.0.1"
-    """Address on which HTTP listens, if Ray Serve is not running there already."""
-
-    port: int = Field(8001, ge=1, le=65535)
+    port: int = Field(8001, ge=1, le=65_535)
     """Port of HTTP, if Ray Serve is not running there already."""
 
     route_prefix: str = Field("/", pattern=r"^/[a-z0-9/_-]*$", max_length=200)
@@ -63,7 +62,7 @@ class WebhookSettings(Settings):
     @property
     def url(self) -> str:
         """URL at which clients on this machine reach the webhook."""
-        return f"http://{self.host}:{self.port}{self.route_prefix}".rstrip("/")
+        return f"{self.origin}{self.route_prefix}".rstrip("/")
 
     def entrypoint(self) -> str:
         """Return the shell command of the job: every word of it comes from these settings."""
@@ -77,12 +76,17 @@ def read_token() -> str:
     Raises
     ------
     ConfigError
-        If no token is set: nobody may start a retraining without one.
+        If no token is set, or it is the one that scores: who may score may not have a model replaced.
     """
-    token = next((value for name in TOKEN_VARIABLES if (value := os.environ.get(name))), "")
+    token = os.environ.get(TOKEN_VARIABLE, "")
     if not token:
         raise ConfigError(
             "The webhook needs a bearer token.",
-            f"Set {TOKEN_VARIABLES[0]} to a long random string, here or where the cluster's nodes are started.",
+            f"Set {TOKEN_VARIABLE} to a long random string, here or where the cluster's nodes are started.",
+        )
+    if token == os.environ.get(SCORING_TOKEN):
+        raise ConfigError(
+            f"{TOKEN_VARIABLE} is the same as {SCORING_TOKEN}: whoever may score could have the model replaced.",
+            f"Set {TOKEN_VARIABLE} to another long random string.",
         )
     return token

@@ -18,11 +18,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from ray import serve
+from ray.serve.config import HTTPOptions
 
 from cxrgaze_ray.cluster import ray_internals
 from tests.unit.test_licences import direct_requirements
@@ -149,6 +151,16 @@ def test_the_functions_that_ask_a_cluster_are_there() -> None:
     from ray._private.state import jobs
 
     assert all(callable(one) for one in (jobs, get_memory_info_reply, get_state_from_address))
+
+
+def test_serve_s_client_knows_where_http_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    context: Any = importlib.import_module("ray.serve.context")
+    client: Any = importlib.import_module("ray.serve._private.client")
+    assert callable(context._get_global_client)
+    assert isinstance(client.ServeControllerClient.http_config, property)
+    asked = SimpleNamespace(http_config=HTTPOptions(host="0.0.0.0"))
+    monkeypatch.setattr(context, "_get_global_client", lambda: asked)
+    assert ray_internals.http_host() == "0.0.0.0"
 
 
 def test_the_callback_hears_of_states_and_reaches_workers() -> None:

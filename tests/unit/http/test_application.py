@@ -7,12 +7,14 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
 from cxrgaze_ray.http.application import HEALTHY, make_application, wait_until_ready
 from cxrgaze_ray.http.refusals import refuse
+from tests.authority import make_authority
 
 
 class Waking(BaseHTTPRequestHandler):
@@ -48,6 +50,17 @@ def test_readiness_is_waited_for(waking: str) -> None:
     assert headers is not None
     assert headers["X-Mark"] == "1"
     assert Waking.asked == 2
+
+
+def test_readiness_is_waited_for_over_tls_whoever_signed_it(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), Waking) as server:
+        server.socket = make_authority(tmp_path).server.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        headers = wait_until_ready(f"https://127.0.0.1:{server.server_port}/m", 30.0)
+        server.shutdown()
+        thread.join()
+    assert headers is not None
 
 
 def test_who_does_not_answer_in_time_is_not_ready() -> None:

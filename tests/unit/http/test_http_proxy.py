@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.connection import PROXY_MIDDLEWARES
-from cxrgaze_ray.http.proxy import MARK, Door, ProxyLimits
+from cxrgaze_ray.http.proxy import MARK, RATE_VARIABLE, Door, ProxyLimits, middlewares
 
 LIMITS = ProxyLimits(requests=2, header_bytes=1000, deadline_s=30.0, grace_s=0.2, floor_bytes_s=1e6)
 
@@ -42,7 +42,9 @@ class Reply:
 Wait = Callable[[], Awaitable[None]]
 
 
-async def ask(door: Door, *parts: bytes | Wait, path: str = "/v1/predict", header: bytes = b"") -> Reply:
+async def ask(
+    door: Door, *parts: bytes | Wait, path: str = "/v1/predict", header: bytes = b"", client: str = "127.0.0.1"
+) -> Reply:
     """Send parts, with waits between; then hang up never."""
     left = list(parts)
 
@@ -54,7 +56,7 @@ async def ask(door: Door, *parts: bytes | Wait, path: str = "/v1/predict", heade
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
     reply = Reply()
-    scope: Scope = {"type": "http", "path": path, "headers": [(b"x", header)]}
+    scope: Scope = {"type": "http", "path": path, "headers": [(b"x", header)], "client": (client, 1)}
     await asyncio.wait_for(door(scope, receive, reply.send), 30)
     return reply
 
@@ -187,6 +189,33 @@ def test_who_fills_the_room_and_then_stalls_gives_way_to_a_quick_client() -> Non
     asyncio.run(run())
 
 
+def test_200_uploads_at_once_are_all_answered_within_the_bound() -> None:
+    part, bound, highest = bytes(2**18), 16 * 2**20, 0
+
+    async def measured(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted() -> Message:
+            nonlocal highest
+            message = await receive()
+            highest = max(highest, door._room.held)
+            return message
+
+        await echo(scope, noted, send)
+
+    door = Door(measured, ProxyLimits(held_bytes=bound))
+
+    async def pause() -> None:
+        await asyncio.sleep(0.01)  # others' parts come between
+
+    more: list[bytes | Wait] = [pause, part]
+
+    async def run() -> list[Reply]:
+        return await asyncio.gather(*(ask(door, part, *more * 3) for _ in range(200)))
+
+    assert {(reply.code, reply.json["size"]) for reply in asyncio.run(run())} == {(200, 2**20)}
+    assert bound / 2 < highest <= bound + 2**20, "the oldest one may go on, and only that one"
+    assert door._room.held == 0
+
+
 def test_slow_clients_do_not_end_each_other_for_room() -> None:
     async def run() -> None:
         door = Door(echo, ProxyLimits(held_bytes=3 * 2**18, press_grace_s=0.05))
@@ -207,6 +236,57 @@ def test_slow_clients_do_not_end_each_other_for_room() -> None:
 
 def test_long_headers_are_refused() -> None:
     assert asyncio.run(ask(Door(echo, LIMITS), b"x", header=b"x" * 1000)).code == 431
+
+
+FAR = "192.0.2.7"
+STRICT = ProxyLimits(client_rate=0.5, client_burst=3, wrong_rate=0.01, wrong_burst=2)
+
+
+def test_a_client_that_asks_too_often_is_told_when_to_come_back_and_others_are_answered() -> None:
+    async def run() -> list[Reply]:
+        door = Door(echo, STRICT)
+        asked = [(FAR, "/v1/predict")] * 4 + [("192.0.2.8", "/v1/predict"), (FAR, "/readyz"), ("::1", "/v1/predict")]
+        return [await ask(door, b"x", client=client, path=path) for client, path in asked]
+
+    replies = asyncio.run(run())
+    assert [reply.code for reply in replies] == [200, 200, 200, 429, 200, 200, 200]
+    assert replies[3].json["reason"] == "too_many_requests"
+    assert replies[3].headers["retry-after"] == "2"
+
+
+def test_serve_s_own_routes_are_shown_to_this_machine_only() -> None:
+    async def run() -> list[int]:
+        asked = [("127.0.0.1", "/-/routes"), (FAR, "/-/routes"), (FAR, "/-/healthz")]
+        return [(await ask(Door(echo, STRICT), b"x", client=client, path=path)).code for client, path in asked]
+
+    assert asyncio.run(run()) == [200, 404, 200]
+
+
+def test_who_guesses_tokens_is_not_let_in_any_more_and_others_are() -> None:
+    reached: list[str] = []
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["client"][0])
+        await answer(send, 401, b"{}")
+
+    async def run() -> list[Reply]:
+        door = Door(guarded, STRICT)
+        return [await ask(door, b"x", client=client) for client in [FAR] * 3 + ["192.0.2.8", "127.0.0.1"]]
+
+    replies = asyncio.run(run())
+    assert [reply.code for reply in replies] == [401, 401, 429, 401, 401]
+    assert reached == [FAR, FAR, "192.0.2.8", "127.0.0.1"]
+    assert int(replies[2].headers["retry-after"]) > 50
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"), [("", 50), ("7.5", 7.5), ("0", 0), ("-1", 50), ("nan", 50), ("inf", 50), ("x", 50)]
+)
+def test_a_node_sets_the_rate(monkeypatch: pytest.MonkeyPatch, given: str, rate: float) -> None:
+    monkeypatch.setenv(RATE_VARIABLE, given)
+    (made,) = middlewares()
+    limits: Any = made.kwargs["limits"]
+    assert limits.client_rate == rate
 
 
 @pytest.mark.parametrize("code", [503, 408])

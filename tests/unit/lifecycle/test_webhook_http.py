@@ -155,9 +155,17 @@ def test_no_token_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="CXRGAZE_WEBHOOK_TOKEN"):
         read_token()
     monkeypatch.setenv("CXRGAZE_TOKEN", "of the model")
-    assert read_token() == "of the model"
+    with pytest.raises(ConfigError, match="needs a bearer token"):
+        read_token()
     monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "of the webhook")
     assert read_token() == "of the webhook"
+
+
+def test_a_token_that_scores_can_not_have_a_model_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CXRGAZE_TOKEN", "CXRGAZE_WEBHOOK_TOKEN"):
+        monkeypatch.setenv(name, "one for all")
+    with pytest.raises(ConfigError, match="whoever may score"):
+        read_token()
 
 
 def test_the_example_is_one_that_is_read() -> None:

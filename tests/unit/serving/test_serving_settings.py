@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from cxrgaze_ray.cli.score import _replicas
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.config.serve_file import IngressSettings
+from cxrgaze_ray.errors import ConfigError, EnvironmentFault
 from cxrgaze_ray.http.proxy import ProxyLimits
 from cxrgaze_ray.scoring.driver import ScoreSettings
 from cxrgaze_ray.serving import ModelSettings, ServeFile
 from cxrgaze_ray.serving.batch import CALLS_A_REPLICA, _deployment, _remove_abandoned
-from cxrgaze_ray.serving.ingress import MAX_INSIDE
+from cxrgaze_ray.serving.ingress import MAX_INSIDE, check_closed
 
 FILES = sorted((Path(__file__).parents[3] / "serve_configs").glob("*.yaml"))
 
@@ -86,6 +88,24 @@ def test_misspelt_keys_are_named(text: str, named: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ServeFile.from_yaml(text)
     assert named in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("host", "required", "closed"),
+    [
+        ("127.0.0.1", False, False),
+        (None, False, False),
+        ("127.0.0.1", True, True),
+        ("0.0.0.0", False, True),
+        ("::", False, True),
+    ],
+)
+def test_an_ingress_that_others_can_reach_does_not_start_without_a_token(
+    monkeypatch: pytest.MonkeyPatch, host: str | None, required: bool, closed: bool
+) -> None:
+    monkeypatch.setattr("cxrgaze_ray.serving.ingress.http_host", lambda: host)
+    with pytest.raises(EnvironmentFault, match="CXRGAZE_TOKEN is not set") if closed else nullcontext():
+        check_closed(IngressSettings(require_token=required))
 
 
 @pytest.mark.parametrize(
