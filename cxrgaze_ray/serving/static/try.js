@@ -117,6 +117,7 @@ function bar(name, share, found) {
   const meter = element("meter", percent(share));
   meter.max = 1;
   meter.value = share;
+  meter.style.setProperty("--share", share); // browsers draw a meter's own bar each in their way
   meter.setAttribute("aria-label", `${words(name)}: ${percent(share)}`);
   value.append(meter);
   const kind = name === found.prediction ? "most" : "";
