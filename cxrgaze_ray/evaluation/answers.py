@@ -142,6 +142,7 @@ def table_of_bundle(
     *,
     engine: Engine | None = None,
     reference: Reference | None = None,
+    maps: bool = True,
     connect: Connect = nullcontext,
     pool: PoolSettings | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -154,6 +155,8 @@ def table_of_bundle(
         How it is computed; the float32 reference by default, on a GPU where there is one.
     reference
         `reference_of` the split, for a bundle that predicts saliency; None reads it.
+    maps
+        Score maps too; without, who needs diagnoses only is spared reading the gaze.
     connect
         Returns a context manager that joins a Ray cluster; entered once all else is checked. On a cluster its workers
         predict; otherwise this process does.
@@ -182,7 +185,7 @@ def table_of_bundle(
         raise UserError(f"The store has no image in the {split} split.", "The splits are train, validation and test.")
     with connect():
         on_progress(0, total)
-        if reference is None and "saliency" in bundle.info.predicts:
+        if reference is None and maps and "saliency" in bundle.info.predicts:
             reference = reference_of(store, split)
         parts: dict[int, Part] = {}
         with closing(_parts(bundle, store.shards(split), split, engine, reference, pool)) as answered:

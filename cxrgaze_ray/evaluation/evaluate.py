@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.evaluation.answers import Labelled, PoolSettings, table_of_bundle
+from cxrgaze_ray.evaluation.curves import curves_of
 from cxrgaze_ray.evaluation.maps import score_map
 from cxrgaze_ray.evaluation.metrics import (
     DiagnosisMetrics,
@@ -22,15 +24,27 @@ from cxrgaze_ray.evaluation.metrics import (
     diagnosis_metrics,
     saliency_metrics,
 )
-from cxrgaze_ray.evaluation.statistics import Interval, draw_patients, interval, statistic_of
+from cxrgaze_ray.evaluation.statistics import (
+    Draws,
+    Interval,
+    brier_score,
+    calibration_error,
+    draw_patients,
+    interval,
+    log_loss,
+    mean,
+    micro_auc,
+    statistic_of,
+)
+from cxrgaze_ray.evaluation.subgroups import LEAST_PATIENTS, subgroups
 from cxrgaze_ray.evaluation.table import (
     FACETS,
+    MAP_SCORES,
     UNKNOWN,
     EvaluationTable,
     EvaluationTableBuilder,
     ImageScores,
     MapScores,
-    Target,
 )
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables
@@ -106,20 +120,25 @@ def evaluate_run(run: Run, truth: EgdTables) -> Evaluation:
 def evaluate(table: EvaluationTable, note: str = "") -> Evaluation:
     """Compute the metrics of a table, with intervals clustered by patient; what is not predicted is left out."""
     labelled = table.labelled()
+    draws = draw_patients(labelled.patients, _ROUNDS, _SEED)
     diagnosis = diagnosis_metrics(labelled.probabilities_NK, labelled.labels_N) if _judged(labelled) else None
     seen = table.take(table.seen_N) if "saliency" in table.predicts else table.take(np.empty(0, np.intp))
     saliency = _summary(seen.maps_NM)
     centre, readers = (_summary(scores_NM[_any(scores_NM)]) for scores_NM in (seen.centre_NM, seen.readers_NM))
+    intervals = _label_intervals(labelled, diagnosis, draws) | _map_intervals(seen)
     return Evaluation(
         images=len(table),
         diagnosis=diagnosis,
         saliency=saliency,
-        intervals=_label_intervals(labelled, diagnosis) | _map_intervals(seen),
+        intervals=intervals,
         note=note,
         scores=tuple(_score(table, place) for place in range(len(table))),
         centre=centre,
         readers=readers,
         missing=_missing(table, diagnosis) | (_missing_beside(seen, centre, readers) if saliency else {}),
+        subgroups=subgroups(table.take((table.labels_N != UNKNOWN) | table.seen_N), _ROUNDS, _SEED),
+        curves=curves_of(labelled.probabilities_NK, labelled.labels_N, draws) if diagnosis else None,
+        reach=_reach(labelled, seen, intervals),
     )
 
 
@@ -165,22 +184,48 @@ def _known(value: np.floating[Any]) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _label_intervals(labelled: EvaluationTable, metrics: DiagnosisMetrics | None) -> dict[str, Interval | None]:
+def _label_intervals(
+    labelled: EvaluationTable, metrics: DiagnosisMetrics | None, draws: Draws
+) -> dict[str, Interval | None]:
     if metrics is None:
         return {}
-    draws = draw_patients(labelled.patients, _ROUNDS, _SEED)
-    values: dict[Target, float | None] = {
-        "auc_macro": metrics.auc_macro, "accuracy": metrics.accuracy, "ece": metrics.ece,
-    }  # fmt: skip
-    return {name: interval(value, draws.apply(statistic_of(labelled, name))) for name, value in values.items()}
+    probabilities_NK, labels_N = labelled.probabilities_NK, labelled.labels_N
+    scores = {"auc_micro": micro_auc, "ece": calibration_error, "nll": log_loss, "brier": brier_score}
+    found: dict[str, Interval | None] = {
+        name: interval(getattr(metrics, name), draws.apply(partial(score, probabilities_NK, labels_N)))
+        for name, score in scores.items()
+    }
+    drawn = {name: draws.apply(statistic_of(labelled, f"auc_{name}")) for name in metrics.auc}  # type: ignore[arg-type]
+    found |= {f"auc_{name}": interval(metrics.auc[name], drawn[name]) for name in drawn}
+    # the macro AUC is the mean of those that are defined: ranks need not be counted again
+    defined = [values_R for name, values_R in drawn.items() if metrics.auc[name] is not None]
+    found["auc_macro"] = interval(metrics.auc_macro, np.mean(defined, axis=0) if defined else np.empty(0))
+    found["accuracy"] = interval(metrics.accuracy, draws.apply(statistic_of(labelled, "accuracy")))
+    return found
 
 
 def _map_intervals(seen: EvaluationTable) -> dict[str, Interval | None]:
     found: dict[str, Interval | None] = {}
-    names: tuple[Target, ...] = ("cc", "nss", "sauc")
-    for name in names:
+    for name in MAP_SCORES:
         defined = seen.take(~np.isnan(seen.scores(name)))
         if len(defined):
-            draws = draw_patients(defined.patients, _ROUNDS, _SEED)
-            found[name] = interval(float(defined.scores(name).mean()), draws.apply(statistic_of(defined, name)))
+            draws, score_N = draw_patients(defined.patients, _ROUNDS, _SEED), defined.scores(name)
+            found[name] = interval(float(score_N.mean()), draws.apply(partial(mean, score_N)))
     return found
+
+
+def _reach(labelled: EvaluationTable, seen: EvaluationTable, intervals: dict[str, Interval | None]) -> str:
+    """Say what a test of this size can tell: half of an interval's width, and what it would take to halve that."""
+    title, part, found = "macro AUC", labelled, intervals.get("auc_macro")
+    if found is None:
+        title, part, found = "CC of gaze maps", seen, intervals.get("cc")
+    if found is None:
+        return ""
+    patients, half = len(set(part.patients)), (found.high - found.low) / 2
+    counted = f"{len(part)} images of {patients} patient{'' if patients == 1 else 's'}"
+    if patients < LEAST_PATIENTS or half == 0:
+        return f"{counted} can't show how far the {title} is from what more would give."
+    return (
+        f"{counted} show the {title} to within about {half:.3f} either way, with 95% confidence: smaller differences "
+        f"from another model's figure can be chance. Half of that takes about {4 * patients:,} patients."
+    )

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.statistics import Floats, Interval, auc, calibration_error, macro_auc, value_of
+from cxrgaze_ray.evaluation.curves import Curves
+from cxrgaze_ray.evaluation.statistics import (
+    Floats,
+    Interval,
+    Values,
+    Weights,
+    auc,
+    brier_score,
+    calibration_error,
+    log_loss,
+    macro_auc,
+    micro_auc,
+    value_of,
+)
+from cxrgaze_ray.evaluation.subgroups import Subgroup
 from cxrgaze_ray.evaluation.table import MAP_SCORES, MapScores
 from cxrgaze_ray.schemas import CLASSES
 
@@ -29,6 +44,8 @@ class DiagnosisMetrics:
         Counts; rows are true classes, columns arg-max predictions.
     ece
         Expected calibration error: see `statistics.calibration_error`.
+    nll, brier
+        Log loss and Brier score of the probabilities: see `statistics`.
     """
 
     images: int
@@ -38,6 +55,8 @@ class DiagnosisMetrics:
     accuracy: float
     confusion: tuple[tuple[int, ...], ...]
     ece: float | None = None
+    nll: float | None = None
+    brier: float | None = None
 
     def shown_auc(self, name: str) -> str:
         """Return a class's AUC for people, or why there is none."""
@@ -103,7 +122,8 @@ class Evaluation:
     diagnosis, saliency
         Metrics of the labelled images, and of those with gaze; None where the model does not predict them either.
     intervals
-        95% bootstrap intervals clustered by patient: auc_macro, accuracy, ece, cc, nss, sauc.
+        95% bootstrap intervals clustered by patient: auc_CLASS, auc_macro, auc_micro, accuracy, ece, nll, brier, and
+        `table.MAP_SCORES`.
     note
         Limits of these figures, for people.
     scores
@@ -113,6 +133,12 @@ class Evaluation:
         those with several: see `table.ImageScores`.
     missing
         Why one of these four is None although the model predicts it, by that name.
+    subgroups
+        The same by what files state; empty if they state nothing.
+    curves
+        What is drawn of the diagnosis; None without one.
+    reach
+        What so many images can show, for people; empty if nothing was measured on them.
     """
 
     images: int
@@ -124,6 +150,9 @@ class Evaluation:
     centre: SaliencyMetrics | None = None
     readers: SaliencyMetrics | None = None
     missing: dict[str, str] = field(default_factory=dict)
+    subgroups: tuple[Subgroup, ...] = ()
+    curves: Curves | None = None
+    reach: str = ""
 
     def summary(self) -> dict[str, Any]:
         """Return everything but the single images, for JSON, which has no NaN: None where a figure is not known."""
@@ -134,12 +163,14 @@ class Evaluation:
         rows = [["images", str(self.images), ""]]
         if self.diagnosis:
             diagnosis = self.diagnosis
-            rows += [[f"AUC {name.replace('_', ' ')}", diagnosis.shown_auc(name), ""] for name in diagnosis.auc]
-            rows += [["AUC macro", _number(diagnosis.auc_macro), _span(self.intervals.get("auc_macro"))]]
-            rows += [["AUC micro", _number(diagnosis.auc_micro), ""]]
-            rows += [["accuracy", _number(diagnosis.accuracy), _span(self.intervals.get("accuracy"))]]
-            if diagnosis.ece is not None:
-                rows += [["calibration error", _number(diagnosis.ece), _span(self.intervals.get("ece"))]]
+            rows += [
+                [f"AUC {name.replace('_', ' ')}", diagnosis.shown_auc(name), _span(self.intervals.get(f"auc_{name}"))]
+                for name in diagnosis.auc
+            ]
+            for name, title in DIAGNOSIS_TITLES.items():
+                value = getattr(diagnosis, name)
+                if value is not None or name.startswith("auc"):
+                    rows += [[title, _number(value), _span(self.intervals.get(name))]]
         if self.saliency:
             rows += _saliency_rows("saliency", self.saliency, self.intervals)
             rows += [["maps without mass", str(self.saliency.undefined_hs), ""]] if self.saliency.undefined_hs else []
@@ -149,6 +180,10 @@ class Evaluation:
         return rows + [[title, self.missing[name], ""] for name, title in TITLES.items() if name in self.missing]
 
 
+DIAGNOSIS_TITLES = {
+    "auc_macro": "AUC macro", "auc_micro": "AUC micro", "accuracy": "accuracy", "ece": "calibration error",
+    "nll": "log loss", "brier": "Brier score",
+}  # fmt: skip
 SALIENCY_TITLES = {"cc": "CC", "hs": "HS", "kl": "KL", "nss": "NSS", "sauc": "shuffled AUC"}
 BESIDE = {"centre": "centre-bias baseline", "readers": "readers' agreement"}
 """What saliency is seen beside, by its name in `Evaluation`."""
@@ -191,18 +226,27 @@ def diagnosis_metrics(probabilities_NK: Floats, labels_N: NDArray[np.integer]) -
         raise ValueError("no labelled image to compute metrics from")
     if not np.isfinite(probabilities_NK).all():
         raise ValueError("a probability is not a number")
-    onehot_NK, predicted_N = np.eye(len(CLASSES), dtype=bool)[labels_N], probabilities_NK.argmax(axis=1)
+    predicted_N = probabilities_NK.argmax(axis=1)
     confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
     np.add.at(confusion, (labels_N, predicted_N), 1)
+
+    def value(score: _Score) -> float | None:
+        return value_of(lambda weights_NR: score(probabilities_NK, labels_N, weights_NR), len(labels_N))
+
     return DiagnosisMetrics(
         images=len(labels_N),
-        auc={name: _auc(probabilities_NK[:, k], onehot_NK[:, k]) for k, name in enumerate(CLASSES)},
-        auc_macro=value_of(lambda weights_NR: macro_auc(probabilities_NK, labels_N, weights_NR), len(labels_N)),
-        auc_micro=_auc(probabilities_NK.ravel(), onehot_NK.ravel()),
+        auc={name: _auc(probabilities_NK[:, k], labels_N == k) for k, name in enumerate(CLASSES)},
+        auc_macro=value(macro_auc),
+        auc_micro=value(micro_auc),
         accuracy=float((predicted_N == labels_N).mean()),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        ece=value_of(lambda weights_NR: calibration_error(probabilities_NK, labels_N, weights_NR), len(labels_N)),
+        ece=value(calibration_error),
+        nll=value(log_loss),
+        brier=value(brier_score),
     )
+
+
+_Score = Callable[[Floats, NDArray[np.integer], Weights], Values]
 
 
 def _auc(score_N: Floats, truth_N: NDArray[np.bool_]) -> float | None:

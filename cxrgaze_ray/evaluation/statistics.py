@@ -97,6 +97,26 @@ def auc(score_N: Floats, truth_N: NDArray[np.bool_], weights_NR: Weights) -> Val
     return _ratio(ordered_R, pairs_R)
 
 
+def micro_auc(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
+    """Return the AUC over all (image, class) pairs."""
+    classes = probabilities_NK.shape[1]
+    truth_NK = np.eye(classes, dtype=bool)[labels_N]
+    return auc(probabilities_NK.ravel(), truth_NK.ravel(), np.repeat(weights_NR, classes, axis=0))
+
+
+def log_loss(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
+    """Return the mean negative logarithm of the true class's probability; one of 0 counts as float32's smallest."""
+    least = np.finfo(np.float32).tiny
+    true_N = np.maximum(probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64), least)
+    return mean(-np.log(true_N), weights_NR)
+
+
+def brier_score(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
+    """Return the mean over images of the squared distance of probabilities from the truth, summed over classes."""
+    apart_NK = probabilities_NK.astype(np.float64) - np.eye(probabilities_NK.shape[1])[labels_N]
+    return mean((apart_NK**2).sum(axis=1), weights_NR)
+
+
 def calibration_error(probabilities_NK: Floats, labels_N: NDArray[np.integer], weights_NR: Weights) -> Values:
     """Return the expected calibration error of the arg-max class, in [0,1].
 

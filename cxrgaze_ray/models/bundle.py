@@ -16,6 +16,7 @@ from safetensors import SafetensorError, deserialize
 from cxrgaze_ray import __version__
 from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
+from cxrgaze_ray.models.calibration import Calibration
 from cxrgaze_ray.models.curves import Curve
 from cxrgaze_ray.models.settings import BOTH, HEAD_PHASE, WITH_DENSENET, Answer, AnyNetworkConfig
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
@@ -57,6 +58,9 @@ class Lineage(Record):
 
     caution: str = ""
     """Sentence on what the store's split can't vouch for."""
+
+    calibration: Calibration | None = None
+    """How the temperature was found; None in earlier bundles, and where nobody looked for one."""
 
     imported_format: str | None = None
     imported_sha256: str | None = None
@@ -163,6 +167,12 @@ class Bundle:
     def with_metrics(self, metrics: dict[str, Any]) -> Bundle:
         """Return the bundle with the metrics of an evaluation."""
         return Bundle(self.info.model_copy(update={"metrics": metrics}), self.state)
+
+    def with_calibration(self, found: Calibration) -> Bundle:
+        """Return the bundle with a temperature, and how it was found."""
+        lineage = self.info.lineage.model_copy(update={"calibration": found})
+        changed = {"temperature": found.temperature, "lineage": lineage}
+        return Bundle(self.info.model_copy(update=changed), self.state)
 
     def with_curves(self, curves: tuple[Curve, ...]) -> Bundle:
         """Return the bundle with its training's losses."""

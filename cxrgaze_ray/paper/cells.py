@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, cast
 
 import numpy as np
@@ -12,11 +13,10 @@ from numpy.typing import NDArray
 from cxrgaze_ray.evaluation.paired import PairedTest, paired_tests
 from cxrgaze_ray.evaluation.statistics import (
     Interval,
-    Statistic,
-    auc,
     draw_patients,
     interval,
     mean,
+    micro_auc,
     statistic_of,
     value_of,
 )
@@ -193,7 +193,11 @@ def _figure(answers: EvaluationTable, measure: Measure, test: PairedTest | None 
     known = answers.labelled()
     if not len(known):
         return Figure(None, why="no labelled image", test=test)
-    statistic = _micro(known) if measure == "auc_micro" else statistic_of(known, cast("Target", measure))
+    statistic = (
+        partial(micro_auc, known.probabilities_NK, known.labels_N)
+        if measure == "auc_micro"
+        else statistic_of(known, cast("Target", measure))
+    )
     value = value_of(statistic, len(known))
     if value is None:
         return Figure(None, why=_one_sided(known, measure), test=test)
@@ -218,13 +222,6 @@ def _of_images(answers: EvaluationTable, measure: Measure, test: PairedTest | No
 def _with(found: Interval | None, deviation: float | None, test: PairedTest | None, note: str) -> Figure:
     assert found is not None
     return Figure(found.value, deviation, found.low, found.high, test=test, note=note)
-
-
-def _micro(known: EvaluationTable) -> Statistic:
-    """Return the AUC over all (image, class) pairs as a function of weights."""
-    truth_NK = np.eye(len(CLASSES), dtype=bool)[known.labels_N]
-    scores_NK = known.probabilities_NK
-    return lambda weights_NR: auc(scores_NK.ravel(), truth_NK.ravel(), np.repeat(weights_NR, len(CLASSES), axis=0))
 
 
 def _one_sided(known: EvaluationTable, measure: Measure) -> str:

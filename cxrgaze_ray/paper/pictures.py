@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrgaze_ray.evaluation.curves import roc_curve
 from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.schemas import CLASSES
@@ -19,18 +20,6 @@ _COLOURS = ("#b3443c", "#4a6fa5", "#2b7a78", "#b08a2e", "#7b5aa6", "#5d6b7c", "#
 
 _PALE = 4.0
 """Multiple of an even density at which a map is drawn in full colour, if it does not reach higher."""
-
-
-def roc_curve(
-    scores_N: NDArray[np.floating], truth_N: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return false and true positive rates from (0,0) to (1,1), one point for each distinct score; NaN if one-sided."""
-    order = np.argsort(-scores_N, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores_N[order]) != 0, True))
-    hits_N = truth_N[order]
-    true, false = np.cumsum(hits_N)[ends], np.cumsum(~hits_N)[ends]
-    with np.errstate(invalid="ignore"):
-        return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
 
 
 def roc_plot(answers: Mapping[str, EvaluationTable]) -> bytes:

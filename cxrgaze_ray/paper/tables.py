@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.evaluation.answers import answers_to, rows_of
+from cxrgaze_ray.evaluation.examples import first_of_each_class
 from cxrgaze_ray.gaze.packed import gaze_density
 from cxrgaze_ray.models.bundle import read_bundle, read_info
 from cxrgaze_ray.models.gradcam import grad_cam
@@ -132,7 +132,7 @@ def _first_weights(pin: ModelPin, registry: Registry) -> str | None:
 
 def _qualitative(store: Trainable, shown: list[TrainedSystem]) -> bytes | None:
     """Draw what each system looks at in the test image with the first id of each class, of those with gaze."""
-    if not (chosen := _first_of_each_class(store)):
+    if not (chosen := first_of_each_class(store, "test", seen_only=True)):
         return None
     rows = rows_of(store, "test", chosen)
     maps: list[dict[str, NDArray[np.float32]]] = [{GAZE: gaze_density(gaze.as_py())} for gaze in rows["gaze"]]
@@ -163,13 +163,3 @@ def _said(label: int) -> str:
 def _explained(shown: list[TrainedSystem]) -> TrainedSystem | None:
     by_system = {one.job.system: one for one in shown}
     return next((by_system[system] for system in _EXPLAINED if system in by_system), None)
-
-
-def _first_of_each_class(store: Trainable) -> list[str]:
-    """Return the first image id of each class in the test split, of images with gaze: chosen by nobody."""
-    first: dict[int, str] = {}
-    for table in store.tables("test", ["image_id", "label", "gaze_peak"]):
-        seen = table.filter(pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["gaze_peak"])))
-        for row in seen.to_pylist():
-            first[row["label"]] = min(row["image_id"], first.get(row["label"], row["image_id"]))
-    return [first[label] for label in sorted(first)]

@@ -14,3 +14,10 @@ class ModelPin(Record):
     version: str
     weights_sha256: str
     trained: bool
+    temperature: float = 1.0
+    """What logits are divided by; two versions may have the same weights and not the same temperature."""
+
+    @property
+    def answers(self) -> str:
+        """Name of what the model answers: the hash of its weights, and its temperature if that is not 1."""
+        return self.weights_sha256 if self.temperature == 1 else f"{self.weights_sha256}/{self.temperature!r}"

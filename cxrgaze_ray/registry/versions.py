@@ -301,6 +301,7 @@ class Registry:
             version=version,
             weights_sha256=info.weights_sha256,
             trained=info.trained,
+            temperature=info.temperature,
         )
 
 
@@ -313,7 +314,10 @@ def pin_bundle(uri: str) -> ModelPin:
         )
     info = read_info(store)
     sha = info.weights_sha256
-    return ModelPin(uri=store.uri, name=info.name, version=sha[:12], weights_sha256=sha, trained=info.trained)
+    return ModelPin(
+        uri=store.uri, name=info.name, version=sha[:12], weights_sha256=sha, trained=info.trained,
+        temperature=info.temperature,
+    )  # fmt: skip
 
 
 def pin_model(registry: str, reference: str) -> ModelPin:

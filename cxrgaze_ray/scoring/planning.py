@@ -95,7 +95,7 @@ def find_planned(
         check_writable(open_store(out))  # before an archive is listed for an hour; a finished run needs no writing
     manifest = list_wanted(request, out, identities, on_listed)
     for run in same:
-        if (run.spec.manifest_sha256, run.spec.model.weights_sha256) == (manifest.sha256(), pin.weights_sha256):
+        if (run.spec.manifest_sha256, run.spec.model.answers) == (manifest.sha256(), pin.answers):
             return Planned(run, continued=False, complete=True)
     if same and not request.not_in:
         say(_why_new(same[-1].spec, request, manifest, pin))
@@ -109,7 +109,7 @@ def _continued(run: Run) -> Planned:
 
 def _why_new(last: RunSpec, request: Request, manifest: Manifest, pin: ModelPin) -> str:
     """Say why a finished run of the same request is not what is asked for."""
-    moved = last.model.weights_sha256 != pin.weights_sha256
+    moved = last.model.answers != pin.answers
     changed = [f"{request.model} is {pin.version} now, not {last.model.version}"] if moved else []
     if last.manifest_sha256 != manifest.sha256():
         changed.insert(0, "the archive holds other files now")

@@ -81,25 +81,25 @@ class Model:
 
     async def plan_engine(self, pin: ModelPin, kind: EngineKind) -> str:
         """Return the name of the engine that this replica uses for a bundle and a kind, and load the bundle with it."""
-        key = (pin.weights_sha256, kind)
+        key = (pin.answers, kind)
         if key not in self._planned:
             async with self._loading:  # calls that come meanwhile share this load
                 if key not in self._planned:
                     predictor = await asyncio.to_thread(_plan, pin, kind, self._settings.device)
                     self._planned[key] = predictor.engine.name
-                    self._keep((pin.weights_sha256, predictor.engine.name), predictor)
+                    self._keep((pin.answers, predictor.engine.name), predictor)
         return self._planned[key]
 
     async def warm(self, pin: ModelPin, engine: str) -> None:
         """Load a bundle and run it once, so that the next call waits for neither."""
-        key = (pin.weights_sha256, engine)
+        key = (pin.answers, engine)
         if key in self._predictors:
             self._predictors.move_to_end(key)
             return
         await self._predictor(pin, engine)
 
     async def held(self) -> list[tuple[str, str]]:
-        """Return weights hash and engine of every predictor this replica holds, the most recently used one last."""
+        """Return `ModelPin.answers` and engine of every predictor held here, the most recently used one last."""
         return list(self._predictors)
 
     async def predict(
@@ -146,7 +146,7 @@ class Model:
         return answers
 
     async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
-        key = (pin.weights_sha256, engine)
+        key = (pin.answers, engine)
         if key not in self._predictors:
             async with self._loading:  # calls that come meanwhile share this load; those for bundles already held go on
                 if key not in self._predictors:
@@ -179,7 +179,7 @@ def _plan(pin: ModelPin, kind: EngineKind, device: DeviceName) -> Predictor:
 
 def _pinned(pin: ModelPin) -> Bundle:
     bundle = read_bundle(open_store(pin.uri))
-    if bundle.info.weights_sha256 != pin.weights_sha256:
+    if (bundle.info.weights_sha256, bundle.info.temperature) != (pin.weights_sha256, pin.temperature):
         what = f"{pin.name}@{pin.version} no longer has the weights it was pinned to."
         raise BundleError(what, "Restore its bundle, or begin a new run: --new.")
     return bundle

@@ -1,4 +1,4 @@
-"""From a shard store to a published version: train, evaluate on the test split, publish."""
+"""From a shard store to a published version: train, calibrate on the validation split, evaluate on the test split."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from cxrgaze_ray.cluster.connection import Connect, kept
+from cxrgaze_ray.evaluation.calibration import calibrated
 from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
@@ -35,7 +36,7 @@ def train_and_publish(
     on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
     on_step: Callable[[EpochStep], None] = lambda _: None,
 ) -> ModelPin:
-    """Train every stage and publish the bundle with its metrics on the store's test split.
+    """Train every stage, calibrate, and publish the bundle with its metrics on the store's test split.
 
     Parameters
     ----------
@@ -66,9 +67,12 @@ def train_and_publish(
             on_epoch=on_epoch,
             on_step=on_step,
         )
+        bundle = calibrated(bundle, store, connect=join, say=say)
         if tests := store.rows("test"):
             registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")
             say(f"Evaluating on {tests} images of the test split.")
+            if (looks := registry.looks(name, store.parts)) > 1:
+                say(f"It has been shown to {looks} models named {name}: the best of many is partly the luckiest.")
             bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test", connect=join).summary())
         else:
             say("The store has no test split: the bundle carries no metrics.")

@@ -51,7 +51,7 @@ def monitor(
     """
     settings = settings or MonitorSettings()
     _check_profiles([*baseline, *current])
-    same = len({run.spec.model.weights_sha256 for run in [*baseline, *current]}) == 1
+    same = len({run.spec.model.answers for run in [*baseline, *current]}) == 1
     predicted = {answer for run in [*baseline, *current] for answer in run.spec.predicts}
     compared = predicted if same else set()
     before, after = (read_features(runs, settings, maps="saliency" in compared) for runs in (baseline, current))
@@ -124,7 +124,7 @@ def _notes_of_runs(runs: Sequence[Run]) -> list[str]:
             notes.append(f"Not all of the models predict {answer}: nothing is said of that.")
     if any(not run.spec.model.trained for run in runs):
         notes.append("The model of a run is untrained: its scores, predictions and maps mean nothing.")
-    if len({run.spec.model.weights_sha256 for run in runs}) > 1:
+    if len({run.spec.model.answers for run in runs}) > 1:
         notes.append("The sides were scored by different weights: scores, predictions and maps are not compared.")
     if len({run.spec.engine for run in runs}) > 1:
         notes.append("The sides were computed by different engines, which agree within a tolerance only.")

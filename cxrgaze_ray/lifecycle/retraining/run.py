@@ -10,6 +10,7 @@ from typing import Any
 from cxrgaze_ray.cluster.connection import Connect, kept
 from cxrgaze_ray.errors import EXIT_DONE, EXIT_USER, PromotionConflict
 from cxrgaze_ray.evaluation.answers import table_of_bundle
+from cxrgaze_ray.evaluation.calibration import calibrated
 from cxrgaze_ray.evaluation.evaluate import evaluate
 from cxrgaze_ray.evaluation.gate import GateOutcome, GateReport, judge, spent
 from cxrgaze_ray.evaluation.maps import Reference
@@ -207,6 +208,7 @@ class _Retraining:
             connect=self._join,
             say=self._hooks.say,
         )
+        bundle = calibrated(bundle, self._stores, connect=self._join, say=self._hooks.say)
         self._work.keep_candidate(bundle)
         return bundle
 

@@ -118,7 +118,7 @@ def make_run_id(
     """Hash what determines the rows of a run, and nothing else (never worker counts): 16 hex digits."""
     parts = [
         manifest_sha256,
-        model.weights_sha256,
+        model.answers,
         profile_sha256,
         engine,
         options.identity(),

@@ -105,7 +105,7 @@ def test_a_model_of_saliency_alone_has_no_diagnosis_and_the_other_way_round() ->
     assert seen.readers is not None
     assert (seen.saliency.images, seen.saliency.nss, seen.centre.sauc, seen.readers.cc) == (1, 1.5, 0.5, 0.9)
     assert (seen.readers.images, seen.readers.undefined_kl) == (1, 1)
-    assert seen.intervals.keys() == {"cc", "nss", "sauc"}
+    assert seen.intervals.keys() == {"cc", "hs", "kl", "nss", "sauc"}
     assert classes.build().seen_N.tolist() == [True]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cxrgaze_ray.evaluation.curves import roc_curve
 from cxrgaze_ray.evaluation.table import MAP_SCORES, EvaluationTable, EvaluationTableBuilder, ImageScores, MapScores
 from cxrgaze_ray.models.settings import Answer, System, predicts
 from cxrgaze_ray.paper.cells import CENTRE, READERS, compare, table_rows
@@ -23,7 +24,7 @@ from cxrgaze_ray.paper.document import (
     documents,
     order_sentences,
 )
-from cxrgaze_ray.paper.pictures import Example, qualitative_figure, roc_curve, roc_plot
+from cxrgaze_ray.paper.pictures import Example, qualitative_figure, roc_plot
 from cxrgaze_ray.paper.plan import TablesSettings, plan_jobs
 from cxrgaze_ray.paper.run import Results, TrainedSystem
 from cxrgaze_ray.registry.pin import ModelPin

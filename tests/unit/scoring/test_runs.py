@@ -146,6 +146,7 @@ def test_the_run_id_follows_from_what_determines_the_rows(monkeypatch: pytest.Mo
     changed = [
         run_id(sha="n"),
         run_id(pin=PIN.model_copy(update={"weights_sha256": "bb"})),
+        run_id(pin=PIN.model_copy(update={"temperature": 1.5})),
         run_id(profile="q"),
         run_id(engine="f"),
         run_id(view="all"),
