@@ -16,6 +16,7 @@ from cxrgaze_ray.cli import (
     bench_serve,
     bench_streams,
     bench_train,
+    evaluate,
     export,
     look,
     model_audit,
@@ -74,7 +75,7 @@ archive_app.command("list")(archive.list_)
 archive_app.command("look")(look.look)
 app.command()(train.ingest)
 app.command()(train.train)
-app.command()(train.evaluate)
+app.command()(evaluate.evaluate)
 app.command()(tables.tables)
 app.command()(predict.predict)
 app.command()(score.score)

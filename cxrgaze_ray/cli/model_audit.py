@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
+from cxrgaze_ray.cli.evaluation_report import Pictures, examples
 from cxrgaze_ray.cli.models import Name
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
-from cxrgaze_ray.errors import EXIT_USER
+from cxrgaze_ray.errors import EXIT_USER, ConfigError
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.registry.versions import Registry
+    from cxrgaze_ray.reports.figures import Figure
 
 
 def verify(
@@ -56,6 +61,10 @@ def _verdict(name: str, faults: int, now: str | None, head: str | None) -> str:
 def card(
     reference: Annotated[str, typer.Argument(metavar="NAME[@VERSION|@ALIAS]", help="By default the champion.")],
     out: Annotated[str, typer.Option(help="File to write: .html or .md.")] = "card.html",
+    store: Annotated[
+        str | None, typer.Option(help="Show pictures of this shard store's validation split; HTML only.")
+    ] = None,
+    pictures: Pictures = 1,
     registry: RegistryUri = DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
@@ -68,9 +77,27 @@ def card(
     from cxrgaze_ray.storage import open_output, open_store
 
     form = card_format(out)
-    store, key = open_output(out)
-    card = model_card(Registry(open_store(registry)), reference, form)
-    store.put(key, card.text.encode())
+    if store is not None and form != "html":
+        raise ConfigError("Pictures are shown in an HTML card only.", "Write it as .html, or leave out --store.")
+    place, key = open_output(out)
+    opened = Registry(open_store(registry))
+    shown, told_of = _examples(opened, reference, store, pictures) if store else ([], "")
+    card = model_card(opened, reference, form, examples=shown, examples_from=told_of)
+    place.put(key, card.text.encode())
     told = {"card": out, "name": card.name, "version": card.version, "head": card.head}
     lines = [f"The card of {card.name}@{card.version} is in {out}.", f"The ledger's head is {card.head}"]
     show(told, as_json=as_json, lines=lines)
+
+
+def _examples(registry: Registry, reference: str, store: str, pictures: int) -> tuple[list[Figure], str]:
+    """Return pictures for a card, and how they were chosen: of the validation split, for a card is no look at tests."""
+    from cxrgaze_ray.models.bundle import read_bundle
+    from cxrgaze_ray.reports.evaluation_page import CHOSEN
+    from cxrgaze_ray.shards import ShardStore
+    from cxrgaze_ray.storage import open_store
+
+    opened, name = ShardStore.open(store), reference.partition("@")[0]
+    pin = registry.resolve(reference) if "@" in reference else registry.current(name)
+    bundle = read_bundle(open_store(pin.uri))
+    bundle.info.check_profile(opened.info.profile, opened.info.profile_sha256)
+    return examples(bundle, opened, "validation", pictures), CHOSEN.format(split="validation")

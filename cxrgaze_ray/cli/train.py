@@ -1,4 +1,4 @@
-"""cxrgaze ingest, train and evaluate."""
+"""cxrgaze ingest and train."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrgaze_ray.cli.console import bar, epoch_bar, print_table, say, show
+from cxrgaze_ray.cli.evaluation_report import Pictures, training_report
 from cxrgaze_ray.cli.gaps import Gaps
 from cxrgaze_ray.cli.options import (
-    DEFAULT_MODEL,
     DEFAULT_REGISTRY,
     Address,
     FollowLinks,
     IdentitiesOption,
     Json,
-    Model,
     PromotionReason,
     Pseudonymise,
     RegistryUri,
@@ -172,6 +171,7 @@ def train(
     tensorboard: Annotated[
         str | None, typer.Option(help="Folder for losses as TensorBoard's event files, one of its own a training.")
     ] = None,
+    pictures: Pictures = 0,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
     reason: PromotionReason = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings; train nothing.")] = False,
@@ -201,11 +201,12 @@ def train(
         for note in [] if as_json else [*settings.notes(), *_fresh(settings, parent or backbone_weights)]:
             say(note)
         return
+    opened, ledger = ShardStore.open(store), Registry(open_store(registry))
     with event_files(tensorboard) as write, epoch_bar(quiet=as_json) as shown:
         pin = train_and_publish(
-            ShardStore.open(store),
+            opened,
             settings,
-            Registry(open_store(registry)),
+            ledger,
             name=name,
             parent=parent,
             backbone_weights=backbone_weights,
@@ -218,13 +219,14 @@ def train(
             on_epoch=write,
             on_step=shown.step,
         )
-    lines = [f"{name}@{pin.version} is published in {registry}."]
+    page = training_report(ledger, pin, opened, pictures)
+    lines = [f"{name}@{pin.version} is published in {registry}.", f"How it learned and how good it is: {page}"]
     if promote:
         lines.append(f"It is {name}@champion now.")
     else:
         where = "" if registry == DEFAULT_REGISTRY else f" --registry {shlex.quote(registry)}"
         lines.append(f"To put it into service: cxrgaze models promote {name} {pin.version}{where}")
-    show(pin.model_dump(), as_json=as_json, lines=lines)
+    show(pin.model_dump() | {"report": page}, as_json=as_json, lines=lines)
 
 
 def _fresh(settings: TrainSettings, given: str | None) -> list[str]:
@@ -232,55 +234,3 @@ def _fresh(settings: TrainSettings, given: str | None) -> list[str]:
     if given or settings.backbone == "fresh" or settings.network.fits_imagenet:
         return []
     return ["The network will start fresh, not from backbone imagenet: no ImageNet weights are of its kind and size."]
-
-
-def evaluate(
-    store: StoreUri,
-    model: Model = DEFAULT_MODEL,
-    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="train, validation or test.")] = "test",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Most workers that predict; by default one for every GPU, else every node."),
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="0.5 puts two on a GPU; by default 1 if the cluster has any.")
-    ] = None,
-    registry: RegistryUri = DEFAULT_REGISTRY,
-    address: Address = None,
-    as_json: Json = False,
-) -> None:
-    """Compute a model's metrics on a split, with intervals. A look at the test split goes into the model's ledger.
-
-    Example: cxrgaze evaluate ./store --model cxrgaze@champion
-    """
-    from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-    from cxrgaze_ray.evaluation.answers import PoolSettings
-    from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
-    from cxrgaze_ray.models.bundle import read_bundle
-    from cxrgaze_ray.registry.looks import enter_look
-    from cxrgaze_ray.registry.versions import Registry
-    from cxrgaze_ray.shards import ShardStore
-    from cxrgaze_ray.storage import open_store
-
-    pool = PoolSettings.build(workers=workers, gpus=gpus_per_worker)
-    ledger, opened = Registry(open_store(registry)), ShardStore.open(store)
-    pin = ledger.resolve(model)
-    if split == "test" and not enter_look(ledger, pin, opened.parts, "cxrgaze evaluate"):
-        say(f"No look was entered: {registry} knows neither these weights nor the name {pin.name}.")
-    with bar("Evaluating", quiet=as_json) as progress:
-        result = evaluate_bundle(
-            read_bundle(open_store(pin.uri)),
-            opened,
-            split,
-            connect=partial(connect, ClusterSettings(address=address)),
-            pool=pool,
-            on_progress=progress.update,
-        )
-    if as_json:
-        show({"model": pin.model_dump(), **result.summary()}, as_json=True)
-        return
-    if not pin.trained:
-        say("The model is untrained: its answers mean nothing.")
-    print_table(["metric", "value", "95% interval"], result.rows())
-    if result.note:
-        say(result.note)

@@ -18,11 +18,14 @@ from cxrgaze_ray.errors import EnvironmentFault, RadiographError
 from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.gaze.heatmap import gaze_map
+from cxrgaze_ray.gaze.packed import gaze_density
+from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, WIDTH, Affine, Reason
 from cxrgaze_ray.scoring.runs import Run
+from cxrgaze_ray.shards.store import image_array
 
-_PICTURE_WIDTH = 256
+_PICTURE_WIDTH = 512
 _ABSENT = {Reason.MISSING: "source not found", Reason.CHANGED: "source changed since the run"}
 _GREY = np.full((HEIGHT, WIDTH), 0xC000, np.uint16)
 
@@ -129,6 +132,28 @@ class Painter:
             return gaze_map(self._truth.samples(image_id), affine)
         except RadiographError:
             return None
+
+
+def example_figures(rows: pa.Table, answers: Predictions) -> list[Figure]:
+    """Draw rows of a shard store (`schemas.STORE_SHARD`) beside a model's answers to them."""
+    return [
+        _example(row, image_HW, place, answers)
+        for place, (row, image_HW) in enumerate(zip(rows.to_pylist(), image_array(rows["image"]), strict=True))
+    ]
+
+
+def _example(row: dict[str, Any], image_HW: NDArray[np.uint16], place: int, answers: Predictions) -> Figure:
+    affine, maps_BHW = Affine.of(row["affine"]), answers.saliency_BHW
+    chances_K = () if answers.probabilities_BK is None else answers.probabilities_BK[place].tolist()
+    label = None if row["label"] is None else CLASSES[row["label"]]
+    return Figure(
+        name=row["image_id"][:8],
+        caption=f"read as {label}".replace("_", " ") if label else "",
+        probabilities=[(name.replace("_", " "), 100 * one) for name, one in zip(CLASSES, chances_K, strict=False)],
+        radiograph=_jpeg(_cropped((image_HW >> 8).astype(np.uint8), affine)),
+        overlay=None if maps_BHW is None else _laid_over(image_HW, maps_BHW[place], affine),
+        gaze=None if row["gaze"] is None else _laid_over(image_HW, gaze_density(row["gaze"]), affine),
+    )
 
 
 def _laid_over(image_HW: NDArray[np.uint16], density_HW: NDArray[np.float32], affine: Affine) -> str:

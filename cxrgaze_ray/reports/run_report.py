@@ -17,7 +17,9 @@ from cxrgaze_ray.errors import EnvironmentFault, RadiographError
 from cxrgaze_ray.evaluation.metrics import Evaluation
 from cxrgaze_ray.gaze.egd import EgdTables
 from cxrgaze_ray.reports.figures import Figure, Painter
+from cxrgaze_ray.reports.names import named
 from cxrgaze_ray.reports.pages import render
+from cxrgaze_ray.reports.plots import FOREST, GAZE_COLOURS, evaluation_plots
 from cxrgaze_ray.schemas import (
     CAM_MEANING,
     CLASSES,
@@ -104,6 +106,7 @@ def run_report(
     """
     summary, success, plan = run.summary(), run.success(), run.plan()
     failed = summary.filter(pc.equal(summary["status"], str(Status.FAILED)))
+    listed = _failed(_some_of_each(failed), plan, with_paths)
     context = {
         "spec": run.spec,
         "success": success,
@@ -118,11 +121,15 @@ def run_report(
         "caution": caution,
         "classes": CLASSES,
         "cam_meaning": CAM_MEANING,
-        "failed": _failed(failed.slice(0, LISTED), plan, with_paths),
-        "failed_beyond": max(0, failed.num_rows - LISTED),
+        "failed": listed,
+        "listed": {file.reason for file in listed},
+        "failed_beyond": failed.num_rows - len(listed),
         "with_paths": with_paths,
         "groups": [],
         "lost": 0,
+        "shows_gaze": "saliency" in run.spec.predicts,
+        "gaze_colours": GAZE_COLOURS,
+        **_compared(evaluation),
     }
     if "classes" in run.spec.predicts:
         context["predictions"] = _bars(Counter(_known(summary["prediction"])), order=CLASSES)
@@ -168,7 +175,7 @@ def _bars(counts: Counter[Any], order: Iterable[Any] | None = None) -> list[Bar]
     top = max(counts.values(), default=1)
     names = list(order) if order is not None else [name for name, _ in counts.most_common()]
     return [
-        Bar(str(name).replace("_", " ") if order else str(name), counts[name], 100 * counts[name] / top)
+        Bar(str(name).replace("_", " ") if order else named(str(name)), counts[name], 100 * counts[name] / top)
         for name in names
     ]
 
@@ -186,6 +193,20 @@ def _confidence(summary: pa.Table) -> list[Bar]:
         Bar(f"{start:.2f} to {end:.2f}", int(count), 100 * int(count) / top)
         for start, end, count in zip(edges, edges[1:], counts, strict=False)
     ]
+
+
+def _compared(evaluation: Evaluation | None) -> dict[str, Any]:
+    """Return what is drawn where the truth is known."""
+    metrics = evaluation.summary() if evaluation else {}
+    groups = metrics.get("subgroups", ())
+    return {"plots": evaluation_plots(metrics), "subgroups": groups, "subgroup_titles": FOREST}
+
+
+def _some_of_each(failed: pa.Table) -> pa.Table:
+    """Return at most `LISTED` rows, as many of each reason as of the others, reason after reason."""
+    reasons = sorted(set(failed["reason_code"].to_pylist()))
+    parts = [failed.filter(pc.equal(failed["reason_code"], reason)) for reason in reasons]
+    return pa.concat_tables([part.slice(0, max(1, LISTED // len(parts))) for part in parts]) if parts else failed
 
 
 def _failed(rows: pa.Table, plan: pa.Table, with_paths: bool) -> list[FailedFile]:

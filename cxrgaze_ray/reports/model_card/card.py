@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
+from cxrgaze_ray.models.calibration import Calibration
 from cxrgaze_ray.models.predictions import told
 from cxrgaze_ray.registry.ledger import Entry
 from cxrgaze_ray.registry.versions import Registry
-from cxrgaze_ray.reports.model_card.curves import drawn
+from cxrgaze_ray.reports.figures import Figure
+from cxrgaze_ray.reports.model_card.curves import loss_rows
 from cxrgaze_ray.reports.model_card.gates import Judgement, read_judgement
-from cxrgaze_ray.reports.model_card.metrics import MetricRow, metric_rows
 from cxrgaze_ray.reports.pages import render
+from cxrgaze_ray.reports.quality import Tile, first_figures, quality
 
 Format = Literal["html", "md"]
 Row = tuple[str, str]
@@ -40,7 +43,14 @@ def card_format(file: str) -> Format:
     raise ConfigError("A model card is written as .html or .md.", "Give --out such an ending.")
 
 
-def model_card(registry: Registry, reference: str, form: Format = "html") -> Card:
+def model_card(
+    registry: Registry,
+    reference: str,
+    form: Format = "html",
+    *,
+    examples: Sequence[Figure] = (),
+    examples_from: str = "",
+) -> Card:
     """Generate the card of name, name@v3 or name@alias.
 
     Parameters
@@ -51,6 +61,8 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         A name alone means its champion or, where there is none, its last version.
     form
         HTML that needs no network, or Markdown.
+    examples, examples_from
+        Pictures for the HTML, and a sentence on how they were chosen. A bundle holds none, as they show patients.
 
     Raises
     ------
@@ -65,7 +77,7 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
     size = store.info(WEIGHTS)
     history = [entry for entry in chain.entries if _concerns(entry, pin.version, info.weights_sha256)]
     gates = [read_judgement(registry.store.child(name), entry) for entry in history if entry.action == "gate"]
-    shown = metric_rows(info.metrics)
+    shown = quality(info, info.metrics, "On the test split of the shard store.", examples, examples_from)
     context = {
         "name": name,
         "version": pin.version,
@@ -76,9 +88,9 @@ def model_card(registry: Registry, reference: str, form: Format = "html") -> Car
         "network": _network(info, size.size_bytes if size else None),
         "lineage": _lineage(info),
         "stages": _stages(info),
-        "curves": drawn(info.curves),
-        "metrics": shown,
-        "tiles": _tiles(shown, gates),
+        "curves": loss_rows(info.curves),
+        **shown,
+        "tiles": _tiles(first_figures(shown["metrics"]), gates),
         "gates": gates,
         "history": history,
         "published": chain.published(pin.version),
@@ -118,8 +130,12 @@ def _limits(info: BundleInfo, gates: list[Judgement]) -> list[str]:
         limits.append("It carries no metrics: nothing is known of how good it is.")
     if info.lineage.caution:
         limits.append(info.lineage.caution)
-    if info.temperature == 1 and "classes" in info.predicts:
+    if info.lineage.calibration:
+        limits.append(info.lineage.calibration.told())
+    elif info.temperature == 1 and "classes" in info.predicts:
         limits.append("Its probabilities were not recalibrated (temperature 1).")
+    if reach := info.metrics.get("reach"):
+        limits.append(str(reach))
     if not gates:
         limits.append("No gate compared it with the model it replaces.")
     elif gates[-1].outcome != "accepted":
@@ -142,13 +158,31 @@ def _network(info: BundleInfo, size_bytes: int | None) -> list[Row]:
     ]
     if "classes" in info.predicts:
         classes = ", ".join(info.classes).replace("_", " ")
-        rows += [("classes", classes), ("temperature", f"{info.temperature:g}")]
+        rows += [
+            ("classes", classes),
+            ("temperature", f"{info.temperature:g}"),
+            *_calibration(info.lineage.calibration),
+        ]
     return rows if size_bytes is None else [*rows, ("weights", f"{size_bytes / 2**20:.1f} MiB, float32 safetensors")]
+
+
+def _calibration(found: Calibration | None) -> list[Row]:
+    """Say what the temperature changed on the images that it was fitted on."""
+    if found is None or found.before is None or found.after is None or found.why:
+        return []
+    named = (("log loss", "nll"), ("Brier score", "brier"), ("calibration error", "ece"))
+    changes = [
+        f"{title} {getattr(found.before, name):.3f} to {getattr(found.after, name):.3f}" for title, name in named
+    ]
+    return [
+        (f"recalibrated on {found.split}", f"{found.images} images of {found.patients} patients: {', '.join(changes)}")
+    ]
 
 
 def _lineage(info: BundleInfo) -> list[Row]:
     lineage = info.lineage.model_dump()
-    settings, parent, backbone, _ = (lineage.pop(name) for name in ("settings", "parent", "backbone", "caution"))
+    settings, parent, backbone = (lineage.pop(name) for name in ("settings", "parent", "backbone"))
+    del lineage["caution"], lineage["calibration"]  # the card says them elsewhere
     rows = [
         ("shard store", lineage.pop("store_sha256") or "none"),
         ("warm start from", parent or "no other model"),
@@ -172,9 +206,9 @@ def _stages(info: BundleInfo) -> list[Row]:
     return [(name, _plain(values)) for name, values in stages.items()]
 
 
-def _tiles(shown: list[MetricRow], gates: list[Judgement]) -> list[tuple[str, str, str]]:
-    """Choose the figures to see first: (kind, value, what it is)."""
-    wanted = ("AUC macro", "accuracy", "calibration error", "saliency CC")
-    tiles = [("", one.value, one.name) for one in shown if one.name in wanted]
+def _tiles(figures: list[Tile], gates: list[Judgement]) -> list[Tile]:
+    """Add the gate's last word to the figures to see first."""
     kind = {"accepted": "scored", "rejected": "failed"}
-    return [*tiles, (kind.get(gates[-1].outcome, "skipped"), gates[-1].outcome, "by the gate")] if gates else tiles
+    if not gates:
+        return figures
+    return [*figures, (kind.get(gates[-1].outcome, "skipped"), gates[-1].outcome, "by the gate")]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cxrgaze_ray.evaluation.metrics import BESIDE, SALIENCY_TITLES, TITLES
+from cxrgaze_ray.evaluation.metrics import BESIDE, DIAGNOSIS_TITLES, SALIENCY_TITLES, TITLES
+
+_UNBOUNDED = ("kl", "nss", "nll", "brier")
+"""Figures that may be above 1, or below 0."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,14 @@ def metric_rows(metrics: dict[str, Any]) -> list[MetricRow]:
     diagnosis, saliency = _part(metrics, "diagnosis"), _part(metrics, "saliency")
     intervals = _part(metrics, "intervals")
     found = [
-        *(_metric_row(f"AUC {name.replace('_', ' ')}", value) for name, value in _part(diagnosis, "auc").items()),
-        _metric_row("AUC macro", diagnosis.get("auc_macro"), intervals.get("auc_macro")),
-        _metric_row("AUC micro", diagnosis.get("auc_micro")),
-        _metric_row("accuracy", diagnosis.get("accuracy"), intervals.get("accuracy")),
-        _metric_row("calibration error", diagnosis.get("ece"), intervals.get("ece")),
+        *(
+            _metric_row(f"AUC {name.replace('_', ' ')}", value, intervals.get(f"auc_{name}"))
+            for name, value in _part(diagnosis, "auc").items()
+        ),
+        *(
+            _metric_row(title, diagnosis.get(name), intervals.get(name), bounded=name not in _UNBOUNDED)
+            for name, title in DIAGNOSIS_TITLES.items()
+        ),
         *_map_rows("saliency", saliency, intervals),
         *(row for name, title in BESIDE.items() for row in _map_rows(title, _part(metrics, name), {})),
     ]
@@ -39,7 +45,7 @@ def metric_rows(metrics: dict[str, Any]) -> list[MetricRow]:
 
 def _map_rows(title: str, part: dict[str, Any], intervals: dict[str, Any]) -> list[MetricRow | None]:
     return [
-        _metric_row(f"{title} {shown}", part.get(name), intervals.get(name), bounded=name not in ("kl", "nss"))
+        _metric_row(f"{title} {shown}", part.get(name), intervals.get(name), bounded=name not in _UNBOUNDED)
         for name, shown in SALIENCY_TITLES.items()
     ]
 
