@@ -17,6 +17,7 @@ from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.lifecycle.drift import effective_patients
 from cxrgaze_ray.lifecycle.monitoring.report import Side
 from cxrgaze_ray.lifecycle.monitoring.settings import MonitorSettings
+from cxrgaze_ray.lifecycle.monitoring.trend import trend_of
 from cxrgaze_ray.schemas import CLASSES, RESULT
 from cxrgaze_ray.scoring.runs import Run
 
@@ -124,6 +125,7 @@ def _side(runs: Sequence[Run], rows: FeatureTable) -> Side:
         last_at=max(_finished_at(run) for run in runs),
         models=tuple(sorted({f"{run.spec.model.name}@{run.spec.model.version}" for run in runs})),
         weights=tuple(sorted({run.spec.model.weights_sha256 for run in runs})),
+        trend=trend_of(runs, rows.table),
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cxrgaze_ray.lifecycle.monitoring.report import FAMILIES, Finding, MonitorReport
+from cxrgaze_ray.lifecycle.monitoring.trend_plots import trend_plots
+from cxrgaze_ray.reports.names import named
 from cxrgaze_ray.reports.pages import render
 
-_REACH = 2.0
-"""Thresholds that a full bar stands for."""
+_REACH = 100.0
+"""Thresholds that a full bar stands for: up to one it grows evenly to its middle, beyond that with the logarithm."""
 
 _UNSAID = ("absent", "too_few")
 
@@ -49,6 +52,8 @@ def monitor_page(report: MonitorReport) -> str:
         ),
         small=len(small),
         moved=[finding for finding in report.alerts if finding.bins],
+        trends=trend_plots(report),
+        named=named,
         statuses={"ok": "", "alert": "alert", "too_few": "too few", "absent": "not compared"},
     )
 
@@ -60,16 +65,22 @@ def _rows(report: MonitorReport, family: str) -> list[FindingRow]:
 
 
 def _row(finding: Finding) -> FindingRow:
-    scale = 100 / (_REACH * finding.threshold)
     effect = finding.effect or 0.0
     size = effect if finding.family == "performance" else abs(effect)  # an improved figure has no bar
     name = f"{finding.feature} ({finding.subgroup})" if finding.subgroup else finding.feature
     return FindingRow(
         finding,
         name.replace("_", " ").replace("=", ": "),
-        min(100.0, max(0.0, size * scale)),
-        None if finding.noise is None else min(99.0, finding.noise * scale),
+        bar_length(size / finding.threshold),
+        None if finding.noise is None else min(99.0, bar_length(finding.noise / finding.threshold)),
     )
+
+
+def bar_length(thresholds: float) -> float:
+    """Return how far a bar reaches, in percent: half at one threshold, all at a hundred, and never alike in between."""
+    if thresholds <= 1:
+        return 50 * max(0.0, thresholds)
+    return min(100.0, 50 + 50 * math.log(thresholds) / math.log(_REACH))
 
 
 def sentences(report: MonitorReport) -> Iterable[str]:

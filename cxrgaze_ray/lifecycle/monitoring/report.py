@@ -66,6 +66,28 @@ class Suspicion(Record):
     sentence: str
 
 
+class RunPoint(Record):
+    """One run of a side by itself."""
+
+    run_id: str
+    at: str
+    """Time at which it was planned."""
+
+    images: int
+    failed: float
+    """Share of its files, in [0,1]; so is `skipped`."""
+
+    skipped: float
+    predicted: dict[str, float] = {}
+    """Share of each class among its answers; empty if it has none."""
+
+    confidence: float | None = None
+    """Mean probability of the predicted class."""
+
+    brightness: float | None = None
+    """Mean of column ``intensity_mean``."""
+
+
 class Side(Record):
     """One side of the comparison."""
 
@@ -96,6 +118,9 @@ class Side(Record):
 
     weights: tuple[str, ...]
     """SHA-256 of the models' weights."""
+
+    trend: tuple[RunPoint, ...] = ()
+    """The runs one by one, by time; empty in reports of earlier versions."""
 
 
 class MonitorReport(Record):
