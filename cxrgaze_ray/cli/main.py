@@ -16,6 +16,7 @@ from cxrgaze_ray.cli import (
     bench_serve,
     bench_streams,
     bench_train,
+    compare,
     evaluate,
     export,
     look,
@@ -87,6 +88,7 @@ app.add_typer(runs_app, name="runs")
 runs_app.command("list")(runs.list_)
 runs_app.command("show")(runs.show_)
 runs_app.command("report")(runs.report)
+runs_app.command("compare")(compare.runs)
 runs_app.command("verify")(runs.verify)
 runs_app.command("export")(export.export)
 runs_app.command("query")(query.query)
@@ -99,6 +101,7 @@ models_app.command("promote")(models.promote)
 models_app.command("rollback")(models.rollback)
 models_app.command("verify")(model_audit.verify)
 models_app.command("card")(model_audit.card)
+models_app.command("compare")(compare.models)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)

@@ -69,12 +69,13 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "demo", "archive make", "archive list", "archive look", "ingest", "train", "evaluate", "predict", "score",
         "tables", "serve",
         "retrain", "monitor", "webhook", "doctor",
-        "runs list", "runs show", "runs report", "runs verify", "runs export", "runs query", "bench listing",
+        "runs list", "runs show", "runs report", "runs compare", "runs verify", "runs export", "runs query",
+        "bench listing",
         "bench decode",
         "bench model", "bench train", "bench streams", "bench serve", "bench pipeline", "bench memory",
         "bench planning",
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
-        "models verify", "models card",
+        "models verify", "models card", "models compare",
     }  # fmt: skip
 
 
