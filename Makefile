@@ -7,12 +7,15 @@ PYTHONS := python3 python3.13 python3.12 python3.11
 SOUND := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 
+.PHONY: docs
+
 help:
 	@echo "make demo       the whole line on phantom radiographs: train, host, score, report (about 5 minutes)"
 	@echo "make test       all tests but the long ones"
 	@echo "make test-long  faults and whole loops, about 90 minutes; make test-sixth COMMITS=0 to 5 runs a sixth of them"
 	@echo "make fuzz       100,000 broken and hostile files through the decoder; COUNT=1000 SEED=7 for others"
 	@echo "make bench      how fast it decodes, scores and serves, and in how much memory; let nothing else run meanwhile"
+	@echo "make docs       the pages of docs/ into build/site; make docs-reference writes those again that come from code"
 	@echo "make check      ruff, mypy, import-linter"
 	@echo "make sbom       what is installed, with licences: sbom.json (CycloneDX) and licences.csv"
 	@echo "make audit      known vulnerabilities of what is pinned; fails where their data can't be reached"
@@ -69,6 +72,14 @@ sbom: $(TOOLS)/.installed
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The pages are in build/site/index.html; for their search: $(BIN)/python -m http.server --directory build/site"
+
+# after a change of options, settings, columns or routes
+docs-reference: $(STAMP)
+	$(BIN)/python -m docs.generate
 
 check: $(STAMP)
 	$(BIN)/ruff check .

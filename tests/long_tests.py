@@ -10,6 +10,7 @@ import sys
 
 SIXTHS: tuple[tuple[str, ...], ...] = (
     (
+        "e2e/test_docs_site.py",
         "e2e/test_try_it_page.py",
         "unit/evaluation/test_gate_simulations.py",
         "unit/models/test_released.py",

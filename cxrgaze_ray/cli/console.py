@@ -169,7 +169,9 @@ class _Silent(ProgressBar):
 
 STOP_SCORING = "Stopping: open shards are completed first. Ctrl-C again stops at once; committed shards stay."
 
-UNBOUNDED = "Warning: bodies are not bounded: the nodes lack RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (README)."
+UNBOUNDED = (
+    "Warning: bodies are not bounded: the nodes lack RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (docs/how-to/serve.md)."
+)
 
 IN_THE_CLEAR = (
     "Warning: tokens and pictures travel in the clear. Set ssl_certfile and ssl_keyfile, or have a proxy do it."

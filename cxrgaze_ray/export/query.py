@@ -49,10 +49,10 @@ def query_run(run: Run, sql: str, *, with_paths: bool = False) -> Iterator[tuple
             "studies": (schemas.STUDIES, iter([study_table(run)])),
         }
         files = {name: _copy(Path(folder) / f"{name}.parquet", *part) for name, part in parts.items()}
-        database.execute(f"set temp_directory = '{folder}'")
-        database.execute(f"set allowed_paths = {[str(file) for file in files.values()]}")
+        database.execute(f"set temp_directory = {_quoted(folder)}")
+        database.execute(f"set allowed_paths = [{', '.join(map(_quoted, files.values()))}]")
         for name, file in files.items():
-            database.execute(f"create view {name} as select * from read_parquet('{file}')")
+            database.execute(f"create view {name} as select * from read_parquet({_quoted(file)})")
         for setting in _LOCKED:
             database.execute(f"set {setting}")
         try:
@@ -73,6 +73,12 @@ def _check_one_select(sql: str) -> None:
 
 def _refused(error: duckdb.Error) -> UserError:
     return UserError(f"DuckDB can't answer the query: {str(error).splitlines()[0].rstrip('.')}.", _HINT)
+
+
+def _quoted(path: str | Path) -> str:
+    """Return a path as a string of SQL."""
+    text = str(path).replace("'", "''")
+    return f"'{text}'"
 
 
 def _copy(file: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> Path:

@@ -63,11 +63,11 @@ def test_services_of_their_own_show_their_metrics_where_prometheus_looks() -> No
 
 
 def test_every_alert_has_its_entry_in_the_runbook() -> None:
-    runbook = (INFRA / "RUNBOOK.md").read_text()
+    runbook = (INFRA.parent / "docs/how-to/alerts.md").read_text()
     entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbook, re.M | re.S))
     assert set(entries) == set(ALERTS)
     for name, entry in entries.items():
-        assert ALERTS[name]["annotations"]["runbook_url"] == f"infra/RUNBOOK.md#{name.lower()}"
+        assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/how-to/alerts.md#{name.lower()}"
         assert re.findall(r"^\*\*(\w+)\.\*\*", entry, re.M) == ["Means", "Look", "Do"]
         assert ALERTS[name]["labels"]["severity"] in ("info", "warning", "critical")
         assert ALERTS[name]["annotations"]["summary"].endswith(".")

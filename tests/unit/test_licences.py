@@ -1,4 +1,4 @@
-"""What is installed by default is under the licences that README says: its packages' own metadata say so."""
+"""What is installed by default is under the licences that the docs say: its packages' own metadata say so."""
 
 from __future__ import annotations
 

@@ -79,13 +79,14 @@ def test_a_query_reads_the_run_and_nothing_else(sql: str, told: str, tmp_path: P
 
 
 def test_no_copy_of_the_run_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    scratch = tmp_path / "somebody's scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     run = make_finished(tmp_path, 5)
     asked(run, "from results")
     with pytest.raises(UserError):
         asked(run, "select sqrt(x) from results")
-    assert list((tmp_path / "scratch").iterdir()) == []
+    assert list(scratch.iterdir()) == []
 
 
 def test_the_answer_is_a_table_json_or_csv(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
