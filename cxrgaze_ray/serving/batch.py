@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
 from pydantic import Field, model_validator
@@ -20,6 +22,8 @@ from cxrgaze_ray.config import EngineKind
 from cxrgaze_ray.config.serve_file import APPLICATION, ComputeSettings
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, Model
+
+T = TypeVar("T")
 
 BATCH_PREFIX = "cxrgaze-batch-"
 CALLS_A_REPLICA = 2
@@ -81,7 +85,7 @@ class BatchModel:
     def plan_engine(self, pin: ModelPin, kind: EngineKind) -> str:
         """Return the name of the engine that the replicas' hardware uses for a bundle and a kind."""
         with translated():
-            engine: str = self.handle.plan_engine.remote(pin, kind).result()
+            engine: str = off_the_loop(lambda: self.handle.plan_engine.remote(pin, kind).result())
         return engine
 
     def warm(self, pin: ModelPin, engine: str) -> None:
@@ -92,14 +96,27 @@ class BatchModel:
         with translated():
             try:
                 if self._brief_own is None:
-                    self.handle.broadcast("warm", pin, engine).results()
+                    off_the_loop(lambda: self.handle.broadcast("warm", pin, engine).results())
                 else:  # one first: what it raises, Serve would bury in a deployment that failed
-                    self.handle.warm.remote(pin, engine).result()
+                    off_the_loop(lambda: self.handle.warm.remote(pin, engine).result())
             except Exception as error:
                 if not lost_replica(error):  # its replacement loads the bundle with its first chunk
                     raise
             if self._brief_own is not None:
                 self._brief_own(Brief(pin=pin, engine=engine).model_dump())
+
+
+def off_the_loop(ask: Callable[[], T]) -> T:
+    """Return what a call of Serve returns, on another thread if this one has an event loop.
+
+    A notebook runs its cells on one, and waits for them all the same; Serve refuses to wait there.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return ask()
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(ask).result()
 
 
 @contextmanager
