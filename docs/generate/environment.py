@@ -16,6 +16,7 @@ OTHERS = {
     "CXRGAZE_CACHE": "Folder of models as OpenVINO has them; by default `cxrgaze` in `$XDG_CACHE_HOME` or `~/.cache`.",
     "CXRGAZE_WHO": "Who enters into a registry's ledger; by default user@host. Nobody checks it.",
     "CXRGAZE_TOKEN": "Bearer token that `cxrgaze serve` asks of every request; a serve file's `require_token` insists.",
+    "CXRGAZE_CLIENT_RATE": "Requests a second that a client of another machine may make in the long run; else 50.",
     "CXRGAZE_WEBHOOK_TOKEN": "Bearer token that `cxrgaze webhook` asks of every request.",
     "RAY_AUTH_MODE": "Set to `token` unless it is set: a cluster answers those only who know its token.",
     "RAY_AUTH_TOKEN": "Token of a running cluster; a private one makes its own.",

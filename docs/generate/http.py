@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from cxrgaze_ray.serving.routes import document
 from docs.generate.text import cell, code, table
 
 _HEAD = """# HTTP
@@ -14,14 +15,6 @@ _HEAD = """# HTTP
 A token, where one is asked for, goes into the header `Authorization: Bearer ...`.
 
 """
-
-
-def document() -> dict[str, Any]:
-    """Return the OpenAPI document of the service."""
-    from cxrgaze_ray.serving.ingress import api
-
-    found: dict[str, Any] = api.openapi()
-    return found
 
 
 def http() -> str:
