@@ -20,6 +20,7 @@ A token, where one is asked for, goes into the header `Authorization: Bearer ...
 def http() -> str:
     """Return the page."""
     found = document()
+    found = _inlined(found, found.get("components", {}).get("schemas", {}))
     routes = [
         _route(method, path, operation)
         for path, methods in found["paths"].items()
@@ -30,6 +31,16 @@ def http() -> str:
     models = [_model(name, shape) for name, shape in shapes.items() if "properties" in shape]
     told = found["info"].get("description", "")
     return "\n".join([_HEAD, f"{told}\n", *routes, "## Bodies\n" if models else "", *models])
+
+
+def _inlined(node: Any, shapes: dict[str, Any]) -> Any:
+    """Put lists of words where they are referred to: only bodies with fields have a section of their own."""
+    if isinstance(node, list):
+        return [_inlined(one, shapes) for one in node]
+    if not isinstance(node, dict):
+        return node
+    shape = shapes.get(str(node.get("$ref", "")).rpartition("/")[2], {"properties": {}})
+    return node | shape if "properties" not in shape else {key: _inlined(one, shapes) for key, one in node.items()}
 
 
 def _route(method: str, path: str, operation: dict[str, Any]) -> str:
@@ -70,13 +81,13 @@ def _examples(operation: dict[str, Any]) -> Iterator[str]:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    if reference := schema.get("$ref"):
-        name = reference.rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
     if branches := schema.get("anyOf", schema.get("oneOf")):
         return " or ".join(dict.fromkeys(_kind(one) for one in branches))
     if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
         return ", ".join(code(json.dumps(one).strip('"')) for one in choices)
+    if reference := schema.get("$ref"):
+        name = reference.rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {}))}"
     if schema.get("type") == "object" and (inside := schema.get("properties")):

@@ -36,7 +36,7 @@ assert known["run"].success.counts == {{"failed": 33, "scored": 12, "skipped": 9
 
 
 def test_the_pages_are_built_and_load_nothing_from_a_network(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--site-dir", tmp_path]
+    command = [str(Path(sys.executable).with_name("mkdocs")), "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     built = sorted(tmp_path.rglob("*.html"))

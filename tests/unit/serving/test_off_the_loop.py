@@ -23,7 +23,7 @@ async def asked() -> bool:
 
 
 async def broken() -> None:
-    off_the_loop(lambda: {}["nothing"])
+    off_the_loop(lambda: dict[str, int]()["nothing"])
 
 
 def test_a_call_never_sees_the_loop_and_stays_on_its_thread_where_there_is_none() -> None:
