@@ -41,30 +41,33 @@ class DecoderResult:
     Attributes
     ----------
     format, library
-        What was decoded, and by what; the first library of a format is the one that ours calls.
+        What was decoded, and by what; the first library of a format is the one that ours calls. None where no library
+        of this race takes it.
     timing
-        Seconds an image on one core.
+        Seconds an image on one core; None without a library.
     same
-        Whether its values are the first library's to the bit.
+        Whether its values are the first library's to the bit; None if there is no other.
     """
 
     format: str
-    library: str
-    timing: Timing
-    same: bool
+    library: str | None
+    timing: Timing | None
+    same: bool | None
 
 
 def bench_decoders(samples: list[Sample], rounds: int = 5) -> Iterator[DecoderResult]:
-    """Race the libraries on each sample that more than one of them can decode."""
+    """Race the libraries on each sample; one that a single library takes, or none, is told as such."""
     for sample in samples:
         data, able = _candidates(sample.data)
         libraries = {name: decode for name, decode in able.items() if _decodes(decode, data)}
-        if len(libraries) < 2:
+        if not libraries:
+            yield DecoderResult(sample.name, None, None, None)
             continue
         timings = race({name: partial(decode, data) for name, decode in libraries.items()}, rounds)
         first = next(iter(libraries.values()))(data)
         for name, decode in libraries.items():
-            yield DecoderResult(sample.name, name, timings[name], bool(np.array_equal(decode(data), first)))
+            same = bool(np.array_equal(decode(data), first)) if len(libraries) > 1 else None
+            yield DecoderResult(sample.name, name, timings[name], same)
 
 
 def _candidates(data: bytes) -> tuple[bytes, dict[str, Decode]]:
@@ -94,7 +97,10 @@ def _pillow(data: bytes) -> Values:
 
 
 def _opencv(data: bytes) -> Values:
-    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:  # its way of raising
+        raise ValueError("OpenCV can't decode this.")
+    return np.asarray(decoded)
 
 
 def _inflated(data: bytes) -> Values:

@@ -28,19 +28,29 @@ from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
 from cxrgaze_ray.storage import LocalStore
 
+_MANY = 100
+"""Requests of which one in a hundred can be told."""
+
 HEIGHTS = (1100, 1400)
 """Rows of the phantoms, in pixels."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Request to answer, in milliseconds, of the requests that were answered 200."""
+    """Request to answer, in milliseconds, of the requests that were answered 200.
+
+    p99 is None of fewer than a hundred requests: it would be the slowest of them.
+    """
 
     requests: int
     refused: int
     p50_ms: float
     p95_ms: float
-    p99_ms: float
+    p99_ms: float | None
+
+    def cells(self) -> list[str]:
+        """Return the percentiles for a table."""
+        return ["-" if ms is None else f"{ms:.0f}" for ms in (self.p50_ms, self.p95_ms, self.p99_ms)]
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ def host(folder: Path, preset: str, images: int) -> Hosted:
 
 @dataclass
 class _Job:
-    """A batch job on the running application, timed from its first chunk to its last."""
+    """A batch job on the running application, timed from its first chunk to its last; of one chunk, from its start."""
 
     folder: Path
     cluster: Cluster
@@ -169,10 +179,11 @@ class _Job:
 
         def watch(progress: Progress) -> None:
             if progress.received:
-                if not self.seen:
+                if len(self.seen) == 1:
                     begun()
                 self.seen.append((time.perf_counter(), progress.received))
 
+        self.seen = [(time.perf_counter(), 0)]
         request = Request(archive=str(self.folder / "archive"), model="cxrgaze@champion", engine="auto")
         out, registry = str(self.folder / self.name), str(self.folder / "registry")
         outcome = score_archive(request, out, registry, lambda: nullcontext(self.cluster), on_progress=watch)
@@ -182,8 +193,8 @@ class _Job:
     @property
     def rate(self) -> float:
         """Images a second."""
-        (start, before), (end, after) = self.seen[0], self.seen[-1]
-        return (after - before) / (end - start)
+        first, (end, after) = self.seen[:2][len(self.seen) > 2], self.seen[-1]
+        return (after - first[1]) / (end - first[0])
 
 
 @dataclass
@@ -210,7 +221,8 @@ class RequestLog:
         if not self.seconds:
             raise ServingUnavailable("No request was answered.", "Give it more --seconds.")
         p50, p95, p99 = 1000 * np.percentile(self.seconds, (50, 95, 99))
-        return Latency(len(self.seconds), self.refused, float(p50), float(p95), float(p99))
+        many = len(self.seconds) >= _MANY
+        return Latency(len(self.seconds), self.refused, float(p50), float(p95), float(p99) if many else None)
 
 
 @contextmanager

@@ -108,15 +108,22 @@ def _libraries(samples: list[Sample], rounds: int, as_json: bool) -> None:
     if as_json:
         show({"libraries": [asdict(one) for one in found]}, as_json=True)
         return
-    rows = [[one.format, one.library, f"{1 / one.timing.seconds:.2f}", "yes" if one.same else "no"] for one in found]
+    same = {True: "yes", False: "no", None: "-"}
+    rows = [
+        [one.format, one.library or "-", f"{1 / one.timing.seconds:.2f}" if one.timing else "-", same[one.same]]
+        for one in found
+    ]
     print_table(["format", "library", "images/s", "same values"], rows)
-    say("On one core; the first library of a format is the one that decodes it here.")
+    say(
+        "On one core; the first library of a format is the one that decodes it here. A dash: there is no other library "
+        "to race, or none that takes these files on its own."
+    )
 
 
 def pipeline(
     archive: Annotated[str | None, typer.Option(help="Your own radiographs, instead of phantoms.")] = None,
     images: Annotated[int, typer.Option(min=96, help="Images per run.")] = 384,
-    preset: Annotated[str, typer.Option(help="Size of the untrained network: tiny, small, full.")] = "tiny",
+    preset: Annotated[Literal["tiny", "small", "full"], typer.Option(help="Size of the untrained network.")] = "tiny",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of a forward pass.")] = 1,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda takes the GPUs' fast engine.")] = "cpu",
     engine: Annotated[

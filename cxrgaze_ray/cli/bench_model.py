@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
-from cxrgaze_ray.errors import EXIT_STRICT
+from cxrgaze_ray.config import DeviceName, EngineKind
+from cxrgaze_ray.errors import EXIT_STRICT, ConfigError, EnvironmentFault
 from cxrgaze_ray.models.settings import System
 
 if TYPE_CHECKING:
     from cxrgaze_ray.benchmark.network import ModelReport
     from cxrgaze_ray.models.bundle import Bundle
+    from cxrgaze_ray.models.engines.engine import Engine
 
 
 def model(
@@ -26,7 +29,11 @@ def model(
     preset: Annotated[Literal["tiny", "small", "full"], typer.Option(help="Of the untrained network.")] = "full",
     system: Annotated[System, typer.Option(help="Of the untrained network.")] = "gazenet",
     engine: Annotated[
-        list[str] | None, typer.Option(help="Engine by its name; several times for several. By default all that suit.")
+        list[str] | None,
+        typer.Option(
+            help="auto, float32, exact or fast, as for score, or an engine by its name; several times for several. By "
+            "default all that suit."
+        ),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to measure.")] = "auto",
     images: Annotated[
@@ -49,14 +56,12 @@ def model(
     """
     from cxrgaze_ray.benchmark.network import bench_model
     from cxrgaze_ray.benchmark.samples import archive_images
-    from cxrgaze_ray.models.engines.engine import Engine, engines_for
     from cxrgaze_ray.models.predictor import limit_threads
 
     limit_threads(threads)
     bundle = _bundle(named, registry, preset, system)
     bundle.info.check_needs_no_gaze()
-    suiting = [one for kind in ("fast", "exact", "float32") for one in engines_for(kind, device)]
-    engines = [Engine.parse(name) for name in engine] if engine else list(dict.fromkeys(suiting))
+    engines = _engines(engine or ["fast", "exact", "float32"], device)
     compared = archive_images(archive, compare, bundle.info.profile) if archive else None
     tell = (lambda _: None) if as_json else say
     report = bench_model(bundle, engines, images=images, rounds=rounds, compared_BHW=compared, say=tell)
@@ -65,8 +70,30 @@ def model(
         show(asdict(report) | {"ratios": ratios}, as_json=True)
     else:
         _tables(report)
+    if not report.engines:
+        raise EnvironmentFault("None of these engines works here.", "Name another: --engine float32.")
     if check:
         _check(report, engines[0].device)
+
+
+def _engines(asked: Sequence[str], device: DeviceName) -> list[Engine]:
+    """Return the engines of kinds and names, each once; EnvironmentFault if one is named that can't work here."""
+    from cxrgaze_ray.models.engines.engine import Engine, check_works, engines_for
+
+    found: list[Engine] = []
+    for name in asked:
+        if name in get_args(EngineKind):
+            found += engines_for(cast("EngineKind", name), device)
+            continue
+        found.append(Engine.parse(name))
+        try:
+            check_works(found[-1])
+        except EnvironmentFault as error:
+            here = ", ".join(one.name for one in engines_for("fast", device))
+            raise EnvironmentFault(error.message, f"For this machine there are {here}.") from error
+    if len({one.device for one in found}) > 1:
+        raise ConfigError("Engines of a CPU and of a GPU can't be raced in one process.", "Name those of one device.")
+    return list(dict.fromkeys(found))
 
 
 def _check(report: ModelReport, device: str) -> None:
@@ -125,6 +152,8 @@ def _tables(report: ModelReport) -> None:
     )
     for name, why in report.skipped.items():
         say(f"{name} does not work here: {why}")
+    for line in _MEANING:
+        say(line)
     print_table(
         ["part of the first engine", "ms an image", "share"],
         [
@@ -148,6 +177,15 @@ def _tables(report: ModelReport) -> None:
         f"released way is plain float32 at its best batch, {report.released_batch}. The widest spread is "
         f"{100 * spread:.0f}% of a median."
     )
+
+
+_MEANING = (
+    "GFLOP/s: arithmetic of plain layers done in a second. times: how many times as fast as the released code's way.",
+    "probability: the largest difference from the float32 reference's. least CC: the worst map's correlation with its.",
+    "other class: images that get another class than the reference gives them, ties left out.",
+    "first start, later: seconds from the weights in memory to the first answer, without and with what a start left "
+    "in the cache.",
+)
 
 
 def _row(report: ModelReport, seconds: float) -> list[str]:

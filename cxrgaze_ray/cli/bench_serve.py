@@ -40,7 +40,7 @@ def serve(
         show(asdict(found), as_json=True)
         return
     rows = [
-        [name, str(one.requests), str(one.refused), *(f"{ms:.0f}" for ms in (one.p50_ms, one.p95_ms, one.p99_ms)), rate]
+        [name, str(one.requests), str(one.refused), *one.cells(), rate]
         for name, one, rate in (
             ("alone", found.alone, "-"),
             ("beside a batch job", found.beside_batch, str(found.batch_beside)),
@@ -62,9 +62,9 @@ def _load(preset: str, clients: str, seconds: float, as_json: bool) -> None:
         show(asdict(found), as_json=True)
         return
     rows = [
-        [str(one.clients), f"{one.images_per_second:.1f}", str(got.requests), str(got.refused),
-         *(f"{ms:.0f}" for ms in (got.p50_ms, got.p95_ms, got.p99_ms))]
-        for one in found.loads for got in [one.latency]
-    ]  # fmt: skip
+        [str(one.clients), f"{one.images_per_second:.1f}", str(got.requests), str(got.refused), *got.cells()]
+        for one in found.loads
+        for got in [one.latency]
+    ]
     print_table(["clients", "images/s", "answered", "refused", "p50 ms", "p95 ms", "p99 ms"], rows)
     say(f"Preset {found.preset}, {found.cores} cores, {seconds:.0f} s each, bodies of {found.body_bytes / 1e6:.1f} MB.")

@@ -162,7 +162,7 @@ def _without_notes_on_operators() -> Iterator[None]:
 def _cache_root() -> Path:
     """Return the folder of converted models: below $CXRGAZE_CACHE, else where XDG keeps a user's caches."""
     users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("CXRGAZE_CACHE") or users / "cxrgaze") / "openvino"
+    return (Path(os.environ.get("CXRGAZE_CACHE") or users / "cxrgaze") / "openvino").expanduser().absolute()
 
 
 def _name(network: Network, batch: int, weights: str) -> str:

@@ -20,6 +20,7 @@ from cxrgaze_ray.benchmark.network import ModelReport, bench_model, other_classe
 from cxrgaze_ray.benchmark.samples import jpeg_phantom
 from cxrgaze_ray.cli import app
 from cxrgaze_ray.cli import bench_model as bench_model_command
+from cxrgaze_ray.errors import EnvironmentFault
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.engines.engine import ENGINES, EXACT_CPU, FAST_CPU, REFERENCE_CPU, Engine
 from cxrgaze_ray.models.predictions import Predictions
@@ -131,3 +132,36 @@ def test_a_network_that_reads_gaze_is_refused() -> None:
 
 def test_phantoms_are_the_same_every_time() -> None:
     assert (phantoms(2) == phantoms(3)[:2]).all()
+
+
+BENCH = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
+
+
+def test_engines_are_asked_for_in_the_words_of_score_or_by_name() -> None:
+    every = bench_model_command._engines(["fast", "exact", "float32"], "cpu")
+    assert every == bench_model_command._engines(["auto", "exact", "float32"], "cpu")
+    assert every[-1] == REFERENCE_CPU
+    assert len(every) == len(set(every))
+    assert bench_model_command._engines(["float32", "openvino-float32-cpu"], "cpu") == [REFERENCE_CPU, EXACT_CPU]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_an_engine_that_is_not_for_this_machine_is_named_and_those_that_are() -> None:
+    told = CliRunner().invoke(app, [*BENCH, "--engine", "folded-float16-cuda"]).exception
+    assert isinstance(told, EnvironmentFault)
+    assert "folded-float16-cuda needs a CUDA device" in told.message
+    assert REFERENCE_CPU.name in told.hint
+    assert "--new" not in str(told), "no run is continued here"
+
+
+def test_a_bench_whose_only_engine_is_broken_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Predictor.from_bundle
+
+    def broken(bundle: object, engine: Engine | None = None) -> Predictor:
+        if engine == EXACT_CPU:
+            raise RuntimeError
+        return make(bundle, engine)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Predictor, "from_bundle", broken)
+    ended = CliRunner().invoke(app, [*BENCH, "--engine", EXACT_CPU.name, "--device", "cpu"])
+    assert isinstance(ended.exception, EnvironmentFault)
