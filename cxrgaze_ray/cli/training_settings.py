@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.storage import read_settings
 
 if TYPE_CHECKING:
     from cxrgaze_ray.models.settings import Preset
-    from cxrgaze_ray.training.recipes import RecipeName
+    from cxrgaze_ray.training.recipes import RecipeName, StageName
     from cxrgaze_ray.training.settings import TrainSettings
+
+
+class Chosen(NamedTuple):
+    """What of a training's settings was chosen: `TrainOrder` has the same fields."""
+
+    preset: Preset
+    phases: tuple[StageName, ...] | None
+    settings: dict[str, Any]
+
+    def training(self) -> TrainSettings:
+        """Return the settings in full; ConfigError if a name or value is wrong."""
+        from cxrgaze_ray.training.settings import TrainSettings
+
+        return TrainSettings.for_preset(self.preset, self.phases, **self.settings)
 
 
 def read_training(
@@ -21,7 +35,7 @@ def read_training(
     system: str | None = None,
     single: Sequence[str] = (),
     recipe: RecipeName | None = None,
-) -> TrainSettings:
+) -> Chosen:
     """Override a preset's settings with YAML, and those with single ones; ConfigError if a name or value is wrong.
 
     Parameters
@@ -45,8 +59,10 @@ def read_training(
     if recipe is not None:
         values["recipe"] = recipe
     read_single(single, values)
-    chosen = [phase.strip() for phase in phases.split(",")] if phases else None
-    return TrainSettings.for_preset(values.pop("preset", preset), chosen, **values)
+    named = tuple(phase.strip() for phase in phases.split(",")) if phases else None
+    chosen = Chosen(values.pop("preset", preset), cast("tuple[StageName, ...] | None", named), values)
+    chosen.training()  # names what is wrong as it was written
+    return chosen
 
 
 def read_single(texts: Sequence[str], values: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -72,6 +88,8 @@ def _put(values: dict[str, Any], text: str) -> None:
     for place in places:
         inner = values.setdefault(place, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{place} has no settings of its own.", "See cxrgaze train --dry-run for all there are.")
+            raise ConfigError(
+                f"{place} has no settings of its own.", "See cxrgaze train STORE --dry-run --json for all there are."
+            )
         values = inner
     values[name] = value

@@ -91,6 +91,8 @@ def set_ray_environment() -> None:
     """
     if "ray" in sys.modules:
         return
+    if cache := os.environ.get("CXRGAZE_CACHE"):  # workers have another folder, and perhaps another home
+        os.environ["CXRGAZE_CACHE"] = str(Path(cache).expanduser().absolute())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")

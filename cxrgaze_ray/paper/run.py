@@ -22,7 +22,7 @@ from cxrgaze_ray.evaluation.reference import reference_of
 from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
 from cxrgaze_ray.models.settings import WITH_DENSENET, System
-from cxrgaze_ray.paper.estimate import estimate
+from cxrgaze_ray.paper.estimate import PhaseEstimate, estimate
 from cxrgaze_ray.paper.plan import Job, TablesSettings, lacking, plan_jobs, title_of
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
@@ -118,8 +118,8 @@ def train_and_test(
     results = Results(settings)
     jobs = [job for job in plan_jobs(settings) if not _leave_out(job, store, results)]
     work = _Work(store, registry, out, workers, backbone_weights, say, results)
-    clock = _Clock(work.unfinished(jobs), store.rows("train"), workers, on_progress)
     with connect():
+        clock = _Clock(estimate(work.unfinished(jobs), store, workers), on_progress)
         for job in jobs:
             work.do(job, clock)
     return results
@@ -145,7 +145,7 @@ def foretell(
     results, planned = Results(settings), plan_jobs(settings)
     work = _Work(store, registry, registry.store, workers, backbone_weights, lambda _: None, results)
     todo = work.unfinished([job for job in planned if not _leave_out(job, store, results)])
-    measured = {(id(one.job), one.phase): one for one in estimate(todo, store.rows("train"), workers)}
+    measured = {(id(one.job), one.phase): one for one in estimate(todo, store, workers)}
     rows: list[dict[str, Any]] = []
     for job in planned:
         for phase, stage in job.settings.stages.items():
@@ -178,11 +178,9 @@ def _leave_out(job: Job, store: Trainable, results: Results) -> bool:
 class _Clock:
     """Turns finished epochs into estimated seconds of work done."""
 
-    def __init__(self, jobs: list[Job], images: int, workers: int, on_progress: Progress) -> None:
+    def __init__(self, estimates: list[PhaseEstimate], on_progress: Progress) -> None:
         self._on_progress = on_progress
-        self._cost = {
-            (id(one.job), str(one.phase)): (one.seconds, one.epochs) for one in estimate(jobs, images, workers)
-        }
+        self._cost = {(id(one.job), str(one.phase)): (one.seconds, one.epochs) for one in estimates}
         self._total = sum(seconds for seconds, _ in self._cost.values())
         self._done = 0.0
         self._phase: tuple[int, str] | None = None

@@ -18,6 +18,7 @@ from ray.data import DataContext
 
 from cxrgaze_ray.cluster.connection import on_cluster, translated
 from cxrgaze_ray.cluster.ray_data import job_context
+from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.shards.footer import ROW_INDEX, read_row_index
 from cxrgaze_ray.shards.intact import intact
 from cxrgaze_ray.shards.store import Shard, without
@@ -56,12 +57,18 @@ def index_store(store: Trainable, splits: Sequence[str]) -> StoreIndex:
     Raises
     ------
     EnvironmentFault
-        If a store can't be reached, or a shard is gone or damaged.
+        If a store can't be reached, or a shard is gone, damaged or not the one that was counted.
     """
     shards = list({(shard.store, shard.name): shard for split in splits for shard in store.shards(split)}.values())
     tables = _spread(shards) if on_cluster() else _here(shards)
     every = pa.concat_tables([_PLACED.empty_table(), *tables])
     rows = {split: every.filter(pc.equal(every["split"], split)).sort_by(_ORDER) for split in splits}
+    for split in splits:
+        if (found := rows[split].num_rows) != (counted := store.rows(split)):
+            raise StoreUnavailable(
+                f"The shards of the store hold {found} images of the {split} split, of which it counted {counted}.",
+                "Restore its files, or ingest the archive into another store.",
+            )
     places = tuple((shard.store, shard.name) for shard in shards)
     return StoreIndex(places, {split: table.combine_chunks() for split, table in rows.items()})
 

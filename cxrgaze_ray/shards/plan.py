@@ -23,6 +23,7 @@ from cxrgaze_ray.shards.labels import chexpert_labels
 from cxrgaze_ray.shards.patients import Names, check_named, name_patients
 from cxrgaze_ray.shards.published_splits import paper_split, released_split
 from cxrgaze_ray.shards.settings import IngestSettings
+from cxrgaze_ray.shards.store import LABELLED_TWICE
 from cxrgaze_ray.storage import Store
 
 INGEST_PLAN = pa.schema(
@@ -130,7 +131,7 @@ def make_plan(
     Counter
         archive_files, left_out_unlabelled, left_out_without_split, gaze_without_file, file_without_gaze,
         images_with_both_gaze, labels_from_sheet, labels_from_chexpert, repeated_ids, patients_from_gaze_tables,
-        files_without_patient (in any table), and the counts of `GazeTables`.
+        files_without_patient (in any table), studies_labelled_twice if there are any, and the counts of `GazeTables`.
 
     Raises
     ------
@@ -152,8 +153,17 @@ def make_plan(
     if settings.split_by != "image":
         check_named(joined)
     counts["file_without_gaze"] = joined.num_rows - pc.sum(_has_gaze(joined), min_count=0).as_py()
+    if twice := _labelled_twice(joined):
+        counts[LABELLED_TWICE] = twice
     counts["repeated_ids"] = pc.sum(joined["repeated_id"], min_count=0).as_py()
     return joined.select(INGEST_PLAN.names).cast(INGEST_PLAN), counts
+
+
+def _labelled_twice(joined: pa.Table) -> int:
+    """Count studies whose images have several labels, as where a sheet's of one meets the archive's of another."""
+    known = joined.filter(pc.and_(pc.is_valid(joined["label"]), pc.is_valid(joined["study_id"])))
+    labels = known.group_by("study_id").aggregate([("label", "count_distinct")])["label_count_distinct"]
+    return pc.sum(pc.greater(labels, 1), min_count=0).as_py() or 0
 
 
 def _with_gaze(manifest: pa.Table, gaze: GazeTables, identities: Identities, counts: Counter[str]) -> pa.Table:

@@ -25,6 +25,7 @@ from cxrgaze_ray.storage import Store, open_store
 SPLITS = ("train", "validation", "test")
 WITHOUT_PATIENT = "images_without_patient"
 TORN = "patients_in_several_splits"
+LABELLED_TWICE = "studies_labelled_twice"
 SplitBy = Literal["patient", "archive", "image", "paper", "released"]
 
 
@@ -97,6 +98,14 @@ class StoreInfo(Record):
             f"Split by image: nobody names the patients of {count} of {self.counts['images']} images, so that people "
             "may lie in both training and test, and figures may be too good."
         )
+
+    def warnings(self) -> list[str]:
+        """Return sentences on what a training or its figures are worth less for."""
+        found = [self.caution()] if self.caution() else []
+        if count := self.counts.get(LABELLED_TWICE, 0):
+            studies = "1 study has" if count == 1 else f"{count} studies have"
+            found.append(f"{studies} images with different labels, which contradict each other to a model.")
+        return [f"Warning: {sentence}" for sentence in found]
 
 
 def split_of(patient: str, settings: SplitSettings) -> str:

@@ -16,7 +16,7 @@ from cxrgaze_ray.archive.identities import KEPT
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.schemas import CLASSES
 from cxrgaze_ray.shards.footer import read_row_index
-from cxrgaze_ray.shards.store import SPLITS, WITHOUT_PATIENT, Shard, ShardInfo, ShardStore, StoreInfo
+from cxrgaze_ray.shards.store import LABELLED_TWICE, SPLITS, WITHOUT_PATIENT, Shard, ShardInfo, ShardStore, StoreInfo
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.storage.read_ahead import read_ahead
 
@@ -155,6 +155,8 @@ class ShardUnion:
         counts["images_with_gaze"] = pc.sum(self._rows["seen"]).as_py() or 0
         counts["patients"] = pc.count_distinct(self._rows["patient"]).as_py()
         counts[WITHOUT_PATIENT] = pc.sum(pc.invert(self._rows["named"]), min_count=0).as_py()
+        if twice := sum(store.info.counts.get(LABELLED_TWICE, 0) for store in self.stores):
+            counts[LABELLED_TWICE] = twice
         counts["stores"], counts["superseded"] = len(self.stores), self.superseded
         return dict(sorted(counts.items()))
 

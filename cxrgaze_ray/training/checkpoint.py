@@ -123,6 +123,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ------
     SafetensorError
         If the file is not whole.
+    KeyError, TypeError, ValueError
+        If it is whole, and holds something else than checkpoints of this version do.
     """
     if path.is_dir():
         return _read_earlier(path)

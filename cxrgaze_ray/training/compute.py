@@ -7,9 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import _dynamo as dynamo
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
+from cxrgaze_ray.training.checkpoint import load_rng_states, rng_state
+from cxrgaze_ray.training.ranks import alone, most
 from cxrgaze_ray.training.settings import TrainSettings
 
 _TYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,20 +52,46 @@ class Compute:
         """Move a network to the device, its convolutions in the layout that they are to read and write."""
         network.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
 
-    def compile(self, module: nn.Module) -> None:
-        """Have a phase's module compiled at its first call, if the settings ask for it."""
-        if self._compile:
-            module.compile()
+    def compile(self, module: nn.Module, example: Callable[[], Any]) -> None:
+        """Have a phase's module compiled, if the settings ask for it and it works for every rank; all must call this.
 
-    def call(self, wrapped: nn.Module, module: nn.Module, batch: object) -> Any:
-        """Return what a module, perhaps wrapped, makes of a batch; if it can't be compiled, as it is, and say so."""
-        try:
-            return wrapped(batch)
-        except TorchDynamoException as error:
+        A rank that went on without it while others compute compiled code, perhaps waiting for it in the middle, would
+        be out of step with them. So each tries alone, and all do what all can.
+
+        Parameters
+        ----------
+        example
+            Returns a batch of the phase to try with, on the device.
+        """
+        if not self._compile:
+            return
+        module.compile()
+        failed = self._tried(module, example())
+        if most(int(bool(failed)), self.device):
             self._compile = False
             vars(module)["_compiled_call_impl"] = None
-            self.tell(f"torch.compile does not work here ({type(error).__name__}): going on without it.")
-            return wrapped(batch)
+            where = "here" if failed else "for another worker"
+            why = f" ({failed})" if failed else ""
+            self.tell(f"torch.compile does not work {where}{why}: going on without it.")
+        # what fails to compile later, such as for a last batch of another size, is computed as it is from there on
+        dynamo.config.suppress_errors = True
+
+    def _tried(self, module: nn.Module, batch: Any) -> str:
+        """Compile a module's passes in both modes, without other ranks; return the kind of error, or nothing."""
+        kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        drawn = rng_state(self.device)
+        try:
+            with alone(), self.autocast(), dynamo.config.patch(suppress_errors=False):
+                module.train()(batch).loss.backward()
+                with torch.no_grad():
+                    module.eval()(batch)
+        except TorchDynamoException as error:
+            return type(error).__name__
+        finally:
+            module.zero_grad(set_to_none=True)
+            module.load_state_dict(kept)
+            load_rng_states([drawn], self.device)
+        return ""
 
 
 def _automatic(device: torch.device) -> torch.dtype | None:

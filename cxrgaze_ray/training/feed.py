@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.radiograph.preprocess import gaze_to_network, to_network
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.training.ahead import Ahead
@@ -22,7 +21,7 @@ from cxrgaze_ray.training.features import Features
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.recipes import Stage
-from cxrgaze_ray.training.rows import Rows
+from cxrgaze_ray.training.rows import Rows, usable
 from cxrgaze_ray.training.stages import Batch
 
 
@@ -54,6 +53,16 @@ class _Form(NamedTuple):
     size: tuple[int, int]
     epoch: int = 0
     augment: bool | Augmentation = False
+
+
+def order_of(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Return the order (N,) in which an epoch, counted from 0, takes so many rows."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def in_batches(order_N: NDArray[np.int64], batch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Yield the parts of an order that are batches, from one on."""
+    return (order_N[first : first + batch] for first in range(start * batch, len(order_N), batch))
 
 
 class Feed:
@@ -93,33 +102,11 @@ class Feed:
         """Seconds that the steps have waited for their batches so far."""
         return self._ahead.waited_s
 
-    def select(self, stage: Stage, what: str = "split") -> Feed:
-        """Return a feed of the rows that can take part in a stage; `what` names them in an error.
-
-        Raises
-        ------
-        UserError
-            If there is no such row.
-        """
-        usable_N = np.ones(len(self.rows.image_ids), bool)
-        if stage.needs_label:
-            usable_N &= self.rows.label_N >= 0
-        if stage.needs_gaze:
-            usable_N &= self.rows.seen_N
-        if not usable_N.any():
-            missing = " and ".join(["a label"] * stage.needs_label + ["gaze"] * stage.needs_gaze)
-            raise UserError(
-                f"No image of the {what} has {missing}, which phase {stage.name} learns from.",
-                "Ingest more, or leave the phase out: --phases.",
-            )
+    def select(self, stage: Stage) -> Feed:
+        """Return a feed of the rows that can take part in a stage."""
         feed = copy(self)
-        feed._chosen_N, feed._gaze = np.flatnonzero(usable_N), stage.needs_gaze
+        feed._chosen_N, feed._gaze = np.flatnonzero(usable(self.rows, stage)), stage.needs_gaze
         return feed
-
-    def classes(self) -> list[int]:
-        """Return the classes of the rows that take part."""
-        found: list[int] = np.unique(self.rows.label_N[self._chosen_N]).tolist()
-        return found
 
     def steps(self, batch: int) -> int:
         """Return how many steps an epoch has."""
@@ -143,7 +130,7 @@ class Feed:
         start
             Step to begin at, from 0: nothing of the ones before is read.
         """
-        order_N = np.random.default_rng([self._seed, epoch]).permutation(len(self))
+        order_N = order_of(self._seed, epoch, len(self))
         return self._batches(order_N, batch, _Form(size, epoch, augment), start)
 
     def in_order(self, batch: int, size: tuple[int, int], *, start: int = 0) -> Iterator[Batch]:
@@ -168,8 +155,7 @@ class Feed:
         return feed
 
     def _batches(self, order_N: NDArray[np.int64], batch: int, form: _Form, start: int = 0) -> Iterator[Batch]:
-        parts = (order_N[first : first + batch] for first in range(start * batch, len(order_N), batch))
-        return self._made((self._share(part) for part in parts), form)
+        return self._made((self._share(part) for part in in_batches(order_N, batch, start)), form)
 
     def _made(self, shares: Iterable[Share], form: _Form) -> Iterator[Batch]:
         make = partial(self._batch, form=form)

@@ -53,7 +53,7 @@ def begin(
         Called with warnings.
     """
     if not work.exists(INITIAL):
-        state, source = _weights(settings, parent, backbone_weights, say)
+        state, source = first_weights(settings, parent, backbone_weights, say)
         record = lineage.model_copy(update={"backbone": source})
         # weights and record are one object, so that neither a kill nor another driver can make them disagree
         work.put_if_absent(INITIAL, save(state, {_LINEAGE: record.model_dump_json()}))
@@ -61,10 +61,16 @@ def begin(
     return lineage if written is None else Lineage.model_validate_json(written)
 
 
-def _weights(
+def first_weights(
     settings: TrainSettings, parent: ModelPin | None, backbone_weights: str | None, say: Callable[[str], None]
 ) -> tuple[dict[str, Tensor], str | None]:
-    """Return first weights, and the source of DenseNet's; None for the parent's."""
+    """Return first weights, and the source of DenseNet's; None for the parent's.
+
+    Raises
+    ------
+    UserError
+        If the parent's weights, or the file's, do not fit the network.
+    """
     network, source = build(settings.network, settings.seed), "fresh"
     if parent is not None:
         _take_over(network, read_bundle(open_store(parent.uri)), parent)

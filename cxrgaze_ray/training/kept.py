@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable
+from cxrgaze_ray.errors import RunConflict, StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
@@ -70,26 +70,45 @@ class KeptCheckpoints:
         """Return the furthest checkpoint that is whole, and its key; None if there is none.
 
         Damaged ones are removed: nothing can go on from them, and they would be taken for the furthest ever after.
+
+        Raises
+        ------
+        RunConflict
+            If it is whole, but of a version that this one can't read: nothing is removed.
         """
         for key in self.names():
             try:
                 return key, self.read(key)
-            except (SafetensorError, KeyError, TypeError, ValueError):
+            except SafetensorError:
                 say(f"Checkpoint {key} is damaged and was removed; the one before it is taken.")
                 self._work.delete(key)
         earlier = self._earlier()
         return (earlier, self.read(earlier)) if earlier else None
 
     def read(self, key: str) -> Checkpoint:
-        """Return a checkpoint; StoreUnavailable if it was removed meanwhile, by a worker that outlives its command."""
+        """Return a checkpoint.
+
+        Raises
+        ------
+        StoreUnavailable
+            If it was removed meanwhile, by a worker that outlives its command.
+        RunConflict
+            If it is whole, but of a version that this one can't read.
+        """
         with _temporary() as path:
             if key.endswith(".safetensors"):
                 self._fetch(key, path)
+            else:
+                path.mkdir()
+                for info in self._work.list(f"{key}/"):
+                    self._fetch(info.key, path / info.key.rpartition("/")[2])
+            try:
                 return read_checkpoint(path)
-            path.mkdir()
-            for info in self._work.list(f"{key}/"):
-                self._fetch(info.key, path / info.key.rpartition("/")[2])
-            return read_checkpoint(path)
+            except (KeyError, TypeError, ValueError) as error:
+                raise RunConflict(
+                    f"Checkpoint {key} of this training was written by another version of cxrgaze, and can't be read.",
+                    "Go on with the version that wrote it, or remove it to go on from the one before.",
+                ) from error
 
     def _fetch(self, key: str, path: Path) -> None:
         try:

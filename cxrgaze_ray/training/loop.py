@@ -96,13 +96,13 @@ def run_loop(
     Raises
     ------
     UserError
-        See `check_rows`; and if no batch holds what a phase learns from.
+        See `check_rows`.
     TrainingDiverged
         If a loss, gradient or weight is not finite.
     """
     standing = resume.standing if resume else Standing()
     names: list[StageName] = list(settings.stages)
-    check_rows(train, validation, [RECIPES[settings.system].stages[name] for name in names[standing.stage :]])
+    check_rows(train.rows, validation.rows, settings, names[standing.stage :])
     compute = Compute(hooks.device, settings, hooks.tell)
     compute.place(network)
     for index in range(standing.stage, len(names)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
 from pydantic import Field
 
@@ -12,7 +13,8 @@ from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
-from cxrgaze_ray.training.progress import event_files
+from cxrgaze_ray.training.foretell import Foretold, foretell
+from cxrgaze_ray.training.progress import EpochStep, event_files
 from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
 from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
@@ -34,24 +36,65 @@ class TrainOrder(Settings):
     tensorboard: Uri | None = None
     promote: bool = False
     reason: str = Field("", min_length=0, max_length=1000)
+    dry_run: bool = False
+    """Check everything, measure a step of each phase and say how long it will take; train nothing."""
+
     settings: Overrides = {}
 
+    def training(self) -> TrainSettings:
+        """Return the settings of the training."""
+        return TrainSettings.for_preset(self.preset, self.phases, **self.settings)
 
-def train_as_ordered(order: TrainOrder, connect: Connect, say: Callable[[str], None]) -> ModelPin:
+    def what(self) -> _What:
+        """Return what `train_and_publish` and `foretell` are both told."""
+        return {
+            "name": self.name,
+            "parent": self.parent,
+            "backbone_weights": self.backbone_weights,
+            "workers": self.workers,
+            "checkpoints": self.checkpoints,
+            "promote": self.promote,
+            "reason": self.reason,
+        }
+
+
+class _What(TypedDict):
+    name: str
+    parent: str | None
+    backbone_weights: str | None
+    workers: Workers
+    checkpoints: CheckpointSettings
+    promote: bool
+    reason: str
+
+
+def train_as_ordered(
+    order: TrainOrder,
+    connect: Connect,
+    say: Callable[[str], None],
+    on_step: Callable[[EpochStep], None] = lambda _: None,
+) -> ModelPin:
     """Train and publish what an order asks for: see `train_and_publish`."""
     with event_files(order.tensorboard) as write:
         return train_and_publish(
             ShardStore.open(order.store),
-            TrainSettings.for_preset(order.preset, order.phases, **order.settings),
+            order.training(),
             Registry(open_store(order.registry)),
-            name=order.name,
-            parent=order.parent,
-            backbone_weights=order.backbone_weights,
-            workers=order.workers,
-            checkpoints=order.checkpoints,
-            promote=order.promote,
-            reason=order.reason,
+            **order.what(),
             connect=connect,
             say=say,
             on_epoch=write,
+            on_step=on_step,
         )
+
+
+def foretell_order(order: TrainOrder, say: Callable[[str], None], *, elsewhere: bool) -> Foretold:
+    """Check an order and say what it would take: see `foretell`."""
+    return foretell(
+        ShardStore.open(order.store),
+        order.training(),
+        Registry(open_store(order.registry)),
+        **order.what(),
+        elsewhere=elsewhere,
+        say=say,
+    )

@@ -19,6 +19,13 @@ from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 
 
+def check_publishable(registry: Registry, name: str, *, promote: bool, reason: str) -> None:
+    """Find out now, not after hours of training, that its model could not be published, or promoted if it is to be."""
+    check_writable(registry.store)
+    if promote:
+        registry.check_successor(name, reason, trained=True)
+
+
 def train_and_publish(
     store: Trainable,
     settings: TrainSettings,
@@ -47,11 +54,9 @@ def train_and_publish(
 
     Other parameters are those of `training.run.run_stages`.
     """
-    check_writable(registry.store)  # a registry that can't be written is found out now, not after hours of training
-    if promote:
-        registry.check_successor(name, reason, trained=True)  # for the same reason
-    if caution := store.info.caution():
-        say(f"Warning: {caution}")
+    check_publishable(registry, name, promote=promote, reason=reason)
+    for warning in store.info.warnings():
+        say(warning)
     with kept(connect) as join:
         bundle = run_stages(
             store,
@@ -74,8 +79,6 @@ def train_and_publish(
             if (looks := registry.looks(name, store.parts)) > 1:
                 say(f"It has been shown to {looks} models named {name}: the best of many is partly the luckiest.")
             bundle = bundle.with_metrics(evaluate_bundle(bundle, store, "test", connect=join).summary())
-        else:
-            say("The store has no test split: the bundle carries no metrics.")
     pin = registry.publish(bundle, "trained")
     if promote:
         registry.promote(name, pin.version, reason=reason, note="trained", say=say)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from cxrgaze_ray.errors import CxrgazeError
 
 Part = TypeVar("Part")
 Value = TypeVar("Value")
@@ -42,12 +45,24 @@ def sums(values: list[float], device: torch.device) -> list[float]:
 
 
 def of_the_first(look: Callable[[], Value]) -> Value:
-    """Return what the first rank alone finds, on every rank: a store may look otherwise to one that looks later."""
+    """Return what the first rank alone finds, on every rank: a store may look otherwise to one that looks later.
+
+    What the first rank raises on purpose is raised on every rank: the others would wait for it.
+    """
     if not dist.is_initialized():
         return look()
-    found = [look() if rank() == 0 else None]
+    found = [_looked(look) if rank() == 0 else None]
     dist.broadcast_object_list(found, 0)
+    if isinstance(found[0], CxrgazeError):
+        raise found[0]
     return cast("Value", found[0])
+
+
+def _looked(look: Callable[[], Value]) -> Value | CxrgazeError:
+    try:
+        return look()
+    except CxrgazeError as error:
+        return error
 
 
 def wait_for_all() -> None:
@@ -63,10 +78,27 @@ def share_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Have this rank compute without the others while the block runs, as if all had its rows."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
 def every_rank(tensor: Tensor) -> Tensor:
     """Return every rank's rows in the order in which they were dealt; gradients go back to their rank."""
-    if not dist.is_initialized():
-        return tensor
+    return _every_rank(tensor) if dist.is_initialized() else tensor
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _every_rank(tensor: Tensor) -> Tensor:
     every: Tensor = _Gather.apply(tensor)
     return every.flatten(0, 1)
 
@@ -74,9 +106,16 @@ def every_rank(tensor: Tensor) -> Tensor:
 def stacked(tensor: Tensor) -> Tensor:
     """Return every rank's tensor (ranks, ...), without gradients."""
     whole = tensor.contiguous()
-    parts = [torch.empty_like(whole) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, whole)
+    parts = [whole if _alone else torch.empty_like(whole) for _ in range(dist.get_world_size())]
+    if not _alone:
+        dist.all_gather(parts, whole)
     return torch.stack(parts)
+
+
+def add_up(tensor: Tensor) -> None:
+    """Make a tensor the sum of every rank's."""
+    if not _alone:
+        dist.all_reduce(tensor)
 
 
 class _Gather(torch.autograd.Function):
@@ -90,7 +129,7 @@ class _Gather(torch.autograd.Function):
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
         # every rank computed the same loss from all rows: DDP averages over ranks what is summed here
         total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        add_up(total)
         return total[:, dist.get_rank()]
 
 

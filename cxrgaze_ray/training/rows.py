@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
+from cxrgaze_ray.training.recipes import Stage
 
 Pixels = tuple[NDArray[np.uint16], NDArray[np.uint16] | None]
 """An image and its gaze map, uint16 (640, 512); the map is None where nobody looked, or it was not asked for."""
@@ -35,6 +36,37 @@ class Rows(Protocol):
 
     def read(self, place: int, *, gaze: bool) -> Pixels:
         """Return the pixels of the image at a place among the ids; called from many threads at once."""
+
+
+def usable(rows: Rows, stage: Stage) -> NDArray[np.bool_]:
+    """Return bool (N,): whether a row has what a phase learns from."""
+    usable_N: NDArray[np.bool_] = np.ones(len(rows.label_N), bool)
+    if stage.needs_label:
+        usable_N &= rows.label_N >= 0
+    if stage.needs_gaze:
+        usable_N &= rows.seen_N
+    return usable_N
+
+
+class ChosenRows:
+    """Some of a split's images, as if there were no others.
+
+    Parameters
+    ----------
+    rows
+        All of them.
+    place_N
+        Places of those that are chosen, rising.
+    """
+
+    def __init__(self, rows: Rows, place_N: NDArray[np.int64]) -> None:
+        self._rows, self._place_N = rows, place_N
+        self.image_ids = rows.image_ids.take(pa.array(place_N))
+        self.label_N, self.seen_N = rows.label_N[place_N], rows.seen_N[place_N]
+
+    def read(self, place: int, *, gaze: bool) -> Pixels:
+        """Return the pixels of the image at a place among the chosen ids."""
+        return self._rows.read(int(self._place_N[place]), gaze=gaze)
 
 
 @dataclass(frozen=True)

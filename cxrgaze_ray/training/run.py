@@ -17,8 +17,9 @@ from cxrgaze_ray.radiograph.preprocess import profile_names, profile_sha256
 from cxrgaze_ray.registry.ledger.rules import checked_name
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
-from cxrgaze_ray.shards import StoreInfo, Trainable
+from cxrgaze_ray.shards import ShardReader, StoreIndex, StoreInfo, StoreRows, Trainable, index_store
 from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.training.beforehand import check_rows, warnings_of
 from cxrgaze_ray.training.board import told
 from cxrgaze_ray.training.checkpoint import hand_over
 from cxrgaze_ray.training.initial import INITIAL, begin, file_sha256
@@ -27,6 +28,9 @@ from cxrgaze_ray.training.progress import EpochStep
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 from cxrgaze_ray.training.trainer import fit, make_trainer
+
+SPLITS = ("train", "validation", "test")
+"""Splits whose rows are looked over before a training."""
 
 
 def run_stages(
@@ -87,12 +91,7 @@ def run_stages(
     TrainingDiverged
         If a loss, gradient or weight was not finite.
     """
-    checked_name(name)
-    if parent and backbone_weights:
-        raise ConfigError("A training can start from a parent or from backbone weights, not both.", "Give one of them.")
-    pin = registry.resolve(parent) if parent else None
-    begun_from = read_info(open_store(pin.uri)) if pin else None
-    check_store(store.info, begun_from)
+    pin, begun_from = check_beginning(store, registry, name, parent, backbone_weights)
     run_name = training_name(store, settings, pin, backbone_weights)
     work = work_store(registry, name, run_name)
     lineage = Lineage(
@@ -122,7 +121,10 @@ def run_stages(
             "elastic": chosen.elastic,
         }
         with connect(), told(chosen, say, on_epoch, on_step) as board:
-            fit(make_trainer(store, config, work, run_name, chosen, board), kept, board, say)
+            index = index_store(store, SPLITS)
+            for warning in look_over(index, settings):
+                say(warning)
+            fit(make_trainer(index, config, work, run_name, chosen, board), kept, board, say)
         final = kept.end(len(settings.stages))
     assert final is not None
     work.put("metrics.json", json.dumps(final.standing.history, indent=2).encode())
@@ -130,6 +132,36 @@ def run_stages(
     hand_over(network, final.best)
     bundle = make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile)
     return with_golden(bundle.with_curves(curves_of(final.standing.history)))
+
+
+def check_beginning(
+    store: Trainable, registry: Registry, name: str, parent: str | None, backbone_weights: str | None
+) -> tuple[ModelPin | None, BundleInfo | None]:
+    """Check what a training starts from, before anything is written; return the parent, and what its bundle says.
+
+    Raises as `run_stages` does.
+    """
+    checked_name(name)
+    if parent and backbone_weights:
+        raise ConfigError("A training can start from a parent or from backbone weights, not both.", "Give one of them.")
+    pin = registry.resolve(parent) if parent else None
+    begun_from = read_info(open_store(pin.uri)) if pin else None
+    check_store(store.info, begun_from)
+    return pin, begun_from
+
+
+def look_over(index: StoreIndex, settings: TrainSettings) -> list[str]:
+    """Check that a store has rows for every phase, and return warnings about them; see `training.beforehand`."""
+    train, validation, test = rows_of(index)
+    check_rows(train, validation, settings, settings.stages)
+    return warnings_of(train, validation, test, settings)
+
+
+def rows_of(index: StoreIndex) -> tuple[StoreRows, StoreRows, StoreRows]:
+    """Return the rows of the train, validation and test split."""
+    reader = ShardReader()
+    train, validation, test = (StoreRows(index, split, reader) for split in SPLITS)
+    return train, validation, test
 
 
 def training_name(

@@ -134,6 +134,11 @@ class TrainSettings(Settings):
                 notes.append(f"Phase {name} does not cache its features: {why}.")
         return notes
 
+    def without(self, phase: StageName) -> str:
+        """Return how to train without a phase, as the end of an advice; empty if there is no other phase."""
+        rest = ",".join(name for name in self.stages if name != phase)
+        return f", or leave the phase out: --phases {rest}" if rest else ""
+
     def caches(self, phase: StageName) -> bool:
         """Return whether a phase learns from features that are computed once."""
         return self.cache_features and RECIPES[self.system].stages[phase].caches and not self._uncacheable(phase)

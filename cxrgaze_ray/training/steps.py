@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.divergence import DivergenceWatch
@@ -56,8 +55,6 @@ class Steps:
         self.size = stage.image_size(network.config)
         dealt = work_together(network, train.world, norms=settings.sync_batchnorm)
         self.module = StageModule(network, stage, settings, dealt)
-        compute.compile(self.module)
-        self.wrapped = wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
         self.learning = trainable_state(self.module)
         self.optimiser = make_optimiser(self.learning, self.settings, self.device)
         self.scaler = compute.scaler()
@@ -66,6 +63,8 @@ class Steps:
         if settings.caches(stage.name):
             most = fewest(min(settings.cache_gib * 2**30, room(train.world.here)), self.device)
             self.training, self.validation = self._cached(self.training, most), self._cached(self.validation, most)
+        compute.compile(self.module, self._example)
+        self.wrapped = wrap(self.module)  # after freezing: DDP waits for the gradients of all that learns then
 
     @property
     def waited_s(self) -> float:
@@ -103,7 +102,7 @@ class Steps:
         for step, batch in enumerate(batches, tally.steps + 1):
             set_rate(self.optimiser, learning_rate(self.settings, epoch - 1 + (step - 1) / steps, past))
             with self.compute.autocast():
-                loss, weight, share = self.compute.call(self.wrapped, self.module, batch.to(self.device))
+                loss, weight, share = self.wrapped(batch.to(self.device))
             self.optimiser.zero_grad(set_to_none=True)
             self.scaler.scale(loss * share).backward()
             scaled = self.scaler.is_enabled()
@@ -115,7 +114,7 @@ class Steps:
                 self.watch.scale(epoch, step, self.scaler.get_scale())
             tally.add(float(loss.detach()), weight)
             offer(tally)
-        return self._mean("training", tally)
+        return self._mean(tally)
 
     @torch.no_grad()
     def validate(self, epoch: int, tally: Tally, offer: Callable[[Tally], None]) -> float:
@@ -125,27 +124,18 @@ class Steps:
         batches = self.validation.in_order(self.settings.batch, self.size, start=tally.steps)
         for step, batch in enumerate(batches, tally.steps + 1):
             with self.compute.autocast():
-                loss, weight, _ = self.compute.call(self.module, self.module, batch.to(self.device))
+                loss, weight, _ = self.module(batch.to(self.device))
             self.watch.validation(epoch, step, loss)
             tally.add(float(loss), weight)
             offer(tally)
-        return self._mean("validation", tally)
+        return self._mean(tally)
 
-    def _mean(self, split: str, tally: Tally) -> float:
-        """Return the mean over the batches of all ranks, weighted.
+    def _example(self) -> Batch:
+        return next(self.training.in_order(self.settings.batch, self.size)).to(self.device)
 
-        Raises
-        ------
-        UserError
-            If all weights are zero because no batch held a triplet.
-        """
+    def _mean(self, tally: Tally) -> float:
+        """Return the mean over the batches of all ranks, weighted; `check_rows` has seen that something weighs."""
         total, count = sums([tally.total, tally.count], self.device)
-        if not count:
-            raise UserError(
-                f"No batch of the {split} split holds a triplet, which phase {self.stage.name} learns from: two images "
-                "of a class and one of another.",
-                f"Ingest more images, raise stages.{self.stage.name}.batch, or leave the phase out.",
-            )
         return total / count
 
     def _cached(self, feed: Feed, most_bytes: float) -> Feed:
@@ -154,7 +144,7 @@ class Steps:
         weights = digest(self.module.network, self.module.learning())
         of = (self.stage.name, weights, self.device.type, self.compute.half)
         features = self.cache.features(
-            feed, self._frozen, of=of, batch=self.settings.batch, size=self.size, most_bytes=int(most_bytes)
+            feed, self.frozen, of=of, batch=self.settings.batch, size=self.size, most_bytes=int(most_bytes)
         )
         if features is None:
             self.compute.tell(
@@ -164,6 +154,7 @@ class Steps:
             return feed
         return feed.with_features(features, pixels=self.stage.objective == "saliency")
 
-    def _frozen(self, batch: Batch) -> Tensor:
+    def frozen(self, batch: Batch) -> Tensor:
+        """Return what the frozen layers make of a batch: see `StageModule.frozen`."""
         with self.compute.autocast():
             return self.module.frozen(batch.image_BCHW.to(self.device))

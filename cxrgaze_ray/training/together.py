@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cxrgaze_ray.training.ranks import World, stacked
+from cxrgaze_ray.training.ranks import World, add_up, stacked
 
 
 @dataclass
@@ -84,6 +83,12 @@ class _BatchNorm:
         values = self._dealt.rows * x_BCHW[0, 0].numel()
         if not module.training or values == 1:  # one value alone has no spread: the module has its own way with it
             return type(module).forward(module, x_BCHW)
+        together_BCHW: Tensor = self._together(x_BCHW, values)
+        return together_BCHW
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _together(self, x_BCHW: Tensor, values: int) -> Tensor:
+        module = self._module
         normal_BCHW, mean_C, variance_C = _Normalised.apply(x_BCHW, self._dealt.counts, values, module.eps)
         with torch.no_grad():
             self._note(mean_C, variance_C * values / (values - 1))
@@ -132,7 +137,7 @@ class _Normalised(torch.autograd.Function):
         normal_BCHW, scale_C = ctx.saved_tensors
         gradient_BCHW = gradients[0].float()
         sums_2C = torch.stack([gradient_BCHW.sum((0, 2, 3)), (gradient_BCHW * normal_BCHW).sum((0, 2, 3))])
-        dist.all_reduce(sums_2C)
+        add_up(sums_2C)
         if ctx.counts:  # a row that only fills a place moves no mean
             mean_C, slope_C = (sums_2C / ctx.values)[..., None, None]
             gradient_BCHW = gradient_BCHW - mean_C - normal_BCHW * slope_C

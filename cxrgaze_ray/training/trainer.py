@@ -13,14 +13,14 @@ from ray.train.torch import TorchTrainer
 from cxrgaze_ray.cluster.connection import find_cause
 from cxrgaze_ray.cluster.ray_internals import counting_failures_without, keeping_ctrl_c, training_callback
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.shards import Trainable, index_store
+from cxrgaze_ray.shards import StoreIndex
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.training.board import ask_and_wait
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.requests import checkpoint_before_the_end
 from cxrgaze_ray.training.running import Workers
 from cxrgaze_ray.training.supervision import Progress, Supervisor
-from cxrgaze_ray.training.worker import SPLITS, train_loop_per_worker
+from cxrgaze_ray.training.worker import train_loop_per_worker
 
 _FAILURES = 2
 """Failures of workers that a training outlives without writing a checkpoint in between."""
@@ -30,20 +30,19 @@ _STOP_S = 30.0
 
 
 def make_trainer(
-    store: Trainable, config: dict[str, Any], work: Store, run_name: str, workers: Workers, board: Any
+    index: StoreIndex, config: dict[str, Any], work: Store, run_name: str, workers: Workers, board: Any
 ) -> TorchTrainer:
     """Return the trainer of a run; `config` is what each worker gets, beside the index of the store's rows.
 
     The index is in memory once on each node. Pixels are read by the workers, each those of its own rows.
     """
-    index = ray.put(index_store(store, SPLITS))
     filesystem, root = work.filesystem()
     gpus = bool(ray.cluster_resources().get("GPU"))  # type: ignore[no-untyped-call]
     number: Any = (workers.least, workers.most) if workers.elastic else workers.most  # declared as Ray Tune's
     loop: Any = train_loop_per_worker  # declared to return nothing, though Ray Train passes on what it returns
     return TorchTrainer(
         loop,
-        train_loop_config=config | {"index": index},
+        train_loop_config=config | {"index": ray.put(index)},
         scaling_config=ScalingConfig(num_workers=number, use_gpu=gpus, resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
             name=run_name,

@@ -28,12 +28,12 @@ from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.progress import TELL_S, EpochStep
-from cxrgaze_ray.training.ranks import World, of_the_first, rank
+from cxrgaze_ray.training.ranks import World, of_the_first
 from cxrgaze_ray.training.requests import HERE
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 
-SPLITS = ("train", "validation")
+_SPLITS = ("train", "validation")
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
@@ -59,7 +59,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
     hand_over(network, _read_state(config["initial"]))
     index, reader, device = ray.get(config["index"]), ShardReader(), ray.train.torch.get_device()
     ahead = _ahead(device, torch.multiprocessing.cpu_count() // here)
-    train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in SPLITS)
+    train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in _SPLITS)
     how, work, told = CheckpointSettings.build(**config["checkpoints"]), open_store(config["work"]), _Told(world.rank)
     kept = KeptCheckpoints(work, config["run_name"], how.keep)
     writer = Writer(kept.write, told.not_written) if world.rank == 0 else None
@@ -96,11 +96,16 @@ def _hooks(world: World, keeper: Keeper, told: _Told, cache: FeatureCache, devic
 
 def _resume(kept: KeptCheckpoints, network: Network, say: Callable[[str], None]) -> Checkpoint | None:
     """Return the checkpoint to go on from, the same on every rank, with its best weights in the network."""
-    found = kept.furthest(say) if rank() == 0 else None
-    key = of_the_first(lambda: found and found[0])
+    found: dict[str, Checkpoint] = {}
+
+    def look() -> str | None:
+        found.update([here] if (here := kept.furthest(say)) else [])
+        return next(iter(found), None)
+
+    key = of_the_first(look)
     if key is None:
         return None
-    checkpoint = found[1] if found else kept.read(key)
+    checkpoint = found[key] if found else kept.read(key)
     # the best weights so far are those that the previous stage handed over, or better
     hand_over(network, checkpoint.best)
     return checkpoint

@@ -23,11 +23,12 @@ from cxrgaze_ray.cluster.connection import (
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.phantoms import PhantomReport, make_archive
+from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport, make_archive
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.driver import Outcome, ScoreSettings, score_archive
 from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile, start_http, wait_ready
+from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.conftest import S3Server, clear_clients, s3_environment
 from tests.fault_proxy import FaultProxy
@@ -111,6 +112,16 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, PhantomRepo
     folder = tmp_path_factory.mktemp("phantoms")
     report = make_archive(open_store(str(folder)), images=36, seed=11, faults=1, height=HEIGHT)
     return str(folder), report
+
+
+@pytest.fixture(scope="session")
+def store(
+    cluster: Cluster, phantoms: tuple[str, PhantomReport], tmp_path_factory: pytest.TempPathFactory
+) -> ShardStore:
+    """Ingest the phantoms into a store that trainings of tests learn from."""
+    out = str(tmp_path_factory.mktemp("training-store"))
+    split = IngestSettings(split=SplitSettings(train=0.6, validation=0.2))
+    return ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", out, settings=split, workers=1)
 
 
 @pytest.fixture(scope="session")

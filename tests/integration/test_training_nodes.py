@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.cluster.connection import Cluster
-from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport
 from cxrgaze_ray.registry.versions import Registry
-from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
+from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training.run import run_stages
 from cxrgaze_ray.training.settings import TrainSettings
@@ -27,15 +25,6 @@ PARTS = slice(2), slice(2, None)
 def settings(epochs: int) -> TrainSettings:
     stage = {"epochs": epochs, "batch": 8, "patience": epochs}
     return TrainSettings.for_preset("tiny", ["encoder"], backbone="fresh", stages={"encoder": stage})
-
-
-@pytest.fixture(scope="module")
-def store(
-    cluster: Cluster, phantoms: tuple[str, PhantomReport], tmp_path_factory: pytest.TempPathFactory
-) -> ShardStore:
-    out = str(tmp_path_factory.mktemp("training-store"))
-    split = IngestSettings(split=SplitSettings(train=0.6, validation=0.2))
-    return ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", out, settings=split, workers=1)
 
 
 def train_on_nodes(

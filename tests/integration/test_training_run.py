@@ -24,7 +24,7 @@ from cxrgaze_ray.models.bundle import read_bundle, read_info
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.zoo import build
-from cxrgaze_ray.phantoms import GAZE_FOLDER, PhantomReport
+from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
 from cxrgaze_ray.storage import LocalStore, open_store
@@ -37,15 +37,6 @@ SHORT = {name: {"epochs": 2, "batch": 8} for name in STAGE_NAMES}
 
 def settings(**values: Any) -> TrainSettings:
     return TrainSettings.for_preset("tiny", backbone="fresh", **{"stages": SHORT, **values})
-
-
-@pytest.fixture(scope="module")
-def store(
-    cluster: Cluster, phantoms: tuple[str, PhantomReport], tmp_path_factory: pytest.TempPathFactory
-) -> ShardStore:
-    out = str(tmp_path_factory.mktemp("training-store"))
-    split = IngestSettings(split=SplitSettings(train=0.6, validation=0.2))
-    return ingest(phantoms[0], f"{phantoms[0]}/{GAZE_FOLDER}", out, settings=split, workers=1)
 
 
 @pytest.mark.long  # the demo of tests/e2e trains and publishes too

@@ -95,7 +95,7 @@ def test_single_settings_of_the_command_line_go_over_the_rest() -> None:
         None,
         ["architecture.tap=transition3", "triplet=rowwise_sum", "stages.encoder.lr=1e-5", "stages.encoder.plateau=40",
          "legacy_batchnorm_drift=true", "architecture.input_size=[320, 256]"],
-    )  # fmt: skip
+    ).training()  # fmt: skip
     assert (settings.triplet, settings.legacy_batchnorm_drift) == ("rowwise_sum", True)
     network = settings.network.model_dump(include={"tap", "input_size"})
     assert network == {"tap": "transition3", "input_size": (320, 256)}
@@ -135,4 +135,4 @@ def test_the_recommended_recipe_augments_where_layers_that_see_the_image_learn()
             assert own or phase.augment == Augmentation()
     assert ours.recipe == "recommended"
     chosen = read_training("tiny", None, "saliency", None, ["stages.saliency.augment.degrees=2"], "recommended")
-    assert chosen.stages["saliency"].augment == Augmentation(degrees=2)
+    assert chosen.training().stages["saliency"].augment == Augmentation(degrees=2)

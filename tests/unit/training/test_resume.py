@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
-from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.errors import RunConflict, StoreUnavailable
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore, Store
@@ -298,3 +299,22 @@ def test_frozen_weights_are_kept_once(tmp_path: Path) -> None:
     assert torch.equal(found.best["frozen"], frozen)
     assert found.best["head"].tolist() == [1, 1, 1]
     assert found.model["head"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("later", ["standing", "part", "scaler"])
+def test_a_checkpoint_of_a_later_version_is_told_and_stays(store: Store, later: str) -> None:
+    """It is whole, so that nothing is wrong with it: whoever updates cxrgaze again goes on from it."""
+    kept = KeptCheckpoints(store, "run", keep=3)
+    for steps in (5, 8):
+        kept.write(checkpoint(steps))
+    standing = json.dumps({"stage": 0, "epoch": 0, "warmed": True})
+    header = {"standing": standing if later == "standing" else "{}", "scaler": "{}"}
+    if later == "scaler":
+        del header["scaler"]
+    tensors = {"average.weight" if later == "part" else "rng.cpu.0": torch.zeros(3)}
+    store.put(kept.names()[0], save(tensors, header))
+    before, said = kept.names(), list[str]()
+    with pytest.raises(RunConflict, match="another version of cxrgaze") as told:
+        kept.furthest(said.append)
+    assert "the version that wrote it" in told.value.hint
+    assert (kept.names(), said) == (before, [])

@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-from cxrgaze_ray.errors import TrainingDiverged
+from cxrgaze_ray.errors import RunConflict, TrainingDiverged
 from cxrgaze_ray.models.gazenet import PRESETS, GazeNet
 from cxrgaze_ray.models.settings import System, TripletMining
 from cxrgaze_ray.models.zoo import build
@@ -27,7 +27,7 @@ from cxrgaze_ray.storage import LocalStore, ObjectInfo
 from cxrgaze_ray.training.features import BLOCK_BYTES, FeatureCache
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
-from cxrgaze_ray.training.ranks import World
+from cxrgaze_ray.training.ranks import World, of_the_first
 from cxrgaze_ray.training.recipes import RECIPES, StageName
 from cxrgaze_ray.training.rows import StoredRow
 from cxrgaze_ray.training.settings import STAGE_NAMES, TrainSettings
@@ -65,7 +65,9 @@ def rows() -> tuple[list[StoredRow], list[StoredRow]]:
     """
     validation = make_rows(9, seed=1)
     labels = [0, 0, 1, 2, 1, 1, 1, 2, 0]
-    return make_rows(9), [replace(row, label=label) for row, label in zip(validation, labels, strict=True)]
+    ids = (f"validation-{number}" for number in range(9))
+    chosen = zip(validation, labels, ids, strict=True)
+    return make_rows(9), [replace(row, label=label, image_id=image_id) for row, label, image_id in chosen]
 
 
 def network() -> GazeNet:
@@ -190,12 +192,42 @@ def diverged(world: World) -> str:
 class _Poisoned(Feed):
     """Deals NaN in the second step."""
 
-    def select(self, _stage: Any, _what: str = "") -> Feed:
+    def select(self, _stage: Any) -> Feed:
         return self
 
     def shuffled(self, *args: Any, **options: Any) -> Any:
         for number, batch in enumerate(super().shuffled(*args)):
             yield replace(batch, image_BCHW=batch.image_BCHW * math.nan) if number == 1 else batch
+
+
+def compiled(world: World, *, works: bool) -> dict[str, Any]:
+    """Return losses, and what was said, of a phase that is compiled; `works` or not on the second rank."""
+
+    def backend(graph: Any, _inputs: object) -> Any:
+        if not works and world.rank == 1:
+            raise RuntimeError("There is no compiler on this machine.")
+        return graph.forward
+
+    said: list[str] = []
+    chosen = settings("encoder", lr=1e-3).model_copy(update={"compile": True})
+    train, validation = (feed_of(split, world) for split in rows())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+        hooks = LoopHooks(wrap=_wrap(world), tell=said.append)
+        (epoch,) = run_loop(build(PRESETS["tiny"], seed=3), train, validation, chosen, hooks).history
+    return {"losses": [epoch["train_loss"], epoch["validation_loss"]], "said": said}
+
+
+def conflict(world: World) -> str:
+    """Return what every rank is told where the first alone finds that it can't go on."""
+
+    def look() -> str:
+        raise RunConflict("It is of a later version.", "Update.")
+
+    try:
+        return of_the_first(look)
+    except RunConflict as error:
+        return f"{world.size}: {error}"
 
 
 def _wrap(world: World) -> Any:
@@ -212,6 +244,8 @@ def _rank(rank: int, folder: str) -> None:
         "normalised": normalised(world),
         "apart": normalised(world, sync=False),
         "said": diverged(world),
+        "compiled": {name: compiled(world, works=works) for name, works in (("all", True), ("one", False))},
+        "conflict": conflict(world),
         "features": features(world, folder),
         "steps": f"{folder}/{rank}.safetensors",
     }
@@ -253,6 +287,22 @@ def test_a_step_is_that_of_one_worker_where_batch_norms_learn(
         assert float(loss) == pytest.approx(alone.loss, rel=1e-5)
         torch.testing.assert_close(running, alone.running, rtol=1e-5, atol=1e-6)
         assert float((gradient - alone.gradient).norm()) <= LEAST_SAME * float(alone.gradient.norm())
+
+
+def test_ranks_agree_on_what_is_compiled(ranks: list[dict[str, Any]]) -> None:
+    """One of them that can't would be out of step with the others: none does then, and losses are the same."""
+    for found in ranks:
+        assert found["compiled"]["all"]["said"] == []
+        assert found["compiled"]["all"]["losses"] == pytest.approx(found["compiled"]["one"]["losses"], rel=1e-4)
+    told = [found["compiled"]["one"]["said"] for found in ranks]
+    assert told == [
+        ["torch.compile does not work for another worker: going on without it."],
+        ["torch.compile does not work here (BackendCompilerFailed): going on without it."],
+    ]
+
+
+def test_what_the_first_rank_finds_wrong_ends_all(ranks: list[dict[str, Any]]) -> None:
+    assert [found["conflict"] for found in ranks] == ["2: It is of a later version. Update."] * 2
 
 
 def test_losses_stay_near_those_of_one_worker_where_batch_norms_learn(ranks: list[dict[str, Any]]) -> None:

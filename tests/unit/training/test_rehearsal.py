@@ -1,0 +1,57 @@
+"""What a rehearsal measures: real steps of every phase, and the memory and room that they take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.training.recipes import RECIPES
+from cxrgaze_ray.training.rehearsal import PhaseCost, _some, rehearse
+from cxrgaze_ray.training.rows import HeldRows
+from cxrgaze_ray.training.settings import TrainSettings
+from tests.rows import make_rows
+
+CPU = torch.device("cpu")
+TRAIN, VALIDATION = HeldRows(make_rows(9)), HeldRows(make_rows(5, seed=1))
+
+
+def cost(phase: str, **values: object) -> PhaseCost:
+    settings = TrainSettings.for_preset("tiny", [phase], backbone="fresh", **values)
+    (name,) = settings.stages
+    return rehearse(build(settings.network, 3), TRAIN, VALIDATION, settings, name, CPU)
+
+
+def test_a_phase_is_reckoned_from_its_own_steps() -> None:
+    one = cost("saliency")
+    assert (one.images, one.validated, one.epochs) == (9, 5, 10)
+    assert min(one.step_s, one.validation_s, one.features_s) > 0
+    assert one.once_s == pytest.approx(14 * one.features_s)
+    assert one.seconds == pytest.approx(one.once_s + 10 * (9 * one.step_s + 5 * one.validation_s))
+    assert 0 < one.learning_bytes < one.network_bytes
+    assert one.checkpoint_bytes == one.network_bytes + 3 * one.learning_bytes
+    assert one.step_bytes(8) - one.step_bytes(4) == 4 * one.saved_bytes
+
+
+def test_what_layers_keep_is_counted_and_grows_with_the_picture() -> None:
+    small = cost("encoder", architecture={"input_size": [160, 128]})
+    large = cost("encoder", architecture={"input_size": [320, 256]})
+    assert 3.5 < large.saved_bytes / small.saved_bytes < 4.5
+
+
+def test_features_that_have_no_room_are_reckoned_in_every_step() -> None:
+    cached, without = cost("classifier"), cost("classifier", cache_gib=0)
+    assert cached.feature_bytes > 0
+    assert (without.feature_bytes, without.once_s) == (0, 0)
+
+
+def test_rows_that_are_tried_hold_triplets_if_any_do() -> None:
+    labels = [0, 0, 0, 0, 0, 1]
+    rows = HeldRows(replace(row, label=label) for row, label in zip(make_rows(6), labels, strict=True))
+    stage = RECIPES["gazenet"].stages["contrastive"]
+    found = rows.label_N[_some(rows, stage, 4)]
+    assert sorted(found.tolist()) == [0, 0, 0, 1]
+    assert np.array_equal(_some(rows, stage, 4), np.sort(_some(rows, stage, 4)))
