@@ -7,24 +7,29 @@ Any of it may hold what others wrote (reasons in a ledger, names of files, error
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -39,8 +44,24 @@ from cxrgaze_ray.reports.printable import printable
 if TYPE_CHECKING:
     from cxrgaze_ray.training.progress import EpochStep
 
-_WIDE = 240
-"""Columns of a table that goes to a file or a pipe."""
+_NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]?\d+)?( ?(%|s|ms|min|h|d|B|kB|MB|GB|TB))?|-")
+"""Cells that stand at the right of their column."""
+
+_WARNING = "Warning"
+
+
+class _Volume:
+    """How much is said: -1 warnings and errors only, 0 sentences and bars, 1 all that is known."""
+
+    level = 0
+    began = time.monotonic()
+
+
+def set_volume(level: int) -> None:
+    """Choose how much is said from now on: -1, 0 or 1."""
+    _Volume.level = level
+    if level > 0:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=terminal().file)
 
 
 @cache
@@ -51,6 +72,13 @@ def terminal() -> Console:
 
 def say(sentence: str) -> None:
     """Tell the user something that is not part of the result."""
+    if _Volume.level < 0 and not sentence.startswith(_WARNING):
+        return
+    complain(f"{time.monotonic() - _Volume.began:7.1f} s  {sentence}" if _Volume.level > 0 else sentence)
+
+
+def complain(sentence: str) -> None:
+    """Tell the user what nothing silences: an error."""
     with suppress(OSError):  # a terminal that is gone, or a pipe that nobody reads, is not a reason to stop
         terminal().print(_text(sentence))
 
@@ -71,13 +99,31 @@ def show(result: dict[str, Any], *, as_json: bool, lines: list[str] | None = Non
 
 
 def print_table(columns: list[str], rows: list[list[Any]]) -> None:
-    """Print rows on stdout as a table."""
-    table = Table(box=None, show_header=any(columns), pad_edge=False)
+    """Print rows on stdout as a table: coloured on a terminal, plain lines of whatever length elsewhere."""
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    right = [all(_NUMBER.fullmatch(row[place]) or not row[place] for row in cells) for place in range(len(columns))]
+    if not sys.stdout.isatty():
+        _print_plain([printable(name) for name in columns], cells, right)
+        return
+    table = Table(box=None, show_header=any(columns), pad_edge=False, header_style="bold", row_styles=["", "dim"])
     for place, name in enumerate(columns):
-        table.add_column(_text(name), overflow="fold", no_wrap=place == 0)  # the first names the row, and can be copied
-    for row in rows:
-        table.add_row(*["" if cell is None else _text(cell) for cell in row])
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+        # the first names the row, and can be copied
+        style, justify = ("cyan", "left") if place == 0 else ("", "right" if right[place] else "left")
+        table.add_column(_text(name), overflow="fold", no_wrap=place == 0, style=style, justify=cast("Any", justify))
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
+def _print_plain(columns: list[str], rows: list[list[str]], right: list[bool]) -> None:
+    every = [columns, *rows] if any(columns) else rows
+    widths = [max(map(cell_len, column)) for column in zip(*every, strict=True)]
+    for row in every:
+        padded = (
+            " " * (width - cell_len(cell)) + cell if to_right else cell + " " * (width - cell_len(cell))
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        typer.echo("  ".join(padded).rstrip())
 
 
 def _text(value: object) -> Text:
@@ -87,7 +133,14 @@ def _text(value: object) -> Text:
 def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a bug's traceback, as `sys.excepthook` does, made printable: it may quote what others wrote."""
     for line in "".join(traceback.format_exception(kind, error, trace)).splitlines():
-        say(line)
+        complain(line)
+
+
+def tell_error(error: CxrgazeError) -> None:
+    """Print an expected error in one line, and if all is to be said, where it comes from."""
+    if _Volume.level > 0:
+        tell_bug(type(error), error, error.__traceback__)
+    complain(f"cxrgaze: {error_line(error)}")
 
 
 class ProgressBar:
@@ -110,10 +163,11 @@ class ProgressBar:
 @contextmanager
 def bar(label: str, *, quiet: bool = False) -> Iterator[ProgressBar]:
     """Show a progress bar while the block runs; with `quiet` nothing is shown."""
+    quiet = quiet or _Volume.level < 0
     if quiet or not terminal().is_terminal:
         yield ProgressBar(None, None, label) if not quiet else _Silent()
         return
-    with Progress(*_columns(), TimeRemainingColumn(), console=terminal(), transient=True) as progress:
+    with Progress(*_columns(), _Rate(), TimeRemainingColumn(), console=terminal(), transient=True) as progress:
         yield ProgressBar(progress, progress.add_task(label, total=None, note=""), label)
 
 
@@ -143,7 +197,7 @@ class EpochBar:
 @contextmanager
 def epoch_bar(*, quiet: bool = False) -> Iterator[EpochBar]:
     """Show the epochs of a training while the block runs; with `quiet`, or in a pipe, nothing is shown."""
-    if quiet or not terminal().is_terminal:
+    if quiet or _Volume.level < 0 or not terminal().is_terminal:
         yield EpochBar()
         return
     with Progress(*_columns(), console=terminal(), transient=True) as progress:
@@ -157,6 +211,14 @@ def _columns() -> tuple[ProgressColumn, ...]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
+
+
+class _Rate(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, once it is known."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
 class _Silent(ProgressBar):

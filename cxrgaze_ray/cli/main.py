@@ -6,7 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.cli import (
@@ -17,8 +17,10 @@ from cxrgaze_ray.cli import (
     bench_streams,
     bench_train,
     compare,
+    config,
     evaluate,
     export,
+    ingest,
     look,
     model_audit,
     model_import,
@@ -34,7 +36,9 @@ from cxrgaze_ray.cli import (
     train,
     webhook,
 )
-from cxrgaze_ray.cli.console import error_line, say, tell_bug, terminal
+from cxrgaze_ray.cli.command import Command
+from cxrgaze_ray.cli.console import complain, set_volume, tell_bug, tell_error, terminal
+from cxrgaze_ray.cli.defaults import Defaults
 from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
@@ -44,37 +48,62 @@ from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
 class _Commands(TyperGroup):
     """The tree of commands."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command line, with the defaults that files and variables give."""
+        set_volume(0)
+        return super().main(*arguments, default_map=Defaults(self).tree(), **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; Typer's sentence on a wrong option comes without the exception that pydantic names in it."""
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")
+            error.message = error.message.removeprefix("Value error, ") + _origin(error)
             raise
 
 
-app = typer.Typer(
+def _origin(error: typer.BadParameter) -> str:
+    """Say where a wrong value comes from, if it was not typed."""
+    option, ctx = error.param, error.ctx
+    if ctx is None or not isinstance(option, TyperOption) or any(name in sys.argv for name in option.opts):
+        return ""
+    words: list[str] = []
+    here = ctx
+    while here.parent is not None:
+        words, here = [str(here.info_name), *words], here.parent
+    given = Defaults(here.command).given(tuple(words), option)
+    return f" It comes from {given.source}." if given else ""
+
+
+class _Tree(typer.Typer):
+    """A tree, or a branch of it, whose commands are all `Command`s."""
+
+    def command(self, *arguments: Any, **options: Any) -> Any:
+        """Return what registers a function as a command."""
+        return super().command(*arguments, cls=Command, **options)
+
+
+app = _Tree(
     name="cxrgaze",
     cls=_Commands,
     help="Score chest X-ray archives, and retrain the model that scores them. Research only, not for clinical use.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-archive_app = typer.Typer(
-    help="Look at archives, or make one of phantoms.", no_args_is_help=True, rich_markup_mode=None
-)
-models_app = typer.Typer(help="The model registry.", no_args_is_help=True, rich_markup_mode=None)
-bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
-runs_app = typer.Typer(help="Scoring runs.", no_args_is_help=True, rich_markup_mode=None)
+archive_app = _Tree(help="Look at archives, or make one of phantoms.", no_args_is_help=True, rich_markup_mode=None)
+models_app = _Tree(help="The model registry.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = _Tree(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
+runs_app = _Tree(help="Scoring runs.", no_args_is_help=True, rich_markup_mode=None)
+
+config_app = _Tree(help="Defaults of options.", no_args_is_help=True, rich_markup_mode=None)
 
 app.command()(operate.demo)
 app.add_typer(archive_app, name="archive")
 archive_app.command("make")(archive.make)
 archive_app.command("list")(archive.list_)
 archive_app.command("look")(look.look)
-app.command()(train.ingest)
+app.command()(ingest.ingest)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(tables.tables)
@@ -112,6 +141,9 @@ bench_app.command("serve")(bench_serve.serve)
 bench_app.command("pipeline")(bench.pipeline)
 bench_app.command("memory")(bench.memory)
 bench_app.command("planning")(bench.planning)
+app.add_typer(config_app, name="config")
+config_app.command("show")(config.show_)
+config_app.command("env")(config.env)
 app.command()(operate.doctor)
 
 
@@ -138,7 +170,7 @@ def main() -> None:
         _end(error)
     except SystemExit as leaving:  # Typer ends a command with 130 on KeyboardInterrupt
         if leaving.code == EXIT_INTERRUPTED:
-            say("cxrgaze: stopped. Committed work stays; the same command continues from there.")
+            complain("cxrgaze: stopped. Committed work stays; the same command continues from there.")
         raise
     except Exception as error:
         if isinstance(error, SHORTAGES) and (fault := address_space_fault()):
@@ -148,5 +180,5 @@ def main() -> None:
 
 
 def _end(error: CxrgazeError) -> NoReturn:
-    say(f"cxrgaze: {error_line(error)}")
+    tell_error(error)
     sys.exit(error.exit_code)

@@ -8,8 +8,7 @@ import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
 from cxrgaze_ray.cli.evaluation_report import Pictures, examples
-from cxrgaze_ray.cli.models import Name
-from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, RegistryUri
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Json, Reference, RegistryUri
 from cxrgaze_ray.errors import EXIT_USER, ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    name: Name,
+    reference: Reference,
     head: Annotated[
         str | None, typer.Option(help="Hash of a ledger entry, as from a model card: shows whether the tail was cut.")
     ] = None,
@@ -27,16 +26,21 @@ def verify(
 ) -> None:
     """Prove that a model's ledger and bundles are as they were written, or name what was edited, removed or moved.
 
+    All of a model is verified, for its versions are proven by one ledger; one that is named must be among them.
+
     Example: cxrgaze models verify cxrgaze --head 3b0f5c1d9e7a2b4c6d8e0f1a3b5c7d9e1f2a4b6c8d0e2f4a6b8c0d2e4f6a8b0c
     """
     from cxrgaze_ray.registry.audit import verify_registry
+    from cxrgaze_ray.registry.ledger.rules import name_and_version
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
-    opened = Registry(open_store(registry))
+    opened, (name, at) = Registry(open_store(registry)), name_and_version(reference)
     with bar("Verifying", quiet=as_json) as progress:
         findings = verify_registry(opened, name, head, progress.update)
     faults = [one for one in findings if not one.note]
+    if at is not None and not faults:
+        opened.resolve(reference)  # there is such a version, and it is among those that are sound
     now = None if faults else opened.head(name)
     if as_json:
         told = {"name": name, "sound": not faults, "head": now, "findings": [vars(one) for one in findings]}
@@ -59,7 +63,7 @@ def _verdict(name: str, faults: int, now: str | None, head: str | None) -> str:
 
 
 def card(
-    reference: Annotated[str, typer.Argument(metavar="NAME[@VERSION|@ALIAS]", help="By default the champion.")],
+    reference: Reference,
     out: Annotated[str, typer.Option(help="File to write: .html or .md.")] = "card.html",
     store: Annotated[
         str | None, typer.Option(help="Show pictures of this shard store's validation split; HTML only.")
@@ -96,8 +100,7 @@ def _examples(registry: Registry, reference: str, store: str, pictures: int) -> 
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 
-    opened, name = ShardStore.open(store), reference.partition("@")[0]
-    pin = registry.resolve(reference) if "@" in reference else registry.current(name)
+    opened, pin = ShardStore.open(store), registry.named(reference)
     bundle = read_bundle(open_store(pin.uri))
     bundle.info.check_profile(opened.info.profile, opened.info.profile_sha256)
     return examples(bundle, opened, "validation", pictures), CHOSEN.format(split="validation")

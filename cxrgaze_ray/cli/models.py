@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
-from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, PromotionReason, RegistryUri
+from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, SEED_MAX, Json, PromotionReason, Reference, RegistryUri
+from cxrgaze_ray.models.settings import System
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.models.settings import System
     from cxrgaze_ray.registry.pin import ModelPin
     from cxrgaze_ray.registry.versions import Registry
 
-Name = Annotated[str, typer.Argument(help="Model name.")]
 Who = Annotated[
     str | None, typer.Option(envvar="CXRGAZE_WHO", help="Who does it, for the ledger; by default user@host.")
 ]
 
 
 def init(
-    system: Annotated[str, typer.Option(help="The network, by the paper's name, such as mt-unet.")] = "gazenet",
+    system: Annotated[System, typer.Option(help="The network, by the paper's name.")] = "gazenet",
     preset: Annotated[Literal["full", "small", "tiny"], typer.Option(help="Size of the network.")] = "tiny",
     name: Annotated[str, typer.Option(help="Model name.")] = "cxrgaze",
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Seed of the weights.")] = 0,
@@ -41,7 +40,7 @@ def init(
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
-    config = architecture(cast("System", system), preset)
+    config = architecture(system, preset)
     ledger = Registry(open_store(registry))
     if promote_it:
         ledger.check_successor(name, reason, trained=False)
@@ -53,8 +52,16 @@ def init(
     show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published{alias}."])
 
 
-def list_(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
-    """List models, their versions and what their aliases stand for.
+def list_(
+    every: Annotated[
+        bool, typer.Option("--all", help="Every version, not only the one that a name stands for.")
+    ] = False,
+    registry: RegistryUri = DEFAULT_REGISTRY,
+    as_json: Json = False,
+) -> None:
+    """List models: when they were published, whether they are trained, how good, and what the gate said of them.
+
+    A name stands for its champion or, where there is none, for its last version.
 
     Example: cxrgaze models list --registry s3://models/registry
     """
@@ -62,21 +69,55 @@ def list_(registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> No
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    rows = []
-    for name in ledger.models():
-        chain = ledger.ledger(name).read()
-        rows.append([name, _system(ledger, name), len(chain.versions()), aliases_text(chain.aliases())])
+    rows = [row for name in ledger.models() for row in _versions(ledger, name, every=every)]
     if as_json:
-        names = ("name", "system", "versions", "aliases")
-        show({"models": [dict(zip(names, row, strict=True)) for row in rows]}, as_json=True)
+        show({"models": rows}, as_json=True)
     elif rows:
-        print_table(["model", "system", "versions", "aliases"], rows)
+        columns = ["name", "version", "alias", "published", "system", "trained", "auc", "cc", "gate", "versions"]
+        trained = {True: "yes", False: "no", None: ""}
+        print_table(columns, [[*(row | {"trained": trained[row["trained"]]}).values()][:-1] for row in rows])
+        say("auc is the macro AUC and cc the maps' correlation, both on the test split, with 95% intervals.")
     else:
         say(f"There is no model in {registry}.")
 
 
-def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
-    """Show a model's ledger and its champion.
+def _versions(registry: Registry, name: str, *, every: bool) -> Iterator[dict[str, Any]]:
+    """Yield what a list tells of a model's version, or of all of them; it has to name damaged ones too."""
+    from cxrgaze_ray.errors import BundleError, RegistryError, StoreNotFound
+    from cxrgaze_ray.models.bundle import read_info
+    from cxrgaze_ray.reports.metric_rows import metric_rows
+    from cxrgaze_ray.storage import open_store
+
+    chain = registry.ledger(name).read()
+    aliases = chain.aliases()
+    stands = aliases.get("champion") or next(reversed(chain.versions()), "")
+    for version in chain.versions() if every else [stands]:
+        published, gate = chain.published(version), chain.gate(version)
+        told: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "alias": ", ".join(alias for alias, one in sorted(aliases.items()) if one == version),
+            "published": published.at[:10] if published else "",
+            "system": "not readable",
+            "trained": None,
+            "auc": "",
+            "cc": "",
+            "gate": gate.outcome if gate else "",
+            "versions": len(chain.versions()),
+            "aliases": aliases_text(aliases),
+        }
+        try:
+            info = read_info(open_store(registry.resolve(f"{name}@{version}").uri))
+        except (BundleError, RegistryError, StoreNotFound):
+            yield told
+            continue
+        rows = {row.name: f"{row.value} ({row.interval})".removesuffix(" ()") for row in metric_rows(info.metrics)}
+        figures = {"auc": rows.get("AUC macro", ""), "cc": rows.get("saliency CC", "")}
+        yield told | {"system": info.network.system, "trained": info.trained} | figures
+
+
+def show_(reference: Reference, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:
+    """Show a version of a model, by default its champion, and the model's ledger.
 
     Example: cxrgaze models show cxrgaze
     """
@@ -85,9 +126,9 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
     from cxrgaze_ray.storage import open_store
 
     ledger = Registry(open_store(registry))
-    chain = ledger.ledger(name).read()
+    pin = ledger.named(reference)
+    name, chain = pin.name, ledger.ledger(pin.name).read()
     aliases = chain.aliases()
-    pin = ledger.current(name)
     info = read_info(open_store(pin.uri))
     if as_json:
         told = {"name": name, "aliases": aliases, "head": chain.head, "bundle": info.model_dump()}
@@ -102,21 +143,9 @@ def show_(name: Name, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = 
     print_table(names, [[getattr(entry, name) for name in names] for entry in chain.entries])
 
 
-def _system(registry: Registry, name: str) -> str:
-    """Return the system of a model's champion or last version; a list has to name damaged models too."""
-    from cxrgaze_ray.errors import BundleError, RegistryError
-    from cxrgaze_ray.models.bundle import read_info
-    from cxrgaze_ray.storage import open_store
-
-    try:
-        return read_info(open_store(registry.current(name).uri)).network.system
-    except (BundleError, RegistryError):
-        return "not readable"
-
-
 def promote(
-    name: Name,
-    version: Annotated[str, typer.Argument(help="Such as v3.")],
+    reference: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Model, and which version of it.")],
+    version: Annotated[str | None, typer.Argument(help="Such as v3, if it is not named with the model.")] = None,
     alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
     reason: PromotionReason = "",
     who: Who = None,
@@ -125,11 +154,19 @@ def promote(
 ) -> None:
     """Point an alias at a version, after checking its bundle.
 
-    Example: cxrgaze models promote cxrgaze v3 --reason "better on site B"
+    Example: cxrgaze models promote cxrgaze@v3 --reason "better on site B"
     """
+    from cxrgaze_ray.registry.ledger.rules import name_and_version
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
+    name, at = name_and_version(reference)
+    if version is None:
+        version = at
+    elif at is not None:
+        raise typer.BadParameter("Name the version once: cxrgaze@v3.", param_hint="VERSION")
+    if version is None:
+        raise typer.BadParameter("Name a version too: cxrgaze@v3.", param_hint="NAME[@VERSION]")
     ledger = Registry(open_store(registry))
     skipped: list[str] = []
     pin = ledger.promote(name, version, alias, reason, who=who, say=skipped.append)
@@ -137,8 +174,8 @@ def promote(
 
 
 def rollback(
-    name: Name,
-    alias: Annotated[str, typer.Option(help="Which alias.")] = "champion",
+    reference: Annotated[str, typer.Argument(metavar="NAME[@ALIAS]", help="Model, and which alias of it.")],
+    alias: Annotated[str, typer.Option(help="Which alias, if it is not named with the model.")] = "champion",
     reason: Annotated[str, typer.Option(help="For the ledger.")] = "",
     who: Who = None,
     registry: RegistryUri = DEFAULT_REGISTRY,
@@ -148,10 +185,12 @@ def rollback(
 
     Example: cxrgaze models rollback cxrgaze --reason "worse on site B"
     """
+    from cxrgaze_ray.registry.ledger.rules import name_and_version
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.storage import open_store
 
-    ledger = Registry(open_store(registry))
+    name, at = name_and_version(reference)
+    ledger, alias = Registry(open_store(registry)), at or alias
     pin = ledger.rollback(name, alias, reason, who=who)
     moved(pin, f"{name}@{alias} is {pin.version} again.", ledger, as_json)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from cxrgaze_ray.cli.console import say, show, stay, stop_on_interrupt
+from cxrgaze_ray.cli.console import bar, say, show, stay, stop_on_interrupt
 from cxrgaze_ray.cli.options import Json
 from cxrgaze_ray.errors import EXIT_STRICT
 
@@ -52,9 +52,12 @@ def monitor(
     watch = Watch(baseline, current, settings, last=last, labels=labels)
     outputs = Outputs(out=out, json_out=json_out, textfile=textfile)
     outputs.check()
-    report = watch.look()
+    with bar("Comparing", quiet=as_json) as progress:
+        report = watch.look(progress.update)
     outputs.write(report)
-    show(report.summary(), as_json=as_json, lines=list(sentences(report)))
+    written = ", ".join(filter(None, (out, json_out, textfile)))
+    lines = [*sentences(report), f"The report is in {written}." if written else "Nothing was written: see --out."]
+    show(report.summary(), as_json=as_json, lines=lines)
     if serve_metrics is not None:
         _serve(watch, outputs, report, serve_metrics, host, every)
     if strict and report.alerts:

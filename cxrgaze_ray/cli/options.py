@@ -32,6 +32,7 @@ Engine = Annotated[
         "auto is fast.",
     ),
 ]
+Reference = Annotated[str, typer.Argument(metavar="NAME[@VERSION|@ALIAS]", help="Model; its champion by default.")]
 PromotionReason = Annotated[
     str,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cxrgaze_ray.cli.console import bar, epoch_bar, print_table, say, show
+from cxrgaze_ray.cli.console import epoch_bar, print_table, say, show
 from cxrgaze_ray.cli.dry_run import dry_run_of
 from cxrgaze_ray.cli.evaluation_report import Pictures, training_report
 from cxrgaze_ray.cli.options import (
@@ -86,7 +86,7 @@ def train(
     from cxrgaze_ray.models.bundle import read_info
     from cxrgaze_ray.registry.ledger.rules import checked_name
     from cxrgaze_ray.registry.versions import Registry
-    from cxrgaze_ray.reports.model_card.metrics import metric_rows
+    from cxrgaze_ray.reports.metric_rows import metric_rows
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
     from cxrgaze_ray.training.order import TrainOrder, train_as_ordered

@@ -202,6 +202,11 @@ class Registry:
             return pin_bundle(reference)
         return self._find(rules.checked_name(name), wanted, self.ledger(name).read())
 
+    def named(self, reference: str) -> ModelPin:
+        """Return the model that NAME, NAME@ALIAS or NAME@VERSION stands for; NAME alone is `current`."""
+        name, at = rules.name_and_version(reference)
+        return self.current(name) if at is None else self.resolve(f"{name}@{at}")
+
     def current(self, name: str) -> ModelPin:
         """Return a model's champion or, where there is none, its last version; RegistryError if it has neither."""
         chain = self.ledger(name).read()

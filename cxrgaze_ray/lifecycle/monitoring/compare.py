@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -34,6 +35,7 @@ def monitor(
     current: Sequence[Run],
     settings: MonitorSettings | None = None,
     truth: EgdTables | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> MonitorReport:
     """Compare finished runs with finished runs.
 
@@ -43,6 +45,8 @@ def monitor(
         At least one run each: see `open_runs`.
     truth
         Labels and gaze that have arrived since then, by image id.
+    on_progress
+        Called with the number of shards that are read, and the number of all.
 
     Raises
     ------
@@ -54,7 +58,13 @@ def monitor(
     same = len({run.spec.model.answers for run in [*baseline, *current]}) == 1
     predicted = {answer for run in [*baseline, *current] for answer in run.spec.predicts}
     compared = predicted if same else set()
-    before, after = (read_features(runs, settings, maps="saliency" in compared) for runs in (baseline, current))
+    read, shards = itertools.count(1), sum(run.spec.shards for run in [*baseline, *current])
+    before, after = (
+        read_features(
+            runs, settings, maps="saliency" in compared, on_shard=lambda: on_progress(min(next(read), shards), shards)
+        )
+        for runs in (baseline, current)
+    )
     features = compare_features(before, after, settings)
     comparisons = [feature for feature in features if OF_THE_MODEL.get(feature.family) in {None, *compared}]
     tables = (table_of_runs(baseline, truth), table_of_runs(current, truth)) if truth else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,7 +85,13 @@ class SideFeatures:
     """Number of scored images whose patient is unknown."""
 
 
-def read_features(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool = True) -> SideFeatures:
+def read_features(
+    runs: Sequence[Run],
+    settings: MonitorSettings,
+    *,
+    maps: bool = True,
+    on_shard: Callable[[], None] = lambda: None,
+) -> SideFeatures:
     """Read the columns to compare from some runs; a row takes less than 1 kB of memory.
 
     Parameters
@@ -94,11 +100,13 @@ def read_features(runs: Sequence[Run], settings: MonitorSettings, *, maps: bool 
         Finished runs. If several hold an image, the row of the run that was planned last counts.
     maps
         Whether to read saliency maps.
+    on_shard
+        Called for every shard whose columns are read.
     """
     ordered = sorted(runs, key=lambda run: run.spec.created_at)
     parts, seen = [], np.empty(0, np.uint64)
     for number, run in reversed(list(enumerate(ordered))):
-        part = _read(run, number)
+        part = _read(run, number, on_shard)
         parts.append(part.filter(pa.array(~np.isin(part["image"].to_numpy(), seen))))
         seen = np.concatenate([seen, part["image"].to_numpy()])
     table = pa.concat_tables(reversed(parts)).unify_dictionaries().combine_chunks()
@@ -136,9 +144,12 @@ def _finished_at(run: Run) -> str:
     return success.finished_at
 
 
-def _read(run: Run, number: int) -> pa.Table:
+def _read(run: Run, number: int, on_shard: Callable[[], None]) -> pa.Table:
     """Read a run's columns: identifiers as hashes, texts as dictionaries."""
-    tables = [_compact(run, table, number) for table in run.tables(list(_COLUMNS))]
+    tables = []
+    for table in run.tables(list(_COLUMNS)):
+        tables.append(_compact(run, table, number))
+        on_shard()
     empty = RESULT.empty_table().select(list(_COLUMNS))
     return pa.concat_tables(tables or [_compact(run, empty, number)]).unify_dictionaries()
 

@@ -74,17 +74,20 @@ class Watch:
         self._settings = settings
         self._compared: tuple[object, MonitorReport] | None = None
 
-    def look(self) -> MonitorReport:
-        """Compare the runs there are now; if none is new since the last look, return that report."""
+    def look(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> MonitorReport:
+        """Compare the runs there are now; if none is new since the last look, return that report.
+
+        `on_progress` is told the number of shards that are read, and of all.
+        """
         baseline = open_runs(self._baseline)
         current = open_runs(self._current, last=self._last, without={run.store.uri for run in baseline})
         check_apart(baseline, current)
         if self._labels is not None:
-            return monitor(baseline, current, self._settings, read_egd(open_store(self._labels)))
+            return monitor(baseline, current, self._settings, read_egd(open_store(self._labels)), on_progress)
         state = (_state(baseline), _state(current))
         if self._compared is not None and self._compared[0] == state:
             return self._compared[1].model_copy(update={"made_at": datetime.now(UTC).isoformat()})
-        report = monitor(baseline, current, self._settings)
+        report = monitor(baseline, current, self._settings, on_progress=on_progress)
         self._compared = (state, report)
         return report
 

@@ -23,6 +23,12 @@ class Unset(Enum):
 UNSET = Unset.UNSET
 
 
+def name_and_version(reference: str) -> tuple[str, str | None]:
+    """Take NAME[@VERSION] or NAME[@ALIAS] apart, None if only a name is there; RegistryError if it is no name."""
+    name, _, at = reference.partition("@")
+    return checked_name(name), at or None
+
+
 def is_version(name: str | None) -> bool:
     """Return whether a name is a version's, as the registry writes it."""
     return name is not None and VERSION.fullmatch(name) is not None and normal_version(name) == name

@@ -69,8 +69,8 @@ def model_card(
     RegistryError
         If there is no such model, or it is not as it was published.
     """
-    name = reference.partition("@")[0]
-    pin = registry.resolve(reference) if "@" in reference else registry.current(name)
+    pin = registry.named(reference)
+    name = pin.name
     chain = registry.ledger(name).read()
     store = registry.version_store(name, pin.version)
     info, bundle_sha256 = read_hashed_info(store)

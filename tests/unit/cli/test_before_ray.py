@@ -62,7 +62,7 @@ Ended = tuple[int, str]
 @pytest.fixture
 def cxrgaze(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     monkeypatch.setattr(sys.modules["cxrgaze_ray.cli.main"], "set_ray_environment", lambda: None)
-    monkeypatch.setattr(sys.modules["cxrgaze_ray.cli.main"], "say", print)
+    monkeypatch.setattr(sys.modules["cxrgaze_ray.cli.main"], "tell_error", lambda error: print(f"cxrgaze: {error}"))
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["cxrgaze", *arguments])

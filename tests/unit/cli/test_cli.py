@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.scoring.runs import Request, Run, RunSpec, make_plan
 from cxrgaze_ray.storage import LocalStore
 from tests.command import Cxrgaze, Ended
+from tests.labelled_store import write_store
 from tests.unit.scoring.test_runs import make_finished
 
 HEAVY = ("torch", "ray", "boto3", "botocore", "pyarrow", "numpy", "cv2", "sklearn", "pydicom", "fastapi")
@@ -75,7 +77,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "bench model", "bench train", "bench streams", "bench serve", "bench pipeline", "bench memory",
         "bench planning",
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
-        "models verify", "models card", "models compare",
+        "models verify", "models card", "models compare", "config show", "config env",
     }  # fmt: skip
 
 
@@ -90,7 +92,7 @@ def test_every_command_and_option_is_explained(path: tuple[str, ...]) -> None:
 def test_every_command_shows_its_help(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*path, "--help"])
     assert result.exit_code == 0
-    assert "Example: cxrgaze" in result.stdout
+    assert re.search(r"^Example:\n  cxrgaze", result.stdout, re.M)
     assert f"Usage: cxrgaze {' '.join(path)}" in result.stdout
 
 
@@ -162,7 +164,6 @@ def test_a_user_error_is_one_line_without_a_traceback(tmp_path: Path) -> None:
         (["models", "show", "none", "--registry", "nowhere"], "nowhere"),
         (["models", "show", "none", "--registry", "here"], "no model none"),
         (["models", "init", "--name", "Bad Name", "--registry", "new"], "made of a-z"),
-        (["models", "init", "--system", "resnet", "--registry", "new"], "The systems are gazenet, mt-unet, gazegnn"),
         (["models", "import", "none.pth", "--format", "cxrgazelearn", "--registry", "here"], "none.pth"),
         (["models", "list", "--registry", "gs://bucket"], "gs:// is not supported"),
         (["models", "verify", "none", "--registry", "here"], "no model none"),
@@ -193,6 +194,8 @@ def test_what_the_user_must_change_is_told(
     ("arguments", "allowed"),
     [
         (["models", "init", "--preset", "huge"], "'full', 'small', 'tiny'"),
+        (["models", "init", "--system", "resnet"], "'gazenet', 'mt-unet', 'gazegnn'"),
+        (["train", "here", "--system", "resnet"], "'gazenet', 'mt-unet', 'gazegnn'"),
         (["train", "here", "--preset", "huge"], "'full', 'small', 'tiny'"),
         (["score", "here", "--out", "new", "--view", "side"], "'frontal', 'all'"),
         (["score", "here", "--out", "new", "--engine", "warp"], "'auto', 'float32', 'exact', 'fast'"),
@@ -341,7 +344,12 @@ def test_a_fresh_model_is_published_promoted_and_marked(registry: Path) -> None:
 
 def test_models_are_listed_and_shown(cxrgaze: Cxrgaze, registry: Path) -> None:
     listed = cxrgaze("models", "list", "--registry", registry, "--json").json
-    assert listed == {"models": [{"name": "cxrgaze", "system": "gazenet", "versions": 1, "aliases": "champion=v0001"}]}
+    (one,) = listed["models"]
+    assert (one["name"], one["system"], one["versions"], one["aliases"]) == ("cxrgaze", "gazenet", 1, "champion=v0001")
+    assert (one["version"], one["alias"], one["trained"], one["gate"]) == ("v0001", "champion", False, "")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", one["published"])
+    table = cxrgaze("models", "list", "--registry", registry).out
+    assert re.search(r"^cxrgaze  v0001    champion  \d{4}-\d\d-\d\d  gazenet  no", table, re.M)
     shown = cxrgaze("models", "show", "cxrgaze", "--registry", registry, "--json").json
     assert shown["aliases"] == {"champion": "v0001"}
     assert shown["bundle"]["trained"] is False
@@ -361,7 +369,42 @@ def test_every_system_can_be_tried_out(cxrgaze: Cxrgaze, tmp_path: Path) -> None
     assert "unet-s, preset tiny, predicts saliency, profile" in told
     (registry / "unet-s" / "versions" / "v0001" / "bundle.json").write_text("{}")
     listed = cxrgaze("models", "list", "--registry", registry, "--json").json["models"]
-    assert listed[1] == {"name": "unet-s", "system": "not readable", "versions": 1, "aliases": "champion=v0001"}
+    found = {name: listed[1][name] for name in ("name", "system", "versions", "aliases", "trained")}
+    assert found == {
+        "name": "unet-s", "system": "not readable", "versions": 1, "aliases": "champion=v0001", "trained": None,
+    }  # fmt: skip
+
+
+def test_a_list_tells_what_is_known_of_every_version(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    ledger = Registry(LocalStore(str(tmp_path)))
+    made = make_bundle(build(PRESETS["tiny"], 1), "net", trained=True)
+    summary = {"diagnosis": {"auc_macro": 0.9}, "intervals": {"auc_macro": {"value": 0.9, "low": 0.8, "high": 0.95}}}
+    first, _ = ledger.publish(made), ledger.publish(type(made)(
+        made.info.model_copy(update={"metrics": summary}), made.state
+    ))  # fmt: skip
+    ledger.record_gate("net", "v2", "rejected", "gates/x.json", "0" * 64)
+    ledger.promote("net", first.version)
+    (champion,) = cxrgaze("models", "list", "--registry", tmp_path, "--json").json["models"]
+    assert (champion["version"], champion["auc"], champion["versions"]) == ("v0001", "", 2)
+    _, second = cxrgaze("models", "list", "--all", "--registry", tmp_path, "--json").json["models"]
+    assert (second["version"], second["alias"], second["trained"]) == ("v0002", "", True)
+    assert (second["auc"], second["gate"]) == ("0.900 (0.800 to 0.950)", "rejected")
+
+
+@pytest.mark.parametrize("named", ["net", "net@v2", "net@canary"])
+def test_every_command_on_a_model_takes_a_version_or_an_alias(cxrgaze: Cxrgaze, tmp_path: Path, named: str) -> None:
+    arguments = ("--registry", tmp_path, "--json")
+    for seed in (0, 1):
+        cxrgaze("models", "init", "--name", "net", "--seed", seed, "--no-promote", *arguments)
+    assert cxrgaze("models", "promote", "net@v2", "--alias", "canary", *arguments).json["version"] == "v0002"
+    assert cxrgaze("models", "promote", "net@canary", *arguments).json["version"] == "v0002"
+    assert cxrgaze("models", "verify", named, *arguments).json["sound"]
+    assert cxrgaze("models", "verify", "net@v7", *arguments).err.startswith("cxrgaze: net has no version v0007")
+    info = read_info(LocalStore(str(tmp_path / "net/versions/v0002")))
+    assert cxrgaze("models", "show", named, *arguments).json["bundle"]["weights_sha256"] == info.weights_sha256
+    assert cxrgaze("models", "promote", named, "v1", *arguments).code == (0 if named == "net" else 2)
+    told = cxrgaze("models", "rollback", "net@canary", *arguments)
+    assert "net@canary has no earlier version" in told.err
 
 
 def test_the_registry_may_come_from_the_environment(
@@ -511,18 +554,70 @@ def test_a_webhook_without_a_token_does_not_start(cxrgaze: Cxrgaze, tmp_path: Pa
     assert "CXRGAZE_WEBHOOK_TOKEN" in ended.err
 
 
-def test_a_dry_training_prints_its_settings(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write_store(folder, {"train": 6, "validation": 4, "test": 3})
+    return folder
+
+
+def test_a_dry_training_tries_every_phase_and_leaves_nothing(cxrgaze: Cxrgaze, store: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text("seed: 5\nstages:\n  encoder:\n    epochs: 3\n")
-    before = tree(tmp_path)
-    found = cxrgaze(
-        "train", tmp_path / "no-store", "--preset", "tiny", "--phases", "encoder,classifier", "--config", config,
-        "--registry", tmp_path / "registry", "--dry-run", "--json",
-    ).json  # fmt: skip
-    assert (found["preset"], found["seed"]) == ("tiny", 5)
-    assert list(found["stages"]) == ["encoder", "classifier"]
-    assert (found["stages"]["encoder"]["epochs"], found["stages"]["encoder"]["batch"]) == (3, 8)
-    assert tree(tmp_path) == before
+    before = tree(tmp_path), tree(store)
+    arguments = (
+        "train", store, "--preset", "tiny", "--phases", "encoder,classifier", "--config", config,
+        "--registry", tmp_path / "registry", "--dry-run",
+    )  # fmt: skip
+    found = cxrgaze(*arguments, "--json").json
+    assert (found["settings"]["preset"], found["settings"]["seed"]) == ("tiny", 5)
+    assert (found["settings"]["stages"]["encoder"]["epochs"], found["settings"]["stages"]["encoder"]["batch"]) == (3, 8)
+    encoder, classifier = found["phases"]
+    assert (encoder["phase"], encoder["images"], encoder["validated"], encoder["epochs"]) == ("encoder", 6, 4, 3)
+    assert min(encoder["step_s"], encoder["validation_s"], classifier["features_s"], classifier["feature_bytes"]) > 0
+    assert found["seconds"] == pytest.approx(encoder["seconds"] + classifier["seconds"], abs=0.01)
+    told = cxrgaze(*arguments)
+    assert "All of it was checked, and nothing was trained or written." in told.err
+    assert max(map(len, told.out.splitlines())) < 120
+    assert (tree(tmp_path), tree(store)) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["no-store"], "There is no finished shard store"),
+        (["STORE", "--from", "net@v1"], "no model net"),
+        (["STORE", "--from", "cxrgaze@champion", "--set", "architecture.growth_rate=12"], "do not fit"),
+        (["STORE", "--from", "cxrgaze@champion", "--backbone-weights", "first.safetensors"], "not both"),
+        (["STORE", "--backbone-weights", "first.safetensors"], "first.safetensors"),
+        (["STORE", "--name", "Bad Name"], "made of a-z"),
+        (["damaged"], "is damaged"),
+        (["miscounted"], "counted 7"),
+        (["other-profile"], "does not have the store's profile"),
+    ],
+    ids=lambda value: " ".join(value[1:]) or value[0] if isinstance(value, list) else None,
+)
+def test_what_would_stop_a_training_stops_its_dry_run(
+    cxrgaze: Cxrgaze, store: Path, registry: Path, tmp_path: Path, changed: list[str], told: str
+) -> None:
+    spoil(store, tmp_path)
+    first = store if changed[0] == "STORE" else tmp_path / changed[0]
+    ended = cxrgaze(
+        "train", first, *changed[1:], "--preset", "tiny", "--phases", "encoder", "--registry", registry, "--dry-run"
+    )
+    assert (ended.code in (2, 4), ended.out) == (True, "")
+    assert told in ended.err.splitlines()[-1]
+
+
+def spoil(store: Path, folder: Path) -> None:
+    """Copy a store into folders, each with another fault."""
+    for name in ("damaged", "miscounted", "other-profile"):
+        shutil.copytree(store, folder / name)
+    (shard,) = (folder / "damaged").rglob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    for name, old, new in (("miscounted", '"split_train":6', '"split_train":7'), ("other-profile", "-v1", "-v9")):
+        info = folder / name / "store.json"
+        info.write_text(info.read_text().replace(old, new, 1))
 
 
 FRESH = "The network will start fresh, not from backbone imagenet: no ImageNet weights are of its kind and size."
@@ -532,20 +627,18 @@ FRESH = "The network will start fresh, not from backbone imagenet: no ImageNet w
     ("arguments", "notes"),
     [
         (["--preset", "tiny", "--phases", "encoder"], [FRESH]),
-        (["--system", "mt-unet", "--set", "legacy_batchnorm_drift=true"],
+        (["--preset", "tiny", "--system", "mt-unet", "--set", "legacy_batchnorm_drift=true"],
          ["Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.", FRESH]),
-        (["--phases", "encoder"], []),
-        (["--system", "inception-resnet-v2"], []),
-        (["--preset", "tiny", "--phases", "encoder", "--from", "net@v1"], []),
-        (["--preset", "tiny", "--phases", "encoder", "--backbone-weights", "first.safetensors"], []),
+        (["--preset", "tiny", "--phases", "encoder", "--from", "cxrgaze@champion"], []),
         (["--preset", "tiny", "--phases", "encoder", "--set", "backbone=fresh"], []),
     ],
 )  # fmt: skip
 def test_a_dry_training_says_what_the_settings_do_not_do(
-    cxrgaze: Cxrgaze, arguments: list[str], notes: list[str]
+    cxrgaze: Cxrgaze, store: Path, registry: Path, arguments: list[str], notes: list[str]
 ) -> None:
-    ended = cxrgaze("train", "no-store", *arguments, "--dry-run")
-    assert (ended.code, " ".join(ended.err.split())) == (0, " ".join(notes))
+    ended = cxrgaze("train", store, *arguments, "--registry", registry, "--dry-run", "--json")
+    assert ended.code == 0
+    assert ended.json["notes"] == notes
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cxrgaze_ray.archive.identities import Identities
+from cxrgaze_ray.cli.ingest import ingest_notes
 from cxrgaze_ray.cli.main import app
-from cxrgaze_ray.cli.train import ingest_notes
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.shards import IngestSettings, SplitSettings, StoreInfo, ingest
 
