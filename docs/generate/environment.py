@@ -14,6 +14,8 @@ from docs.generate.text import code, remarks, table
 
 OTHERS = {
     "CXRGAZE_CACHE": "Folder of models as OpenVINO has them; by default `cxrgaze` in `$XDG_CACHE_HOME` or `~/.cache`.",
+    "CXRGAZE_SCORE_ENGINE": "Default of `cxrgaze score --engine`; every option has one, see `cxrgaze config show`.",
+    "CXRGAZE_CONFIG": "File of defaults of options, else `cxrgaze.toml` here or in `$XDG_CONFIG_HOME/cxrgaze`.",
     "CXRGAZE_WHO": "Who enters into a registry's ledger; by default user@host. Nobody checks it.",
     "CXRGAZE_TOKEN": "Bearer token that `cxrgaze serve` asks of every request; a serve file's `require_token` insists.",
     "CXRGAZE_CLIENT_RATE": "Requests a second that a client of another machine may make in the long run; else 50.",
