@@ -35,7 +35,7 @@ File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 _COLUMNS = ["status", "reason_code", "detail", "prediction", *[f"p_{name}" for name in CLASSES]]
 _MODEL = ["bundle_version", "weights_sha256", "profile", "engine"]
 _FACTS = [name for name, _ in FACT_FIELDS]
-_TABLE = pa.schema([pa.field("file", pa.string()), *[RESULT.field(name) for name in (*_COLUMNS, *_FACTS, *_MODEL)]])
+TABLE = pa.schema([pa.field("file", pa.string()), *[RESULT.field(name) for name in (*_COLUMNS, *_FACTS, *_MODEL)]])
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -226,7 +226,7 @@ class Results(Sequence[Result]):
 
     def to_arrow(self) -> pa.Table:
         """Return one row per file: its name, what a run's summary holds (except ids), and what scored it."""
-        return pa.Table.from_pylist([result.row() for result in self], schema=_TABLE)
+        return pa.Table.from_pylist([result.row() for result in self], schema=TABLE)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return `to_arrow` as a data frame."""

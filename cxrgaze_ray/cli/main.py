@@ -23,6 +23,7 @@ from cxrgaze_ray.cli import (
     ingest,
     look,
     model_audit,
+    model_export,
     model_import,
     models,
     monitor,
@@ -131,6 +132,7 @@ models_app.command("rollback")(models.rollback)
 models_app.command("verify")(model_audit.verify)
 models_app.command("card")(model_audit.card)
 models_app.command("compare")(compare.models)
+models_app.command("export")(model_export.export)
 app.add_typer(bench_app, name="bench")
 bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)

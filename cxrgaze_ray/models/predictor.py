@@ -239,7 +239,7 @@ class Predictor:
         logits_BK = None if output.logits_BK is None else output.logits_BK[:real]
         if output.log_saliency_B1HW is None:
             return None, logits_BK
-        density_BHW = _to_model_grid(output.log_saliency_B1HW[:real].exp())
+        density_BHW = to_model_grid(output.log_saliency_B1HW[:real].exp())
         return functional.avg_pool2d(density_BHW, 2) if small else density_BHW, logits_BK
 
     def _with_room(self) -> Forward:
@@ -308,7 +308,7 @@ def with_golden(bundle: Bundle) -> Bundle:
     return Bundle(bundle.info.model_copy(update={"golden": golden}), bundle.state)
 
 
-def _to_model_grid(saliency_B1HW: Tensor) -> Tensor:
+def to_model_grid(saliency_B1HW: Tensor) -> Tensor:
     """Enlarge a density of the network's size to 640x512, and normalise its sum to 1 again."""
     if saliency_B1HW.shape[-2:] != (HEIGHT, WIDTH):
         saliency_B1HW = functional.interpolate(saliency_B1HW, (HEIGHT, WIDTH), mode="bilinear", align_corners=False)
