@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from cxrgaze_ray.gaze import saliency
 from cxrgaze_ray.models.bundle import read_bundle, write_bundle
 from cxrgaze_ray.phantoms import draw
 from cxrgaze_ray.phantoms.files import jpeg_bytes
+from cxrgaze_ray.registry.mlflow_tracking import import_quietly
 from cxrgaze_ray.schemas import RESEARCH_ONLY, RESULT
 from cxrgaze_ray.storage import LocalStore, Store
 
@@ -85,15 +83,6 @@ def save_mlflow(bundle: Store, out: Path, pin: str) -> None:
 
 def _phantom() -> bytes:
     return jpeg_bytes(draw(np.random.default_rng(0), 0, *_PHANTOM_SIZE).image)
-
-
-def import_quietly() -> ModuleType:
-    """Import MLflow so that it does not report its use to its makers, and keeps warnings of its own code to itself."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when it is imported
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import_module("mlflow.pyfunc")
-        return import_module("mlflow")
 
 
 def _signature() -> mlflow.models.ModelSignature:

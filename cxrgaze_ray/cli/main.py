@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from cxrgaze_ray import __version__
 from cxrgaze_ray.cli import (
     archive,
     bench,
+    bench_learning,
     bench_model,
     bench_serve,
     bench_streams,
@@ -19,6 +19,7 @@ from cxrgaze_ray.cli import (
     compare,
     config,
     evaluate,
+    examples,
     export,
     ingest,
     look,
@@ -40,6 +41,7 @@ from cxrgaze_ray.cli import (
 from cxrgaze_ray.cli.command import Command
 from cxrgaze_ray.cli.console import complain, set_volume, tell_bug, tell_error, terminal
 from cxrgaze_ray.cli.defaults import Defaults
+from cxrgaze_ray.cli.version import version_line
 from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
@@ -97,6 +99,7 @@ models_app = _Tree(help="The model registry.", no_args_is_help=True, rich_markup
 bench_app = _Tree(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = _Tree(help="Scoring runs.", no_args_is_help=True, rich_markup_mode=None)
 
+examples_app = _Tree(help="Files to begin with.", no_args_is_help=True, rich_markup_mode=None)
 config_app = _Tree(help="Defaults of options.", no_args_is_help=True, rich_markup_mode=None)
 
 app.command()(operate.demo)
@@ -138,6 +141,7 @@ bench_app.command("listing")(bench.listing)
 bench_app.command("decode")(bench.decode)
 bench_app.command("model")(bench_model.model)
 bench_app.command("train")(bench_train.train)
+bench_app.command("learning")(bench_learning.learning)
 bench_app.command("streams")(bench_streams.streams)
 bench_app.command("serve")(bench_serve.serve)
 bench_app.command("pipeline")(bench.pipeline)
@@ -146,12 +150,14 @@ bench_app.command("planning")(bench.planning)
 app.add_typer(config_app, name="config")
 config_app.command("show")(config.show_)
 config_app.command("env")(config.env)
+app.add_typer(examples_app, name="examples")
+examples_app.command("copy")(examples.copy)
 app.command()(operate.doctor)
 
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"cxrgaze {__version__}")
+        typer.echo(version_line())
         raise typer.Exit
 
 

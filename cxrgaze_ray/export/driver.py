@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from cxrgaze_ray import __version__, schemas
 from cxrgaze_ray.archive.manifest import fetch_listed
+from cxrgaze_ray.config import check_extra
 from cxrgaze_ray.errors import (
     ConfigError,
     EnvironmentFault,
@@ -141,6 +142,8 @@ def export_run(
         return Exported(written=export_tables(run, kind == "xlsx", out, with_paths, on_progress))
     if with_paths:
         raise ConfigError(f"{kind} files are named by image_id.", "Export csv with --with-paths to look them up.")
+    if kind != "png":
+        check_extra("dicom-export")
     return _Images(run, kind, out, stop or threading.Event()).export(limit, only, on_progress)
 
 

@@ -23,7 +23,6 @@ from cxrgaze_ray.models.predictions import Predictions
 from cxrgaze_ray.radiograph.decoding import Decoder
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, WIDTH, Affine, Reason
 from cxrgaze_ray.scoring.runs import Run
-from cxrgaze_ray.shards.store import image_array
 
 _PICTURE_WIDTH = 512
 _ABSENT = {Reason.MISSING: "source not found", Reason.CHANGED: "source changed since the run"}
@@ -136,6 +135,8 @@ class Painter:
 
 def example_figures(rows: pa.Table, answers: Predictions) -> list[Figure]:
     """Draw rows of a shard store (`schemas.STORE_SHARD`) beside a model's answers to them."""
+    from cxrgaze_ray.shards.store import image_array  # with Ray Data, which reports of runs need not load
+
     return [
         _example(row, image_HW, place, answers)
         for place, (row, image_HW) in enumerate(zip(rows.to_pylist(), image_array(rows["image"]), strict=True))

@@ -12,7 +12,7 @@ import pytest
 
 import cxrgaze_ray as cxr
 from cxrgaze_ray.api import mlflow_model
-from cxrgaze_ray.api.mlflow_model import import_quietly, save_mlflow
+from cxrgaze_ray.api.mlflow_model import save_mlflow
 from cxrgaze_ray.config import EXTRAS, check_extra
 from cxrgaze_ray.errors import BundleError, ConfigError
 from cxrgaze_ray.gaze import saliency
@@ -22,6 +22,7 @@ from cxrgaze_ray.models.predictor import Predictor, with_golden
 from cxrgaze_ray.models.settings import System, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import make_archive
+from cxrgaze_ray.registry.mlflow_tracking import import_quietly
 from cxrgaze_ray.storage import LocalStore
 from tests.command import Cxrgaze
 from tests.dicom_files import gradient, make_dicom

@@ -1,0 +1,129 @@
+"""Trainings and gate verdicts mirrored to an MLflow tracking server, for those who watch them there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from cxrgaze_ray.config import check_extra
+from cxrgaze_ray.errors import CxrgazeError, StoreUnavailable
+from cxrgaze_ray.schemas import RESEARCH_ONLY
+
+_log = logging.getLogger(__name__)
+
+EXPERIMENT = "cxrgaze"
+
+_WORK = "cxrgaze.work"
+"""Tag that names the work of a run, so that work that was stopped goes on in the run that it began."""
+
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""A server that is gone shall not hold an epoch for MLflow's own 14 minutes; who has set these, has."""
+
+
+def import_quietly() -> ModuleType:
+    """Import MLflow so that it does not report its use to its makers, and keeps warnings of its own code to itself."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when it is imported
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("mlflow.pyfunc")
+        return import_module("mlflow")
+
+
+class Tracking:
+    """A run of an MLflow server that is being written.
+
+    Parameters
+    ----------
+    uri
+        MLflow's tracking URI: ``http://server:5000``, or a folder.
+    work
+        What the run is of, such as a training's name: the same work goes on in the same run.
+    """
+
+    def __init__(self, uri: str, work: str) -> None:
+        check_extra("mlflow")
+        if "://" not in uri or uri.startswith("file:"):
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # who names a folder, wants one
+        mlflow = import_quietly()
+        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        self._metric = import_module("mlflow.entities").Metric
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        experiment = self._client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
+        begun = self._client.search_runs([experiment], f"tags.`{_WORK}` = '{work}'", max_results=1)
+        if begun:
+            self._run = begun[0].info.run_id
+            self._client.update_run(self._run, status="RUNNING")
+        else:
+            tags = {_WORK: work, "intended_use": RESEARCH_ONLY}
+            self._run = self._client.create_run(experiment, tags=tags, run_name=work).info.run_id
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Write an epoch's losses and images a second, named as in TensorBoard's event files."""
+        rate = metrics["images"] / max(metrics["seconds"], 1e-3)
+        values = {name: metrics[name] for name in ("train_loss", "validation_loss")} | {"images_per_second": rate}
+        self.metrics({f"{metrics['stage']}/{name}": value for name, value in values.items()}, metrics["epoch"])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Write numbers."""
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self._run, [self._metric(name, float(value), now, step) for name, value in values.items()]
+        )
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Write words: the version that came of it, a gate's verdict."""
+        for name, value in values.items():
+            self._client.set_tag(self._run, name, value)
+
+    def end(self, status: str) -> None:
+        """Close the run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        self._client.set_terminated(self._run, status)
+
+
+@contextmanager
+def tracked(uri: str | None, work: str) -> Iterator[Tracking | None]:
+    """Mirror work to an MLflow server while the block runs; nothing without a URI.
+
+    Raises
+    ------
+    ConfigError
+        If the extra ``mlflow`` is not installed.
+    StoreUnavailable
+        If the server can't be written to when the work begins.
+    """
+    if uri is None:
+        yield None
+        return
+    try:
+        run = Tracking(uri, work)
+    except CxrgazeError:
+        raise
+    except Exception as error:  # MLflow's own, requests', or a file system's
+        raise StoreUnavailable(
+            f"MLflow at {uri} can't be written to ({type(error).__name__}).", "Check the URI and that its server runs."
+        ) from error
+    try:
+        yield run
+    except KeyboardInterrupt:
+        _end(run, "KILLED")
+        raise
+    except BaseException:
+        _end(run, "FAILED")
+        raise
+    _end(run, "FINISHED")
+
+
+def _end(run: Tracking, status: str) -> None:
+    try:
+        run.end(status)
+    except Exception as error:  # the work is done: a server that went away meanwhile changes nothing about it
+        _log.warning("MLflow could not be told of the end (%s).", type(error).__name__)
