@@ -109,6 +109,7 @@ def test_onnx_gives_the_reference_s_answers(tmp_path: Path, system: System) -> N
         answers = dict(zip([one.name for one in session.get_outputs()], told, strict=True))
         ours = reference.predict(image[None])
         if "classes" in model.predicts:
+            assert ours.probabilities_BK is not None
             np.testing.assert_allclose(answers["probabilities"], ours.probabilities_BK, atol=1e-5)
         if "saliency" in model.predicts:
             assert ours.saliency_BHW is not None
