@@ -20,6 +20,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one line
 RegistryUri = Annotated[
     str, typer.Option("--registry", envvar="CXRGAZE_REGISTRY", help="Model registry: a folder or s3:// prefix.")
 ]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", metavar="URI", help="MLflow server or folder to mirror losses and figures to."),
+]
 Address = Annotated[
     str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Running Ray cluster; none starts a private one.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
-from cxrgaze_ray.cli.options import Address, Json
+from cxrgaze_ray.cli.options import Address, Json, TrackingUri
 
 if TYPE_CHECKING:
     from cxrgaze_ray.lifecycle.retraining import Result, RetrainSettings
@@ -26,6 +26,7 @@ def retrain(
     ] = None,
     page: Annotated[str | None, typer.Option("--out", help="Write the HTML page here too.")] = None,
     textfile: Annotated[str | None, typer.Option(help="Gauges to write for node_exporter; ends in .prom.")] = None,
+    tracking: TrackingUri = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the decision; change nothing.")] = False,
     address: Address = None,
     as_json: Json = False,
@@ -40,7 +41,7 @@ def retrain(
     from cxrgaze_ray.lifecycle.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
 
     chosen = [phase.strip() for phase in phases.split(",")] if phases else None
-    settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page)
+    settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page, tracking=tracking)
     if dry_run:
         _show_plan(plan_retraining(settings, reason), as_json)
         return

@@ -17,6 +17,7 @@ from cxrgaze_ray.cli.options import (
     Json,
     PromotionReason,
     RegistryUri,
+    TrackingUri,
 )
 from cxrgaze_ray.models.settings import System
 
@@ -64,6 +65,7 @@ def train(
     tensorboard: Annotated[
         str | None, typer.Option(help="Folder for losses as TensorBoard's event files, one of its own a training.")
     ] = None,
+    tracking: TrackingUri = None,
     promote: Annotated[bool, typer.Option("--promote", help="Make the new version the champion.")] = False,
     reason: PromotionReason = "",
     pictures: Pictures = 0,
@@ -96,7 +98,8 @@ def train(
     saved = {"minutes": checkpoint_minutes, "keep": checkpoints_kept}
     order = TrainOrder.build(
         store=store, registry=registry, name=checked_name(name), parent=parent, backbone_weights=backbone_weights,
-        workers=Workers.parse(workers), tensorboard=tensorboard, promote=promote, reason=reason, dry_run=dry_run,
+        workers=Workers.parse(workers), tensorboard=tensorboard, tracking=tracking, promote=promote, reason=reason,
+        dry_run=dry_run,
         checkpoints=CheckpointSettings.build(**{key: value for key, value in saved.items() if value is not None}),
         **chosen._asdict(),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -79,14 +80,32 @@ class Tracking:
             self._run, [self._metric(name, float(value), now, step) for name, value in values.items()]
         )
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Write words: the version that came of it, a gate's verdict."""
-        for name, value in values.items():
-            self._client.set_tag(self._run, name, value)
+    def result(self, metrics: Mapping[str, Any], words: Mapping[str, object]) -> None:
+        """Write what came of the work: an evaluation's figures, nested as a bundle holds them, and words as tags.
+
+        The work is done: a server that went away meanwhile costs a line in the log.
+        """
+        try:
+            self.metrics(flat(metrics))
+            for name, value in words.items():
+                self._client.set_tag(self._run, name, str(value))
+        except Exception as error:
+            _log.warning("MLflow could not be told of the result (%s).", type(error).__name__)
 
     def end(self, status: str) -> None:
         """Close the run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
         self._client.set_terminated(self._run, status)
+
+
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of nested figures by their path, such as ``diagnosis/macro_auc``; curves are left out."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix + re.sub(r"[^\w/. -]", "_", name)] = float(value)
+    return found
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypedDict
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypedDict
 
 from pydantic import Field
 
 from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.config import Name, Settings, Uri
+from cxrgaze_ray.models.bundle import read_info
+from cxrgaze_ray.registry.mlflow_tracking import Tracking, tracked
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
@@ -17,6 +20,7 @@ from cxrgaze_ray.training.foretell import Foretold, foretell
 from cxrgaze_ray.training.progress import EpochStep, event_files
 from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
+from cxrgaze_ray.training.run import training_name
 from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
 from cxrgaze_ray.training.settings import Overrides, Preset, TrainSettings
 
@@ -34,6 +38,9 @@ class TrainOrder(Settings):
     workers: WorkersSetting = Workers()
     checkpoints: CheckpointSettings = CheckpointSettings()
     tensorboard: Uri | None = None
+    tracking: Uri | None = None
+    """MLflow's tracking URI, where losses and figures are mirrored."""
+
     promote: bool = False
     reason: str = Field("", min_length=0, max_length=1000)
     dry_run: bool = False
@@ -75,17 +82,30 @@ def train_as_ordered(
     on_step: Callable[[EpochStep], None] = lambda _: None,
 ) -> ModelPin:
     """Train and publish what an order asks for: see `train_and_publish`."""
-    with event_files(order.tensorboard) as write:
-        return train_and_publish(
-            ShardStore.open(order.store),
-            order.training(),
-            Registry(open_store(order.registry)),
-            **order.what(),
-            connect=connect,
-            say=say,
-            on_epoch=write,
-            on_step=on_step,
+    store, settings, registry = ShardStore.open(order.store), order.training(), Registry(open_store(order.registry))
+    with event_files(order.tensorboard) as write, _tracked(order, store, settings, registry) as mirror:
+
+        def on_epoch(metrics: dict[str, Any]) -> None:
+            write(metrics)
+            if mirror is not None:
+                mirror.epoch(metrics)
+
+        pin = train_and_publish(
+            store, settings, registry, **order.what(), connect=connect, say=say, on_epoch=on_epoch, on_step=on_step
         )
+        if mirror is not None:
+            words = {"version": f"{pin.name}@{pin.version}", "weights_sha256": pin.weights_sha256, "store": order.store}
+            mirror.result(read_info(open_store(pin.uri)).metrics, words | {"promoted": order.promote})
+    return pin
+
+
+def _tracked(
+    order: TrainOrder, store: ShardStore, settings: TrainSettings, registry: Registry
+) -> AbstractContextManager[Tracking | None]:
+    if order.tracking is None:
+        return nullcontext()
+    parent = registry.resolve(order.parent) if order.parent else None
+    return tracked(order.tracking, f"{order.name} {training_name(store, settings, parent, order.backbone_weights)}")
 
 
 def foretell_order(order: TrainOrder, say: Callable[[str], None], *, elsewhere: bool) -> Foretold:

@@ -25,6 +25,7 @@ from cxrgaze_ray.lifecycle.retraining.settings import RetrainSettings
 from cxrgaze_ray.lifecycle.retraining.workspace import FOLDER, Conclusion, Spec, Workspace, make_id, unfinished
 from cxrgaze_ray.models.bundle import Bundle, read_bundle, read_info
 from cxrgaze_ray.registry.ledger import signature
+from cxrgaze_ray.registry.mlflow_tracking import Tracking, tracked
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import CHAMPION, Registry
 from cxrgaze_ray.shards.union import ShardUnion
@@ -132,7 +133,27 @@ def run_retraining(
             return Result(work.spec.decision, ended, work.gate(), already=True)
         for why in work.spec.decision.reasons:
             hooks.say(why)
-        return _Retraining(settings, assessment.registry, assessment.stores, work, lease, joined, hooks).conclude()
+        with tracked(settings.tracking, f"{settings.name} retraining {work.spec.retraining_id}") as mirror:
+            retraining = _Retraining(
+                settings, assessment.registry, assessment.stores, work, lease, joined, hooks, mirror
+            )
+            result = retraining.conclude()
+            if mirror is not None:
+                mirror.result(*_mirrored(result))
+            return result
+
+
+def _mirrored(result: Result) -> tuple[dict[str, Any], dict[str, object]]:
+    """Return the gate's figures and its verdict, as MLflow takes them."""
+    assert result.gate is not None
+    assert result.conclusion is not None
+    figures = {
+        f"{who}/{one.name}{'/' + one.subgroup if one.subgroup else ''}": getattr(one, who)
+        for one in result.gate.criteria
+        for who in ("champion", "candidate")
+    }
+    ended = result.conclusion
+    return figures, {"gate": ended.outcome, "why": ended.why, "version": ended.version, "promoted": ended.promoted}
 
 
 def _begin(settings: RetrainSettings, reason: Reason, assessment: Assessment) -> Workspace:
@@ -164,9 +185,11 @@ class _Retraining:
         lease: Lease,
         join: Connect,
         hooks: Hooks,
+        mirror: Tracking | None,
     ) -> None:
         self._settings, self._registry, self._stores, self._work = settings, registry, stores, work
         self._lease, self._join, self._hooks, self._spec = lease, join, hooks, work.spec
+        self._mirror = mirror
         self._tag = f"retraining {work.spec.retraining_id} ({work.spec.reason})"
 
     def conclude(self) -> Result:
@@ -207,6 +230,7 @@ class _Retraining:
             checkpoints=self._settings.checkpoints,
             connect=self._join,
             say=self._hooks.say,
+            on_epoch=(lambda _: None) if self._mirror is None else self._mirror.epoch,
         )
         bundle = calibrated(bundle, self._stores, connect=self._join, say=self._hooks.say)
         self._work.keep_candidate(bundle)

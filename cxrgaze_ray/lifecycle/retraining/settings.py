@@ -75,9 +75,12 @@ class RetrainSettings(Settings):
     page: Uri | None = None
     """URI of an extra HTML page about the retraining; there is always one beside its records."""
 
+    tracking: Uri | None = None
+    """MLflow's tracking URI, where losses, the gate's figures and its verdict are mirrored."""
+
     def sha256(self) -> str:
         """Return the request's identity: an unfinished retraining of the same request is continued."""
-        asked = set(RetrainSettings.model_fields) - {"page", "auto_promote", "checkpoints"}
+        asked = set(RetrainSettings.model_fields) - {"page", "auto_promote", "checkpoints", "tracking"}
         return hashlib.sha256(self.model_dump_json(include=asked).encode()).hexdigest()
 
 

@@ -37,6 +37,7 @@ from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
 from cxrgaze_ray.models.settings import NetworkConfig, architecture
 from cxrgaze_ray.models.zoo import build
+from cxrgaze_ray.registry.mlflow_tracking import EXPERIMENT, import_quietly
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import LocalStore, open_store
@@ -148,6 +149,18 @@ def test_auto_promote_puts_it_into_service(registry: Registry, settings: Retrain
     assert actions(registry) == [*JUDGED, ("promote", "v0002")]
     last = registry.history("cxrgaze")[-1]
     assert result.conclusion.retraining_id in last.reason
+
+
+def test_mlflow_is_told_the_verdict_and_what_it_rests_on(
+    settings: RetrainSettings, trained: list[str], tmp_path: Path
+) -> None:
+    result = retrain(settings, tracking=str(tmp_path / "mlflow"))
+    assert result.gate is not None
+    client = import_quietly().MlflowClient(tracking_uri=str(tmp_path / "mlflow"))
+    (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert run.data.tags["gate"] == "accepted"
+    first = next(one for one in result.gate.criteria if one.candidate is not None and one.subgroup is None)
+    assert run.data.metrics[f"candidate/{first.name}"] == first.candidate
 
 
 def test_the_ledger_names_the_table_that_led_there(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ def test_epochs_metrics_and_verdicts_are_found_by_mlflow_s_client(tmp_path: Path
     with tracked(uri, "train-1") as run:
         assert run is not None
         run.epoch(EPOCH)
-        run.metrics({"macro_auc": 0.9})
-        run.tags({"gate": "accepted", "version": "cxrgaze@v0002"})
+        figures = {"diagnosis": {"macro_auc": 0.9, "auc": {"heart failure": None}}, "curves": {"roc": [0.0, 1.0]}}
+        run.result(figures, {"gate": "accepted", "version": "cxrgaze@v0002"})
     (found,) = runs_at(uri)
     assert found.info.status == "FINISHED"
     assert found.data.metrics == {
         "saliency/train_loss": 2.5, "saliency/validation_loss": 3.0, "saliency/images_per_second": 25.0,
-        "macro_auc": 0.9,
+        "diagnosis/macro_auc": 0.9,
     }  # fmt: skip
     assert found.data.tags["gate"] == "accepted"
 
@@ -49,6 +50,14 @@ def test_a_server_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StoreUnavailable, match="can't be written to"), tracked("http://127.0.0.1:9", "train-1"):
         pass
+
+
+def test_a_server_that_goes_away_costs_the_work_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with tracked(tmp_path.as_uri(), "train-1") as run:
+        assert run is not None
+        shutil.rmtree(tmp_path)
+        run.result({"macro_auc": 0.9}, {})
+    assert "could not be told of the result" in caplog.text
 
 
 def test_nothing_is_written_unless_asked_for() -> None:
