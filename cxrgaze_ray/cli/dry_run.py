@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from cxrgaze_ray.cli.console import human_bytes, human_seconds, print_table, say, show
 
 if TYPE_CHECKING:
+    from cxrgaze_ray.cluster.connection import ClusterSettings
     from cxrgaze_ray.training.foretell import Foretold, Room
     from cxrgaze_ray.training.order import TrainOrder
 
 
-def dry_run_of(order: TrainOrder, tell: Callable[[str], None], *, elsewhere: bool, as_json: bool) -> None:
-    """Check an order, and show what it would take; `elsewhere`, on a cluster, workers are taken to be like this one."""
+def dry_run_of(order: TrainOrder, tell: Callable[[str], None], cluster: ClusterSettings, *, as_json: bool) -> None:
+    """Check an order, and show what it would take on this machine, or on machines like this one of a cluster."""
     from cxrgaze_ray.training.order import foretell_order
 
-    told = foretell_order(order, tell, elsewhere=elsewhere)
+    told = foretell_order(order, tell, cluster)
     if as_json:
         show({"settings": order.training().model_dump(), **told.told()}, as_json=True)
         return

@@ -48,15 +48,13 @@ def write_page(
 
 
 def training_report(registry: Registry, pin: ModelPin, store: Trainable, pictures: int) -> str:
-    """Write the page of a training beside the model's versions; return its URI.
+    """Write the page of a training, with pictures of the test split if any are asked for; return its URI.
 
-    It shows what the bundle carries of the test split; pictures of that split are no second look, as the weights have
-    had theirs.
+    They are no second look at that split, as the weights have had theirs.
     """
     from cxrgaze_ray.models.bundle import read_bundle
+    from cxrgaze_ray.reports.evaluation_page import training_page
     from cxrgaze_ray.storage import open_store
 
-    bundle = read_bundle(open_store(pin.uri))
-    out = registry.store.locate(f"{pin.name}/reports/{pin.version}.html")
-    write_page(out, pin, bundle, bundle.info.metrics, store, "test", pictures)
-    return out
+    shown = examples(read_bundle(open_store(pin.uri)), store, "test", pictures) if pictures else []
+    return training_page(registry, pin, store.info.sha256(), shown)

@@ -105,7 +105,7 @@ def train(
     )  # fmt: skip
     tell = (lambda _: None) if as_json else say
     if dry_run:
-        dry_run_of(order, tell, elsewhere=address is not None, as_json=as_json)
+        dry_run_of(order, tell, ClusterSettings(address=address), as_json=as_json)
         return
     with epoch_bar(quiet=as_json) as shown:
         pin = train_as_ordered(order, partial(connect, ClusterSettings(address=address)), tell, shown.step)

@@ -59,6 +59,16 @@ class ClusterSettings(Settings):
     metrics_port: int | None = Field(None, ge=1, le=65_535)
     """Port where a private cluster shows its metrics to Prometheus; None takes a free one."""
 
+    @property
+    def joined(self) -> str | None:
+        """Address of the running cluster that is joined, this one or RAY_ADDRESS; None for a private one."""
+        return self.address or os.environ.get("RAY_ADDRESS")
+
+    @property
+    def cpus(self) -> int:
+        """Logical CPUs of a private cluster."""
+        return self.num_cpus or max(4, os.cpu_count() or 1)
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -125,7 +135,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
         If the cluster at the address does not answer, or a private one does not start.
     """
     settings = settings or ClusterSettings()
-    address = settings.address or os.environ.get("RAY_ADDRESS")
+    address = settings.joined
     if address is not None and settings.num_cpus is not None:
         raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
     check_address_space()
@@ -184,19 +194,18 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
-    cpus = settings.num_cpus or max(4, os.cpu_count() or 1)
-    store_bytes = (settings.object_store_mib or store_mib(cpus, _GPUS.is_dir(), _shared_memory())) * 2**20
+    store_bytes = (settings.object_store_mib or store_mib(settings.cpus, _GPUS.is_dir(), _shared_memory())) * 2**20
     asked = address
     try:
         _knock(address)
         own = address is None or is_loopback(address)
         with folder.takes_scratch(), on_loopback() if own else nullcontext():
             if address is None and settings.jobs:
-                head = head_node(folder, cpus, store_bytes, settings.metrics_port)
+                head = head_node(folder, settings.cpus, store_bytes, settings.metrics_port)
                 address = stack.enter_context(head)
             elif address is None:
                 options |= {
-                    "num_cpus": cpus,
+                    "num_cpus": settings.cpus,
                     "include_dashboard": False,
                     "object_store_memory": store_bytes,
                     "_temp_dir": str(folder.ray),

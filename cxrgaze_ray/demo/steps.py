@@ -13,6 +13,7 @@ from cxrgaze_ray.cluster.connection import connect
 from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.phantoms import GAZE_FOLDER, Drift, PhantomReport, make_archive
 from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.reports.evaluation_page import training_page
 from cxrgaze_ray.scoring.driver import Outcome, score_archive
 from cxrgaze_ray.scoring.gather import Progress
 from cxrgaze_ray.scoring.runs import Request
@@ -84,9 +85,10 @@ def ingest_phantoms(archive: Path, store: Path, hooks: DemoHooks) -> ShardStore:
 def train_first(store: ShardStore, registry: str, seed: int, hooks: DemoHooks) -> str:
     """Train all phases from nothing, make the model the champion, and return its version."""
     settings = TrainSettings.for_preset("tiny", seed=seed, backbone="fresh")
-    return train_and_publish(
-        store, settings, Registry(open_store(registry)), name=MODEL, promote=True, say=hooks.say
-    ).version
+    opened = Registry(open_store(registry))
+    pin = train_and_publish(store, settings, opened, name=MODEL, promote=True, say=hooks.say)
+    hooks.say(f"How it learned and how good it is: {training_page(opened, pin, store.info.sha256())}")
+    return pin.version
 
 
 def score_phantoms(archive: Path, out: Path, registry: str, hooks: DemoHooks) -> Outcome:

@@ -25,7 +25,7 @@ from cxrgaze_ray.gaze.packed import GAZE_COLUMNS, gaze_density
 from cxrgaze_ray.models.predictions import Predictions
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.models.bundle import Bundle
+    from cxrgaze_ray.models.bundle import Bundle, BundleInfo
     from cxrgaze_ray.models.engines.engine import Engine
     from cxrgaze_ray.shards.store import Shard, StoreInfo
 
@@ -133,6 +133,13 @@ class Answers:
             scores = None if maps is None or reference is None else score_image(row, maps[place], reference)
             seen = row["gaze"] is not None
             builder.add(row["image_id"], row["subject_id"], row["label"], probabilities, scores, row, seen=seen)
+
+
+def answerable(info: BundleInfo, store: Labelled, split: str) -> int:
+    """Return how many images of a split a bundle can answer: of one that reads gaze, those that somebody looked at."""
+    if not info.network.needs_gaze:
+        return store.rows(split)
+    return sum(table.num_rows - table["gaze_peak"].null_count for table in store.tables(split, ["gaze_peak"]))
 
 
 def table_of_bundle(

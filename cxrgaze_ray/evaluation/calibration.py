@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.cluster.connection import Connect
-from cxrgaze_ray.evaluation.answers import Labelled, PoolSettings, table_of_bundle
+from cxrgaze_ray.evaluation.answers import Labelled, PoolSettings, answerable, table_of_bundle
 from cxrgaze_ray.evaluation.statistics import brier_score, calibration_error, log_loss
 from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.models.calibration import Calibration, CalibrationScores
@@ -47,11 +47,11 @@ def calibrated(
     """
     if "classes" not in bundle.info.predicts:
         return bundle
-    if store.rows(_SPLIT):
+    if answerable(bundle.info, store, _SPLIT):
         answers = table_of_bundle(bundle, store, _SPLIT, maps=False, connect=connect, pool=pool)
         found = fit_temperature(answers.labelled(), bundle.info.temperature)
     else:
-        found = Calibration(images=0, patients=0, why="the store has no validation split")
+        found = Calibration(images=0, patients=0, why="the validation split has no image for it")
     say(found.told())
     return bundle.with_calibration(found)
 

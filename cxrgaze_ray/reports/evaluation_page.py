@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cxrgaze_ray.models.bundle import BundleInfo
+from cxrgaze_ray.models.bundle import BundleInfo, read_info
 from cxrgaze_ray.models.predictions import told
+from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.reports.figures import Figure
 from cxrgaze_ray.reports.metric_rows import metric_rows
 from cxrgaze_ray.reports.pages import render
 from cxrgaze_ray.reports.quality import first_figures, quality
+from cxrgaze_ray.storage import open_store
 
 CHOSEN = "The images with the first ids of each class in the {split} split, chosen by nobody."
 
@@ -56,3 +59,14 @@ def evaluation_page(
         network=rows,
         **context,
     )
+
+
+def training_page(registry: Registry, pin: ModelPin, store: str, examples: Sequence[Figure] = ()) -> str:
+    """Write the page of a training beside the model's versions; return its URI.
+
+    It shows what the bundle carries of the test split of a shard store, named by its hash.
+    """
+    info, key = read_info(open_store(pin.uri)), f"{pin.name}/reports/{pin.version}.html"
+    page = evaluation_page(f"{pin.name} {pin.version}", info, info.metrics, "test", store, examples)
+    registry.store.put(key, page.encode())
+    return registry.store.locate(key)

@@ -180,6 +180,6 @@ def _plan(pin: ModelPin, kind: EngineKind, device: DeviceName) -> Predictor:
 def _pinned(pin: ModelPin) -> Bundle:
     bundle = read_bundle(open_store(pin.uri))
     if (bundle.info.weights_sha256, bundle.info.temperature) != (pin.weights_sha256, pin.temperature):
-        what = f"{pin.name}@{pin.version} no longer has the weights it was pinned to."
+        what = f"{pin.name}@{pin.version} no longer has the weights or the temperature it was pinned to."
         raise BundleError(what, "Restore its bundle, or begin a new run: --new.")
     return bundle

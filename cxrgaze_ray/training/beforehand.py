@@ -62,7 +62,7 @@ def warnings_of(train: Rows, validation: Rows, test: Rows, settings: TrainSettin
     return [
         *(note for stage in stages for note in _partial(train, stage)),
         *_classes(train, validation, stages),
-        *_untested(test, stages),
+        *_untested(test, stages, reads_gaze=settings.network.needs_gaze),
     ]
 
 
@@ -148,12 +148,15 @@ def _classes(train: Rows, validation: Rows, stages: list[Stage]) -> Iterator[str
         )
 
 
-def _untested(test: Rows, stages: list[Stage]) -> Iterator[str]:
+def _untested(test: Rows, stages: list[Stage], *, reads_gaze: bool) -> Iterator[str]:
     """Say what the test split can't measure of the model."""
     if not len(test.label_N):
         yield "Warning: the store has no test split: the model will carry no metrics."
         return
     told = "Warning: no image of the test split"
+    if reads_gaze and not test.seen_N.any():
+        yield f"{told} has gaze, which the model reads beside the image: it will carry no metrics."
+        return
     if any(stage.needs_label for stage in stages) and len(lacking := _lacking(test)) >= len(CLASSES) - 1:
         what = f"is of class {_listed(lacking)}" if len(lacking) < len(CLASSES) else "has a label"
         yield f"{told} {what}: nobody will know how well the model tells classes apart."

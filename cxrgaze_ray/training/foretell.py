@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
+from cxrgaze_ray.cluster.connection import ClusterSettings
 from cxrgaze_ray.cluster.memory import free_memory
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
@@ -111,15 +113,16 @@ def foretell(
     checkpoints: CheckpointSettings | None = None,
     promote: bool = False,
     reason: str = "",
-    elsewhere: bool = False,
+    cluster: ClusterSettings | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Foretold:
     """Check all that a training needs, and say what it would take; see `training.run.run_stages`.
 
     Parameters
     ----------
-    elsewhere
-        The workers would be on a cluster, of which nothing is asked: each is taken to be like this machine.
+    cluster
+        Where the workers would be: by default on a private cluster of this machine. Of another nothing is asked; each
+        worker is taken to be on a machine like this one.
     say
         Called with what is under way.
 
@@ -136,29 +139,55 @@ def foretell(
     network = _first_network(settings, pin, backbone_weights, notes)
     run = training_name(store, settings, pin, backbone_weights)
     work = work_store(registry, name, run)
-    if work.exists(INITIAL) and (begun := KeptCheckpoints(work, run).names()):
-        notes.append(f"This training was begun, and would go on from {begun[0]}: figures are of all of it.")
+    if work.exists(INITIAL):
+        notes.extend(_begun(KeptCheckpoints(work, run), len(settings.stages)))
     team, device = Workers.parse(workers), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cluster = cluster or ClusterSettings()
+    elsewhere = cluster.joined is not None
     here = 1 if elsewhere else team.least
     bare = round(peak_rss_mib() * 2**20)
     train, validation, _ = rows_of(index)
     costs = []
-    for phase in settings.stages:
-        say(f"Measuring a step of phase {phase}.")
-        costs.append(rehearse(network, train, validation, settings, phase, device, workers_here=here))
+    with _threads(cores := torch.multiprocessing.cpu_count()):
+        for phase in settings.stages:
+            say(f"Measuring a step of phase {phase}.")
+            rows, many = (train, validation), (team.least, here)
+            costs.append(rehearse(network, *rows, settings, phase, device, workers=many))
     keep = (checkpoints or CheckpointSettings()).keep
     told = Foretold(
         run=run,
         phases=costs,
-        device="a GPU" if device.type == "cuda" else f"{torch.get_num_threads()} cores",
+        device="a GPU" if device.type == "cuda" else f"{cores} core{'' if cores == 1 else 's'}",
         sharing=_sharing(team, device, elsewhere=elsewhere),
         memory=_memory(costs, team, device, here, bare),
         **_disks(costs, registry, keep, here),
         warnings=warnings,
         notes=notes,
     )
-    told.warnings.extend(_shortages(told, team, device, elsewhere=elsewhere))
+    told.warnings.extend(_shortages(told))
+    if not elsewhere:
+        told.warnings.extend(_waiting(team, device, cluster.cpus))
     return told
+
+
+def _begun(kept: KeptCheckpoints, stages: int) -> list[str]:
+    """Say that the same command would not begin anew."""
+    if not (names := kept.names()):
+        return []
+    if kept.reached(stages):
+        return ["This training is over: the same command only evaluates and publishes it again."]
+    return [f"This training was begun, and would go on from {names[0]}: figures are of all of it."]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with as many threads as the workers of a machine have together, whatever OMP_NUM_THREADS says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Disks(TypedDict):
@@ -219,16 +248,21 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _shortages(told: Foretold, team: Workers, device: torch.device, *, elsewhere: bool) -> list[str]:
-    gpu = device.type == "cuda"
-    there, what = (torch.cuda.device_count(), "GPU") if gpu else (torch.multiprocessing.cpu_count(), "core")
+def _shortages(told: Foretold) -> list[str]:
     places = {
         "there is less memory than a step needs: lower the largest batch, or stop other programs": told.memory,
         "checkpoints and features do not fit into the registry: make room, or set cache_features=false": told.registry,
         "the folder for temporary files is too small: make room there, or name another, TMPDIR": told.temporary,
     }
-    found = [f"Warning: {sentence}." for sentence, room in places.items() if room.short]
-    if not elsewhere and team.least > there:
-        needed = f"{team} need a {what} each, and this machine has {there}"
-        found.append(f"Warning: {needed}: the training would wait for ever.")
-    return found
+    return [f"Warning: {sentence}." for sentence, room in places.items() if room.short]
+
+
+def _waiting(team: Workers, device: torch.device, cpus: int) -> list[str]:
+    """Warn of workers for which a private cluster has no place."""
+    gpu = device.type == "cuda"
+    there = torch.cuda.device_count() if gpu else cpus
+    if team.least <= there:
+        return []
+    has = f"{there} GPU{'' if there == 1 else 's'}" if gpu else f"{there} for Ray"
+    needed = f"{team} need a {'GPU' if gpu else 'CPU'} each, and this machine has {has}"
+    return [f"Warning: {needed}: the training would wait for ever."]

@@ -60,10 +60,13 @@ class KeptCheckpoints:
         self.write(checkpoint)
         self._remove_all_but(1)
 
+    def reached(self, stages: int) -> bool:
+        """Return whether there is a checkpoint from after so many stages."""
+        return any(key.startswith(f"{_FOLDER}/{stages:02d}-") for key in self.names())
+
     def end(self, stages: int) -> Checkpoint | None:
         """Return the end of a training of so many stages, if it was reached."""
-        reached = any(key.startswith(f"{_FOLDER}/{stages:02d}-") for key in self.names())
-        found = self.furthest() if reached else None
+        found = self.furthest() if self.reached(stages) else None
         return found[1] if found and found[1].standing.stage == stages else None
 
     def furthest(self, say: Callable[[str], None] = lambda _: None) -> tuple[str, Checkpoint] | None:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from pydantic import Field
 
-from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.cluster.connection import ClusterSettings, Connect
 from cxrgaze_ray.config import Name, Settings, Uri
 from cxrgaze_ray.models.bundle import read_info
 from cxrgaze_ray.registry.mlflow_tracking import Tracking, tracked
@@ -17,7 +17,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.training.foretell import Foretold, foretell
-from cxrgaze_ray.training.progress import EpochStep, event_files
+from cxrgaze_ray.training.progress import EpochStep, check_event_files, event_files
 from cxrgaze_ray.training.publishing import train_and_publish
 from cxrgaze_ray.training.recipes import STAGE_ORDER, StageName
 from cxrgaze_ray.training.run import training_name
@@ -108,13 +108,14 @@ def _tracked(
     return tracked(order.tracking, f"{order.name} {training_name(store, settings, parent, order.backbone_weights)}")
 
 
-def foretell_order(order: TrainOrder, say: Callable[[str], None], *, elsewhere: bool) -> Foretold:
+def foretell_order(order: TrainOrder, say: Callable[[str], None], cluster: ClusterSettings | None = None) -> Foretold:
     """Check an order and say what it would take: see `foretell`."""
+    check_event_files(order.tensorboard)
     return foretell(
         ShardStore.open(order.store),
         order.training(),
         Registry(open_store(order.registry)),
         **order.what(),
-        elsewhere=elsewhere,
+        cluster=cluster,
         say=say,
     )

@@ -65,6 +65,12 @@ class Pace:
         return (self.images(steps) - self._before) / max(time.perf_counter() - self._began, 1e-9)
 
 
+def check_event_files(folder: str | None) -> None:
+    """Raise ConfigError if a folder for event files is none of this machine's."""
+    if folder is not None and folder.startswith(uris.S3):
+        raise ConfigError(f"Event files can't be written to {folder}.", "Name a folder of this machine.")
+
+
 @contextmanager
 def event_files(folder: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Write each epoch's losses and images a second as TensorBoard's event files; nothing without a folder.
@@ -81,8 +87,7 @@ def event_files(folder: str | None) -> Iterator[Callable[[dict[str, Any]], None]
         return
     from tensorboardX import SummaryWriter  # half a second that only those pay who ask for it
 
-    if folder.startswith(uris.S3):
-        raise ConfigError(f"Event files can't be written to {folder}.", "Name a folder of this machine.")
+    check_event_files(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         opened = SummaryWriter(folder)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from cxrgaze_ray.cluster.connection import Connect, kept
+from cxrgaze_ray.evaluation.answers import answerable
 from cxrgaze_ray.evaluation.calibration import calibrated
 from cxrgaze_ray.evaluation.evaluate import evaluate_bundle
 from cxrgaze_ray.registry.pin import ModelPin
@@ -73,7 +74,7 @@ def train_and_publish(
             on_step=on_step,
         )
         bundle = calibrated(bundle, store, connect=join, say=say)
-        if tests := store.rows("test"):
+        if tests := answerable(bundle.info, store, "test"):
             registry.look(name, bundle.info.weights_sha256, store.parts, reason="evaluation after training")
             say(f"Evaluating on {tests} images of the test split.")
             if (looks := registry.looks(name, store.parts)) > 1:

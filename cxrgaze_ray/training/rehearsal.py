@@ -28,6 +28,9 @@ from cxrgaze_ray.training.tally import Tally
 CPU_IMAGES = 4
 """Rows of a measured step on a CPU, where a larger batch takes as many times as long; a GPU is given a whole batch."""
 
+_LEAST_IMAGES = 4
+"""Rows among which there is a triplet if the split holds any."""
+
 _ROUNDS = 3
 """Measured steps, of which the fastest counts; one that nobody measures goes before them."""
 
@@ -103,7 +106,7 @@ def rehearse(
     phase: StageName,
     device: torch.device,
     *,
-    workers_here: int = 1,
+    workers: tuple[int, int] = (1, 1),
 ) -> PhaseCost:
     """Take some steps of a phase, and measure them; the network is not what it was afterwards.
 
@@ -119,8 +122,9 @@ def rehearse(
         Settings of the training.
     device
         Device to compute on.
-    workers_here
-        Workers that would share this machine's folder for temporary files.
+    workers
+        Workers that would share a batch, of which a GPU is given one's share, or what fits of that; and those of them
+        that would share this machine's folder for temporary files.
 
     Raises
     ------
@@ -130,9 +134,9 @@ def rehearse(
         If the rows can't be read.
     """
     plain = settings.model_copy(update={"compile": False})
-    rehearsal = _Rehearsal(network, train, validation, phase, device)
+    rehearsal = _Rehearsal(network, train, validation, phase, device, workers[0])
     cost = rehearsal.measure(plain)
-    most = min(settings.cache_gib * 2**30, room(workers_here))
+    most = min(settings.cache_gib * 2**30, room(workers[1]))
     if cost.feature_bytes * max(cost.images, cost.validated) > most:  # then every step computes them
         cost = rehearsal.measure(plain.model_copy(update={"cache_features": False}))
     return cost
@@ -141,14 +145,25 @@ def rehearse(
 class _Rehearsal:
     """A phase, and the few rows that it is tried with."""
 
-    def __init__(self, network: Network, train: Rows, validation: Rows, phase: StageName, device: torch.device) -> None:
-        self._network, self._train, self._validation, self._phase, self._device = (
-            network, train, validation, phase, device,
+    def __init__(
+        self, network: Network, train: Rows, validation: Rows, phase: StageName, device: torch.device, workers: int
+    ) -> None:
+        self._network, self._train, self._validation, self._phase, self._device, self._workers = (
+            network, train, validation, phase, device, workers,
         )  # fmt: skip
 
     def measure(self, settings: TrainSettings) -> PhaseCost:
+        batch = settings.stages[self._phase].batch
+        most = -(-batch // self._workers) if self._device.type == "cuda" else min(CPU_IMAGES, batch)
+        while most > _LEAST_IMAGES:
+            try:
+                return self._measured(settings, most)
+            except torch.OutOfMemoryError:  # what a whole step would take is reckoned from a smaller one
+                most = most // 2
+        return self._measured(settings, most)
+
+    def _measured(self, settings: TrainSettings, most: int) -> PhaseCost:
         stage, own = RECIPES[settings.system].stages[self._phase], settings.stages[self._phase]
-        most = own.batch if self._device.type == "cuda" else min(CPU_IMAGES, own.batch)
         chosen = [ChosenRows(rows, _some(rows, stage, most)) for rows in (self._train, self._validation)]
         train, validation = (Feed(rows, seed=settings.seed) for rows in chosen)
         at_once = own.model_copy(update={"batch": max(len(rows.label_N) for rows in chosen)})
@@ -199,7 +214,7 @@ def _some(rows: Rows, stage: Stage, most: int) -> NDArray[np.int64]:
     for label in np.unique(label_N):
         (of_class,) = np.nonzero(label_N == label)
         turn_N[of_class] = np.arange(len(of_class))
-    least = 4 if stage.objective == "triplet" else 1
+    least = _LEAST_IMAGES if stage.objective == "triplet" else 1
     some_N: NDArray[np.int64] = np.sort(place_N[np.argsort(turn_N, kind="stable")[: max(most, least)]])
     return some_N
 

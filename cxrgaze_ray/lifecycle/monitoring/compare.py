@@ -26,7 +26,9 @@ from cxrgaze_ray.lifecycle.monitoring.suspicions import suspect
 from cxrgaze_ray.models.settings import BOTH
 from cxrgaze_ray.scoring.runs import Run
 
-_OTHER_WEIGHTS = "Not compared: the sides were scored by different weights, whose answers differ anyway."
+_OTHER_WEIGHTS = (
+    "Not compared: the sides were scored by different weights or temperatures, whose answers differ anyway."
+)
 _NO_LABELS = "No labels were given."
 
 
@@ -135,7 +137,9 @@ def _notes_of_runs(runs: Sequence[Run]) -> list[str]:
     if any(not run.spec.model.trained for run in runs):
         notes.append("The model of a run is untrained: its scores, predictions and maps mean nothing.")
     if len({run.spec.model.answers for run in runs}) > 1:
-        notes.append("The sides were scored by different weights: scores, predictions and maps are not compared.")
+        notes.append(
+            "The sides were scored by different weights or temperatures: scores, predictions and maps are not compared."
+        )
     if len({run.spec.engine for run in runs}) > 1:
         notes.append("The sides were computed by different engines, which agree within a tolerance only.")
     for option in ("view", "decode"):

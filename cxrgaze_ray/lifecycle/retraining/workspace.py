@@ -63,7 +63,7 @@ class Conclusion(Record):
 
 def make_id(settings_sha256: str, champion: ModelPin, stores: tuple[str, ...], policy: Policy) -> str:
     """Hash everything that determines a retraining, to 16 hex digits: with nothing new there is nothing to do."""
-    parts = [settings_sha256, champion.weights_sha256, *stores, policy.model_dump_json()]
+    parts = [settings_sha256, champion.answers, *stores, policy.model_dump_json()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -107,7 +107,7 @@ def test_a_bundle_carries_its_temperature_and_how_it_was_found(tmp_path: Path, m
     without = write_store(tmp_path / "without", {"train": 1, "test": 1})
     found = calibrated(bundle_of("dnet201"), without).info.lineage.calibration
     assert found is not None
-    assert found.why == "the store has no validation split"
+    assert found.why == "the validation split has no image for it"
 
 
 def test_a_model_of_gaze_alone_has_nothing_to_calibrate(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from cxrgaze_ray.lifecycle.retraining import (
 )
 from cxrgaze_ray.lifecycle.retraining import run as steps
 from cxrgaze_ray.lifecycle.retraining.assessment import training_settings
-from cxrgaze_ray.lifecycle.retraining.workspace import retrainings
+from cxrgaze_ray.lifecycle.retraining.workspace import make_id, retrainings
 from cxrgaze_ray.models.bundle import Bundle, Golden, make_bundle, read_bundle, read_info
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.predictor import Predictor
@@ -271,6 +271,13 @@ def test_a_crash_anywhere_goes_on_with_the_same_command(
     assert result.conclusion.promoted
     assert len(trained) == 1, "it trained again"
     assert actions(registry) == [*JUDGED, ("promote", "v0002")]
+
+
+def test_another_temperature_makes_another_champion_of_the_same_weights(registry: Registry) -> None:
+    pin = registry.resolve("cxrgaze@champion")
+    changed = [{}, {"version": "v0002"}, {"temperature": 0.8}]
+    first, same, other = (make_id("s", pin.model_copy(update=one), ("store",), EASY) for one in changed)
+    assert first == same != other
 
 
 def test_one_retraining_at_a_time(registry: Registry, settings: RetrainSettings, trained: list[str]) -> None:

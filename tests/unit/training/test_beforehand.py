@@ -99,3 +99,9 @@ def test_what_makes_figures_worth_less_is_a_warning() -> None:
     ]
     (untested,) = warnings_of(rows(SOUND), rows(SOUND), rows([]), chosen)
     assert untested == "Warning: the store has no test split: the model will carry no metrics."
+
+
+def test_a_model_that_reads_gaze_can_not_be_tested_without_any() -> None:
+    told = warnings_of(rows(SOUND), rows(SOUND), rows(SOUND, gaze=False), settings(system="gazegnn"))
+    (warned,) = told
+    assert warned.endswith("test split has gaze, which the model reads beside the image: it will carry no metrics.")

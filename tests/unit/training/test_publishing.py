@@ -25,7 +25,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry, and trainings that end at once with weights of the settings' seed."""
 
     def trained(_store: object, settings: TrainSettings, *_: object, name: str, **__: object) -> Bundle:
-        return make_bundle(build(PRESETS["tiny"], settings.seed), name, trained=True)
+        return make_bundle(build(settings.network, settings.seed), name, trained=True)
 
     monkeypatch.setattr(publishing, "run_stages", trained)
     monkeypatch.setattr(calibration, "LEAST_IMAGES", 3)
@@ -65,3 +65,14 @@ def test_each_further_model_is_told_how_many_saw_the_test_split(tmp_path: Path, 
     told = [sentence for sentence in said if "has been shown to" in sentence]
     assert told == ["It has been shown to 2 models named cxrgaze: the best of many is partly the luckiest."] * 2
     assert [entry.action for entry in registry.history("cxrgaze")].count("look") == 2
+
+
+def test_a_model_that_reads_gaze_is_published_though_nobody_looked_at_the_test_split(
+    tmp_path: Path, registry: Registry
+) -> None:
+    store = write_store(tmp_path / "store", {"train": 1, "validation": 3, "test": 2}, unseen="test")
+    pin = publishing.train_and_publish(store, TrainSettings.for_preset("tiny", system="gazegnn"), registry)
+    info = read_bundle(open_store(pin.uri)).info
+    assert (info.network.system, info.metrics) == ("gazegnn", {})
+    assert info.lineage.calibration is not None
+    assert registry.looks("cxrgaze", store.parts) == 0

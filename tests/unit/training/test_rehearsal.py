@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cxrgaze_ray.training.recipes import RECIPES
 from cxrgaze_ray.training.rehearsal import PhaseCost, _some, rehearse
 from cxrgaze_ray.training.rows import HeldRows
 from cxrgaze_ray.training.settings import TrainSettings
+from cxrgaze_ray.training.steps import Steps
 from tests.rows import make_rows
 
 CPU = torch.device("cpu")
@@ -55,3 +57,18 @@ def test_rows_that_are_tried_hold_triplets_if_any_do() -> None:
     found = rows.label_N[_some(rows, stage, 4)]
     assert sorted(found.tolist()) == [0, 0, 0, 1]
     assert np.array_equal(_some(rows, stage, 4), np.sort(_some(rows, stage, 4)))
+
+
+def test_a_step_that_does_not_fit_is_reckoned_from_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrgaze_ray.training.rehearsal.CPU_IMAGES", 8)
+    train, tried = Steps.train, []
+
+    def crowded(steps: Steps, *how: Any) -> float:
+        tried.append(steps.images)
+        if steps.images > 4:
+            raise torch.OutOfMemoryError
+        return train(steps, *how)
+
+    monkeypatch.setattr(Steps, "train", crowded)
+    assert cost("encoder").saved_bytes > 0
+    assert tried[:2] == [8, 4]

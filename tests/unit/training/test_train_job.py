@@ -17,6 +17,7 @@ from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.storage import LocalStore
 from cxrgaze_ray.training import order
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
+from cxrgaze_ray.training.settings import TrainSettings
 from tests.labelled_store import write_store
 
 SAID = """
@@ -39,18 +40,21 @@ def test_a_job_s_settings_reach_the_training(tmp_path: Path, monkeypatch: pytest
     write_store(tmp_path / "store", {"train": 1})
     given: dict[str, Any] = {}
 
-    def train_and_publish(_store: object, settings: Any, _registry: object, **how: Any) -> ModelPin:
+    def train_and_publish(_store: object, settings: TrainSettings, registry: Registry, **how: Any) -> ModelPin:
         given.update(how, settings=settings)
-        return ModelPin(uri="x", name="net", version="v1", weights_sha256="0", trained=True)
+        return registry.publish(make_bundle(build(settings.network), "net", trained=True))
 
     monkeypatch.setattr(order, "train_and_publish", train_and_publish)
     job = train.TrainJob.from_yaml(SAID.format(store=tmp_path / "store", registry=tmp_path / "registry"))
-    train.work(job)
+    result = train.work(job)
     (phase,) = given["settings"].stages.values()
     assert (phase.schedule, phase.clip, given["settings"].recipe) == ("cosine", 1, "recommended")
     assert (given["parent"], given["workers"], given["reason"]) == ("net@v3", Workers(2, 4), "because")
     assert given["checkpoints"] == CheckpointSettings(minutes=7, keep=5)
     assert (tmp_path / "registry" / "events").is_dir()
+    page = (tmp_path / "registry" / "net" / "reports" / "v0001.html").read_text()
+    assert result["report"].endswith("/net/reports/v0001.html")
+    assert "net v0001 on the test split" in page
 
 
 def test_mlflow_is_told_of_epochs_and_of_what_was_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,87 @@
+"""What a dry run reckons from what it measured, and warns of; nothing is measured here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cxrgaze_ray.cluster.connection import ClusterSettings
+from cxrgaze_ray.registry.versions import Registry
+from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training import foretell as module
+from cxrgaze_ray.training.checkpoint import Checkpoint, Standing
+from cxrgaze_ray.training.foretell import Foretold, foretell
+from cxrgaze_ray.training.initial import INITIAL
+from cxrgaze_ray.training.kept import KeptCheckpoints
+from cxrgaze_ray.training.rehearsal import PhaseCost
+from cxrgaze_ray.training.run import training_name, work_store
+from cxrgaze_ray.training.settings import TrainSettings
+from tests.labelled_store import write_store
+
+SETTINGS = TrainSettings.for_preset("tiny", ["encoder"], backbone="fresh")
+COST = PhaseCost(
+    phase="encoder", images=6, validated=4, epochs=2, batch=8, step_s=1, validation_s=0.5, features_s=0,
+    feature_bytes=0, saved_bytes=2**20, learning_bytes=2**20, network_bytes=2**20,
+)  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardStore:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return write_store(tmp_path / "store", {"train": 6, "validation": 4, "test": 3})
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(LocalStore(str(tmp_path / "registry")))
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Threads of each measurement."""
+    threads: list[int] = []
+
+    def rehearse(*_: object, **__: object) -> PhaseCost:
+        threads.append(torch.get_num_threads())
+        return COST
+
+    monkeypatch.setattr(module, "rehearse", rehearse)
+    return threads
+
+
+def told(store: ShardStore, registry: Registry, **values: Any) -> Foretold:
+    return foretell(store, SETTINGS, registry, **values)
+
+
+def test_it_is_measured_with_every_core_as_workers_compute(
+    store: ShardStore, registry: Registry, measured: list[int]
+) -> None:
+    before = torch.get_num_threads()
+    assert told(store, registry).seconds == 2 * (6 * 1 + 4 * 0.5)
+    assert measured == [torch.multiprocessing.cpu_count()]
+    assert torch.get_num_threads() == before
+
+
+def test_workers_without_a_place_are_told_of_where_the_places_are_known(
+    store: ShardStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (warned,) = told(store, registry, workers=5, cluster=ClusterSettings(num_cpus=4)).warnings
+    assert warned.startswith("Warning: 5 workers need a CPU each, and this machine has 4 for Ray")
+    assert not told(store, registry, workers=4, cluster=ClusterSettings(num_cpus=4)).warnings
+    monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
+    there = told(store, registry, workers=5)
+    assert (there.warnings, there.sharing) == ([], 5)
+
+
+def test_it_says_where_the_same_command_would_go_on(store: ShardStore, registry: Registry) -> None:
+    work = work_store(registry, "cxrgaze", run := training_name(store, SETTINGS))
+    work.put(INITIAL, b"-")
+    assert told(store, registry).notes == SETTINGS.notes()
+    kept = KeptCheckpoints(work, run)
+    for stage, words in ((0, "was begun, and would go on from checkpoints/00-"), (1, "is over: the same command only")):
+        kept.write(Checkpoint(Standing(stage=stage), model={}, best={}, optimiser={}, rng=[]))
+        assert words in told(store, registry).notes[-1]
