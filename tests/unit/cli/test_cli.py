@@ -77,7 +77,8 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "bench model", "bench train", "bench streams", "bench serve", "bench pipeline", "bench memory",
         "bench planning",
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
-        "models verify", "models card", "models compare", "config show", "config env",
+        "models verify", "models card", "models compare", "models export",
+        "bench learning", "config show", "config env", "examples copy",
     }  # fmt: skip
 
 

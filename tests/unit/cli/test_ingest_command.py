@@ -112,10 +112,20 @@ def test_there_are_two_ways_to_treat_identities(asked: dict[str, Any]) -> None:
     assert not asked
 
 
+ENOUGH = {"images": 300, "split_train": 200, "split_validation": 50, "split_test": 50}
+
+
 def test_overlap_and_proxies_are_told() -> None:
     assert "3 patients and 2 images" in notes(patients_in_both_sources=3, images_in_both_sources=2)
     assert "edema" in notes(labels_from_chexpert=1)
-    assert notes(images=5) == ""
+    assert notes(**ENOUGH) == ""
+
+
+def test_a_split_that_is_too_small_for_its_purpose_is_told() -> None:
+    assert "the test split has 8 images, too few to tell a good model from a bad one" in notes(
+        **ENOUGH | {"split_test": 8}
+    )
+    assert "no image is in the validation split" in notes(**ENOUGH | {"split_validation": 0})
 
 
 def test_what_is_wrong_with_gaze_tables_is_told() -> None:

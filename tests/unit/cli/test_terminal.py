@@ -98,12 +98,16 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
     "models rollback": [("net", "--alias", "canary", *REGISTRY)],
     "models verify": [("net", *REGISTRY), ("net", "--registry", "broken"), ("net", "--registry", FILE)],
     "models card": [("net", "--out", f"{FILE}.md", *REGISTRY), ("net", "--out", f"{FILE}.html", *REGISTRY)],
+    "models compare": [("net@v1", "net@v1", *REGISTRY), (f"net@{HOSTILE}", "net@v1", *REGISTRY)],
+    "models export": [("net", "--to", "onnx", "--out", "run", *REGISTRY), (HOSTILE, "--to", "onnx", "--out", FILE)],
     "models import": [(FILE, "--format", "cxrgazelearn", *REGISTRY), (FILE, "--format", HOSTILE, *REGISTRY)],
     "models init": [("--preset", HOSTILE, *REGISTRY), ("--name", "net", *REGISTRY)],
     "runs list": [("runs",), (FILE,)],
     "runs show": [("run",), ("runs/fedcba9876543210",), (FILE,)],
     "runs verify": [("run",), ("runs/fedcba9876543210",)],
     "runs report": [("planned", "--out", f"{FILE}.html"), ("run", "--truth", FILE)],
+    "runs compare": [("run", "runs/fedcba9876543210"), (FILE, "run")],
+    "runs query": [("run", "select * from results"), ("run", HOSTILE), (FILE, "select 1")],
     "runs export": [("run", "--to", "csv", "--out", FILE), ("run", "--to", "png", "--out", FILE)],
     "archive list": [("archive", "--identities", "keep"), (FILE,), (f"archive/{FILE}", "--out", f"{FILE}.parquet")],
     "archive look": [("archive", "--out", f"{FILE}.png"), ("archive", "--model", HOSTILE, *REGISTRY)],
@@ -119,6 +123,7 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
     "monitor": [("--baseline", "run", "--current", "runs"), ("--baseline", FILE, "--current", "run")],
     "webhook": [("--config", "broken.yaml")],
     "serve": [("--config", "broken.yaml")],
+    "config show": [(), (HOSTILE,)],
     "doctor": [(*REGISTRY, "--probe", "archive"), ("--registry", "broken")],
 }
 """Commands that print what is stored, or name files, and how they come by hostile text."""
@@ -126,7 +131,7 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
 ELSEWHERE = {
     "demo", "archive make", "ingest",
     "bench listing", "bench decode", "bench model", "bench train", "bench streams", "bench serve", "bench pipeline",
-    "bench memory", "bench planning",
+    "bench memory", "bench planning", "bench learning", "examples copy", "config env",
 }  # fmt: skip
 """Commands that print figures of what they made themselves, through the same functions as the others."""
 
