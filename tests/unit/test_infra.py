@@ -1,4 +1,4 @@
-"""What is given to Prometheus, Alertmanager, cron and Kubernetes."""
+"""What is given to Prometheus, Alertmanager, cron and nginx."""
 
 from __future__ import annotations
 
@@ -25,13 +25,8 @@ INFRA = Path(__file__).parents[2] / "infra"
 PROMETHEUS = INFRA / "prometheus"
 RULE_TESTS = sorted(PROMETHEUS.glob("rules*_test.yml"))
 SERVICES = ("serve", "webhook")
-MANIFESTS = sorted((INFRA / "kuberay").glob("*.yaml"))
 RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-
-
-def documents(path: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(path.read_text()))
 
 
 def test_the_rules_alert_when_they_should_and_are_silent_when_they_should() -> None:
@@ -119,10 +114,9 @@ def test_the_nights_of_cron_do_not_overlap_and_tell_of_failures() -> None:
         subprocess.run(["sh", "-n", "-c", command], check=True)
 
 
-def test_what_cron_and_kubernetes_call_can_be_typed() -> None:
+def test_what_cron_calls_can_be_typed() -> None:
     known: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
     called = [re.sub(r";.*", "", re.sub(r"^.*?(?=cxrgaze )", "", command)) for _, command in cron_lines()]
-    called += [job["entrypoint"] for job in rayjobs()]
     tried = [words for words in map(shlex.split, called) if words[1] in known]
     assert tried
     for _, name, *arguments in tried:
@@ -137,70 +131,3 @@ def test_the_gate_s_answers_are_no_failures_to_cron(tmp_path: Path, code: int, p
         (tmp_path / name).chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     assert subprocess.run(["sh", "-c", command], env={"PATH": path}, check=False).returncode == (0 if passes else code)
-
-
-def rayjobs() -> Iterator[dict[str, Any]]:
-    """Yield the RayJob that each manifest creates."""
-    (cron,) = documents(INFRA / "kuberay" / "retrain-raycronjob.yaml")
-    yield cron["spec"]["jobTemplate"]
-    config = documents(INFRA / "kuberay" / "retrain-cronjob.yaml")[-1]
-    job = yaml.safe_load(config["data"]["rayjob.yaml"])
-    assert (job["apiVersion"], job["kind"], "generateName" in job["metadata"]) == ("ray.io/v1", "RayJob", True)
-    yield job["spec"]
-
-
-def test_both_ways_create_the_same_job() -> None:
-    first, second = rayjobs()
-    assert first == second
-    assert first["backoffLimit"] == 0  # a rejected candidate ends with 10, and is not tried again
-    assert first["shutdownAfterJobFinishes"] is True
-    words = shlex.split(first["entrypoint"])
-    assert words[:2] == ["cxrgaze", "retrain"]
-    assert "--config" in words
-
-
-def pods(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every pod spec below a node, also those that a ConfigMap holds as text."""
-    if isinstance(node, dict):
-        if "containers" in node:
-            yield node
-        for value in node.values():
-            yield from pods(yaml.safe_load(value) if isinstance(value, str) and "kind: RayJob" in value else value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from pods(value)
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_every_pod_is_pinned_bounded_and_without_rights(path: Path) -> None:
-    found = [pod for document in documents(path) for pod in pods(document)]
-    assert found
-    for pod in found:
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["runAsUser"] > 0
-        for container in pod["containers"]:
-            assert re.search(r":v?\d+\.\d+\.\d+$", container["image"])
-            assert container["securityContext"]["allowPrivilegeEscalation"] is False
-            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-            assert {"requests", "limits"} == set(container["resources"])
-            assert all("value" not in variable for variable in container.get("env", []))
-    text = path.read_text()
-    assert not re.search(r"(?i)(password|secret_access|token:)", text.replace("automountServiceAccountToken", ""))
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_every_manifest_names_what_it_is(path: Path) -> None:
-    for document in documents(path):
-        assert {"apiVersion", "kind", "metadata"} <= set(document)
-        assert document["metadata"]["namespace"] == "cxrgaze"
-        assert document["metadata"]["name"]
-
-
-def test_the_cronjob_may_create_rayjobs_and_nothing_else() -> None:
-    found = {document["kind"]: document for document in documents(INFRA / "kuberay" / "retrain-cronjob.yaml")}
-    assert found["Role"]["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}]
-    assert found["CronJob"]["spec"]["concurrencyPolicy"] == "Forbid"
-    pod = found["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    assert pod["serviceAccountName"] == found["ServiceAccount"]["metadata"]["name"]
-    assert found["RoleBinding"]["roleRef"]["name"] == found["Role"]["metadata"]["name"]
-    assert pod["volumes"][0]["configMap"]["name"] == found["ConfigMap"]["metadata"]["name"]
