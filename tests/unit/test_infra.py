@@ -61,6 +61,8 @@ def test_every_alert_has_its_entry_in_the_runbook() -> None:
     runbook = (INFRA.parent / "docs/how-to/alerts.md").read_text()
     entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbook, re.M | re.S))
     assert set(entries) == set(ALERTS)
+    table = re.findall(r"^\|.*?\| (.*) \|$", runbook, re.M)
+    assert re.findall(r"\[(\w+)\]\(#", " ".join(table)) == list(entries), "each is led to, in order"
     for name, entry in entries.items():
         assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/how-to/alerts.md#{name.lower()}"
         assert re.findall(r"^\*\*(\w+)\.\*\*", entry, re.M) == ["Means", "Look", "Do"]
