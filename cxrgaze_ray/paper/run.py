@@ -28,6 +28,7 @@ from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import Trainable
 from cxrgaze_ray.storage import Store, check_writable, open_store
+from cxrgaze_ray.training.rehearsal import measured_on
 from cxrgaze_ray.training.run import check_store, run_stages, training_name, work_store
 
 PUBLISHED = "published.json"
@@ -164,7 +165,7 @@ def foretell(
                     "state": state,
                 }
             )
-    device = "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} cores"
+    device = measured_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return Foretold(rows, sum(one.seconds for one in measured.values()), device)
 
 

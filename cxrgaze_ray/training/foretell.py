@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -30,7 +29,7 @@ from cxrgaze_ray.training.checkpoint import hand_over
 from cxrgaze_ray.training.initial import INITIAL, first_weights
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.publishing import check_publishable
-from cxrgaze_ray.training.rehearsal import PhaseCost, rehearse
+from cxrgaze_ray.training.rehearsal import PhaseCost, measured_on, rehearse
 from cxrgaze_ray.training.run import SPLITS, check_beginning, look_over, rows_of, training_name, work_store
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
@@ -148,16 +147,15 @@ def foretell(
     bare = round(peak_rss_mib() * 2**20)
     train, validation, _ = rows_of(index)
     costs = []
-    with _threads(cores := torch.multiprocessing.cpu_count()):
-        for phase in settings.stages:
-            say(f"Measuring a step of phase {phase}.")
-            rows, many = (train, validation), (team.least, here)
-            costs.append(rehearse(network, *rows, settings, phase, device, workers=many))
+    for phase in settings.stages:
+        say(f"Measuring a step of phase {phase}.")
+        rows, many = (train, validation), (team.least, here)
+        costs.append(rehearse(network, *rows, settings, phase, device, workers=many))
     keep = (checkpoints or CheckpointSettings()).keep
     told = Foretold(
         run=run,
         phases=costs,
-        device="a GPU" if device.type == "cuda" else f"{cores} core{'' if cores == 1 else 's'}",
+        device=measured_on(device),
         sharing=_sharing(team, device, elsewhere=elsewhere),
         memory=_memory(costs, team, device, here, bare),
         **_disks(costs, registry, keep, here),
@@ -177,17 +175,6 @@ def _begun(kept: KeptCheckpoints, stages: int) -> list[str]:
     if kept.reached(stages):
         return ["This training is over: the same command only evaluates and publishes it again."]
     return [f"This training was begun, and would go on from {names[0]}: figures are of all of it."]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with as many threads as the workers of a machine have together, whatever OMP_NUM_THREADS says."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Disks(TypedDict):

@@ -135,11 +135,29 @@ def rehearse(
     """
     plain = settings.model_copy(update={"compile": False})
     rehearsal = _Rehearsal(network, train, validation, phase, device, workers[0])
-    cost = rehearsal.measure(plain)
-    most = min(settings.cache_gib * 2**30, room(workers[1]))
-    if cost.feature_bytes * max(cost.images, cost.validated) > most:  # then every step computes them
-        cost = rehearsal.measure(plain.model_copy(update={"cache_features": False}))
+    with _every_core():
+        cost = rehearsal.measure(plain)
+        most = min(settings.cache_gib * 2**30, room(workers[1]))
+        if cost.feature_bytes * max(cost.images, cost.validated) > most:  # then every step computes them
+            cost = rehearsal.measure(plain.model_copy(update={"cache_features": False}))
     return cost
+
+
+def measured_on(device: torch.device) -> str:
+    """Say on what `rehearse` measures."""
+    cores = torch.multiprocessing.cpu_count()
+    return "a GPU" if device.type == "cuda" else f"{cores} core{'' if cores == 1 else 's'}"
+
+
+@contextmanager
+def _every_core() -> Iterator[None]:
+    """Compute with as many threads as the workers of a machine have together, whatever OMP_NUM_THREADS says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(torch.multiprocessing.cpu_count())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Rehearsal:

@@ -72,3 +72,16 @@ def test_a_step_that_does_not_fit_is_reckoned_from_a_smaller_one(monkeypatch: py
     monkeypatch.setattr(Steps, "train", crowded)
     assert cost("encoder").saved_bytes > 0
     assert tried[:2] == [8, 4]
+
+
+def test_it_is_measured_with_every_core_as_workers_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, threads, before = Steps.train, set(), torch.get_num_threads()
+
+    def counted(steps: Steps, *how: Any) -> float:
+        threads.add(torch.get_num_threads())
+        return train(steps, *how)
+
+    monkeypatch.setattr(Steps, "train", counted)
+    monkeypatch.setattr(torch.multiprocessing, "cpu_count", lambda: before + 1)
+    cost("classifier")
+    assert (threads, torch.get_num_threads()) == ({before + 1}, before)
