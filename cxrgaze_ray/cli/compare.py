@@ -122,7 +122,8 @@ def _tell(comparison: Comparison, out: str | None, warning: str, as_json: bool) 
     for sentence in filter(None, (warning, comparison.conclusion)):
         say(sentence)
     for section in comparison.sections:
-        say(f"\n{section.title}")
+        say("")
+        say(section.title)
         if section.rows:
             print_table(list(section.columns), [list(row) for row in section.rows])
         if section.note:

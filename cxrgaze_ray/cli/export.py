@@ -87,7 +87,7 @@ def export(
 
 
 def _lines(done: Exported, out: str) -> list[str]:
-    lines = [f"{done.written} files written to {out}."]
+    lines = [f"{done.written} file{'' if done.written == 1 else 's'} written to {out}."]
     if done.there:
         lines.append(f"{done.there} files had been written before.")
     lines += [

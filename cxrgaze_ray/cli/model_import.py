@@ -56,7 +56,7 @@ def import_(
     pin = published.publish(bundle, f"imported, format {form}")
     say(bundle.info.lineage.caution)
     lines = [
-        f"{name}@{pin.version} is published. It reads images of profile {bundle.info.profile}.",
+        f"{name}@{pin.version} is published in {registry}. It reads images of profile {bundle.info.profile}.",
         f"Promote it with: cxrgaze models promote {name} {pin.version}",
     ]
     show(pin.model_dump() | {"format": form}, as_json=as_json, lines=lines)

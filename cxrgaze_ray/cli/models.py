@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,7 +50,7 @@ def init(
         ledger.promote(name, pin.version, reason=reason, note="untrained", say=say)
     say("This model is untrained: its answers mean nothing.")
     alias = f" and is {name}@champion" if promote_it else ""
-    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published{alias}."])
+    show(pin.model_dump(), as_json=as_json, lines=[f"{name}@{pin.version} is published{alias}, in {registry}."])
 
 
 def list_(
@@ -79,6 +80,7 @@ def list_(
         say("auc is the macro AUC and cc the maps' correlation, both on the test split, with 95% intervals.")
     else:
         say(f"There is no model in {registry}.")
+        say(f"Train one, or try the plumbing: {shlex.join(['cxrgaze', 'models', 'init', '--registry', registry])}")
 
 
 def _versions(registry: Registry, name: str, *, every: bool) -> Iterator[dict[str, Any]]:
@@ -170,7 +172,7 @@ def promote(
     ledger = Registry(open_store(registry))
     skipped: list[str] = []
     pin = ledger.promote(name, version, alias, reason, who=who, say=skipped.append)
-    moved(pin, f"{name}@{alias} is {pin.version}.", ledger, as_json, skipped)
+    moved(pin, f"{name}@{alias} is {pin.version} in {registry}.", ledger, as_json, skipped)
 
 
 def rollback(

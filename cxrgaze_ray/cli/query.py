@@ -66,6 +66,11 @@ def _print_rows(schema: pa.Schema, tables: Iterator[pa.Table], limit: int) -> No
     for table in tables:
         shown += table.slice(0, limit - len(shown)).to_pylist() if len(shown) < limit else []
         count += table.num_rows
-    print_table(schema.names, [list(row.values()) for row in shown])
+    print_table(schema.names, [[_brief(value) for value in row.values()] for row in shown])
     if count > len(shown):
         say(f"{count - len(shown)} more rows: --limit shows more of them, --csv all.")
+
+
+def _brief(value: object) -> object:
+    """Shorten a number for people; --csv and --json have all of its digits."""
+    return f"{value:.6g}" if isinstance(value, float) else value

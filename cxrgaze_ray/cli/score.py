@@ -178,7 +178,8 @@ def _summary_lines(run: ScoredRun, success: Success) -> list[str]:
         lines.append("Reasons: " + ", ".join(f"{name} {count}" for name, count in success.reasons.items()) + ".")
     if closed := run.run.spec.closed_folders:
         lines.append(closed_sentence(closed))
-    lines.append(f"Run: {run.uri}")
+    quoted = shlex.quote(run.uri)
+    lines += [f"Run: {run.uri}", f"A page of it: cxrgaze runs report {quoted} --out report.html"]
     if success.counts.get("failed"):
-        lines.append(f"Which files failed, and why: cxrgaze runs show {shlex.quote(run.uri)} --failed")
+        lines.append(f"Which files failed, and why: cxrgaze runs show {quoted} --failed")
     return lines

@@ -7,49 +7,34 @@ from collections import defaultdict
 import typer
 
 from cxrgaze_ray.cli import app
+from cxrgaze_ray.config.environment import VARIABLES
 from cxrgaze_ray.storage import s3_settings
 from cxrgaze_ray.storage.s3_settings import PREFIX, S3Settings
 from docs.generate.command_line import walk
 from docs.generate.text import code, remarks, table
 
-OTHERS = {
-    "CXRGAZE_CACHE": "Folder of models as OpenVINO has them; by default `cxrgaze` in `$XDG_CACHE_HOME` or `~/.cache`.",
-    "CXRGAZE_SCORE_ENGINE": "Default of `cxrgaze score --engine`; every option has one, see `cxrgaze config show`.",
-    "CXRGAZE_CONFIG": "File of defaults of options, else `cxrgaze.toml` here or in `$XDG_CONFIG_HOME/cxrgaze`.",
-    "CXRGAZE_WHO": "Who enters into a registry's ledger; by default user@host. Nobody checks it.",
-    "CXRGAZE_TOKEN": "Bearer token that `cxrgaze serve` asks of every request; a serve file's `require_token` insists.",
-    "CXRGAZE_CLIENT_RATE": "Requests a second that a client of another machine may make in the long run; else 50.",
-    "CXRGAZE_WEBHOOK_TOKEN": "Bearer token that `cxrgaze webhook` asks of every request.",
-    "RAY_AUTH_MODE": "Set to `token` unless it is set: a cluster answers those only who know its token.",
-    "RAY_AUTH_TOKEN": "Token of a running cluster; a private one makes its own.",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "On every node of a cluster that was started without cxrgaze: "
-    "`cxrgaze_ray.http.proxy:middlewares`, which bounds requests in time and memory.",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "Set to 1 it opens a private cluster, its metrics without a token, to others.",
-    "AWS_ENDPOINT_URL": "Address of an S3 that is not Amazon's. All other standard variables and profiles of AWS hold.",
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "S3's optional checksums, which many stores answer with 501, are sent only if "
-    "this or the profile asks for them.",
-    "TMPDIR": "Where a private cluster's folder lies, unless the path has more than 22 characters; then it is `/tmp`.",
-}
-"""Variables that no option and no setting names."""
-
 _HEAD = """# Environment variables
 
 On a cluster, set them on every node. An option on the command line wins over its variable.
+`cxrgaze config env` says which are set.
 
 """
 
 
 def environment() -> str:
     """Return the page."""
+    others = [[code(one.name), one.what] for one in VARIABLES if not one.name.startswith(PREFIX)]
     return "\n".join(
         [
             f"{_HEAD}## Defaults of options\n",
+            "Every option has a variable, such as `CXRGAZE_SCORE_ENGINE` for `cxrgaze score --engine`: see "
+            "`cxrgaze config show score`. These are shared by several commands, or not named so:\n",
             table(["variable", "option", "of"], _of_options()),
             "## S3\n",
             f"A wrong or unknown variable that begins with `{PREFIX}` ends a command with exit code 2.\n",
             table(["variable", "default", "what it does"], _of_s3()),
             "## Others\n",
-            table(["variable", "what it does"], [[code(name), told] for name, told in OTHERS.items()]),
+            table(["variable", "what it does"], others),
         ]
     )
 

@@ -19,7 +19,7 @@ from cxrgaze_ray.scoring.runs.contract import RunSpec
 from cxrgaze_ray.scoring.runs.success import CommittedShard, Success, read_success
 from cxrgaze_ray.scoring.runs.summing_up import PLANNED, SummingUp
 from cxrgaze_ray.scoring.runs.tables import readable, table_bytes
-from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.storage import LocalStore, Store, open_store
 from cxrgaze_ray.storage.read_ahead import read_ahead
 
 SHARD_FILE = re.compile(r"results/shard-(\d{5,})(?:\.r(\d+))?\.parquet")
@@ -124,9 +124,11 @@ class Run:
 
     def tables(self, columns: list[str] | None = None, shards: Collection[int] | None = None) -> Iterator[pa.Table]:
         """Yield every live shard's rows, or those of some shards, in order, with only the columns asked for."""
+        # Arrow's threads save a bucket requests; one that still holds a Python file as Python ends aborts the process
+        threads = not isinstance(self.store, LocalStore)
         for key in (key for shard, key in self.live_shards().items() if shards is None or shard in shards):
             with self.store.open_input(key) as file, readable(self.store.locate(key)):
-                table = pq.read_table(file, columns=columns)
+                table = pq.ParquetFile(file, pre_buffer=threads).read(columns=columns, use_threads=threads)
             yield table
 
     def success(self) -> Success | None:

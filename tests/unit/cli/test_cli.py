@@ -455,7 +455,7 @@ def test_who_moved_an_alias_and_the_new_head_are_told(
     cxrgaze("models", "init", "--name", "net", "--seed", 1, "--no-promote", *where)
     ended = cxrgaze("models", "promote", "net", "v2", "--who", "ann", "--reason", "better", *where)
     assert ended.out.splitlines() == [
-        "net@champion is v0002.",
+        f"net@champion is v0002 in {tmp_path}.",
         "net@v0002 is untrained: its answers mean nothing.",
         f"The ledger's head is {ledger.head('net')}",
     ]
@@ -797,6 +797,7 @@ def test_a_score_says_what_it_came_to(cxrgaze: Cxrgaze, driver: ModuleType) -> N
     assert ended.code == 0
     assert ended.out == (
         "3 files: 2 scored, 0 skipped, 1 failed.\n0.1 images/s over 60 s.\nReasons: truncated 1.\nRun: /out/run\n"
+        "A page of it: cxrgaze runs report /out/run --out report.html\n"
         "Which files failed, and why: cxrgaze runs show /out/run --failed\n"
     )
     found = cxrgaze("score", "a", "--out", "b", "--json").json

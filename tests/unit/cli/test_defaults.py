@@ -46,7 +46,7 @@ def test_the_command_line_wins_over_variables_and_these_over_the_file(
         (here / name).mkdir()
 
     def registry(*arguments: str) -> str:
-        return cxrgaze("models", "list", *arguments).err.removeprefix("There is no model in ").strip()
+        return cxrgaze("models", "list", *arguments).err.splitlines()[0].removeprefix("There is no model in ")
 
     assert "./registry" in registry()
     (here / "cxrgaze.toml").write_text(FILE)
@@ -175,6 +175,7 @@ def test_quiet_leaves_warnings_errors_and_the_result(cxrgaze: Cxrgaze, here: Pat
     assert (ended.code, ended.err.startswith("cxrgaze: There is no model net")) == (2, True)
     told = cxrgaze("models", "list", "--registry", here)
     assert told.err.startswith("There is no model in"), "it is of that command alone"
+    assert told.err.endswith(f"cxrgaze models init --registry {here}\n")
 
 
 def test_verbose_says_when_and_where_from(cxrgaze: Cxrgaze, here: Path) -> None:

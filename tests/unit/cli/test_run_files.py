@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pytest
@@ -126,3 +127,25 @@ def test_nothing_else_shows_a_path(cxrgaze: Cxrgaze, run: Run, tmp_path: Path) -
     ended = cxrgaze("runs", "export", run.store.uri, "--to", "csv", "--out", tmp_path / "out")
     assert "File names are left out: they may name patients. --with-paths adds them." in ended.err
     assert "Doe" not in (tmp_path / "out" / "results.csv").read_text()
+
+
+def test_no_thread_of_arrow_reads_a_file_of_this_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: set[str] = set()
+
+    class Watched:
+        def __init__(self, file: IO[bytes]) -> None:
+            self._file = file
+
+        def __enter__(self) -> Watched:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            readers.add(threading.current_thread().name)
+            return getattr(self._file, name)
+
+    monkeypatch.setattr(LocalStore, "open_input", lambda store, key, info=None: Watched(store._opened(key)))
+    assert sum(table.num_rows for table in run.tables()) == len(ROWS)
+    assert readers == {threading.main_thread().name}, "one that still holds the file as Python ends aborts the command"

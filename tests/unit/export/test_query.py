@@ -102,6 +102,12 @@ def test_the_answer_is_a_table_json_or_csv(cxrgaze: Cxrgaze, tmp_path: Path) -> 
     assert cxrgaze(*words, "--csv", "--json").code == 2
 
 
+def test_numbers_are_short_for_people_and_whole_for_programs(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    words = ("runs", "query", make_finished(tmp_path, 3).store.uri, "select 1.0::double / 3 as third")
+    assert cxrgaze(*words).out.split() == ["third", "0.333333"]
+    assert cxrgaze(*words, "--csv").out.split() == ["third", "0.3333333333333333"]
+
+
 def test_long_answers_are_cut_on_a_terminal_only(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
     run = make_finished(tmp_path)
     ended = cxrgaze("runs", "query", run.store.uri, "select image_id from results", "--limit", "3")

@@ -88,5 +88,5 @@ def test_the_command_says_what_it_left_out(cxrgaze: Cxrgaze, tmp_path: Path) -> 
     run = make_finished(tmp_path, 5)
     ended = cxrgaze("runs", "export", run.store.uri, "--to", "xlsx", "--out", tmp_path / "out")
     assert ended.code == 0
-    assert f"1 files written to {tmp_path}/out." in ended.out
+    assert f"1 file written to {tmp_path}/out." in ended.out
     assert "--with-paths adds them" in ended.err

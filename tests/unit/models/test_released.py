@@ -318,7 +318,7 @@ def test_the_command_publishes_at_the_size_that_is_asked_for(
     given = ("models", "import", written(tmp_path, state), "--format", "cxrgazelearn")
     told = cxrgaze(*given, "--name", "theirs", "--input-size", "320x256", *where)
     assert told.code == 0, told.err
-    assert "theirs@v0001 is published. It reads images of profile released-v1." in told.out
+    assert f"theirs@v0001 is published in {tmp_path}/registry. It reads images of profile released-v1." in told.out
     assert "trained elsewhere" in told.err
     shown = cxrgaze("models", "show", "theirs", *where, "--json").json
     assert shown["bundle"]["network"]["input_size"] == [320, 256]
