@@ -275,7 +275,7 @@ def test_a_crash_anywhere_goes_on_with_the_same_command(
 
 def test_another_temperature_makes_another_champion_of_the_same_weights(registry: Registry) -> None:
     pin = registry.resolve("cxrgaze@champion")
-    changed = [{}, {"version": "v0002"}, {"temperature": 0.8}]
+    changed: list[dict[str, Any]] = [{}, {"version": "v0002"}, {"temperature": 0.8}]
     first, same, other = (make_id("s", pin.model_copy(update=one), ("store",), EASY) for one in changed)
     assert first == same != other
 

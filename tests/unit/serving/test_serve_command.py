@@ -62,8 +62,8 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
         monkeypatch.setattr(f"cxrgaze_ray.serving.{name}", part)
     monkeypatch.setattr("cxrgaze_ray.registry.versions.pin_to_score", lambda registry, model: None)
     monkeypatch.setattr(sys.modules["cxrgaze_ray.cli.main"], "set_ray_environment", lambda: None)
-    for module in ("main", "console", "operate"):
-        monkeypatch.setattr(sys.modules[f"cxrgaze_ray.cli.{module}"], "say", lambda sentence: print(sentence))
+    for module, name in (("main", "complain"), ("main", "tell_error"), ("console", "say"), ("operate", "say")):
+        monkeypatch.setattr(sys.modules[f"cxrgaze_ray.cli.{module}"], name, lambda sentence: print(sentence))
     monkeypatch.chdir(tmp_path)
     return made
 

@@ -271,7 +271,10 @@ def test_no_patient_is_in_two_splits_whatever_the_sources(world: dict[str, Any])
     except UserError:
         event("refused")
         alike = world["list"] == world["tag"] == "{}"
-        assert world["split_by"] == "archive" or not alike or (unnamed and world["split_by"] == "patient")
+        # a file that nobody names, and one of a named patient, may have one image id: who it is of can't be told
+        mixed = {one["id"] for one in unnamed} & {one["id"] for one in images if named(images, one)}
+        expected = {"archive": True, "patient": bool(unnamed), "image": bool(mixed)}
+        assert not alike or expected[world["split_by"]]
         return
     event("ingested")
     assert torn(images, placed, lambda one: one["person"] if named(images, one) else None) == set()
