@@ -94,7 +94,7 @@ def test_stored_maps_restore_trained_ones(answers: Predictions) -> None:
 
 
 def test_the_report_is_a_page_without_a_network(demo: Demo, tmp_path: Path) -> None:
-    page = screenshot(demo.folder / "report.html", tmp_path, height=5000)
+    page = screenshot(demo.folder / "report.html", tmp_path, height=9000)
     coloured = np.abs(page[..., 0] - page[..., 2]) > 60
     assert coloured.mean() > 0.005, "no saliency is to be seen"  # the better a map is learned, the less it colours
     assert (page.max(axis=2) < 40).mean() > 0.005, "no radiograph is to be seen"
