@@ -80,7 +80,7 @@ def bench_learning(
             )
             began = time.perf_counter()
             bundle = run_stages(store, settings, registry, name="learning", connect=join, say=say)
-            yield from map(partial(_learned, seed, time.perf_counter() - began), bundle.info.curves)
+            yield from map(partial(learned, seed, time.perf_counter() - began), bundle.info.curves)
 
 
 def _store(folder: Path, images: int) -> ShardStore:
@@ -95,7 +95,8 @@ def _store(folder: Path, images: int) -> ShardStore:
     )
 
 
-def _learned(seed: int, seconds: float, curve: Curve) -> Learned:
+def learned(seed: int, seconds: float, curve: Curve) -> Learned:
+    """Return what a phase's curve says of it."""
     best = min(curve.validation)
     return Learned(
         seed, curve.phase, curve.validation[0], best, curve.validation.index(best) + 1, len(curve.validation), seconds
