@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from cxrgaze_ray.errors import ConfigError
 
 EXTRAS = {
-    "train": ("tensorboardX", "Training"),
+    "train": ("tensorboardX", "Writing TensorBoard's event files"),
     "serve": ("watchfiles", "Ray Serve's own command line"),
     "dicom-export": ("highdicom", "Writing DICOM objects"),
     "onnx": ("onnxscript", "Writing ONNX files"),

@@ -32,3 +32,10 @@ def curves_of(history: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
         )
         for phase, epochs in phases.items()
     )
+
+
+def epoch_figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return an epoch's losses and images a second, named ``<phase>/train_loss`` and so on, for those who watch it."""
+    rate = metrics["images"] / max(metrics["seconds"], 1e-3)
+    values = {name: metrics[name] for name in ("train_loss", "validation_loss")} | {"images_per_second": rate}
+    return {f"{metrics['stage']}/{name}": value for name, value in values.items()}

@@ -15,6 +15,7 @@ from typing import Any
 
 from cxrgaze_ray.config import check_extra
 from cxrgaze_ray.errors import CxrgazeError, StoreUnavailable
+from cxrgaze_ray.models.curves import epoch_figures
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 
 _log = logging.getLogger(__name__)
@@ -69,9 +70,7 @@ class Tracking:
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """Write an epoch's losses and images a second, named as in TensorBoard's event files."""
-        rate = metrics["images"] / max(metrics["seconds"], 1e-3)
-        values = {name: metrics[name] for name in ("train_loss", "validation_loss")} | {"images_per_second": rate}
-        self.metrics({f"{metrics['stage']}/{name}": value for name, value in values.items()}, metrics["epoch"])
+        self.metrics(epoch_figures(metrics), metrics["epoch"])
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Write numbers."""

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cxrgaze_ray.config import check_extra
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.models.curves import epoch_figures
 from cxrgaze_ray.storage import uris
 
 TELL_S = 0.3
@@ -85,6 +87,7 @@ def event_files(folder: str | None) -> Iterator[Callable[[dict[str, Any]], None]
     if folder is None:
         yield lambda _: None
         return
+    check_extra("train")
     from tensorboardX import SummaryWriter  # half a second that only those pay who ask for it
 
     check_event_files(folder)
@@ -97,10 +100,8 @@ def event_files(folder: str | None) -> Iterator[Callable[[dict[str, Any]], None]
     with opened as writer:
 
         def write(metrics: dict[str, Any]) -> None:
-            rate = metrics["images"] / max(metrics["seconds"], 1e-3)
-            values = {name: metrics[name] for name in ("train_loss", "validation_loss")} | {"images_per_second": rate}
-            for name, value in values.items():
-                writer.add_scalar(f"{metrics['stage']}/{name}", value, metrics["epoch"])
+            for name, value in epoch_figures(metrics).items():
+                writer.add_scalar(name, value, metrics["epoch"])
             writer.flush()
 
         yield write

@@ -7,11 +7,8 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.lifecycle.webhook.app import watch
@@ -21,6 +18,7 @@ from cxrgaze_ray.lifecycle.webhook.service import Service
 from cxrgaze_ray.lifecycle.webhook.settings import WebhookSettings, read_token
 from cxrgaze_ray.storage import LocalStore
 from tests.alertmanager import FakeJobs, notification
+from tests.asgi import Client
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "a-long-random-string"
@@ -30,24 +28,6 @@ SETTINGS = WebhookSettings(config="s3://models/retrain.yaml")
 @pytest.fixture
 def jobs() -> FakeJobs:
     return FakeJobs()
-
-
-class Client:
-    """Asks the routes without a server between."""
-
-    def __init__(self, api: FastAPI) -> None:
-        self._api = api
-
-    def get(self, path: str, **how: Any) -> httpx.Response:
-        return asyncio.run(self._ask("GET", path, how))
-
-    def post(self, path: str, **how: Any) -> httpx.Response:
-        return asyncio.run(self._ask("POST", path, how))
-
-    async def _ask(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self._api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://webhook") as client:
-            return await client.request(method, path, **how)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from cxrgaze_ray.schemas import CLASSES, Reason
 from cxrgaze_ray.serving import routes
 from cxrgaze_ray.serving.contract import EXAMPLES, REFUSALS, ClassName, ModelDescription, example
 from cxrgaze_ray.serving.routes import make_api
+from tests import asgi
 from tests.dicom_files import gradient, make_dicom, picture
 from tests.service_here import ServiceHere
 
@@ -45,23 +46,15 @@ def service() -> Iterator[ServiceHere]:
     made.close()
 
 
-class Client:
-    """Asks the routes without a server between, and holds every answer against the document."""
+class Client(asgi.Client):
+    """Holds every answer against the document."""
 
     def __init__(self, api: FastAPI) -> None:
-        self._api = api
+        super().__init__(api)
         self.document: dict[str, Any] = api.openapi()
 
-    def get(self, path: str, **how: Any) -> httpx.Response:
-        return asyncio.run(self._ask("GET", path, how))
-
-    def post(self, path: str, **how: Any) -> httpx.Response:
-        return asyncio.run(self._ask("POST", path, how))
-
     async def _ask(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self._api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-            answer = await client.request(method, path, **how)
+        answer = await super()._ask(method, path, how)
         self._check(method, answer)
         return answer
 
