@@ -41,4 +41,8 @@ def test_it_says_what_was_measured() -> None:
     for one in (found["alone"], found["beside_batch"]):
         assert one["requests"] > 0
         assert one["refused"] == 0
-        assert 0 < one["p50_ms"] <= one["p95_ms"] <= one["p99_ms"]
+        assert 0 < one["p50_ms"] <= one["p95_ms"]
+        if one["requests"] < 100:
+            assert one["p99_ms"] is None, "too few to tell"
+        else:
+            assert one["p95_ms"] <= one["p99_ms"]
