@@ -41,7 +41,10 @@ def registry(tmp_path: Path) -> Registry:
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phase's cost, and a machine with room for all of it, whatever else the tests' machine has in memory."""
     monkeypatch.setattr(module, "rehearse", lambda *_, **__: COST)
+    monkeypatch.setattr(module, "free_memory", lambda: 64 * 2**30)
+    monkeypatch.setattr(module, "_free", lambda _: 64 * 2**30)
 
 
 def told(store: ShardStore, registry: Registry, **values: Any) -> Foretold:
@@ -67,3 +70,10 @@ def test_it_says_where_the_same_command_would_go_on(store: ShardStore, registry:
     for stage, words in ((0, "was begun, and would go on from checkpoints/00-"), (1, "is over: the same command only")):
         kept.write(Checkpoint(Standing(stage=stage), model={}, best={}, optimiser={}, rng=[]))
         assert words in told(store, registry).notes[-1]
+
+
+def test_less_memory_than_a_step_needs_is_warned_of(
+    store: ShardStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "free_memory", lambda: 2**20)
+    assert any("less memory than a step needs" in one for one in told(store, registry).warnings)
