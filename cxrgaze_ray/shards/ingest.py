@@ -93,11 +93,13 @@ def ingest(
     on_listed(manifest)
     named = identities_named(manifest.identities, identities)
     manifest_sha256 = manifest.sha256()
+    # before the store is claimed, so that what is amiss with the tables leaves nothing that would be in the way
+    table = None if has_plan(store) else _planned(manifest, sources, settings, named)
     claim(store, manifest_sha256, sources, settings, named)
     if store.exists("store.json"):
         return ShardStore.open(out)
-    plan = _planned(store, manifest, sources, settings, named)
-    del manifest  # the plan is written: the driver needs no row of it any more
+    plan = Plan(store) if table is None else write_plan(store, *table, settings.shard_rows)
+    del manifest, table  # the plan is written: the driver needs no row of it any more
     shards, counts, names = [], Counter(plan.info.counts), Names()
     with connect():
         for built in _run(plan, store, sources, settings, named, workers, on_progress):
@@ -141,14 +143,12 @@ def claim(
 
 
 def _planned(
-    store: Store, manifest: Manifest, sources: GazeSources, settings: IngestSettings, identities: Identities
-) -> Plan:
-    if has_plan(store):
-        return Plan(store)
+    manifest: Manifest, sources: GazeSources, settings: IngestSettings, identities: Identities
+) -> tuple[pa.Table, Counter[str]]:
     table, counts = make_plan(manifest.table, sources.read(), settings, identities)
     if closed := manifest.counts.get(CLOSED, 0):
         counts[CLOSED] = closed
-    return write_plan(store, table, counts, settings.shard_rows)
+    return table, counts
 
 
 def _run(

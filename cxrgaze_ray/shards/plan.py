@@ -149,6 +149,12 @@ def make_plan(
     if settings.keep == "labelled" and (gaze != GazeTables() or settings.labels == "chexpert"):
         useful = pc.or_(pc.is_valid(joined["label"]), _has_gaze(joined))
         joined = _left(joined, useful, "left_out_unlabelled", counts)
+        if not joined.num_rows:
+            raise UserError(
+                f"None of the archive's {manifest.num_rows} files has a label or gaze.",
+                "The tables' dicom_id must be the ids of the archive's images; a list (CSV with columns path and "
+                "image_id) in place of the archive gives files their ids, and --keep all takes every file.",
+            )
     counts["files_without_patient"] = joined["subject_id"].null_count
     if settings.split_by != "image":
         check_named(joined)
