@@ -47,7 +47,9 @@ def calibrated(
     """
     if "classes" not in bundle.info.predicts:
         return bundle
-    if answerable(bundle.info, store, _SPLIT):
+    if not bundle.info.tells_classes:
+        found = Calibration(images=0, patients=0, why="no phase of its training taught it the classes")
+    elif answerable(bundle.info, store, _SPLIT):
         answers = table_of_bundle(bundle, store, _SPLIT, maps=False, connect=connect, pool=pool)
         found = fit_temperature(answers.labelled(), bundle.info.temperature)
     else:

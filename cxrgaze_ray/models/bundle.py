@@ -18,7 +18,7 @@ from cxrgaze_ray.config import Record
 from cxrgaze_ray.errors import BundleError, StoreNotFound
 from cxrgaze_ray.models.calibration import Calibration
 from cxrgaze_ray.models.curves import Curve
-from cxrgaze_ray.models.settings import BOTH, HEAD_PHASE, WITH_DENSENET, Answer, AnyNetworkConfig
+from cxrgaze_ray.models.settings import BOTH, CLASSIFYING_PHASES, HEAD_PHASE, WITH_DENSENET, Answer, AnyNetworkConfig
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE, profile_names, profile_sha256
 from cxrgaze_ray.schemas import CLASSES, HEIGHT, RESEARCH_ONLY, WIDTH
 from cxrgaze_ray.storage import Store
@@ -131,6 +131,13 @@ class BundleInfo(Record):
     def phases(self) -> tuple[str, ...] | None:
         """Return the phases that the weights went through; None if they are not recorded."""
         return self.lineage.phases if self.trained else ()
+
+    @property
+    def tells_classes(self) -> bool:
+        """Return whether the network predicts classes, and is not known to have gone without every phase for that."""
+        phases = self.phases
+        taught = phases is None or bool({*phases} & {*CLASSIFYING_PHASES.get(self.network.system, ())})
+        return "classes" in self.predicts and taught
 
     def check_cam(self) -> None:
         """Raise BundleError if the network has no DenseNet, or a trained one's head, which Grad-CAM explains, is fresh.

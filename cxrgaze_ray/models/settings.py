@@ -27,10 +27,10 @@ from cxrgaze_ray.models.families import (
 )
 
 __all__ = [  # families holds the lower half; others import from here
-    "BOTH", "CONFIGS", "HEAD_PHASE", "PRESETS", "SYSTEMS", "WITH_DENSENET", "Answer", "AnyNetworkConfig",
-    "DenseNetConfig", "DenseNetSettings", "FusionSettings", "GazeGNNConfig", "GazeNetConfig", "InceptionConfig",
-    "MTUNetConfig", "NetworkConfig", "Preset", "ResSEUNetConfig", "ResidualSettings", "System", "TripletMining",
-    "UNetSConfig", "UNetSettings", "architecture", "overrides_of",
+    "BOTH", "CLASSIFYING_PHASES", "CONFIGS", "HEAD_PHASE", "PRESETS", "SYSTEMS", "WITH_DENSENET", "Answer",
+    "AnyNetworkConfig", "DenseNetConfig", "DenseNetSettings", "FusionSettings", "GazeGNNConfig", "GazeNetConfig",
+    "InceptionConfig", "MTUNetConfig", "NetworkConfig", "Preset", "ResSEUNetConfig", "ResidualSettings", "System",
+    "TripletMining", "UNetSConfig", "UNetSettings", "architecture", "overrides_of",
 ]  # fmt: skip
 
 _LEAST_OF_INCEPTION = 96
@@ -157,6 +157,16 @@ WITH_DENSENET: tuple[str, ...] = tuple(name for name, config in CONFIGS.items() 
 
 HEAD_PHASE = "encoder"
 """Phase of training in which that head learns."""
+
+CLASSIFYING_PHASES: dict[str, tuple[str, ...]] = {
+    "gazenet": ("classifier", "joint"),
+    "mt-unet": ("joint",),
+    "gazegnn": ("diagnosis",),
+    "inception-resnet-v2": ("diagnosis",),
+    "dnet201": (HEAD_PHASE,),
+    "dnet201-cl": (HEAD_PHASE,),
+}
+"""Phases of training that teach a system the classes it answers with; one that answers with none has none."""
 
 AnyNetworkConfig = Annotated[
     Annotated[GazeNetConfig, Tag("gazenet")]

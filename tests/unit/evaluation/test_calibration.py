@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cxrgaze_ray.evaluation.calibration import LEAST_IMAGES, calibrated, fit_temperature
 from cxrgaze_ray.evaluation.table import UNKNOWN, EvaluationTable
-from cxrgaze_ray.models.bundle import Bundle, make_bundle
+from cxrgaze_ray.models.bundle import Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.settings import architecture
 from cxrgaze_ray.models.zoo import build
 from tests.labelled_store import write_store
@@ -110,11 +110,20 @@ def test_a_bundle_carries_its_temperature_and_how_it_was_found(tmp_path: Path, m
     assert found.why == "the validation split has no image for it"
 
 
+def test_a_head_that_no_phase_taught_is_not_recalibrated(tmp_path: Path) -> None:
+    store = write_store(tmp_path, {"train": 1, "validation": 3, "test": 1})
+    for phases, taught in ((["saliency"], False), (["saliency", "classifier"], True)):
+        bundle = bundle_of("gazenet", Lineage(settings={"stages": {phase: {} for phase in phases}}))
+        found = calibrated(bundle, store).info.lineage.calibration
+        assert found is not None
+        assert (found.why == "no phase of its training taught it the classes") is not taught
+
+
 def test_a_model_of_gaze_alone_has_nothing_to_calibrate(tmp_path: Path) -> None:
     store = write_store(tmp_path, {"validation": 1})
     bundle = bundle_of("unet-s")
     assert calibrated(bundle, store) is bundle
 
 
-def bundle_of(system: str) -> Bundle:
-    return make_bundle(build(architecture(system, "tiny"), 3), "net", trained=True)  # type: ignore[arg-type]
+def bundle_of(system: str, lineage: Lineage | None = None) -> Bundle:
+    return make_bundle(build(architecture(system, "tiny"), 3), "net", trained=True, lineage=lineage)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from cxrgaze_ray.cli.training_settings import read_training
 from cxrgaze_ray.errors import ConfigError
-from cxrgaze_ray.models.settings import HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset, System
+from cxrgaze_ray.models.settings import CLASSIFYING_PHASES, HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset, System
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, RecipeName, phase_values
 from cxrgaze_ray.training.settings import StageSettings, TrainSettings
@@ -26,6 +26,13 @@ def test_every_system_has_a_recipe_in_the_order_of_phases() -> None:
 def test_densenet_s_own_head_learns_in_one_phase() -> None:
     stages = [stage for system in WITH_DENSENET for stage in RECIPES[system].stages.values()]  # type: ignore[index]
     assert {stage.name for stage in stages if {"densenet", "whole"} & set(stage.trains)} == {HEAD_PHASE}
+
+
+def test_classes_are_taught_in_the_phases_whose_loss_is_of_the_answer() -> None:
+    for system, recipe in RECIPES.items():
+        answered = {"fused_classes", "joint", "classes"} if not system.startswith("dnet") else {"densenet_classes"}
+        taught = tuple(name for name, stage in recipe.stages.items() if stage.objective in answered)
+        assert taught == CLASSIFYING_PHASES.get(system, ())
 
 
 @pytest.mark.parametrize("preset", get_args(Preset))
