@@ -57,7 +57,8 @@ def tables(
     )
     jobs, opened, kept = plan_jobs(settings), ShardStore.open(store), Registry(open_store(registry))
     if dry_run:
-        _foretell(opened, settings, kept, workers, backbone_weights, as_json=as_json)
+        elsewhere = ClusterSettings(address=address).joined is not None
+        _foretell(opened, settings, kept, workers, backbone_weights, elsewhere=elsewhere, as_json=as_json)
         return
     with bar("Training and testing", quiet=as_json) as progress:
         results, written = make_tables(
@@ -90,13 +91,20 @@ def _systems(only: str) -> tuple[str, ...]:
 
 
 def _foretell(
-    store: Any, settings: Any, registry: Any, workers: int, backbone_weights: str | None, *, as_json: bool
+    store: Any,
+    settings: Any,
+    registry: Any,
+    workers: int,
+    backbone_weights: str | None,
+    *,
+    elsewhere: bool,
+    as_json: bool,
 ) -> None:
     from cxrgaze_ray.paper.run import foretell
 
     if not as_json:
         say("Measuring a step of each phase.")
-    told = foretell(store, settings, registry, workers, backbone_weights)
+    told = foretell(store, settings, registry, workers, backbone_weights, elsewhere=elsewhere)
     if as_json:
         show({"jobs": told.rows, "seconds": round(told.seconds), "device": told.device}, as_json=True)
         return

@@ -13,7 +13,7 @@ from cxrgaze_ray.paper.plan import Job
 from cxrgaze_ray.shards import ShardReader, StoreRows, Trainable, index_store
 from cxrgaze_ray.training.beforehand import check_rows
 from cxrgaze_ray.training.recipes import StageName
-from cxrgaze_ray.training.rehearsal import PhaseCost, rehearse
+from cxrgaze_ray.training.rehearsal import PhaseCost, rehearse, sharing_devices
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PhaseEstimate:
     seconds: float
 
 
-def estimate(jobs: list[Job], store: Trainable, workers: int = 1) -> list[PhaseEstimate]:
+def estimate(jobs: list[Job], store: Trainable, workers: int = 1, *, elsewhere: bool = False) -> list[PhaseEstimate]:
     """Rehearse every phase of the first seed's jobs on this machine, and multiply.
 
     A job that the store has not enough for has no estimate: it will be left out, and its error said.
@@ -43,7 +43,9 @@ def estimate(jobs: list[Job], store: Trainable, workers: int = 1) -> list[PhaseE
     Parameters
     ----------
     workers
-        Workers that share the images; taken to scale perfectly.
+        Workers that share the images, and those of one CPU its cores; devices are taken to scale perfectly.
+    elsewhere
+        Whether the workers are on a cluster of others.
     """
     if not jobs:
         return []
@@ -51,6 +53,7 @@ def estimate(jobs: list[Job], store: Trainable, workers: int = 1) -> list[PhaseE
     index = index_store(store, ("train", "validation"))
     train, validation = (StoreRows(index, split, reader) for split in ("train", "validation"))
     measured: dict[System, dict[StageName, PhaseCost]] = {}
+    sharing = sharing_devices(workers, device, elsewhere=elsewhere)
     found = []
     for job in jobs:
         if job.system not in measured:
@@ -64,5 +67,5 @@ def estimate(jobs: list[Job], store: Trainable, workers: int = 1) -> list[PhaseE
             except UserError:
                 measured[job.system] = {}
         for phase, cost in measured[job.system].items():
-            found.append(PhaseEstimate(job, phase, cost.epochs, cost.step_s, cost.seconds / workers))
+            found.append(PhaseEstimate(job, phase, cost.epochs, cost.step_s, cost.seconds / sharing))
     return found

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from cxrgaze_ray.cluster.connection import Connect
+from cxrgaze_ray.cluster.connection import Cluster, Connect
 from cxrgaze_ray.errors import TrainingDiverged, UserError
 from cxrgaze_ray.evaluation.answers import table_of_bundle
 from cxrgaze_ray.evaluation.evaluate import evaluate
@@ -119,8 +119,9 @@ def train_and_test(
     results = Results(settings)
     jobs = [job for job in plan_jobs(settings) if not _leave_out(job, store, results)]
     work = _Work(store, registry, out, workers, backbone_weights, say, results)
-    with connect():
-        clock = _Clock(estimate(work.unfinished(jobs), store, workers), on_progress)
+    with connect() as cluster:
+        elsewhere = isinstance(cluster, Cluster) and not cluster.private
+        clock = _Clock(estimate(work.unfinished(jobs), store, workers, elsewhere=elsewhere), on_progress)
         for job in jobs:
             work.do(job, clock)
     return results
@@ -141,12 +142,17 @@ def foretell(
     registry: Registry,
     workers: int = 1,
     backbone_weights: str | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> Foretold:
-    """Say what `train_and_test` would train, and how long at most, by a step of each phase measured on this machine."""
+    """Say what `train_and_test` would train, and how long at most, by a step of each phase measured on this machine.
+
+    With `elsewhere` the workers are on a cluster of others.
+    """
     results, planned = Results(settings), plan_jobs(settings)
     work = _Work(store, registry, registry.store, workers, backbone_weights, lambda _: None, results)
     todo = work.unfinished([job for job in planned if not _leave_out(job, store, results)])
-    measured = {(id(one.job), one.phase): one for one in estimate(todo, store, workers)}
+    measured = {(id(one.job), one.phase): one for one in estimate(todo, store, workers, elsewhere=elsewhere)}
     rows: list[dict[str, Any]] = []
     for job in planned:
         for phase, stage in job.settings.stages.items():

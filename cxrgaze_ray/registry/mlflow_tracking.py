@@ -52,11 +52,7 @@ class Tracking:
     """
 
     def __init__(self, uri: str, work: str) -> None:
-        check_extra("mlflow")
-        if "://" not in uri or uri.startswith("file:"):
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # who names a folder, wants one
-        mlflow = import_quietly()
-        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        self._client = _client(uri)
         self._metric = import_module("mlflow.entities").Metric
         found = self._client.get_experiment_by_name(EXPERIMENT)
         experiment = self._client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
@@ -107,6 +103,13 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+def check_tracking(uri: str | None) -> None:
+    """Raise what `tracked` would raise for want of the extra or of a server that answers; nothing is written."""
+    if uri is not None:
+        with _reached(uri):
+            _client(uri).get_experiment_by_name(EXPERIMENT)
+
+
 @contextmanager
 def tracked(uri: str | None, work: str) -> Iterator[Tracking | None]:
     """Mirror work to an MLflow server while the block runs; nothing without a URI.
@@ -121,14 +124,8 @@ def tracked(uri: str | None, work: str) -> Iterator[Tracking | None]:
     if uri is None:
         yield None
         return
-    try:
+    with _reached(uri):
         run = Tracking(uri, work)
-    except CxrgazeError:
-        raise
-    except Exception as error:  # MLflow's own, requests', or a file system's
-        raise StoreUnavailable(
-            f"MLflow at {uri} can't be written to ({type(error).__name__}).", "Check the URI and that its server runs."
-        ) from error
     try:
         yield run
     except KeyboardInterrupt:
@@ -138,6 +135,25 @@ def tracked(uri: str | None, work: str) -> Iterator[Tracking | None]:
         _end(run, "FAILED")
         raise
     _end(run, "FINISHED")
+
+
+def _client(uri: str) -> Any:
+    check_extra("mlflow")
+    if "://" not in uri or uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # who names a folder, wants one
+    return import_quietly().MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _reached(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except CxrgazeError:
+        raise
+    except Exception as error:  # MLflow's own, requests', or a file system's
+        raise StoreUnavailable(
+            f"MLflow at {uri} can't be written to ({type(error).__name__}).", "Check the URI and that its server runs."
+        ) from error
 
 
 def _end(run: Tracking, status: str) -> None:

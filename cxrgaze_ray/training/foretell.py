@@ -29,7 +29,7 @@ from cxrgaze_ray.training.checkpoint import hand_over
 from cxrgaze_ray.training.initial import INITIAL, first_weights
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.publishing import check_publishable
-from cxrgaze_ray.training.rehearsal import PhaseCost, measured_on, rehearse
+from cxrgaze_ray.training.rehearsal import PhaseCost, measured_on, rehearse, sharing_devices
 from cxrgaze_ray.training.run import SPLITS, check_beginning, look_over, rows_of, training_name, work_store
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
@@ -156,7 +156,7 @@ def foretell(
         run=run,
         phases=costs,
         device=measured_on(device),
-        sharing=_sharing(team, device, elsewhere=elsewhere),
+        sharing=sharing_devices(team.least, device, elsewhere=elsewhere),
         memory=_memory(costs, team, device, here, bare),
         **_disks(costs, registry, keep, here),
         warnings=warnings,
@@ -206,13 +206,6 @@ def _first_network(
     elif settings.backbone == "imagenet":
         notes.append(_DOWNLOADED if settings.network.fits_imagenet else _FRESH)
     return network
-
-
-def _sharing(team: Workers, device: torch.device, *, elsewhere: bool) -> int:
-    """Return how many devices such as the measured one would share the work: workers on one CPU share its cores."""
-    if elsewhere:
-        return team.least
-    return min(team.least, torch.cuda.device_count()) if device.type == "cuda" else 1
 
 
 def _memory(costs: list[PhaseCost], team: Workers, device: torch.device, here: int, bare: int) -> Room:

@@ -11,7 +11,7 @@ from pydantic import Field
 from cxrgaze_ray.cluster.connection import ClusterSettings, Connect
 from cxrgaze_ray.config import Name, Settings, Uri
 from cxrgaze_ray.models.bundle import read_info
-from cxrgaze_ray.registry.mlflow_tracking import Tracking, tracked
+from cxrgaze_ray.registry.mlflow_tracking import Tracking, check_tracking, tracked
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
@@ -111,6 +111,7 @@ def _tracked(
 def foretell_order(order: TrainOrder, say: Callable[[str], None], cluster: ClusterSettings | None = None) -> Foretold:
     """Check an order and say what it would take: see `foretell`."""
     check_event_files(order.tensorboard)
+    check_tracking(order.tracking)
     return foretell(
         ShardStore.open(order.store),
         order.training(),

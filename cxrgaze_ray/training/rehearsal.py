@@ -98,6 +98,23 @@ class PhaseCost:
         return self.network_bytes + 3 * self.learning_bytes + self.saved_bytes * rows
 
 
+def sharing_devices(workers: int, device: torch.device, *, elsewhere: bool) -> int:
+    """Return how many devices such as a measured one would share the work: workers on one CPU share its cores.
+
+    Parameters
+    ----------
+    workers
+        Workers of the training.
+    device
+        The measured device.
+    elsewhere
+        Whether the workers are on a cluster of others: then each is taken to have a device like this one.
+    """
+    if elsewhere:
+        return workers
+    return min(workers, torch.cuda.device_count()) if device.type == "cuda" else 1
+
+
 def rehearse(
     network: Network,
     train: Rows,

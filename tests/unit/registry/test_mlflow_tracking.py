@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cxrgaze_ray.errors import StoreUnavailable
-from cxrgaze_ray.registry.mlflow_tracking import EXPERIMENT, import_quietly, tracked
+from cxrgaze_ray.registry.mlflow_tracking import EXPERIMENT, check_tracking, import_quietly, tracked
 
 EPOCH = {"stage": "saliency", "epoch": 1, "train_loss": 2.5, "validation_loss": 3.0, "images": 100, "seconds": 4.0}
 
@@ -50,6 +50,14 @@ def test_a_server_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StoreUnavailable, match="can't be written to"), tracked("http://127.0.0.1:9", "train-1"):
         pass
+    with pytest.raises(StoreUnavailable, match="can't be written to"):
+        check_tracking("http://127.0.0.1:9")
+
+
+def test_a_check_leaves_no_experiment(tmp_path: Path) -> None:
+    check_tracking(None)
+    check_tracking(uri := tmp_path.as_uri())
+    assert import_quietly().MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT) is None
 
 
 def test_a_server_that_goes_away_costs_the_work_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
