@@ -1,3 +1,3 @@
-from cxrgaze_ray.cli import main
+from cxrgaze_ray.__main__ import run
 
-main()
+run()

@@ -1,5 +1,14 @@
-"""``python -m cxrgaze_ray``: the same as `cxrgaze`."""
+"""The process of a command line, as `cxrgaze` or ``python -m cxrgaze_ray``."""
 
 from cxrgaze_ray.cli import main
+from cxrgaze_ray.cli.leaving import leaves_at_once
 
-main()
+
+def run() -> None:
+    """Run the command line as this process's whole work."""
+    with leaves_at_once():
+        main()
+
+
+if __name__ == "__main__":
+    run()

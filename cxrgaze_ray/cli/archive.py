@@ -100,7 +100,8 @@ def list_(
     from cxrgaze_ray.storage import open_output
 
     written = open_output(out) if out is not None else None
-    manifest = list_archive(uri, identities_of(identities, pseudonymise), follow_links=follow_links)
+    with bar("Listing", quiet=as_json):  # how many there are is known at the end
+        manifest = list_archive(uri, identities_of(identities, pseudonymise), follow_links=follow_links)
     Gaps().tell(manifest)
     if written is not None:
         store, key = written

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from cxrgaze_ray.cli.console import error_line, tell_bug
+from cxrgaze_ray.cli.leaving import leaves_at_once
 from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
@@ -21,6 +22,11 @@ Job = TypeVar("Job", bound=Settings)
 
 def run_job(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoReturn:
     """Read ``--config``, do the work, print its result as one line of JSON, and exit with its `exit_code`, or 0."""
+    with leaves_at_once():
+        _run(settings, work)
+
+
+def _run(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoReturn:
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--config", required=True, help="YAML file or s3:// object")
     set_ray_environment()

@@ -127,11 +127,12 @@ def report(
 
     store, key = open_output(out)
     opened = Run.open(open_store(run))
-    tables = read_egd(open_store(truth)) if truth else None
-    evaluation = evaluate_run(opened, tables) if tables else None
-    caution = _caution(opened.spec.model.uri)
     lost: list[RadiographError | EnvironmentFault] = []
-    page = run_report(opened, evaluation, tables, caution=caution, with_paths=with_paths, on_lost=lost.append)
+    with bar("Reading the run", quiet=as_json):
+        tables = read_egd(open_store(truth)) if truth else None
+        evaluation = evaluate_run(opened, tables) if tables else None
+        caution = _caution(opened.spec.model.uri)
+        page = run_report(opened, evaluation, tables, caution=caution, with_paths=with_paths, on_lost=lost.append)
     store.put(key, page.encode())
     show({"report": out, "lost": len(lost)}, as_json=as_json, lines=[f"The report is in {out}."])
     if not as_json:

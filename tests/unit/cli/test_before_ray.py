@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,7 @@ def test_jobs_look_first_too(
     from cxrgaze_ray.cli import job as jobs
 
     monkeypatch.setattr(jobs, "set_ray_environment", lambda: None)
+    monkeypatch.setattr(jobs, "leaves_at_once", nullcontext)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
     module = __import__(f"jobs.{job}", fromlist=["work"])
     settings = {"train": "TrainJob", "ingest": "IngestJob", "score": "ScoreJob", "retrain": "RetrainJob"}[job]
