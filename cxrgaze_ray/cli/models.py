@@ -100,7 +100,7 @@ def _versions(registry: Registry, name: str, *, every: bool) -> Iterator[dict[st
             "version": version,
             "alias": ", ".join(alias for alias, one in sorted(aliases.items()) if one == version),
             "published": published.at[:10] if published else "",
-            "system": "not readable",
+            "system": "not readable" if version else "nothing published yet",
             "trained": None,
             "auc": "",
             "cc": "",

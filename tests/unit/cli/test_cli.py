@@ -376,6 +376,12 @@ def test_every_system_can_be_tried_out(cxrgaze: Cxrgaze, tmp_path: Path) -> None
     }  # fmt: skip
 
 
+def test_a_model_that_is_being_made_is_not_called_damaged(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
+    Registry(LocalStore(str(tmp_path))).look("net", "0" * 64, ["1" * 64], reason="evaluation after training")
+    (found,) = cxrgaze("models", "list", "--registry", tmp_path, "--json").json["models"]
+    assert (found["system"], found["version"], found["versions"]) == ("nothing published yet", "", 0)
+
+
 def test_a_list_tells_what_is_known_of_every_version(cxrgaze: Cxrgaze, tmp_path: Path) -> None:
     ledger = Registry(LocalStore(str(tmp_path)))
     made = make_bundle(build(PRESETS["tiny"], 1), "net", trained=True)
