@@ -3,11 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
+TARGET := cpu
+IMAGE := cxrgaze:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILDER := $(firstword $(foreach one,podman buildah docker,$(shell command -v $(one))))
 PYTHONS := python3 python3.13 python3.12 python3.11
 SOUND := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 
-.PHONY: docs
+.PHONY: docs image
 
 help:
 	@echo "make demo       the whole line on phantom radiographs: train, host, score, report (about 5 minutes)"
@@ -19,6 +22,7 @@ help:
 	@echo "make check      ruff, mypy, import-linter"
 	@echo "make sbom       what is installed, with licences: sbom.json (CycloneDX) and licences.csv"
 	@echo "make audit      known vulnerabilities of what is pinned; fails where their data can't be reached"
+	@echo "make image      a container image by podman, buildah or docker; TARGET=cuda for NVIDIA GPUs, IMAGE=name:tag"
 	@echo "make install    only make $(VENV); demo and test do it too"
 
 install: $(STAMP)
@@ -72,6 +76,12 @@ sbom: $(TOOLS)/.installed
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+
+# the format that has health checks; IMAGE_FLAGS are further options of the builder
+image:
+	@if [ -z "$(BUILDER)" ]; then echo "An image is built by podman, buildah or docker; install one (on Debian: podman)." >&2; exit 2; fi
+	BUILDAH_FORMAT=docker $(BUILDER) build --file infra/image/Containerfile --target $(TARGET) --tag $(IMAGE) \
+	  --build-arg COMMIT="$$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)" $(IMAGE_FLAGS) .
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

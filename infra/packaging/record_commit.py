@@ -17,10 +17,13 @@ class RecordCommit(BuildHookInterface[Any]):
         """Add the file to what is built."""
         if version == "editable":
             return
-        asked = subprocess.run(
-            ["git", "-C", self.root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        try:
+            asked = subprocess.run(
+                ["git", "-C", self.root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        except OSError:  # no git here, as where an image is built
+            return
         if asked.returncode == 0:
             self._folder = tempfile.TemporaryDirectory()
             recorded = Path(self._folder.name) / "commit.txt"

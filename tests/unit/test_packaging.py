@@ -62,6 +62,13 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_tests(installed: Path) -
     assert ours <= {file.relative_to(installed) for file in installed.rglob("*")}
 
 
+def test_a_wheel_is_built_without_git(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"PATH": str(tmp_path)})
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "cxrgaze_ray/commit.txt" not in zipfile.ZipFile(wheel).namelist()
+
+
 def test_every_extra_is_one_that_can_be_asked_for() -> None:
     offered = PROJECT["optional-dependencies"]
     assert set(EXTRAS) <= set(offered)
