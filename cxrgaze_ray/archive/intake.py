@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 from cxrgaze_ray.archive.identities import Identities
@@ -11,6 +12,8 @@ from cxrgaze_ray.errors import RadiographError
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading, read_view
 from cxrgaze_ray.schemas import ID_FIELDS, Reason
+from cxrgaze_ray.telemetry import timed
+from cxrgaze_ray.telemetry.table import STAGE_SECONDS
 
 METADATA = "metadata"
 """view_source of a view that the archive's own tables state in so many words."""
@@ -29,10 +32,20 @@ class Intake:
         What becomes of identifiers that stand in the files' tags only.
     decoder
         Decodes the files; by default a decoder of the profile.
+    job
+        Job that fetching and decoding are timed for, a value of `telemetry.labels.WORK`; None times nothing.
     """
 
-    def __init__(self, profile: str, reading: Reading, identities: Identities, decoder: Decoder | None = None) -> None:
-        self._reading, self._identities = reading, identities
+    def __init__(
+        self,
+        profile: str,
+        reading: Reading,
+        identities: Identities,
+        decoder: Decoder | None = None,
+        *,
+        job: str | None = None,
+    ) -> None:
+        self._reading, self._identities, self._job = reading, identities, job
         self._decoder = decoder or Decoder(profile, reading=reading)
 
     def __enter__(self) -> Self:
@@ -60,10 +73,16 @@ class Intake:
         try:
             if self._reading.frontal_only and _ruled_out(planned):
                 raise RadiographError(Reason.LATERAL_VIEW, "The archive's tables say that the view is not frontal.")
-            return self._decoder.decode(fetch_listed(dict(planned)), planned["view_position"], view["view_source"])
+            with self._timed("fetch"):
+                data = fetch_listed(dict(planned))
+            with self._timed("decode"):
+                return self._decoder.decode(data, planned["view_position"], view["view_source"])
         except RadiographError as error:
             error.facts = view | error.facts
             raise
+
+    def _timed(self, stage: str) -> AbstractContextManager[None]:
+        return timed(STAGE_SECONDS, job=self._job, stage=stage) if self._job else nullcontext()
 
     def ids(self, planned: Mapping[str, Any], source: Decoded | RadiographError) -> dict[str, Any]:
         """Return the identifiers of a row: the plan's, and where it has none, those of the file's tags."""

@@ -40,6 +40,7 @@ from rich.text import Text
 from cxrgaze_ray.cluster.interrupts import interrupt
 from cxrgaze_ray.errors import CxrgazeError, Interrupted
 from cxrgaze_ray.reports.printable import printable
+from cxrgaze_ray.telemetry.logs import line_of, wanted
 
 if TYPE_CHECKING:
     from cxrgaze_ray.training.progress import EpochStep
@@ -60,7 +61,7 @@ class _Volume:
 def set_volume(level: int) -> None:
     """Choose how much is said from now on: -1, 0 or 1."""
     _Volume.level = level
-    if level > 0:
+    if level > 0 and not wanted():
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=terminal().file)
 
 
@@ -74,13 +75,21 @@ def say(sentence: str) -> None:
     """Tell the user something that is not part of the result."""
     if _Volume.level < 0 and not sentence.startswith(_WARNING):
         return
-    complain(f"{time.monotonic() - _Volume.began:7.1f} s  {sentence}" if _Volume.level > 0 else sentence)
+    known = f"{time.monotonic() - _Volume.began:7.1f} s  {sentence}" if _Volume.level > 0 else sentence
+    _write(known, logging.WARNING if sentence.startswith(_WARNING) else logging.INFO)
 
 
 def complain(sentence: str) -> None:
     """Tell the user what nothing silences: an error."""
+    _write(sentence, logging.ERROR)
+
+
+def _write(sentence: str, level: int) -> None:
     with suppress(OSError):  # a terminal that is gone, or a pipe that nobody reads, is not a reason to stop
-        terminal().print(_text(sentence))
+        if wanted():
+            print(line_of(sentence, level), file=terminal().file)
+        else:
+            terminal().print(_text(sentence))
 
 
 def error_line(error: CxrgazeError) -> str:
@@ -164,7 +173,7 @@ class ProgressBar:
 def bar(label: str, *, quiet: bool = False) -> Iterator[ProgressBar]:
     """Show a progress bar while the block runs; with `quiet` nothing is shown."""
     quiet = quiet or _Volume.level < 0
-    if quiet or not terminal().is_terminal:
+    if quiet or not _has_bars():
         yield ProgressBar(None, None, label) if not quiet else _Silent()
         return
     with Progress(*_columns(), _Rate(), TimeRemainingColumn(), console=terminal(), transient=True) as progress:
@@ -197,11 +206,15 @@ class EpochBar:
 @contextmanager
 def epoch_bar(*, quiet: bool = False) -> Iterator[EpochBar]:
     """Show the epochs of a training while the block runs; with `quiet`, or in a pipe, nothing is shown."""
-    if quiet or _Volume.level < 0 or not terminal().is_terminal:
+    if quiet or _Volume.level < 0 or not _has_bars():
         yield EpochBar()
         return
     with Progress(*_columns(), console=terminal(), transient=True) as progress:
         yield EpochBar(progress)
+
+
+def _has_bars() -> bool:
+    return terminal().is_terminal and not wanted()
 
 
 def _columns() -> tuple[ProgressColumn, ...]:

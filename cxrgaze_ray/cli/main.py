@@ -46,6 +46,7 @@ from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
+from cxrgaze_ray.telemetry.logs import check_format, start_logging
 
 
 class _Commands(TyperGroup):
@@ -173,6 +174,8 @@ def main() -> None:
     set_ray_environment()
     answer_as_ctrl_c(terminal().file)  # copied now, before Ray's noise is diverted from it
     try:
+        check_format()
+        start_logging(terminal().file)
         app()
     except CxrgazeError as error:
         _end(error)

@@ -33,6 +33,11 @@ VARIABLES = (
         "Requests a second that a client of another machine may make in the long run; else 50. For gateways that send "
         "for many.",
     ),
+    Variable(
+        "CXRGAZE_LOG_FORMAT",
+        "`json` writes logs as lines of JSON, and a command's sentences with them; else `text`. On every node of a "
+        "cluster whose workers and replicas are to do so.",
+    ),
     Variable("CXRGAZE_S3_RETRY_S", "Seconds for which a request to S3 is retried, by default 120."),
     Variable("CXRGAZE_S3_READ_TIMEOUT_S", "Seconds of silence of S3 to put up with, by default 20."),
     Variable("CXRGAZE_S3_REQUESTER_PAYS", "Accept the costs of reading other people's buckets: true or false."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import re
 import time
 import uuid
 from collections.abc import Callable
@@ -18,11 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import place_of
 from cxrgaze_ray.http.refusals import Reply, refuse
+from cxrgaze_ray.telemetry import labels, table
+from cxrgaze_ray.telemetry.logs import about, event, request_id_of
 
-ROUTES = ("/v1/predict", "/v1/predict/batch", "/v1/model", "/healthz", "/readyz", "/openapi.json")
+ROUTES = tuple(route for route in labels.ROUTE.values if route != labels.OTHER)
 
-_REQUEST_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
-_LOG = logging.getLogger("ray.serve")
+_PROBED = {("/healthz", 200), ("/readyz", 200)}
+"""What is asked every few seconds, and never of interest in a log."""
+
+_LOG, _OURS = logging.getLogger("ray.serve"), logging.getLogger(__name__)
 
 
 def check_token(request: Request, token: str) -> Reply | None:
@@ -53,14 +56,14 @@ async def read_body(request: Request, limit: int) -> bytes | None:
 
 def route_of(path: str) -> str:
     """Return the route that a path ends with, or ``other``: a client's own words never become a metric's label."""
-    return next((route for route in ROUTES if path.endswith(route)), "other")
+    return next((route for route in ROUTES if path.endswith(route)), labels.OTHER)
 
 
 def count_request(path: str, code: int, seconds: float) -> None:
     """Count an answer of the scoring application, or of the proxy in its place."""
-    route = route_of(path)
-    telemetry.record(telemetry.REQUESTS, route=route, code=str(code))
-    telemetry.record(telemetry.REQUEST_SECONDS, seconds, route=route)
+    route, told = route_of(path), telemetry.code_label(code)
+    telemetry.record(table.REQUESTS, route=route, code=told)
+    telemetry.record(table.REQUEST_SECONDS, seconds, route=route, code=told)
 
 
 class Answered:
@@ -83,6 +86,7 @@ class Answered:
             await self._app(scope, receive, send)
             return
         began, code = time.perf_counter(), 0
+        request = request_id_of(Headers(scope=scope).get("x-request-id")) or uuid.uuid4().hex
 
         async def noted(message: Message) -> None:
             nonlocal code
@@ -91,18 +95,21 @@ class Answered:
                 _guard(message)
             await send(message)
 
-        try:
-            await self._app(scope, receive, noted)
-        except ClientDisconnect:
-            return
-        except Exception as error:
-            failed = _failed(scope, error)
-            if code:  # too late for another answer
-                raise
-            await failed.response()(scope, receive, noted)
-        finally:
-            if code:
-                self._count(scope["path"], code, time.perf_counter() - began)
+        with about(request=request):
+            try:
+                await self._app(scope, receive, noted)
+            except ClientDisconnect:
+                return
+            except Exception as error:
+                failed = _failed(request, error)
+                if code:  # too late for another answer
+                    raise
+                await failed.response()(scope, receive, noted)
+            finally:
+                if code:
+                    seconds = time.perf_counter() - began
+                    self._count(scope["path"], code, seconds)
+                    _log_answer(route_of(scope["path"]), code, seconds)
 
 
 def _guard(start: Message) -> None:
@@ -113,10 +120,13 @@ def _guard(start: Message) -> None:
     headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
-def _failed(scope: Scope, error: Exception) -> Reply:
+def _log_answer(route: str, code: int, seconds: float) -> None:
+    if (route, code) not in _PROBED:
+        event(_OURS, "request answered", route=route, code=code, seconds=round(seconds, 4))
+
+
+def _failed(request_id: str, error: Exception) -> Reply:
     """Log a failure by its place, never by its message, which may quote a file; return what the client is told."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     _LOG.error("request %s failed with %s", request_id, place_of(error))
     told = refuse(500, "This is a fault of the service; its log has the request's id.", "bug")
     return replace(told, body={**told.body, "request_id": request_id})

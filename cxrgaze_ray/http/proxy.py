@@ -16,15 +16,19 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.http.body_room import Room, Share
 from cxrgaze_ray.http.clients import Buckets, client_of
 from cxrgaze_ray.http.line import Line, Pace
 from cxrgaze_ray.http.middleware import count_request
 from cxrgaze_ray.http.refusals import Reply, refuse
+from cxrgaze_ray.telemetry.logs import request_id_of, start_logging
+from cxrgaze_ray.telemetry.table import BODY_BYTES
 
 MARK = "x-cxrgaze-proxy"
 """Header of every answer that came through here: it tells the starter of an application that bodies are bounded."""
@@ -94,6 +98,7 @@ _LONG_HEADERS = refuse(431, "The headers are too large.", "headers_too_large")
 def middlewares() -> list[Middleware]:
     """Return the middlewares for Ray Serve's proxy, in whose process this is called."""
     return_freed_memory()
+    start_logging()
     return [Middleware(Door, limits=ProxyLimits(client_rate=_client_rate()))]
 
 
@@ -117,6 +122,7 @@ class Door:
         self._app, self._limits = app, limits or ProxyLimits()
         self._room, self._line = Room(self._limits.held_bytes), Line(self._limits.requests)
         self._asked = Buckets(self._limits.client_rate, self._limits.client_burst)
+        self._waiting = telemetry.Waiting("proxy")
         self._wrong = Buckets(self._limits.wrong_rate, self._limits.wrong_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,6 +130,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        _keep_only_uuids(scope)
         answer = _Answer(scope, receive, send)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
             await answer.refuse(_LONG_HEADERS)
@@ -156,12 +163,14 @@ class Door:
         body = _Body(receive, self._room, share, self._line, self._limits)
         self._line.enter(body)
         try:
-            await self._app(scope, body.receive, answer.send)
+            with self._waiting:
+                await self._app(scope, body.receive, answer.send)
         except Exception as error:
             _LOG.error("the proxy failed with %s", type(error).__name__)
         finally:
             self._line.leave(body)
             self._room.leave(share)
+            telemetry.record(BODY_BYTES, self._room.held)
         if not answer.started and not body.gone:
             await answer.refuse(body.refusal or _LOST)
 
@@ -218,6 +227,7 @@ class _Body:
             self._pace.came(size)
         self._received += size
         self._ended = not message.get("more_body", False)
+        telemetry.record(BODY_BYTES, self._room.held)
         return message
 
     def _noted(self, message: Message) -> Message:
@@ -265,6 +275,13 @@ class _Answer:
         answer = replace(refusal, headers={MARK: "1", **refusal.headers}).response()
         await answer(self._scope, self._receive, self._send)
         count_request(self._scope["path"], refusal.code, time.perf_counter() - self._began)
+
+
+def _keep_only_uuids(scope: Scope) -> None:
+    """Drop a client's own id of its request unless it is a UUID: it would stand in logs, and may name a patient."""
+    headers = MutableHeaders(scope=scope)
+    if "x-request-id" in headers and not request_id_of(headers["x-request-id"]):
+        del headers["x-request-id"]
 
 
 def _is_hidden(scope: Scope) -> bool:

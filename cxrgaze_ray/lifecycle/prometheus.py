@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cxrgaze_ray.errors import UserError
-from cxrgaze_ray.telemetry import Metric
+from cxrgaze_ray.telemetry import Metric, check_labels
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
@@ -42,9 +42,16 @@ class Gauges(Collector):
 
 
 def gauge(metric: Metric, samples: Samples) -> Family:
-    """Return a metric of the table with its samples: label values in the table's order, and the number."""
-    family = GaugeMetricFamily(metric.name, metric.description, labels=metric.labels)
+    """Return a metric of the table with its samples: label values in the table's order, and the number.
+
+    Raises
+    ------
+    ValueError
+        If a label's value is none of the table's.
+    """
+    family = GaugeMetricFamily(metric.name, metric.description, labels=metric.label_names)
     for labels, value in samples:
+        check_labels(metric, dict(zip(metric.label_names, labels, strict=True)))
         family.add_metric(labels, value)
     return family
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cxrgaze_ray import telemetry
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.archive.intake import Intake
 from cxrgaze_ray.errors import RadiographError
@@ -20,6 +20,9 @@ from cxrgaze_ray.schemas import HEIGHT, RESULT, WIDTH
 from cxrgaze_ray.schemas.ipc import table_to_ipc
 from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.telemetry.logs import event, start_logging
+
+_LOG = logging.getLogger(__name__)
 
 ROWS, IMAGES = "rows", "images"
 """Columns between the stages, one row a chunk: result rows so far as Arrow IPC, and uint16 pixels, image by image."""
@@ -31,6 +34,7 @@ class DecodeChunk:
     def __init__(
         self, run_uri: str, identities: Identities, chunks: NDArray[np.int64], narrow: dict[int, list[int]]
     ) -> None:
+        start_logging()
         run = Run.open(open_store(run_uri))
         self._spec = run.spec
         self._plan = run.plan()
@@ -38,7 +42,7 @@ class DecodeChunk:
         self._narrow = narrow
         options = run.spec.request.options
         reading = Reading(frontal_only=options.view == "frontal", reduced=options.decode == "reduced")
-        self._intake = Intake(run.spec.profile, reading, identities)
+        self._intake = Intake(run.spec.profile, reading, identities, job="score")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         out = [self._decode_chunk(int(self._chunks[index])) for index in batch["id"].to_pylist()]
@@ -48,7 +52,7 @@ class DecodeChunk:
     def _decode_chunk(self, chunk: int) -> tuple[pa.Buffer, pa.Buffer]:
         planned = self._plan.slice(chunk * self._spec.chunk_rows, self._spec.chunk_rows).to_pylist()
         images_bhw = np.empty((len(planned), HEIGHT, WIDTH), np.uint16)  # filled in place: pixels are copied once
-        rows, count = [], 0
+        rows, count, began = [], 0, time.perf_counter()
         for one in planned:
             if one["position"] not in self._narrow.get(one["shard"], (one["position"],)):
                 continue
@@ -57,17 +61,19 @@ class DecodeChunk:
             if image is not None:
                 images_bhw[count] = image
                 count += 1
+        event(
+            _LOG, "chunk decoded", run=self._spec.run_id, shard=planned[0]["shard"], chunk=chunk, images=count,
+            failed=len(rows) - count, seconds=round(time.perf_counter() - began, 4),
+        )  # fmt: skip
         return table_to_ipc(pa.Table.from_pylist(rows, schema=RESULT)), pa.py_buffer(images_bhw[:count])
 
     def _decode_row(self, planned: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint16] | None]:
         place = {"shard": planned["shard"], "position": planned["position"]}
-        started = time.perf_counter()
         try:
             decoded = self._intake.take(planned)
         except RadiographError as error:
             refusal = {"reason_code": str(error.reason), "detail": error.message}
             return place | self._intake.ids(planned, error) | error.facts | refusal, None
-        telemetry.record(telemetry.DECODE_SECONDS, time.perf_counter() - started, job="score")
         row = place | self._intake.ids(planned, decoded) | decoded.facts
         return row | {"affine": asdict(decoded.affine)}, decoded.pixels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -24,6 +25,11 @@ from cxrgaze_ray.scoring.runs import Request, Run, Success
 from cxrgaze_ray.serving import ModelSettings, batch_model
 from cxrgaze_ray.storage import check_writable, open_store
 from cxrgaze_ray.storage.lease import Lease, drivers_summary
+from cxrgaze_ray.telemetry import timed
+from cxrgaze_ray.telemetry.logs import event
+from cxrgaze_ray.telemetry.table import STAGE_SECONDS
+
+_LOG = logging.getLogger(__name__)
 
 
 class ScoreSettings(Settings):
@@ -128,6 +134,7 @@ def score_archive(
         used = identities_named(planned.run.spec.identities, chosen)
         _announce(planned, say, retry_failed=retry_failed)
         pools = Pools(settings.decoders or _decoders(cluster, settings.model), settings.scorers or model.replicas)
+        event(_LOG, "run begun", run=planned.run.spec.run_id, rows=planned.run.spec.rows)
         with _lease(planned.run, say) as lease:
             gatherer = Gatherer(planned.run, used, lease, stop, on_progress)
             with translated():
@@ -192,4 +199,8 @@ def _finish(run: Run, lease: Lease) -> Success:
     lease.check()
     others, own = drivers_summary(run.store), lease.figures
     seconds, images = (others.get(name, 0.0) + own.get(name, 0.0) for name in ("seconds", "images"))
-    return run.finish(seconds, images, datetime.now(UTC).isoformat(timespec="seconds"))
+    with timed(STAGE_SECONDS, job="score", stage="finish"):
+        success = run.finish(seconds, images, datetime.now(UTC).isoformat(timespec="seconds"))
+    failed = success.counts.get(Status.FAILED, 0)
+    event(_LOG, "run finished", run=run.spec.run_id, rows=success.rows, failed=failed, seconds=success.seconds)
+    return success

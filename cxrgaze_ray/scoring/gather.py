@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -15,11 +16,16 @@ import pyarrow.compute as pc
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import Interrupted
+from cxrgaze_ray.registry.ledger.rules import version_number
 from cxrgaze_ray.schemas import Status
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
 from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.scoring.runs.run import retry_number
 from cxrgaze_ray.storage.lease import Lease
+from cxrgaze_ray.telemetry import labels, table
+from cxrgaze_ray.telemetry.logs import event
+
+_LOG = logging.getLogger(__name__)
 
 COMMITTERS, MAX_COMMITS = 4, 8
 """Shards that are written at a time, and that wait for it at most: where the store is slow, scoring waits too."""
@@ -84,7 +90,10 @@ class Gatherer:
         self._on_progress(self._progress)
         if not wanted:
             return
+        telemetry.record(table.RUN_START_TIME, time.time(), job="score")
+        telemetry.record(table.MODEL_VERSION, version_number(self._run.spec.model.version), job="score")
         self._tell_left()
+        self._tell_standing()
         self._started = time.monotonic()
         blocks = result_blocks(self._run, wanted, application, pools, self._identities)
         try:
@@ -93,7 +102,7 @@ class Gatherer:
                 self._settle(0)
         finally:
             blocks.close()  # type: ignore[attr-defined]  # what Ray Data still has under way ends with its iterator
-            telemetry.record(telemetry.SHARDS_LEFT, 0, job="score")  # whatever is left, this driver is not at it
+            self._tell_over()
             self._lease.note(seconds=time.monotonic() - self._started, images=float(self._images))
         if self._done < len(wanted):
             raise Interrupted(f"Stopped: {self._progress.committed} of {self._run.spec.rows} rows are committed.")
@@ -116,6 +125,7 @@ class Gatherer:
             self._settle(MAX_COMMITS)
             self._progress.open_shards = len(self._open)
             self._progress.seconds = time.monotonic() - self._started
+            self._tell_standing()
             self._on_progress(self._progress)
             if self._stop.is_set() and not self._open:
                 return
@@ -138,16 +148,31 @@ class Gatherer:
             self._tell_left()
 
     def _tell_left(self) -> None:
-        telemetry.record(telemetry.SHARDS_LEFT, len(self._wanted) - self._done, job="score")
+        telemetry.record(table.SHARDS_LEFT, len(self._wanted) - self._done, job="score")
+
+    def _tell_standing(self) -> None:
+        for progress, images in (("planned", self._progress.total), ("done", self._progress.done)):
+            telemetry.record(table.RUN_IMAGES, images, job="score", progress=progress)
+        telemetry.record(table.QUEUE_LENGTH, len(self._open), queue="shard")
+        telemetry.record(table.QUEUE_LENGTH, len(self._commits), queue="commit")
+
+    def _tell_over(self) -> None:
+        """Tell that nothing waits here any more: whatever is left, this driver is not at it."""
+        telemetry.record(table.SHARDS_LEFT, 0, job="score")
+        for queue in ("shard", "commit"):
+            telemetry.record(table.QUEUE_LENGTH, 0, queue=queue)
 
     def _commit(self, shard: int, rows: pa.Table) -> int:
         self._lease.check()  # we may have slept while another driver took over; the conditional put is the last guard
-        whole, retry = self._completed(shard, rows)
-        if self._run.commit(shard, whole, retry):
-            telemetry.record(telemetry.SHARD_COMMITS, job="score")
+        with telemetry.timed(table.STAGE_SECONDS, job="score", stage="commit"):
+            whole, retry = self._completed(shard, rows)
+            ours = self._run.commit(shard, whole, retry)
+        if ours:
+            event(_LOG, "shard committed", run=self._run.spec.run_id, shard=shard, rows=whole.num_rows)
+            telemetry.record(table.SHARD_COMMITS, job="score")
             kinds = Counter(zip(rows["status"].to_pylist(), rows["reason_code"].to_pylist(), strict=True))
             for (status, reason), count in kinds.items():
-                telemetry.record(telemetry.IMAGES, count, job="score", status=status, reason=reason or "none")
+                telemetry.record(table.IMAGES, count, job="score", status=status, reason=reason or labels.NONE)
                 self._progress.counts[status] += count
         self._progress.committed += rows.num_rows
         return shard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,9 @@ from cxrgaze_ray.cluster.connection import lost_replica
 from cxrgaze_ray.errors import ServingUnavailable
 from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.registry.pin import ModelPin
+from cxrgaze_ray.telemetry.logs import event
+
+_LOG = logging.getLogger(__name__)
 
 OUTAGE_S = 180.0
 """How long a chunk waits in all without a running replica, in seconds. A silent node is given up by Ray after about
@@ -65,6 +69,7 @@ class ModelCalls:
             except Exception as error:
                 if not lost_replica(error):
                     raise
+                event(_LOG, "replica lost, asking again", logging.WARNING, images=len(images_bhw))
                 outage.add(PAUSE_S)
                 time.sleep(PAUSE_S)
                 response = self._send(reference)

@@ -16,6 +16,9 @@ from cxrgaze_ray.schemas.ipc import table_from_ipc
 from cxrgaze_ray.scoring.decode import IMAGES, ROWS
 from cxrgaze_ray.scoring.model_calls import ModelCalls
 from cxrgaze_ray.scoring.runs import RunSpec
+from cxrgaze_ray.telemetry import timed
+from cxrgaze_ray.telemetry.logs import about, start_logging
+from cxrgaze_ray.telemetry.table import STAGE_SECONDS
 
 _ANSWER = pa.schema([RESULT.field(name) for columns in ANSWERS.values() for name in columns])
 
@@ -31,14 +34,16 @@ class ScoreChunk:
     """Send a chunk's images to the model deployment as one call, and make result rows of the answer."""
 
     def __init__(self, spec: RunSpec, application: str) -> None:
+        start_logging()
         self._spec = spec
         self._model: ScoresChunks = ModelCalls(application, spec.model, spec.engine, cam=spec.request.options.cam)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        tables = [
-            self._score(table_from_ipc(rows.as_buffer()), images.as_buffer())
-            for rows, images in zip(batch[ROWS], batch[IMAGES], strict=True)
-        ]
+        with about(run=self._spec.run_id):
+            tables = [
+                self._score(table_from_ipc(rows.as_buffer()), images.as_buffer())
+                for rows, images in zip(batch[ROWS], batch[IMAGES], strict=True)
+            ]
         return pa.concat_tables(tables)
 
     def _score(self, table: pa.Table, images: pa.Buffer) -> pa.Table:
@@ -71,7 +76,8 @@ class ScoreChunk:
         """Return the model's columns of the row, one row an image; null where it predicts nothing."""
         if not len(images_bhw):
             return _ANSWER.empty_table()
-        result = self._model.predict(images_bhw)
+        with timed(STAGE_SECONDS, job="score", stage="model"):
+            result = self._model.predict(images_bhw)
         columns: dict[str, Any] = dict.fromkeys(_ANSWER.names, [None] * len(images_bhw))
         if result.probabilities_BK is not None and result.logits_BK is not None:
             best = [CLASSES[index] for index in np.argmax(result.probabilities_BK, axis=1)]

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
+from cxrgaze_ray.telemetry import Waiting, timed
+from cxrgaze_ray.telemetry.table import STAGE_SECONDS
 
 
 class DecoderPool:
@@ -24,7 +26,7 @@ class DecoderPool:
         self._free: asyncio.LifoQueue[Decoder] = asyncio.LifoQueue()
         for _ in range(count):
             self._free.put_nowait(make())
-        self._users = 0
+        self._users, self._waiting = 0, Waiting("decoder")
         self._retired = False
 
     @asynccontextmanager
@@ -39,6 +41,10 @@ class DecoderPool:
 
     async def decode(self, body: bytes) -> Decoded:
         """Decode a body, see `Decoder.decode`; call it within `held`."""
+        with self._waiting, timed(STAGE_SECONDS, job="serve", stage="decode"):
+            return await self._decoded(body)
+
+    async def _decoded(self, body: bytes) -> Decoded:
         decoder = await self._free.get()
         work = asyncio.ensure_future(asyncio.to_thread(decoder.decode, body))
         work.add_done_callback(lambda _: self._idle(decoder))  # if the client hangs up, it is still busy

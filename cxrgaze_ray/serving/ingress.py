@@ -25,14 +25,17 @@ from cxrgaze_ray.models.bundle import read_bundle
 from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.radiograph.decoding import Decoded, Decoder
 from cxrgaze_ray.radiograph.reading import Reading
+from cxrgaze_ray.registry.ledger.rules import version_number
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.serving.decoder_pool import DecoderPool
 from cxrgaze_ray.serving.model import MAX_ONGOING
 from cxrgaze_ray.serving.replies import Serving
 from cxrgaze_ray.serving.routes import make_api
 from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.telemetry import Waiting, record, table, timed
+from cxrgaze_ray.telemetry.logs import event, start_logging
 
-_LOG = logging.getLogger("ray.serve")
+_LOG, _OURS = logging.getLogger("ray.serve"), logging.getLogger(__name__)
 
 MAX_INSIDE = 1024
 """Requests an ingress replica takes on at once: more than `http.proxy.ProxyLimits.requests`, so that they queue here,
@@ -77,6 +80,7 @@ class Ingress:
 
     async def __init__(self, settings: IngressSettings, model: DeploymentHandle[Any]) -> None:  # type: ignore[misc]
         return_freed_memory()
+        start_logging()
         self._settings = settings
         self._token = os.environ.get(TOKEN_VARIABLE, "")
         if not self._token:
@@ -85,6 +89,7 @@ class Ingress:
         self._opened: Registry | None = None
         self._serving: Serving | None = None
         self._asked = asyncio.Semaphore(_ASKED)
+        self._waiting = Waiting("model")
         # kept, because the loop holds its tasks only weakly
         self._following = asyncio.get_running_loop().create_task(self._follow())
 
@@ -113,6 +118,8 @@ class Ingress:
         info.check_needs_no_gaze()
         engine = await self._model.plan_engine.remote(pin, self._settings.engine)
         await self._model.broadcast("warm", pin, engine).results_async()
+        record(table.MODEL_VERSION, version_number(pin.version), job="serve")
+        event(_OURS, "model served", version=pin.version, engine=engine)
         before = self._serving
         if before is not None and before.info.profile == info.profile:
             self._serving = Serving(pin, engine, info, before.decoders)
@@ -145,7 +152,8 @@ class Ingress:
             If it is not available just now.
         """
         try:
-            return await asyncio.wait_for(self._ask(decoded, serving, cam=cam), self._settings.model_timeout_s)
+            with self._waiting, timed(table.STAGE_SECONDS, job="serve", stage="model"):
+                return await asyncio.wait_for(self._ask(decoded, serving, cam=cam), self._settings.model_timeout_s)
         except Exception as error:
             if not _passes(error):
                 raise

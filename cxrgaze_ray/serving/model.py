@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,17 +23,22 @@ from cxrgaze_ray.config import DeviceName, EngineKind, Record
 from cxrgaze_ray.config.serve_file import ComputeSettings, Served
 from cxrgaze_ray.errors import BundleError, CxrgazeError
 from cxrgaze_ray.models.bundle import Bundle, read_bundle
+from cxrgaze_ray.models.device import DeviceMeter
 from cxrgaze_ray.models.predictions import StoredPredictions
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import pin_model
 from cxrgaze_ray.schemas import HEIGHT, WIDTH
 from cxrgaze_ray.serving.lanes import Lanes
 from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.telemetry import table
+from cxrgaze_ray.telemetry.logs import event, start_logging
 
 if TYPE_CHECKING:
     from cxrgaze_ray.models.predictor import Predictor
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 PREDICTORS_KEPT = 2
 """Bundles a replica holds: the one in use, and the one it is being switched to."""
@@ -58,6 +64,7 @@ class Model:
     async def __init__(self, settings: ComputeSettings, served: Served | None = None) -> None:  # type: ignore[misc]
         from cxrgaze_ray.models.predictor import limit_threads
 
+        start_logging()
         limit_threads(settings.threads)
         self._settings = settings
         self._predictors: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
@@ -65,6 +72,8 @@ class Model:
         self._loading = asyncio.Lock()
         # One thread computes; the replica's event loop stays free for health checks.
         self._lanes = Lanes()
+        self._meters: dict[str, DeviceMeter] = {}
+        self._waiting = {False: telemetry.Waiting("batch_call"), True: telemetry.Waiting("urgent_call")}
         if served is not None:
             await self._begin_with(served)
 
@@ -88,6 +97,7 @@ class Model:
                     predictor = await asyncio.to_thread(_plan, pin, kind, self._settings.device)
                     self._planned[key] = predictor.engine.name
                     self._keep((pin.answers, predictor.engine.name), predictor)
+                    event(_LOG, "model loaded", version=pin.version, engine=predictor.engine.name)
         return self._planned[key]
 
     async def warm(self, pin: ModelPin, engine: str) -> None:
@@ -125,24 +135,36 @@ class Model:
         """
         predictor = await self._predictor(pin, engine)
         between = None if urgent else self._lanes.let_urgent_pass
-        return await self._compute(self._timed, predictor, images_bhw, pin.version, between, cam, urgent=urgent)
+        telemetry.record(table.MODEL_CALL_IMAGES, len(images_bhw), lane="urgent" if urgent else "batch")
+        with self._waiting[urgent]:
+            return await self._compute(self._timed, predictor, images_bhw, between, cam, urgent=urgent)
 
     async def _compute(self, function: Callable[..., T], *args: object, urgent: bool) -> T:
         # cancelled with its caller: a piece still waiting for its turn is then never computed
         return await asyncio.wrap_future(self._lanes.submit(function, *args, urgent=urgent))
 
-    @staticmethod
     def _timed(
+        self,
         predictor: Predictor,
         images_bhw: NDArray[np.uint16],
-        version: str,
         between: Callable[[], None] | None,
         cam: bool,
     ) -> StoredPredictions:
+        engine, others = predictor.engine, 0.0
+
+        def let_others() -> None:
+            nonlocal others
+            if between is not None:
+                paused = time.perf_counter()
+                between()
+                others += time.perf_counter() - paused
+
         start = time.perf_counter()
-        answers = predictor.predict_stored(images_bhw, between, cam=cam)
-        telemetry.record(telemetry.MODEL_SECONDS, time.perf_counter() - start, bundle=version)
-        telemetry.record(telemetry.MODEL_BATCH, predictor.batch, bundle=version)
+        answers = predictor.predict_stored(images_bhw, let_others, cam=cam)
+        seconds = time.perf_counter() - start - others
+        telemetry.record(table.MODEL_SECONDS, seconds, engine=engine.name)
+        telemetry.record(table.MODEL_BATCH, predictor.batch, engine=engine.name)
+        self._meters.setdefault(engine.device, DeviceMeter("serve", engine.device)).computed(seconds)
         return answers
 
     async def _predictor(self, pin: ModelPin, engine: str) -> Predictor:
@@ -151,6 +173,7 @@ class Model:
             async with self._loading:  # calls that come meanwhile share this load; those for bundles already held go on
                 if key not in self._predictors:
                     self._keep(key, await asyncio.to_thread(_load, pin, engine))
+                    event(_LOG, "model loaded", version=pin.version, engine=engine)
         self._predictors.move_to_end(key)
         return self._predictors[key]
 

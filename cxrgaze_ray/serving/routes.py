@@ -33,6 +33,8 @@ from cxrgaze_ray.serving.replies import (
     status_code,
     unscored_row,
 )
+from cxrgaze_ray.telemetry import record
+from cxrgaze_ray.telemetry.table import REQUEST_FILES
 
 _BEARER = HTTPBearer(auto_error=False, description="The service's CXRGAZE_TOKEN, where it was started with one.")
 
@@ -199,6 +201,7 @@ class _Desk:
             raise Refused(refuse(415 if files is None else 400, told, "not_a_form"))
         if len(files) > most:
             raise Refused(refuse(413, f"A batch holds at most {most} files; send more requests.", "too_many_images"))
+        record(REQUEST_FILES, len(files))
         return files
 
     async def _body(self, request: Request) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import resource
 import sys
 from collections import Counter
@@ -24,13 +25,17 @@ from cxrgaze_ray.gaze.heatmap import Fixations, Gaze, Samples, map_readings
 from cxrgaze_ray.gaze.packed import pack_readings
 from cxrgaze_ray.gaze.reflacx import read_fixations
 from cxrgaze_ray.radiograph.reading import Reading
-from cxrgaze_ray.schemas import CLASSES, Affine, status_of
+from cxrgaze_ray.schemas import CLASSES, Affine, Status, status_of
 from cxrgaze_ray.shards.patients import PLACED, Names, nobody_named
 from cxrgaze_ray.shards.plan import Plan
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import WITHOUT_PATIENT, ShardInfo, split_of
 from cxrgaze_ray.shards.writing import ShardWriter
 from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.telemetry import labels, table
+from cxrgaze_ray.telemetry.logs import event, start_logging
+
+_LOG = logging.getLogger(__name__)
 
 _TALLY, _NAMES = b"readings", b"names"
 
@@ -51,11 +56,12 @@ class BuildShard:
     def __init__(
         self, store_uri: str, settings: IngestSettings, identities: Identities, reflacx_uri: str | None
     ) -> None:
+        start_logging()
         self._store = open_store(store_uri)
         self._settings = settings
         self._reflacx = open_store(reflacx_uri) if reflacx_uri else None
         self._plan, self._identities = Plan(self._store), identities
-        self._intake = Intake(settings.profile, Reading(frontal_only=True), identities)
+        self._intake = Intake(settings.profile, Reading(frontal_only=True), identities, job="ingest")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         built = [self._ensure(number) for number in batch["id"].to_pylist()]
@@ -66,8 +72,11 @@ class BuildShard:
         name, rejects_name = f"shards/shard-{number:05d}.parquet", f"rejects/shard-{number:05d}.parquet"
         if not self._store.exists(name):
             data, rejects = self._build(number)
-            self._store.put(rejects_name, rejects)
-            self._store.put(name, data)
+            with telemetry.timed(table.STAGE_SECONDS, job="ingest", stage="commit"):
+                self._store.put(rejects_name, rejects)
+                self._store.put(name, data)
+            telemetry.record(table.SHARD_COMMITS, job="ingest")
+            event(_LOG, "shard written", job="ingest", shard=number)
         else:
             data, rejects = self._store.get(name), self._store.get(rejects_name)
         rows = pq.read_table(io.BytesIO(data), columns=[*PLACED, "label", "gaze_peak"])
@@ -90,11 +99,11 @@ class BuildShard:
             planned["samples"] = points_N2
             try:
                 shard.rows.append(self._row(planned, shard))
-                telemetry.record(telemetry.IMAGES, job="ingest", status="scored", reason="none")
+                telemetry.record(table.IMAGES, job="ingest", status=str(Status.SCORED), reason=labels.NONE)
             except RadiographError as error:
                 shard.rejects.append(self._reject(planned, error))
                 status = str(status_of(error.reason))
-                telemetry.record(telemetry.IMAGES, job="ingest", status=status, reason=str(error.reason))
+                telemetry.record(table.IMAGES, job="ingest", status=status, reason=str(error.reason))
 
     def _row(self, planned: dict[str, Any], shard: _Shard) -> dict[str, Any]:
         decoded = self._intake.take(planned)

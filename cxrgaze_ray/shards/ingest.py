@@ -7,6 +7,7 @@ Pixels never reach the driver, whose memory grows with the plan alone; a worker'
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -28,6 +29,7 @@ from cxrgaze_ray.shards.plan import Plan, has_plan, make_plan, write_plan
 from cxrgaze_ray.shards.settings import IngestSettings
 from cxrgaze_ray.shards.store import TORN, ShardInfo, ShardStore, StoreInfo
 from cxrgaze_ray.storage import Store, check_writable, open_store
+from cxrgaze_ray.telemetry import record, table
 
 
 @dataclass
@@ -161,18 +163,28 @@ def _run(
     on_progress: Callable[[IngestProgress], None],
 ) -> Iterator[dict[str, Any]]:
     """Build every shard; yield a row of `BuildShard` for each as it is written."""
-    progress = IngestProgress(plan.info.rows)
+    progress, left = IngestProgress(plan.info.rows), plan.info.shards
     on_progress(progress)
     if not plan.info.rows:
         return
     reflacx = sources.reflacx.uri if sources.reflacx else None
+    record(table.RUN_START_TIME, time.time(), job="ingest")
+    _tell(progress, left)
     with translated():
         for built in _built(plan.info.shards, (store.uri, settings, identities, reflacx), workers):
             progress.done += json.loads(built["tally"])["files"]
             progress.worker_peak_mib = max(progress.worker_peak_mib, built["peak_rss_mib"])
             progress.driver_peak_mib = peak_rss_mib()
+            left -= 1
+            _tell(progress, left)
             on_progress(progress)
             yield built
+
+
+def _tell(progress: IngestProgress, shards_left: int) -> None:
+    record(table.SHARDS_LEFT, shards_left, job="ingest")
+    for state, files in (("planned", progress.total), ("done", progress.done)):
+        record(table.RUN_IMAGES, files, job="ingest", progress=state)
 
 
 def _built(shards: int, arguments: tuple[Any, ...], workers: int) -> Iterator[dict[str, Any]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, NamedTuple
+from typing import IO, ClassVar, NamedTuple
 
 import pyarrow.fs as pafs
 
+from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.telemetry.table import STORE_BYTES
 
 STREAM_BYTES = 2**20
 """Largest block of `Store.stream`, in bytes."""
@@ -60,6 +62,9 @@ class Survey:
 class Store(ABC):
     """Objects under one URI. Keys are relative, with forward slashes, and never leave the root."""
 
+    kind: ClassVar[str]
+    """Value of the metrics' label ``store``."""
+
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
@@ -76,6 +81,15 @@ class Store(ABC):
         Each operation makes one short attempt, and raises StoreUnavailable where others would be retried.
         """
         return self  # a folder answers at once anyway
+
+    def _came(self, data: bytes) -> bytes:
+        """Count bytes that were read, and return them."""
+        telemetry.record(STORE_BYTES, len(data), store=self.kind, direction="read")
+        return data
+
+    def _went(self, size_bytes: int) -> None:
+        """Count bytes that were written."""
+        telemetry.record(STORE_BYTES, size_bytes, store=self.kind, direction="write")
 
     def locate(self, key: str) -> str:
         """Return the absolute URI of a key."""

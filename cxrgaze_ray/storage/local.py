@@ -28,6 +28,8 @@ _MODE = "Check owner and mode of it and its folder."
 class LocalStore(Store):
     """A folder. Writes go to a temporary file beside the target, then are renamed or linked into place."""
 
+    kind = "folder"
+
     def __init__(self, uri: str) -> None:
         path = Path(uri).expanduser()
         self.root = path.resolve() if ".." in path.parts else path.absolute()  # a URI has no parent steps
@@ -39,20 +41,20 @@ class LocalStore(Store):
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
         with self._open(key) as file:
             info = _info(key, os.fstat(file.fileno()))
-            return file.read(), info
+            return self._came(file.read()), info
 
     def fetch_same(self, info: ObjectInfo) -> bytes | None:
         with self._open(info.key) as file:
             if _info(info.key, os.fstat(file.fileno())) != info:
                 return None
-            data = file.read(info.size_bytes + 1)  # a file that grows is not followed to its end
+            data = self._came(file.read(info.size_bytes + 1))  # a file that grows is not followed to its end
             same = _info(info.key, os.fstat(file.fileno())) == info
             return data if same and len(data) == info.size_bytes else None
 
     def stream(self, key: str) -> Iterator[bytes]:
         with self._open(key) as file:
             while block := file.read(STREAM_BYTES):
-                yield block
+                yield self._came(block)
 
     def open_input(self, key: str, info: ObjectInfo | None = None) -> IO[bytes]:
         with _local_errors(self.locate(key)):
@@ -64,7 +66,7 @@ class LocalStore(Store):
 
     def head(self, key: str, size: int) -> bytes:
         with self._open(key) as file:
-            return file.read(size)
+            return self._came(file.read(size))
 
     @contextmanager
     def _open(self, key: str) -> Iterator[IO[bytes]]:
@@ -110,6 +112,7 @@ class LocalStore(Store):
                 shutil.copyfileobj(source, file, STREAM_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
+                self._went(file.tell())
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)

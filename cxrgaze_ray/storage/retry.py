@@ -8,7 +8,9 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 from tenacity.stop import stop_base
 
+from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.telemetry.table import S3_RETRIES
 
 SHORTEST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
@@ -41,11 +43,13 @@ def retry(operation: Callable[[], T], budget_s: float) -> T:
         retry=retry_if_exception_type(Transient),
         wait=wait_random_exponential(_FIRST_WAIT_S, LONGEST_WAIT_S, min=SHORTEST_WAIT_S),
         stop=_Budget(budget_s),
+        before_sleep=lambda _: telemetry.record(S3_RETRIES, outcome="again"),
         reraise=True,
     )
     try:
         return retrying(operation)
     except Transient as error:
+        telemetry.record(S3_RETRIES, outcome="gave_up")
         # in the hint, which is kept where the message is repeated without the object's name
         spent = f"It was retried for {budget_s:g} s. " if budget_s else ""
         raise StoreUnavailable(error.message, spent + error.hint) from error.__cause__

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow.fs as pafs
 
+from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable, UserError
 from cxrgaze_ray.storage.base import STREAM_BYTES, ArchiveEntry, ObjectInfo, Store, Survey, checked
 from cxrgaze_ray.storage.ranges import RangeReader
@@ -17,6 +18,7 @@ from cxrgaze_ray.storage.s3_arrow import refreshing_filesystem
 from cxrgaze_ray.storage.s3_client import LEAST_CHECKSUMS, checksums, client
 from cxrgaze_ray.storage.s3_errors import code, s3_errors, told
 from cxrgaze_ray.storage.s3_settings import s3_settings
+from cxrgaze_ray.telemetry.table import S3_REQUESTS
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -57,6 +59,8 @@ class S3Store(Store):
         Otherwise slashes at both ends mean nothing, as people expect where we write.
     """
 
+    kind = "s3"
+
     def __init__(self, uri: str, *, exact: bool = False) -> None:
         self.bucket, _, path = uri.removeprefix("s3://").partition("/")
         if not self.bucket:
@@ -83,7 +87,7 @@ class S3Store(Store):
     def fetch(self, key: str) -> tuple[bytes, ObjectInfo]:
         def read(s3: S3Client) -> _Part:
             reply = s3.get_object(**self._object(key))
-            return _whole(reply, reply["Body"].read(), reply["ContentLength"])
+            return _whole(reply, self._came(reply["Body"].read()), reply["ContentLength"])
 
         part = self._ask(self.locate(key), read)
         return part.data, ObjectInfo(key, part.size_bytes, part.etag)
@@ -101,7 +105,7 @@ class S3Store(Store):
             # a server that ignores conditions sends another version
             if (reply["ContentLength"], reply["ETag"].strip('"')) != (info.size_bytes, info.etag):
                 return None
-            return _whole(reply, reply["Body"].read(), reply["ContentLength"]).data
+            return _whole(reply, self._came(reply["Body"].read()), reply["ContentLength"]).data
 
         return self._ask(self.locate(info.key), read)
 
@@ -135,6 +139,7 @@ class S3Store(Store):
             file.seek(0)
             wanted = self._object(checked(key))
             s3.upload_fileobj(file, wanted.pop("Bucket"), wanted.pop("Key"), ExtraArgs=wanted)
+            self._went(file.seek(0, io.SEEK_END))
 
         self._ask(self.locate(key), send)
 
@@ -154,6 +159,7 @@ class S3Store(Store):
                 if code(error) in _UNKNOWN:
                     raise self._unknown(error, bool(condition)) from error
                 raise
+            self._went(len(data))
             return True
 
         return self._ask(self.locate(key), write)
@@ -218,6 +224,7 @@ class S3Store(Store):
         """Make a request within the budget, reading the reply's body included."""
 
         def attempt() -> T:
+            telemetry.record(S3_REQUESTS)
             with s3_errors(uri):
                 return request(client(self._patient))
 
@@ -241,7 +248,7 @@ class S3Store(Store):
                     raise self._changed(key) from error
                 raise
             # a server that ignores ranges sends the whole object
-            data = reply["Body"].read(size)
+            data = self._came(reply["Body"].read(size))
             if etag not in {None, reply["ETag"].strip('"')} or (start and "ContentRange" not in reply):
                 raise self._changed(key)
             return _whole(reply, data, min(size, reply["ContentLength"]))

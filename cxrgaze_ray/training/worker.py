@@ -13,17 +13,18 @@ import ray.train.torch
 import torch
 from safetensors.torch import load
 
-from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import CxrgazeError, UserError
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.shards import ShardReader, StoreRows
 from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.telemetry.logs import start_logging
 from cxrgaze_ray.training import board
 from cxrgaze_ray.training.ahead import MOST_THREADS, Ahead
 from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, hand_over, rng_state, snapshot
 from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed
+from cxrgaze_ray.training.figures import Figures
 from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
@@ -50,6 +51,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> UserError | None:
 
 
 def _walk_stages(config: dict[str, Any]) -> None:
+    start_logging()
     settings = TrainSettings.build(**config["settings"])
     context = ray.train.get_context()
     here = context.get_local_world_size()
@@ -60,7 +62,11 @@ def _walk_stages(config: dict[str, Any]) -> None:
     index, reader, device = ray.get(config["index"]), ShardReader(), ray.train.torch.get_device()
     ahead = _ahead(device, torch.multiprocessing.cpu_count() // here)
     train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in _SPLITS)
-    how, work, told = CheckpointSettings.build(**config["checkpoints"]), open_store(config["work"]), _Told(world.rank)
+    how, work, told = (
+        CheckpointSettings.build(**config["checkpoints"]),
+        open_store(config["work"]),
+        _Told(world.rank, device),
+    )
     kept = KeptCheckpoints(work, config["run_name"], how.keep)
     writer = Writer(kept.write, told.not_written) if world.rank == 0 else None
     keeper = Keeper(writer, how.minutes * 60, device, HERE.asked, HERE.answer)
@@ -133,8 +139,9 @@ def _read_state(uri: str) -> dict[str, torch.Tensor]:
 class _Told:
     """Tells the metrics endpoint and the user's terminal what happens, for the first rank."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, device: torch.device) -> None:
         self._first = rank == 0
+        self._figures = Figures(device.type) if self._first else None
         self._board: Any = ray.get_actor(board.NAME)
         HERE.begin(self._board if self._first else None)
         self._stepped = 0.0
@@ -145,18 +152,15 @@ class _Told:
 
     def step(self, step: EpochStep) -> None:
         over = step.images == step.of
-        if self._first and (over or time.monotonic() - self._stepped >= TELL_S):
+        if self._figures is not None and (over or time.monotonic() - self._stepped >= TELL_S):
             self._stepped = time.monotonic()
+            self._figures.step(step)
             self._board.step.remote(step)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        if not self._first:
-            return
-        stage = metrics["stage"]
-        telemetry.record(telemetry.TRAINING_EPOCH, metrics["epoch"], stage=stage)
-        for split in ("train", "validation"):
-            telemetry.record(telemetry.TRAINING_LOSS, metrics[f"{split}_loss"], stage=stage, split=split)
-        self._board.put.remote(metrics)
+        if self._figures is not None:
+            self._figures.epoch(metrics)
+            self._board.put.remote(metrics)
 
     def not_written(self, error: Exception) -> None:
         what = str(error) if isinstance(error, CxrgazeError) else f"{type(error).__name__} was raised."

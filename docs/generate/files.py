@@ -126,15 +126,34 @@ def metrics() -> str:
         [
             code(one.name + "_total" * (one.kind == "counter")),
             one.kind,
-            ", ".join(map(code, one.labels)),
+            one.unit,
+            ", ".join(code(label.name) for label in one.labels),
             one.description,
         ]
         for one in telemetry.TABLE
     ]
+    values = [
+        [code(label.name), ", ".join(code(one.name) for one in users), ", ".join(map(code, label.values))]
+        for label, users in _users().items()
+    ]
     return f"""# Metrics
 
 Inside Ray, Prometheus finds them with `ray_` before the name; what `cxrgaze monitor` and `cxrgaze retrain` write or
-show has the name alone. Labels are closed: statuses, reasons, stages and versions, never identifiers. What to do when
-one of them rings: [alerts](../how-to/alerts.md).
+show has the name alone. What to do when one of them rings: [alerts](../how-to/alerts.md).
 
-{table(["metric", "kind", "labels", "what it is"], rows)}"""
+{table(["metric", "kind", "unit", "labels", "what it is"], rows)}
+## Labels
+
+Closed lists, and never identifiers: a value that is not in its list is refused where it arises. HTTP status codes that
+have no entry of their own go into their class.
+
+{table(["label", "of", "values"], values)}"""
+
+
+def _users() -> dict[telemetry.Label, list[telemetry.Metric]]:
+    """Return the metrics that carry each label, labels in the table's order."""
+    found: dict[telemetry.Label, list[telemetry.Metric]] = {}
+    for one in telemetry.TABLE:
+        for label in one.labels:
+            found.setdefault(label, []).append(one)
+    return found

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cxrgaze_ray.scoring.driver import ScoreSettings, score_archive
 from cxrgaze_ray.scoring.runs import Request
 from cxrgaze_ray.serving import ServeFile
+from cxrgaze_ray.telemetry import TABLE
 from tests.dicom_files import gradient, make_dicom
 from tests.integration.conftest import LARGE, same_cluster
 
@@ -37,7 +38,7 @@ def scrape() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return values
 
 
-OURS = {"job", "status", "reason", "bundle", "route", "code", "stage", "split"}
+OURS = {label.name for metric in TABLE for label in metric.labels}
 
 
 def count(name: str, **labels: str) -> float:
@@ -59,7 +60,7 @@ def test_counters_move_while_an_archive_is_scored(
     before = {
         "images": count("ray_cxrgaze_images_total", job="score"),
         "commits": count("ray_cxrgaze_shard_commits_total", job="score"),
-        "decoded": count("ray_cxrgaze_decode_seconds_count", job="score"),
+        "decoded": count("ray_cxrgaze_stage_seconds_count", job="score", stage="decode"),
         "chunks": count("ray_cxrgaze_model_seconds_count"),
     }
     request = Request(archive=large_archive, model="cxrgaze@champion", engine="float32")
@@ -89,7 +90,7 @@ def test_counters_move_while_an_archive_is_scored(
     assert count("ray_cxrgaze_shard_commits_total", job="score") - before["commits"] >= 3
     wait_until(lambda: count("ray_cxrgaze_shards_left", job="score") == 0, "shards are left of a run that is done")
     assert count("ray_cxrgaze_images_total", job="score", status="failed", reason="truncated") > 0
-    assert count("ray_cxrgaze_decode_seconds_count", job="score") > before["decoded"]
+    assert count("ray_cxrgaze_stage_seconds_count", job="score", stage="decode") > before["decoded"]
 
 
 def test_requests_are_counted_by_route_and_code(application: ServeFile) -> None:

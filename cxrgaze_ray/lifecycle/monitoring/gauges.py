@@ -13,13 +13,14 @@ from cxrgaze_ray.errors import UserError
 from cxrgaze_ray.lifecycle.monitoring.features import FEATURES
 from cxrgaze_ray.lifecycle.monitoring.report import DRIFTS, Finding, MonitorReport
 from cxrgaze_ray.lifecycle.prometheus import Gauges, gauge
-from cxrgaze_ray.telemetry import (
+from cxrgaze_ray.telemetry.table import (
     DRIFT_ALERT,
     DRIFT_EFFECT,
     DRIFT_SUSPECTED,
     DRIFT_THRESHOLD,
     MONITOR_AUC,
     MONITOR_IMAGES,
+    MONITOR_RUN_TIME,
     MONITOR_TIME_SECONDS,
 )
 
@@ -86,8 +87,13 @@ def families(report: MonitorReport) -> list[Family]:
         gauge(DRIFT_SUSPECTED, [((drift,), float(drift in suspected)) for drift in DRIFTS]),
         gauge(MONITOR_IMAGES, images),
         gauge(MONITOR_AUC, areas),
-        gauge(MONITOR_TIME_SECONDS, [((), datetime.fromisoformat(report.made_at).timestamp())]),
+        gauge(MONITOR_TIME_SECONDS, [((), _unix(report.made_at))]),
+        gauge(MONITOR_RUN_TIME, [((name,), _unix(side.last_at)) for name, side in sides.items()]),
     ]
+
+
+def _unix(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
 
 
 def _alerted(alerts: Iterable[Finding], family: str, feature: str) -> float:

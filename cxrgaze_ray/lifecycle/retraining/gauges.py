@@ -15,16 +15,20 @@ from cxrgaze_ray.evaluation.gate import GateReport
 from cxrgaze_ray.evaluation.gate.report import Verdict
 from cxrgaze_ray.lifecycle.prometheus import gauge, write_textfile
 from cxrgaze_ray.lifecycle.retraining.run import Result
-from cxrgaze_ray.telemetry import (
+from cxrgaze_ray.lifecycle.retraining.workspace import Conclusion
+from cxrgaze_ray.registry.ledger.rules import version_number
+from cxrgaze_ray.telemetry.labels import RETRAINING_STATE
+from cxrgaze_ray.telemetry.table import (
     GATE_CRITERIA,
     GATE_VALUE,
     RETRAINING,
     RETRAINING_PROMOTED,
     RETRAINING_SECONDS,
     RETRAINING_TIME_SECONDS,
+    RETRAINING_VERSION,
 )
 
-STATES = ("running", "wait", "ask", "accepted", "rejected", "cannot_tell", "stopped", "failed")
+STATES = RETRAINING_STATE.values
 """Every state of a retraining. wait: there was nothing to do; ask: a person has to look first."""
 
 
@@ -68,17 +72,18 @@ class Textfile:
         """Record the retraining's result."""
         ended = result.conclusion
         state = ended.outcome if ended else str(result.decision.action)
-        self._write(state, result.gate, promoted=ended is not None and ended.promoted)
+        self._write(state, result.gate, ended)
 
-    def _write(self, state: str, gate: GateReport | None = None, *, promoted: bool = False) -> None:
+    def _write(self, state: str, gate: GateReport | None = None, ended: Conclusion | None = None) -> None:
         if self._path is not None:
-            write_textfile(_families(state, gate, promoted, time.monotonic() - self._start), self._path)
+            write_textfile(_families(state, gate, ended, time.monotonic() - self._start), self._path)
 
 
-def _families(state: str, gate: GateReport | None, promoted: bool, seconds: float) -> list[Family]:
+def _families(state: str, gate: GateReport | None, ended: Conclusion | None, seconds: float) -> list[Family]:
     state_gauges = [
         gauge(RETRAINING, [((name,), float(name == state)) for name in STATES]),
-        gauge(RETRAINING_PROMOTED, [((), float(promoted))]),
+        gauge(RETRAINING_PROMOTED, [((), float(ended is not None and ended.promoted))]),
+        gauge(RETRAINING_VERSION, [] if ended is None else [((), version_number(ended.version))]),
         gauge(RETRAINING_SECONDS, [((), seconds)]),
         gauge(RETRAINING_TIME_SECONDS, [((), time.time())]),
     ]

@@ -22,6 +22,8 @@ from cxrgaze_ray.lifecycle.webhook.routes import make_api
 from cxrgaze_ray.lifecycle.webhook.service import Service
 from cxrgaze_ray.lifecycle.webhook.settings import TOKEN_VARIABLE, WebhookSettings, read_token
 from cxrgaze_ray.storage import open_store
+from cxrgaze_ray.telemetry import table
+from cxrgaze_ray.telemetry.logs import start_logging
 
 APPLICATION = "cxrgaze-webhook"
 
@@ -40,6 +42,7 @@ class Webhook:
     """Takes Alertmanager's notifications and submits retraining jobs to its own cluster's job server."""
 
     def __init__(self, settings: WebhookSettings) -> None:
+        start_logging()
         self._settings = settings
         self._token = read_token()
         jobs = RayJobs(settings.jobs_address or ray.get_runtime_context().gcs_address)
@@ -64,9 +67,9 @@ async def watch(service: Service, every_s: float = 20.0) -> None:
             found = None
         if found is not None:
             trigger, state = found
-            telemetry.record(telemetry.WEBHOOK_TRIGGER, trigger.at.timestamp())
+            telemetry.record(table.WEBHOOK_TRIGGER, trigger.at.timestamp())
             for one in STATES:
-                telemetry.record(telemetry.WEBHOOK_RETRAINING, float(one == state), state=one)
+                telemetry.record(table.WEBHOOK_RETRAINING, float(one == state), state=one)
         await asyncio.sleep(every_s)
 
 

@@ -13,8 +13,9 @@ from cxrgaze_ray.errors import (
     EnvironmentFault,
     ServingUnavailable,
 )
+from cxrgaze_ray.telemetry.labels import WEBHOOK_STATE
 
-STATES = ("pending", "running", "done", "rejected", "cannot_tell", "ask", "stopped", "failed")
+STATES = WEBHOOK_STATE.values
 """Every state of a retraining. done: accepted, or nothing to do; ask: a person has to look first."""
 
 _VERDICTS = {EXIT_DONE: "done", EXIT_REJECTED: "rejected", EXIT_CANNOT_TELL: "cannot_tell", EXIT_USER: "ask"}

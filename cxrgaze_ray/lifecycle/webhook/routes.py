@@ -11,6 +11,7 @@ from cxrgaze_ray.http.application import HEALTHY, make_application
 from cxrgaze_ray.http.middleware import check_token, read_body
 from cxrgaze_ray.http.refusals import refuse
 from cxrgaze_ray.lifecycle.webhook.service import Service
+from cxrgaze_ray.telemetry.table import WEBHOOK_REQUESTS
 
 
 def make_api(service: Service, token: str, max_body_bytes: int) -> FastAPI:
@@ -43,4 +44,4 @@ def make_api(service: Service, token: str, max_body_bytes: int) -> FastAPI:
 
 
 def _count(_path: str, code: int, _seconds: float) -> None:
-    telemetry.record(telemetry.WEBHOOK_REQUESTS, code=str(code))
+    telemetry.record(WEBHOOK_REQUESTS, code=telemetry.code_label(code))

@@ -100,6 +100,12 @@ def version_name(number: int) -> str:
     return f"v{number:04d}"
 
 
+def version_number(version: str) -> int:
+    """Return 3 for v0003; 0 for what is no version, such as the hash that stands for a bundle outside a registry."""
+    match = VERSION.fullmatch(version)
+    return int(match[1]) if match else 0
+
+
 def checked_name(name: str) -> str:
     """Return a model's or alias's name; RegistryError if it is none."""
     if not NAME.fullmatch(name):

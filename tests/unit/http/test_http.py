@@ -57,6 +57,9 @@ def get(api: FastAPI, path: str, headers: dict[str, str] | None = None) -> httpx
     return asyncio.run(run())
 
 
+GIVEN = "2f1d2f6e-6a1b-4a6c-9e51-0d8f4f7cfb11"
+
+
 def test_every_answer_is_counted_once() -> None:
     counted: Counted = []
     api = make_api(counted)
@@ -67,17 +70,18 @@ def test_every_answer_is_counted_once() -> None:
 def test_a_failure_is_json_with_the_request_s_id_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     counted: Counted = []
     with caplog.at_level(logging.ERROR, "ray.serve"):
-        found = get(make_api(counted), "/broken", {"X-Request-ID": "abc-1"})
-    assert (found.status_code, found.json()["reason"], found.json()["request_id"]) == (500, "bug", "abc-1")
+        found = get(make_api(counted), "/broken", {"X-Request-ID": GIVEN})
+    assert (found.status_code, found.json()["reason"], found.json()["request_id"]) == (500, "bug", GIVEN)
     assert counted == [("/broken", 500)]
     (line,) = caplog.messages
-    assert "abc-1" in line
+    assert GIVEN in line
     assert "ValueError at test_http.py" in line
     assert SECRET not in found.text + line
 
 
-def test_an_id_that_is_none_is_not_repeated() -> None:
-    told = get(make_api([]), "/broken", {"X-Request-ID": "<script>"}).json()["request_id"]
+@pytest.mark.parametrize("given", ["<script>", "MRN-774411"])
+def test_an_id_that_is_no_uuid_is_not_repeated(given: str) -> None:
+    told = get(make_api([]), "/broken", {"X-Request-ID": given}).json()["request_id"]
     assert len(told) == 32
     assert told.isalnum()
 

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.connection import PROXY_MIDDLEWARES
 from cxrgaze_ray.http.proxy import MARK, RATE_VARIABLE, Door, ProxyLimits, middlewares
+from cxrgaze_ray.telemetry.table import REQUESTS
 
 LIMITS = ProxyLimits(requests=2, header_bytes=1000, deadline_s=30.0, grace_s=0.2, floor_bytes_s=1e6)
 
@@ -84,7 +85,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
 
     def record(metric: telemetry.Metric, value: float = 1.0, **labels: str) -> None:
-        if metric is telemetry.REQUESTS:
+        if metric is REQUESTS:
             found.append((labels["route"], labels["code"]))
 
     monkeypatch.setattr(telemetry, "record", record)
@@ -95,6 +96,28 @@ def test_a_request_passes_as_it_is_and_is_not_counted_twice(counted: list[tuple[
     reply = asyncio.run(ask(Door(echo), b"x" * 300_000, b"y" * 7))
     assert (reply.code, reply.json, reply.headers[MARK]) == (200, {"size": 300_007}, "1")
     assert counted == []
+
+
+@pytest.mark.parametrize(("given", "kept"), [("2f1d2f6e-6a1b-4a6c-9e51-0d8f4f7cfb11", True), ("MRN-774411", False)])
+def test_a_client_s_request_id_is_passed_on_only_if_it_is_a_uuid(given: str, kept: bool) -> None:
+    """Serve writes it into its logs; a client may have put a patient's number there."""
+    seen: list[bytes] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(value for name, value in scope["headers"] if name == b"x-request-id")
+        await answer(send, 200, b"{}")
+
+    async def run() -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        headers = [(b"x-request-id", given.encode()), (b"x", b"y")]
+        await Door(look)(
+            {"type": "http", "path": "/", "headers": headers, "client": ("127.0.0.1", 1)}, receive, Reply().send
+        )
+
+    asyncio.run(run())
+    assert seen == ([given.encode()] if kept else [])
 
 
 def test_a_body_that_comes_too_slowly_is_ended(counted: list[tuple[str, str]]) -> None:

@@ -131,7 +131,7 @@ def test_labels_of_gauges_are_closed_and_names_stand_in_the_table(report: Monito
     for family in ReportGauges(changed).collect():
         assert family.type == "gauge"
         for sample in family.samples:
-            assert tuple(sample.labels) == names[family.name].labels
+            assert tuple(sample.labels) == names[family.name].label_names
             values[sample.labels.get("feature")] = sample.value
             allowed = features | {*FEATURES, *DRIFTS, "baseline", "current", "scored", "skipped", "failed"}
             assert set(sample.labels.values()) <= allowed
