@@ -204,3 +204,15 @@ def test_a_user_without_a_home_has_the_engine_all_the_same(
     assert torch.equal(answer(network(), "a"), expected)
     assert conversions == [1, 1]
     assert "CXRGAZE_CACHE" in caplog.text
+
+
+@pytest.mark.parametrize(("named", "where"), [("~/kept", "home/kept"), ("kept", "work/kept")])
+def test_the_folder_is_the_one_that_a_shell_would_mean(
+    named: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("home", "work"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("CXRGAZE_CACHE", named)
+    assert conversion._cache_root() == tmp_path / where / "openvino"
