@@ -31,8 +31,8 @@ class Learned:
 
     Attributes
     ----------
-    first, best
-        Mean validation loss after the first epoch, and at its lowest.
+    before, best
+        Mean validation loss of the weights that the phase began with, and at its lowest.
     best_epoch, epochs
         When that was, from 1, and how many there were.
     seconds
@@ -41,7 +41,7 @@ class Learned:
 
     seed: int
     phase: str
-    first: float
+    before: float
     best: float
     best_epoch: int
     epochs: int
@@ -49,8 +49,8 @@ class Learned:
 
     @property
     def improved(self) -> bool:
-        """Whether any later epoch was better than the first."""
-        return self.best < self.first
+        """Whether any epoch was better than what it began with."""
+        return self.best < self.before
 
 
 def bench_learning(
@@ -99,5 +99,5 @@ def learned(seed: int, seconds: float, curve: Curve) -> Learned:
     """Return what a phase's curve says of it."""
     best = min(curve.validation)
     return Learned(
-        seed, curve.phase, curve.validation[0], best, curve.validation.index(best) + 1, len(curve.validation), seconds
+        seed, curve.phase, curve.started, best, curve.validation.index(best) + 1, len(curve.validation), seconds
     )

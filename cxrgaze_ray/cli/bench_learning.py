@@ -21,7 +21,7 @@ def learning(
 ) -> None:
     """Train GazeNet on phantoms from several seeds, and print each phase's own validation loss before and after.
 
-    It exits with 3 if a phase of a seed never got better than after its first epoch.
+    It exits with 3 if a phase of a seed never got better than the weights that it began with.
 
     Example: cxrgaze bench learning --preset small --seeds 3
     """
@@ -39,20 +39,20 @@ def learning(
         )
     else:
         rows = [
-            [one.seed, one.phase, f"{one.first:.4f}", f"{one.best:.4f}", f"{one.best_epoch} of {one.epochs}",
+            [one.seed, one.phase, f"{one.before:.4f}", f"{one.best:.4f}", f"{one.best_epoch} of {one.epochs}",
              "yes" if one.improved else "NO", f"{one.seconds:.0f}"]
             for one in found
         ]  # fmt: skip
         columns = [
             "seed",
             "phase",
-            "validation loss, first epoch",
+            "validation loss before",
             "lowest",
             "in epoch",
             "better",
             "seconds, all phases",
         ]
         print_table(columns, rows)
-        say(f"{improved} of {len(found)} phases got better than their first epoch.")
+        say(f"{improved} of {len(found)} phases got better than the weights that they began with.")
     if improved < len(found):
         raise typer.Exit(EXIT_STRICT)

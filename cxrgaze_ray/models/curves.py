@@ -17,6 +17,14 @@ class Curve(Record):
     best: int
     """Number of the epoch, from 1, whose weights were kept."""
 
+    before: float | None = None
+    """Mean validation loss of the weights that the phase began with; None in earlier bundles."""
+
+    @property
+    def started(self) -> float:
+        """Return the validation loss to measure progress by: before the phase, or in earlier bundles its first."""
+        return self.validation[0] if self.before is None else self.before
+
 
 def curves_of(history: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
     """Return the curves of a training's phases, in order, from the metrics of its epochs."""
@@ -28,6 +36,7 @@ def curves_of(history: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
             phase=phase,
             train=tuple(epoch["train_loss"] for epoch in epochs),
             validation=tuple(epoch["validation_loss"] for epoch in epochs),
+            before=epochs[0].get("before"),
             best=max((epoch["epoch"] for epoch in epochs if epoch["best"]), default=len(epochs)),
         )
         for phase, epochs in phases.items()

@@ -48,7 +48,7 @@ def learning_plots(curves: Sequence[Curve]) -> list[Plot]:
     return [
         Plot(
             curve.phase,
-            f"{len(curve.train)} epochs; kept: epoch {curve.best}, validation {curve.validation[curve.best - 1]:.4g}.",
+            _learned(curve),
             inline_svg(
                 partial(_losses, curve=curve), f"losses-{place}", f"Losses of phase {curve.phase}", height=2.2
             ),
@@ -58,10 +58,17 @@ def learning_plots(curves: Sequence[Curve]) -> list[Plot]:
     ]  # fmt: skip
 
 
+def _learned(curve: Curve) -> str:
+    kept = f"kept: epoch {curve.best}, validation {curve.validation[curve.best - 1]:.4g}"
+    began = "" if curve.before is None else f"began with validation {curve.before:.4g}; "
+    return f"{len(curve.train)} epochs; {began}{kept}."
+
+
 def _losses(axes: Any, curve: Curve) -> None:
     epochs = np.arange(1, len(curve.train) + 1)
     axes.plot(epochs, curve.train, "--", color=COLOURS["soft"], label="training")
-    axes.plot(epochs, curve.validation, color=COLOURS["bar"], label="validation")
+    before = [] if curve.before is None else [curve.before]
+    axes.plot([*[0] * len(before), *epochs], [*before, *curve.validation], color=COLOURS["bar"], label="validation")
     axes.plot([curve.best], [curve.validation[curve.best - 1]], "o", color=COLOURS["ink"], markersize=5)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel="mean loss")

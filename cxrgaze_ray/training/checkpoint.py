@@ -59,6 +59,8 @@ class Standing:
         Metrics of every finished epoch of all stages.
     within
         Progress within the next epoch; None between two epochs.
+    before
+        Mean validation loss of the weights that the stage began with; None where an earlier version began it.
     """
 
     stage: int = 0
@@ -67,6 +69,7 @@ class Standing:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     within: Within | None = None
+    before: float | None = None
 
     @classmethod
     def from_json(cls, text: str) -> Standing:

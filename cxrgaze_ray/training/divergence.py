@@ -59,8 +59,9 @@ class DivergenceWatch:
             self._stop("the weights are", epoch)
 
     def _stop(self, what: str, epoch: int, step: int | None = None) -> None:
-        where = f"phase {self._stage.name}, epoch {epoch}" + (f", step {step}" if step else "")
-        untouched = (epoch, step) == (1, 1) and not what.startswith("the validation")
+        when = f"epoch {epoch}" if epoch else "before the first epoch"
+        where = f"phase {self._stage.name}, {when}" + (f", step {step}" if step else "")
+        untouched = epoch == 0 or ((epoch, step) == (1, 1) and not what.startswith("the validation"))
         raise TrainingDiverged(
             f"The training was stopped in {where}: {what} not finite.",
             self._before_learning() if untouched else self._lower_rate(),

@@ -153,6 +153,11 @@ class _Stage:
         torch.manual_seed(self.seed * 1000 + STAGE_ORDER.index(self.stage.name))
         if resume is not None:
             self._restore(resume)
+        elif standing.before is None:
+            # in eval mode nothing is drawn at random: what comes after is as if nobody had looked
+            pace = self.steps.pace("validation")
+            told = partial(self._tell, 0, "validation", pace)
+            standing = replace(standing, before=self.steps.validate(0, Tally(), lambda tally: told(tally.steps)))
         while not self._finished(standing):
             losses, seconds = self._epoch(standing, best)
             self.steps.watch.weights(standing.epoch + 1, self.network)
@@ -231,6 +236,8 @@ class _Stage:
             "waited": round(self.waited, 4),
             "images": self.steps.images,
         }
+        if epoch == 1 and standing.before is not None:
+            metrics["before"] = standing.before
         ahead = replace(standing, epoch=epoch, history=[*standing.history, metrics], within=None)
         if improved:
             ahead = replace(ahead, best_loss=losses["validation"], best_epoch=epoch)

@@ -70,8 +70,8 @@ class PhaseCost:
 
     @property
     def once_s(self) -> float:
-        """Seconds of what is computed once, by one device."""
-        return self.features_s * (self.images + self.validated)
+        """Seconds of what one device computes once: features, and how good the weights are that it begins with."""
+        return self.features_s * (self.images + self.validated) + self.validation_s * self.validated
 
     @property
     def epoch_s(self) -> float:

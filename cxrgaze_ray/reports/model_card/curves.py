@@ -11,19 +11,19 @@ from cxrgaze_ray.models.curves import Curve
 
 @dataclass(frozen=True)
 class LossRow:
-    """A phase's validation losses, of its first epoch and of the one that was kept."""
+    """A phase's validation losses, of the weights that it began with, if known, and of the epoch that was kept."""
 
     phase: str
     epochs: int
     best: int
-    first_loss: float
+    before: float | None
     best_loss: float
 
 
 def loss_rows(curves: Sequence[Curve]) -> list[LossRow]:
     """Return the rows of all phases that have finite losses."""
     return [
-        LossRow(one.phase, len(one.train), one.best, one.validation[0], one.validation[one.best - 1])
+        LossRow(one.phase, len(one.train), one.best, one.before, one.validation[one.best - 1])
         for one in curves
         if all(map(math.isfinite, (*one.train, *one.validation)))
     ]

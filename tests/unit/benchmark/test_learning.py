@@ -13,12 +13,15 @@ from cxrgaze_ray.models.curves import Curve
 from tests.command import Cxrgaze
 
 
-def test_a_phase_has_learned_if_a_later_epoch_is_better_than_the_first() -> None:
-    curves = [Curve(phase="saliency", train=(3, 2, 1), validation=validation, best=1) for validation in
-              ((2.0, 1.0, 1.5), (1.0, 1.5, 2.0), (1.0, 1.0, 1.0))]  # fmt: skip
+def test_a_phase_has_learned_if_an_epoch_is_better_than_what_it_began_with() -> None:
+    curves = [Curve(phase="saliency", train=(3, 2, 1), validation=validation, best=1, before=before)
+              for validation, before in (((2.0, 1.0, 1.5), 1.5), ((1.0, 1.5, 2.0), 1.2), ((1.0, 1.0, 1.0), 1.0),
+                                         ((2.0, 1.5, 1.6), None))]  # fmt: skip
     found = [learned(1, 10.0, one) for one in curves]
-    assert [(one.first, one.best, one.best_epoch) for one in found] == [(2.0, 1.0, 2), (1.0, 1.0, 1), (1.0, 1.0, 1)]
-    assert [one.improved for one in found] == [True, False, False]
+    assert [(one.before, one.best, one.best_epoch) for one in found] == [
+        (1.5, 1.0, 2), (1.2, 1.0, 1), (1.0, 1.0, 1), (2.0, 1.5, 2)
+    ]  # fmt: skip
+    assert [one.improved for one in found] == [True, True, False, True]
 
 
 @pytest.mark.parametrize(("best", "code"), [(0.5, 0), (1.0, EXIT_STRICT)])

@@ -56,6 +56,7 @@ REPORT = {
 }  # fmt: skip
 HISTORY = [
     {"stage": phase, "epoch": epoch, "train_loss": 2.0 / epoch, "validation_loss": loss, "best": best}
+    | ({"before": 1.75} if (phase, epoch) == ("saliency", 1) else {})
     for phase in ("encoder", "saliency")
     for epoch, loss, best in ((1, 1.5, True), (2, 0.5, True), (3, 1.0, False))
 ]
@@ -284,13 +285,13 @@ def test_the_card_draws_how_the_model_learned(registry: Registry) -> None:
     page = model_card(registry, "net@v2").text
     assert page.count('aria-label="Losses of phase') == 2
     assert 'aria-label="Losses of phase saliency"' in page
-    assert "3 epochs; kept: epoch 2, validation 0.5" in page
-    assert "| saliency | 3 | 1.5 | 0.5 | 2 |" in model_card(registry, "net@v2", "md").text
+    assert "3 epochs; began with validation 1.75; kept: epoch 2, validation 0.5" in page
+    assert "| saliency | 3 | 1.75 | 0.5 | 2 |" in model_card(registry, "net@v2", "md").text
     assert "How it learned" not in model_card(registry, "net@v1").text
 
 
 def test_curves_that_are_flat_or_not_finite_are_no_fault() -> None:
     flat = Curve(phase="encoder", train=(1.0,), validation=(1.0,), best=1)
     curves = [flat, flat.model_copy(update={"train": (math.nan,)})]
-    assert [(one.first_loss, one.best_loss) for one in loss_rows(curves)] == [(1.0, 1.0)]
+    assert [(one.before, one.best_loss) for one in loss_rows(curves)] == [(None, 1.0)]
     assert len(learning_plots(curves)) == 1

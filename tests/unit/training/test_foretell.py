@@ -59,7 +59,7 @@ def test_workers_without_a_place_are_told_of_where_the_places_are_known(
     assert not told(store, registry, workers=4, cluster=ClusterSettings(num_cpus=4)).warnings
     monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
     there = told(store, registry, workers=5)
-    assert (there.warnings, there.sharing, there.seconds) == ([], 5, 2 * (6 * 1 + 4 * 0.5) / 5)
+    assert (there.warnings, there.sharing, there.seconds) == ([], 5, (4 * 0.5 + 2 * (6 * 1 + 4 * 0.5)) / 5)
 
 
 def test_it_says_where_the_same_command_would_go_on(store: ShardStore, registry: Registry) -> None:

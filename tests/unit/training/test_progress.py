@@ -24,7 +24,8 @@ from tests.unit.training.test_training import TRAIN, VALIDATION, settings
 def test_every_step_says_where_the_training_is() -> None:
     chosen, steps = settings("encoder", epochs=2, batch=4), list[EpochStep]()
     run_loop(build(chosen.network), feed_of(TRAIN), feed_of(VALIDATION), chosen, LoopHooks(on_step=steps.append))
-    assert [(step.epoch, step.split, step.images, step.of) for step in steps] == [
+    before = [(0, "validation", images, 6) for images in (4, 6)]
+    assert [(step.epoch, step.split, step.images, step.of) for step in steps] == before + [
         (epoch, split, images, of)
         for epoch in (1, 2)
         for split, of, taken in (("train", 9, (4, 8, 9)), ("validation", 6, (4, 6)))

@@ -31,7 +31,7 @@ def test_a_phase_is_reckoned_from_its_own_steps() -> None:
     one = cost("saliency")
     assert (one.images, one.validated, one.epochs) == (9, 5, 10)
     assert min(one.step_s, one.validation_s, one.features_s) > 0
-    assert one.once_s == pytest.approx(14 * one.features_s)
+    assert one.once_s == pytest.approx(14 * one.features_s + 5 * one.validation_s)
     assert one.seconds == pytest.approx(one.once_s + 10 * (9 * one.step_s + 5 * one.validation_s))
     assert 0 < one.learning_bytes < one.network_bytes
     assert one.checkpoint_bytes == one.network_bytes + 3 * one.learning_bytes
@@ -47,7 +47,7 @@ def test_what_layers_keep_is_counted_and_grows_with_the_picture() -> None:
 def test_features_that_have_no_room_are_reckoned_in_every_step() -> None:
     cached, without = cost("classifier"), cost("classifier", cache_gib=0)
     assert cached.feature_bytes > 0
-    assert (without.feature_bytes, without.once_s) == (0, 0)
+    assert (without.feature_bytes, without.features_s) == (0, 0)
 
 
 def test_rows_that_are_tried_hold_triplets_if_any_do() -> None:
