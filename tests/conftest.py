@@ -128,6 +128,7 @@ def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Keep the pseudonym key of the tests apart from the user's; the whole session has one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))  # nor is a cluster that is up here theirs
         yield
 
 

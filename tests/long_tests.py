@@ -15,6 +15,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "unit/api/test_model_export.py",
         "unit/evaluation/test_gate_simulations.py",
         "unit/models/test_released.py",
+        "integration/test_own_cluster.py",
         "unit/test_packaging.py",
     ),
     (

@@ -291,6 +291,16 @@ def stop_on_interrupt(sentence: str) -> Iterator[threading.Event]:
         os.close(reader)
 
 
+def asks(question: str) -> bool:
+    """Ask somebody at the terminal; where there is none, or whoever is there presses Ctrl-C again, the answer is no."""
+    if not (sys.stdin.isatty() and terminal().is_terminal):
+        return False
+    with suppress(OSError, KeyboardInterrupt):
+        terminal().print(_text(f"{question} [y/N] "), end="")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return False
+
+
 def stay(stop: threading.Event) -> NoReturn:
     """Wait for a request to stop, then end with the exit code for that: nothing else ends a service."""
     stop.wait()

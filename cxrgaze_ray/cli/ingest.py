@@ -22,7 +22,7 @@ from cxrgaze_ray.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.shards import StoreInfo
+    from cxrgaze_ray.shards import IngestSettings, StoreInfo
 
 
 def ingest(
@@ -68,11 +68,9 @@ def ingest(
     Example: cxrgaze ingest ./phantoms --gaze ./phantoms/egd-cxr --out ./store
     """
     from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-    from cxrgaze_ray.shards import IngestSettings, SplitSettings
     from cxrgaze_ray.shards import ingest as run_ingest
 
-    shares = SplitSettings.of_shares(split_shares, split_salt)
-    settings = IngestSettings.build(keep=keep, labels=labels, split_by=split, split=shares, profile=profile)
+    settings = settings_of(keep, labels, split, split_salt, split_shares, profile)
     with bar("Ingesting", quiet=as_json) as progress:
         store = run_ingest(
             archive,
@@ -93,6 +91,14 @@ def ingest(
     for sentence in [*ingest_notes(store.info), *ingest_summary(store.info)]:
         say(sentence)
     show({}, as_json=False, lines=[f"The store is {out}. To learn from it: cxrgaze train {shlex.quote(out)}"])
+
+
+def settings_of(keep: str, labels: str, split: str, split_salt: str, split_shares: str, profile: str) -> IngestSettings:
+    """Return the settings that a command's options stand for; ConfigError if one is out of bounds."""
+    from cxrgaze_ray.shards import IngestSettings, SplitSettings
+
+    shares = SplitSettings.of_shares(split_shares, split_salt)
+    return IngestSettings.build(keep=keep, labels=labels, split_by=split, split=shares, profile=profile)
 
 
 def ingest_summary(info: StoreInfo) -> list[str]:

@@ -16,6 +16,7 @@ from cxrgaze_ray.cli import (
     bench_serve,
     bench_streams,
     bench_train,
+    cluster,
     compare,
     config,
     evaluate,
@@ -34,6 +35,7 @@ from cxrgaze_ray.cli import (
     retrain,
     runs,
     score,
+    submit,
     tables,
     train,
     webhook,
@@ -100,6 +102,8 @@ models_app = _Tree(help="The model registry.", no_args_is_help=True, rich_markup
 bench_app = _Tree(help="Measure this machine.", no_args_is_help=True, rich_markup_mode=None)
 runs_app = _Tree(help="Scoring runs.", no_args_is_help=True, rich_markup_mode=None)
 
+cluster_app = _Tree(help="A Ray cluster of one's own.", no_args_is_help=True, rich_markup_mode=None)
+submit_app = _Tree(help="Jobs on a running cluster.", no_args_is_help=True, rich_markup_mode=None)
 examples_app = _Tree(help="Files to begin with.", no_args_is_help=True, rich_markup_mode=None)
 config_app = _Tree(help="Defaults of options.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -153,6 +157,15 @@ config_app.command("show")(config.show_)
 config_app.command("env")(config.env)
 app.add_typer(examples_app, name="examples")
 examples_app.command("copy")(examples.copy)
+app.add_typer(cluster_app, name="cluster")
+cluster_app.command("up")(cluster.up)
+cluster_app.command("status")(cluster.status)
+cluster_app.command("down")(cluster.down)
+app.add_typer(submit_app, name="submit")
+for _name, _submits in submit.COMMANDS.items():
+    submit_app.command(_name)(_submits)
+submit_app.command("attach")(submit.attach)
+submit_app.command("cancel")(submit.cancel)
 app.command()(operate.doctor)
 
 

@@ -27,6 +27,19 @@ TrackingUri = Annotated[
 Address = Annotated[
     str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Running Ray cluster; none starts a private one.")
 ]
+ClusterUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="Dashboard of a running cluster, http://HEAD:8265; by default the cluster that is up on this machine.",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="File with the cluster's token, readable by its owner only."),
+]
 Model = Annotated[str, typer.Option("--model", help="name@champion, name@v3, or a bundle's URI.")]
 Engine = Annotated[
     EngineKind,
@@ -75,6 +88,7 @@ DEFAULT_REGISTRY = "./registry"
 DEFAULT_MODEL = "cxrgaze@champion"
 SERVE_METRICS_PORT = 9465
 WEBHOOK_METRICS_PORT = 9466
+CLUSTER_METRICS_PORT = 9467
 
 
 def archive_uri(typed: str) -> str:

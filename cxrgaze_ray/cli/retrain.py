@@ -38,10 +38,9 @@ def retrain(
     Example: cxrgaze retrain --config jobs/retrain.yaml --reason schedule --auto-promote
     """
     from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-    from cxrgaze_ray.lifecycle.retraining import Hooks, Textfile, plan_retraining, read_retraining, run_retraining
+    from cxrgaze_ray.lifecycle.retraining import Hooks, Textfile, plan_retraining, run_retraining
 
-    chosen = [phase.strip() for phase in phases.split(",")] if phases else None
-    settings = read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page, tracking=tracking)
+    settings = settings_of(config, auto_promote, phases, page, tracking)
     if dry_run:
         _show_plan(plan_retraining(settings, reason), as_json)
         return
@@ -55,6 +54,16 @@ def retrain(
         told.end(result)
     _show(settings, result, as_json)
     raise typer.Exit(result.exit_code)
+
+
+def settings_of(
+    config: str, auto_promote: bool | None, phases: str | None, page: str | None, tracking: str | None
+) -> RetrainSettings:
+    """Return a file's settings with a command's options over them; ConfigError if one is wrong."""
+    from cxrgaze_ray.lifecycle.retraining import read_retraining
+
+    chosen = [phase.strip() for phase in phases.split(",")] if phases else None
+    return read_retraining(config, auto_promote=auto_promote, phases=chosen, page=page, tracking=tracking)
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:

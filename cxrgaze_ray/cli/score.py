@@ -103,7 +103,7 @@ def score(
         _estimate(archive, out, registry, gaps, as_json, asked)
         return
     asked |= {"new": new, "retry_failed": retry_failed, "key_file": pseudonymise, "address": address}
-    settings = {"model": _replicas(replicas, gpus_per_replica)}
+    settings = {"model": replica_settings(replicas, gpus_per_replica)}
     try:
         run = _run(archive, out, registry, gaps, quiet=as_json, settings=settings, **asked)
     except NothingNew as nothing:
@@ -120,7 +120,7 @@ def score(
         raise typer.Exit(EXIT_STRICT)
 
 
-def _replicas(replicas: str | None, gpus: float | None) -> dict[str, Any]:
+def replica_settings(replicas: str | None, gpus: float | None) -> dict[str, Any]:
     """Return the model's settings for --replicas N or MIN:MAX and --gpus-per-replica."""
     given: dict[str, Any] = {} if gpus is None else {"gpus": gpus}
     if replicas is None:

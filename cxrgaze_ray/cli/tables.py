@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cxrgaze_ray.cli.console import bar, human_seconds, print_table, say, show
 from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
 from cxrgaze_ray.models.settings import SYSTEMS
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.paper.plan import TablesSettings
 
 
 def tables(
@@ -40,21 +43,14 @@ def tables(
 
     Example: cxrgaze tables ./store --preset tiny --out ./tables
     """
-    from cxrgaze_ray.cli.training_settings import read_single
     from cxrgaze_ray.cluster.connection import ClusterSettings, connect
-    from cxrgaze_ray.paper.plan import TablesSettings, plan_jobs
+    from cxrgaze_ray.paper.plan import plan_jobs
     from cxrgaze_ray.paper.tables import make_tables
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
 
-    settings = TablesSettings.build(
-        preset=preset,
-        only=() if only is None else _systems(only),
-        seeds=seeds,
-        epochs=epochs,
-        training=read_single(single or ()),
-    )
+    settings = settings_of(preset, only, seeds, epochs, single)
     jobs, opened, kept = plan_jobs(settings), ShardStore.open(store), Registry(open_store(registry))
     if dry_run:
         elsewhere = ClusterSettings(address=address).joined is not None
@@ -80,6 +76,22 @@ def tables(
         first = min(models.values())
         lines.append(f"None is promoted; to use one, name its version: cxrgaze predict FILE --model {first}")
     show({"out": out, "files": written, "models": models, "left_out": left_out}, as_json=as_json, lines=lines)
+
+
+def settings_of(
+    preset: str, only: str | None, seeds: int, epochs: int | None, single: list[str] | None
+) -> TablesSettings:
+    """Return the settings that a command's options stand for; ConfigError if one is wrong."""
+    from cxrgaze_ray.cli.training_settings import read_single
+    from cxrgaze_ray.paper.plan import TablesSettings
+
+    return TablesSettings.build(
+        preset=preset,
+        only=() if only is None else _systems(only),
+        seeds=seeds,
+        epochs=epochs,
+        training=read_single(single or ()),
+    )
 
 
 def _systems(only: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ from cxrgaze_ray.cli.options import (
     TrackingUri,
 )
 from cxrgaze_ray.models.settings import System
+
+if TYPE_CHECKING:
+    from cxrgaze_ray.training.order import TrainOrder
 
 StoreUri = Annotated[str, typer.Argument(help="Shard store, made by `cxrgaze ingest`.")]
 
@@ -83,25 +86,19 @@ def train(
 
     Example: cxrgaze train ./store --preset tiny --registry ./registry --promote
     """
-    from cxrgaze_ray.cli.training_settings import read_training
     from cxrgaze_ray.cluster.connection import ClusterSettings, connect
     from cxrgaze_ray.models.bundle import read_info
-    from cxrgaze_ray.registry.ledger.rules import checked_name
     from cxrgaze_ray.registry.versions import Registry
     from cxrgaze_ray.reports.metric_rows import metric_rows
     from cxrgaze_ray.shards import ShardStore
     from cxrgaze_ray.storage import open_store
-    from cxrgaze_ray.training.order import TrainOrder, train_as_ordered
-    from cxrgaze_ray.training.running import CheckpointSettings, Workers
+    from cxrgaze_ray.training.order import train_as_ordered
 
-    chosen = read_training(preset, config, phases, system, single or (), recipe)
-    saved = {"minutes": checkpoint_minutes, "keep": checkpoints_kept}
-    order = TrainOrder.build(
-        store=store, registry=registry, name=checked_name(name), parent=parent, backbone_weights=backbone_weights,
-        workers=Workers.parse(workers), tensorboard=tensorboard, tracking=tracking, promote=promote, reason=reason,
-        dry_run=dry_run,
-        checkpoints=CheckpointSettings.build(**{key: value for key, value in saved.items() if value is not None}),
-        **chosen._asdict(),
+    order = order_of(
+        preset=preset, config=config, phases=phases, system=system, single=single, recipe=recipe, name=name,
+        workers=workers, checkpoint_minutes=checkpoint_minutes, checkpoints_kept=checkpoints_kept, store=store,
+        registry=registry, parent=parent, backbone_weights=backbone_weights, tensorboard=tensorboard,
+        tracking=tracking, promote=promote, reason=reason, dry_run=dry_run,
     )  # fmt: skip
     tell = (lambda _: None) if as_json else say
     if dry_run:
@@ -126,3 +123,40 @@ def train(
         lines.append(f"It was not promoted. To put it into service: cxrgaze models promote {name}@{pin.version}{where}")
     for line in lines:
         say(line)
+
+
+def order_of(
+    *,
+    preset: Literal["full", "small", "tiny"],
+    config: str | None,
+    phases: str | None,
+    system: System | None,
+    single: list[str] | None,
+    recipe: Literal["paper", "recommended"] | None,
+    name: str,
+    workers: str,
+    checkpoint_minutes: float | None,
+    checkpoints_kept: int | None,
+    **others: Any,
+) -> TrainOrder:
+    """Return the training that a command's options ask for; `others` are fields of `TrainOrder` as they are.
+
+    Raises
+    ------
+    ConfigError
+        If one is out of bounds.
+    """
+    from cxrgaze_ray.cli.training_settings import read_training
+    from cxrgaze_ray.registry.ledger.rules import checked_name
+    from cxrgaze_ray.training.order import TrainOrder
+    from cxrgaze_ray.training.running import CheckpointSettings, Workers
+
+    chosen = read_training(preset, config, phases, system, single or (), recipe)
+    saved = {"minutes": checkpoint_minutes, "keep": checkpoints_kept}
+    return TrainOrder.build(
+        name=checked_name(name),
+        workers=Workers.parse(workers),
+        checkpoints=CheckpointSettings.build(**{key: value for key, value in saved.items() if value is not None}),
+        **chosen._asdict(),
+        **others,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -18,10 +17,13 @@ from typing import Any, TextIO
 from pydantic import Field
 
 from cxrgaze_ray.cluster.address_space import check_address_space
+from cxrgaze_ray.cluster.gpus import await_gpus
 from cxrgaze_ray.cluster.head import head_node
 from cxrgaze_ray.cluster.interrupts import held
 from cxrgaze_ray.cluster.ray_internals import in_groups_of_their_own, keeping_sigterm, on_loopback
 from cxrgaze_ray.cluster.session_folder import SessionFolder, make_session_folder
+from cxrgaze_ray.cluster.standing import Place
+from cxrgaze_ray.cluster.token import is_given, make_up_token, use_file
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
 
@@ -58,6 +60,13 @@ class ClusterSettings(Settings):
 
     metrics_port: int | None = Field(None, ge=1, le=65_535)
     """Port where a private cluster shows its metrics to Prometheus; None takes a free one."""
+
+    gpus: int | None = Field(None, ge=1, le=10_000)
+    """GPUs that work waits for before it begins, so that an autoscaler can bring them; None takes those that are there
+    at that moment, and CPUs if there are none."""
+
+    gpus_wait_s: float = Field(900.0, ge=0, le=86_400)
+    """Longest wait for them in seconds; a private cluster has those of this machine, and is not waited for."""
 
     @property
     def joined(self) -> str | None:
@@ -111,7 +120,7 @@ def set_ray_environment() -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a training's report() waits for it
     given = {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if not given and not Path("~/.ray/auth_token").expanduser().exists():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        make_up_token()
 
 
 def _resources() -> dict[str, float]:
@@ -140,6 +149,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
         raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
     check_address_space()
     set_ray_environment()
+    _use_token_of_here(address)
     import ray
 
     if ray.is_initialized():
@@ -149,9 +159,11 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     keep: list[str] = []
     with ExitStack() as stack:
         stack.callback(lambda: None if keep else shutil.rmtree(folder.root, ignore_errors=True))
-        stack.enter_context(_quiet(folder.log_file) if quiet else nullcontext())
+        stack.enter_context(quieted(folder.log_file) if quiet else nullcontext())
         try:
             _start(settings, address, folder, stack)
+            if settings.gpus is not None:
+                await_gpus(settings.gpus, settings.gpus_wait_s if address else 0.0)
             yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=folder.log_file)
         except (UserError, Interrupted):
             raise
@@ -194,7 +206,7 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
-    store_bytes = (settings.object_store_mib or store_mib(settings.cpus, _GPUS.is_dir(), _shared_memory())) * 2**20
+    store_bytes = (settings.object_store_mib or default_store_mib(settings.cpus)) * 2**20
     asked = address
     try:
         _knock(address)
@@ -236,8 +248,20 @@ def store_mib(cpus: int, gpu: bool, shared_memory: int) -> int:
     return max(_STORE_MIB, min(wanted, shared_memory // 2**21))
 
 
+def default_store_mib(cpus: int) -> int:
+    """Return the size of an object store on this machine in MiB; see `store_mib`."""
+    return store_mib(cpus, _GPUS.is_dir(), _shared_memory())
+
+
 def _shared_memory() -> int:
     return shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0
+
+
+def _use_token_of_here(address: str | None) -> None:
+    """Take the token of the cluster that `cluster up` has on this machine, if that is the one and no other is given."""
+    standing = Place.of_this_machine().read() if address is not None and not is_given() else None
+    if standing is not None and standing.address == address:
+        use_file(standing.token_file)
 
 
 def _knock(address: str | None) -> None:
@@ -257,7 +281,7 @@ def _no_cluster(address: str | None, error: Exception) -> EnvironmentFault:
 
 
 @contextmanager
-def _quiet(log_file: Path) -> Iterator[None]:
+def quieted(log_file: Path) -> Iterator[None]:
     """Send all that Ray says in this process to a file: its loggers, its C++ core and its error listener print freely.
 
     Results are printed after the cluster is gone; whatever writes for the user meanwhile uses a copy of the terminal

@@ -27,7 +27,7 @@ def claimed(host: str, port: int, option: str = "--port") -> Iterator[None]:
             name.bind(f"\0cxrgaze-port-{port}")
         except OSError as error:
             raise taken(host, port, "another cxrgaze service has that port", option) from error
-        _check(host, port, option)
+        check_free(host, port, option)
         yield
 
 
@@ -37,8 +37,14 @@ def taken(host: str, port: int, why: str, option: str = "--port") -> ConfigError
     return ConfigError(f"Nothing can listen on {where}: {why}.", f"Use another {option}, or end what has it.")
 
 
-def _check(host: str, port: int, option: str) -> None:
-    """Ask who listens there, then bind as Ray does: connections that have just ended hold nothing."""
+def check_free(host: str, port: int, option: str = "--port") -> None:
+    """Ask who listens there, then bind as Ray does: connections that have just ended hold nothing.
+
+    Raises
+    ------
+    ConfigError
+        If another program has the port, or the host is not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as asking, socket.socket(family) as binding:
         asking.settimeout(1.0)

@@ -160,6 +160,20 @@ def store_stats(gcs_address: str) -> Any:
     return get_memory_info_reply(get_state_from_address(gcs_address)).store_stats  # type: ignore[no-untyped-call]
 
 
+def dashboard_of(gcs_address: str) -> str | None:
+    """Return where a cluster's dashboard listens, HOST:PORT; None if the cluster has none.
+
+    Raises whatever Ray raises where the cluster does not answer, or has another token than this process.
+    """
+    from ray._private import ray_constants
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # it is compiled
+
+    asked = GcsClient(address=gcs_address).internal_kv_get(
+        ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD, timeout=20
+    )
+    return asked.decode() if asked else None
+
+
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     before = getattr(owner, name)

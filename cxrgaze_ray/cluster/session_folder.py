@@ -49,10 +49,15 @@ class SessionFolder:
         """File that takes the output of this process and of a head."""
         return self.root / _LOG
 
+    @property
+    def scratch(self) -> Path:
+        """Folder for the temporary files of its processes; whoever starts them makes it."""
+        return self.root / _SCRATCH
+
     @contextmanager
     def takes_scratch(self) -> Iterator[None]:
         """Have processes started in the block put their temporary files here: a killed one leaves them behind."""
-        scratch, before = self.root / _SCRATCH, os.environ.get("TMPDIR")
+        scratch, before = self.scratch, os.environ.get("TMPDIR")
         scratch.mkdir(exist_ok=True)
         os.environ["TMPDIR"] = str(scratch)
         try:

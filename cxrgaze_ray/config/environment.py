@@ -68,6 +68,12 @@ VARIABLES = (
         "them.",
     ),
     Variable("XDG_CONFIG_HOME", "Folder of the user's configuration, by default ~/.config."),
+    Variable("XDG_STATE_HOME", "Folder of what `cluster up` tells later commands, by default ~/.local/state."),
+    Variable(
+        "RAY_AUTH_TOKEN_PATH",
+        "File with the token of a running cluster; that of a cluster that is up on this machine is found without it.",
+    ),
+    Variable("RAY_API_SERVER_ADDRESS", "Dashboard of a running cluster, for `cxrgaze submit` and `cluster status`."),
     Variable("XDG_CACHE_HOME", "Folder of the user's cache, by default ~/.cache."),
     Variable(
         "TMPDIR",

@@ -67,3 +67,14 @@ def test_a_job_spreads_over_nodes_and_outlives_one(
     assert found.run.spec.engine == whole.run.spec.engine
     assert not verify_run(found.run)
     assert rows(found.run).equals(rows(whole.run))
+
+
+@pytest.mark.long
+def test_work_that_was_promised_gpus_waits_for_them_and_asks_for_no_more_once_it_has_them() -> None:
+    command = [sys.executable, "-m", "tests.integration.late_gpus"]
+    environment = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["said"].startswith("The cluster has 0 of the 2 GPUs that were asked for, after 1 s.")
+    assert (found["gpus"], found["asked"]) == (2, ["REMOVED"])

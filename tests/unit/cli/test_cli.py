@@ -79,6 +79,9 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
         "models verify", "models card", "models compare", "models export",
         "bench learning", "config show", "config env", "examples copy",
+        "cluster up", "cluster status", "cluster down",
+        "submit score", "submit ingest", "submit train", "submit retrain", "submit tables", "submit monitor",
+        "submit attach", "submit cancel",
     }  # fmt: skip
 
 

@@ -125,6 +125,11 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
     "serve": [("--config", "broken.yaml")],
     "config show": [(), (HOSTILE,)],
     "doctor": [(*REGISTRY, "--probe", "archive"), ("--registry", "broken")],
+    "cluster up": [("--host", HOSTILE), ("--join", HOSTILE), ("--token-file", FILE)],
+    "cluster status": [("--address", HOSTILE), ("--address", "http://127.0.0.1:1", "--token-file", FILE)],
+    "submit score": [("archive", "--out", FILE, *REGISTRY), ("--job", FILE)],
+    "submit attach": [(HOSTILE, "--address", "http://127.0.0.1:1", "--token-file", FILE)],
+    "submit cancel": [(HOSTILE,)],
 }
 """Commands that print what is stored, or name files, and how they come by hostile text."""
 
@@ -132,6 +137,7 @@ ELSEWHERE = {
     "demo", "archive make", "ingest",
     "bench listing", "bench decode", "bench model", "bench train", "bench streams", "bench serve", "bench pipeline",
     "bench memory", "bench planning", "bench learning", "examples copy", "config env",
+    "cluster down", "submit ingest", "submit train", "submit retrain", "submit tables", "submit monitor",
 }  # fmt: skip
 """Commands that print figures of what they made themselves, through the same functions as the others."""
 

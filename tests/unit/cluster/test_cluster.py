@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.cluster.connection import ClusterSettings, _quiet, connect, is_loopback, store_mib
+from cxrgaze_ray.cluster.connection import ClusterSettings, connect, is_loopback, quieted, store_mib
 from cxrgaze_ray.cluster.ray_internals import STAYS_LOCAL
 from cxrgaze_ray.cluster.session_folder import SessionFolder
 from cxrgaze_ray.errors import ConfigError, EnvironmentFault, UserError
@@ -36,7 +36,7 @@ print(json.dumps({name: value for name, value in os.environ.items() if name.star
 SPEAK = """
 import os, subprocess, sys
 from pathlib import Path
-from cxrgaze_ray.cluster.connection import _quiet
+from cxrgaze_ray.cluster.connection import quieted
 
 def speak(word):
     print(word, "out")
@@ -49,7 +49,7 @@ open_before = sorted(os.listdir("/proc/self/fd"))
 print("before", flush=True)
 for word in ("first", "second"):
     try:
-        with _quiet(Path(sys.argv[1])):
+        with quieted(Path(sys.argv[1])):
             speak(word)
             if word == "second":
                 raise KeyError
@@ -120,8 +120,8 @@ def test_noise_goes_to_the_file_and_the_terminal_comes_back(tmp_path: Path) -> N
 
 
 def test_redirecting_twice_comes_back_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with _quiet(tmp_path / "outer"):
-        with _quiet(tmp_path / "inner"):
+    with quieted(tmp_path / "outer"):
+        with quieted(tmp_path / "inner"):
             os.write(1, b"inner")
         os.write(1, b"outer")
     os.write(1, b"terminal")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from cxrgaze_ray.cli.score import _replicas
+from cxrgaze_ray.cli.score import replica_settings
 from cxrgaze_ray.config.serve_file import IngressSettings
 from cxrgaze_ray.errors import ConfigError, EnvironmentFault
 from cxrgaze_ray.http.proxy import ProxyLimits
@@ -147,7 +147,7 @@ def test_a_job_s_config_carries_the_replicas() -> None:
     ],
 )
 def test_options_become_replicas(replicas: str | None, gpus: float | None, settings: dict[str, Any]) -> None:
-    assert _replicas(replicas, gpus) == settings
+    assert replica_settings(replicas, gpus) == settings
 
 
 def test_what_a_killed_job_left_is_removed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
