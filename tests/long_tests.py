@@ -12,6 +12,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
     (
         "e2e/test_docs_site.py",
         "e2e/test_try_it_page.py",
+        "integration/test_soak.py",
         "unit/api/test_model_export.py",
         "unit/evaluation/test_gate_simulations.py",
         "unit/models/test_released.py",

@@ -152,10 +152,15 @@ class Hosted:
     ready_seconds: float
 
 
-def host(folder: Path, preset: str, images: int) -> Hosted:
-    """Draw an archive, publish a network, and host it."""
+def plain_file(port: int, registry: str) -> ServeFile:
+    """Return the settings of a service on a port that is as `cxrgaze serve` starts it."""
+    return ServeFile().with_arguments(port=port, registry=registry)
+
+
+def host(folder: Path, preset: str, images: int, settings: Callable[[int, str], ServeFile] = plain_file) -> Hosted:
+    """Draw an archive, publish a network, and host it; the settings are made of a free port and the registry."""
     make_archive(LocalStore(str(folder / "archive")), images=images, seed=0, height=HEIGHTS)
-    file = ServeFile().with_arguments(port=_free_port(), registry=publish_untrained(folder, preset))
+    file = settings(_free_port(), publish_untrained(folder, preset))
     began = time.perf_counter()
     start_http(file)
     wait_ready(file)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,16 +75,32 @@ def measure_apart(*arguments: str) -> dict[str, Any]:
 
 def own_processes() -> list[Process]:
     """Return this process and its descendants that live."""
-    stats = dict(_stats())
-    wanted, found = [os.getpid()], []
-    children: dict[int, list[int]] = defaultdict(list)
-    for pid, (parent, _) in stats.items():
-        children[parent].append(pid)
-    while wanted:
-        pid = wanted.pop()
-        wanted += children[pid]
+    stats, found = dict(_stats()), []
+    for pid in _family(os.getpid(), stats):
         with suppress(OSError, KeyError):  # it ended just now
             found.append(Process(pid, _role(pid), stats[pid][1], private_bytes(pid)))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of the processes below one that live now."""
+    return _family(pid, dict(_stats()))[1:]
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line, or the title it gave itself; empty if it ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    return ""
+
+
+def _family(pid: int, stats: Mapping[int, tuple[int, float]]) -> list[int]:
+    children: dict[int, list[int]] = defaultdict(list)
+    for child, (parent, _) in stats.items():
+        children[parent].append(child)
+    found = [pid]
+    for one in found:
+        found += children[one]
     return found
 
 

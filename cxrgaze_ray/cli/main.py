@@ -14,6 +14,7 @@ from cxrgaze_ray.cli import (
     bench_learning,
     bench_model,
     bench_serve,
+    bench_soak,
     bench_streams,
     bench_train,
     cluster,
@@ -149,6 +150,7 @@ bench_app.command("train")(bench_train.train)
 bench_app.command("learning")(bench_learning.learning)
 bench_app.command("streams")(bench_streams.streams)
 bench_app.command("serve")(bench_serve.serve)
+bench_app.command("soak")(bench_soak.soak)
 bench_app.command("pipeline")(bench.pipeline)
 bench_app.command("memory")(bench.memory)
 bench_app.command("planning")(bench.planning)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cxrgaze_ray.config.listening import Listening
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.errors import ConfigError, ServingUnavailable
 
 
 @contextmanager
@@ -65,13 +65,22 @@ def start_proxy(where: Listening, location: str = "HeadOnly") -> None:
     ------
     ConfigError
         If its proxy can't listen: another program took the port meanwhile, or has it on the cluster's head.
+    ServingUnavailable
+        If it does not start in time.
     """
     from ray import serve
+    from ray.exceptions import RayActorError
 
     options = where.model_dump(include=set(Listening.model_fields), exclude_none=True)
     try:
         serve.start(proxy_location=location, http_options=options)
     except Exception as error:
-        if "Failed to bind" not in str(error):
-            raise
-        raise taken(where.host, where.port, "another program has that port") from error
+        if "Failed to bind" in str(error):
+            raise taken(where.host, where.port, "another program has that port") from error
+        if isinstance(error, (RayActorError, TimeoutError)):
+            what, hint = (
+                "Serve's HTTP proxy did not start in time.",
+                "This machine may be too busy. Try again once it is not.",
+            )
+            raise ServingUnavailable(what, hint) from error
+        raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -172,6 +173,24 @@ def dashboard_of(gcs_address: str) -> str | None:
         ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD, timeout=20
     )
     return asked.decode() if asked else None
+
+
+def start_node(gcs_address: str, cpus: int, store_bytes: int) -> subprocess.Popen[bytes]:
+    """Start one more node of this process's private cluster, on the same machine; return its raylet.
+
+    All that runs on the node is below that process. `ray start` refuses to join a cluster on loopback, and
+    `ray.cluster_utils` wants to have started the head.
+    """
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    options: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": store_bytes, "include_log_monitor": False}
+    options |= {"node_manager_port": 0, "min_worker_port": 0, "max_worker_port": 0, "dashboard_agent_listen_port": None}
+    params = RayParams(gcs_address=gcs_address, **options)
+    with on_loopback(), in_groups_of_their_own():
+        node = Node(params, head=False, shutdown_at_exit=False, spawn_reaper=False)
+    raylet: subprocess.Popen[bytes] = node.all_processes["raylet"][0].process
+    return raylet
 
 
 @contextmanager

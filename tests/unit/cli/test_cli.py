@@ -75,7 +75,7 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "bench listing",
         "bench decode",
         "bench model", "bench train", "bench streams", "bench serve", "bench pipeline", "bench memory",
-        "bench planning",
+        "bench planning", "bench soak",
         "models init", "models import", "models list", "models show", "models promote", "models rollback",
         "models verify", "models card", "models compare", "models export",
         "bench learning", "config show", "config env", "examples copy",

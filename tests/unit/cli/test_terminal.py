@@ -136,7 +136,7 @@ WALKED: dict[str, list[tuple[str, ...]]] = {
 ELSEWHERE = {
     "demo", "archive make", "ingest",
     "bench listing", "bench decode", "bench model", "bench train", "bench streams", "bench serve", "bench pipeline",
-    "bench memory", "bench planning", "bench learning", "examples copy", "config env",
+    "bench memory", "bench planning", "bench soak", "bench learning", "examples copy", "config env",
     "cluster down", "submit ingest", "submit train", "submit retrain", "submit tables", "submit monitor",
 }  # fmt: skip
 """Commands that print figures of what they made themselves, through the same functions as the others."""

@@ -88,6 +88,7 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "7",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mine:middlewares",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "7",
     }
     assert ray_environment(tmp_path, **given) == given
 

@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from ray import serve
+from ray.exceptions import RayActorError
 
-from cxrgaze_ray.cluster.ports import claimed
-from cxrgaze_ray.errors import EXIT_USER, ConfigError
+from cxrgaze_ray.cluster.ports import claimed, start_proxy
+from cxrgaze_ray.config.listening import Listening
+from cxrgaze_ray.errors import EXIT_ENVIRONMENT, EXIT_USER, ConfigError, ServingUnavailable
 
 
 def free_port() -> int:
@@ -79,3 +82,16 @@ def test_connections_that_have_just_ended_do_not_hold_a_port(listener: socket.so
 def test_what_is_no_place_of_this_machine_is_refused(host: str, port: int) -> None:
     with pytest.raises(ConfigError, match=str(port)), claimed(host, port):
         pytest.fail("it was given")
+
+
+@pytest.mark.parametrize("error", [RayActorError(), TimeoutError("HTTP proxies not available after 60s.")])
+def test_a_proxy_that_a_busy_machine_does_not_start_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def start(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(serve, "start", start)
+    with pytest.raises(ServingUnavailable, match="Try again") as told:
+        start_proxy(Listening())
+    assert told.value.exit_code == EXIT_ENVIRONMENT

@@ -193,3 +193,21 @@ def test_only_failures_without_progress_between_them_are_counted() -> None:
     error = WorkerGroupError("lost", {0: RuntimeError("lost")})
     decisions = [policy.make_decision(error).value for _ in range(5)]
     assert decisions == ["RETRY", "RETRY", "RETRY", "RETRY", "RAISE"]
+
+
+def test_one_more_node_is_a_raylet_on_loopback_that_we_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    node: Any = importlib.import_module("ray._private.node")
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    assert {"head", "shutdown_at_exit", "spawn_reaper"} <= set(inspect.signature(node.Node).parameters)
+    started: list[Any] = []
+
+    def start(params: Any, **how: bool) -> Any:
+        started.append((params, how, os.environ[ray_internals.STAYS_LOCAL]))
+        return SimpleNamespace(all_processes={constants.PROCESS_TYPE_RAYLET: [SimpleNamespace(process="raylet")]})
+
+    monkeypatch.setattr(node, "Node", start)
+    found: Any = ray_internals.start_node("127.0.0.1:6379", 4, 2**27)
+    assert found == "raylet"
+    ((params, how, local),) = started
+    assert (params.gcs_address, params.num_cpus, params.object_store_memory) == ("127.0.0.1:6379", 4, 2**27)
+    assert (how, local) == ({"head": False, "shutdown_at_exit": False, "spawn_reaper": False}, "0")
