@@ -34,7 +34,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "cxrgaze needs Python 3.11, 3.12 or 3.13 with its venv module; install one (on Debian: python3 python3-venv), or name it: make PYTHON=/path/to/python." >&2; \
 	  exit 2; fi; \
 	[ -x $(BIN)/python ] || $$chosen -m venv $(VENV); \
-	echo "Installing into $(VENV) (2 to 5 minutes the first time)."; \
+	echo "Installing into $(VENV), 8 GB (2 to 5 minutes the first time, longer on a busy machine)."; \
 	PIP_CONSTRAINT=requirements.lock $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
 	PIP_CONSTRAINT= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	touch $@

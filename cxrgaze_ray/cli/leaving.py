@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +24,22 @@ def leaves_at_once() -> Iterator[None]:
     code = [1]  # of an exception that nobody caught
     atexit.register(lambda: _leave(code[0]))
     try:
-        yield
+        with _unanswered_after():
+            yield
         code[0] = 0
     except SystemExit as leaving:
         code[0] = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         raise
+
+
+@contextmanager
+def _unanswered_after() -> Iterator[None]:
+    """Take no signal that asks for an end once the block is over: that end is under way, and would be torn."""
+    try:
+        yield
+    finally:
+        for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(asked, signal.SIG_IGN)
 
 
 def _leave(code: int) -> None:

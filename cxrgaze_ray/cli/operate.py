@@ -106,6 +106,7 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
     from cxrgaze_ray.cluster.connection import connect
     from cxrgaze_ray.serving import start_http, stop_http, wait_ready
 
+    say("Starting Ray and loading the model, which takes up to a minute, and longer on a busy machine.")
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         start_http(file)
         try:

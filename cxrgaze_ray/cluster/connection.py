@@ -226,8 +226,11 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
                 }
             with held(), keeping_sigterm(), in_groups_of_their_own():  # half a cluster can't be stopped
                 ray.init(address=address, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _no_cluster(asked, error) from error
+    except Exception as error:
+        # Ray raises plain exceptions too, as where its node takes too long to start
+        if isinstance(error, OSError | RuntimeError | ValueError) or type(error) is Exception:
+            raise _no_cluster(asked, error) from error
+        raise
 
 
 def store_mib(cpus: int, gpu: bool, shared_memory: int) -> int:

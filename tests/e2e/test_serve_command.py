@@ -35,9 +35,10 @@ def test_it_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
         watchdog.start()
         try:
             assert server.stderr is not None
-            first = server.stderr.readline()
-            found = re.search(r"on (http://127\.0\.0\.1:8765)\.", first)
-            assert found, first
+            assert server.stderr.readline().startswith("Starting Ray")
+            told = server.stderr.readline()
+            found = re.search(r"on (http://127\.0\.0\.1:8765)\.", told)
+            assert found, told
             answer = httpx.post(f"{found[1]}/v1/predict", content=make_dicom(gradient()), timeout=60)
             assert answer.json()["model"]["version"] == "v0001"
             server.send_signal(signal.SIGTERM)

@@ -83,6 +83,11 @@ class Child:
             with self._watch(START_S):
                 receive(self._answers, max_body=0)
         except Ended as ended:
+            if ended.late:
+                raise EnvironmentFault(
+                    f"A decoding process was not ready within {START_S:.0f} s.",
+                    "The machine is too busy: stop other programs, or give the work fewer workers, and start it again.",
+                ) from None
             raise _not_started(f"status {ended}") from None
 
     def is_alive(self) -> bool:

@@ -56,3 +56,10 @@ def test_what_libraries_do_on_leaving_is_done() -> None:
     assert ended(late).stdout == "put away"
     folder = "import tempfile, pathlib; kept = tempfile.TemporaryDirectory(); print(kept.name, end='')"
     assert subprocess.run(["test", "-e", ended(folder).stdout], check=False).returncode == 1
+
+
+def test_a_signal_during_the_end_tears_nothing() -> None:
+    asked = "lambda: (os.kill(os.getpid(), signal.SIGTERM), print('put away'))"
+    before = "import signal; signal.signal(signal.SIGTERM, signal.default_int_handler)"
+    done = ended(f"import atexit, os, signal; atexit.register({asked})", before)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "put away\n", "")

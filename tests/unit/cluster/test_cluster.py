@@ -311,7 +311,10 @@ def test_the_cluster_this_process_is_on_is_neither_started_nor_stopped(ray: Fake
 
 
 @pytest.mark.parametrize("address", [None, "head:6379"])
-@pytest.mark.parametrize("fault", [ConnectionError("refused"), TimeoutError(), RuntimeError("gone"), ValueError("bad")])
+@pytest.mark.parametrize(
+    "fault",
+    [ConnectionError("refused"), TimeoutError(), RuntimeError("gone"), ValueError("bad"), Exception("too slow")],
+)
 def test_a_cluster_that_does_not_answer_is_the_environments_fault(
     ray: FakeRay, address: str | None, fault: Exception
 ) -> None:

@@ -162,7 +162,8 @@ def test_a_process_that_does_not_start_is_no_images_fault(command: tuple[str, ..
 
 def test_a_process_that_is_never_ready_is_no_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "START_S", 0.1)
-    with Decoder(command=("/bin/sh", "-c", "exec sleep 600")) as decoder, pytest.raises(EnvironmentFault):
+    refused = pytest.raises(EnvironmentFault, match="was not ready within")
+    with Decoder(command=("/bin/sh", "-c", "exec sleep 600")) as decoder, refused:
         decoder.decode(SOUND)
 
 
