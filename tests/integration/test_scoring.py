@@ -57,7 +57,12 @@ def test_grad_cam_is_a_column_of_a_run_of_its_own(
     calm_rows = {row["image_id"]: row for row in rows(calm.run).to_pylist()}
     for row in rows(run).to_pylist():
         png, target = row.pop("cam_png"), row.pop("cam_target")
-        assert row == calm_rows[row["image_id"]]
+        alike = calm_rows[row["image_id"]]
+        for name in [name for name, value in alike.items() if isinstance(value, float)]:
+            # the last bit of a sum may hang on how many images are computed together
+            assert row.pop(name) == pytest.approx(alike[name], rel=1e-5)
+            del alike[name]
+        assert row == alike
         assert (png is not None) == (target is not None) == (row["status"] == "scored")
     assert score(asked, str(tmp_path), registry).already_complete
 
