@@ -12,16 +12,20 @@ from dataclasses import replace
 import pytest
 from fastapi import FastAPI
 
+from cxrgaze_ray.benchmark import soak
 from cxrgaze_ray.benchmark.samples import jpeg_phantom
+from cxrgaze_ray.benchmark.soak import SoakFigures
 from cxrgaze_ray.benchmark.soak.cluster import MODEL, serve_file
 from cxrgaze_ray.benchmark.soak.faults import Burst, Event, Window
 from cxrgaze_ray.benchmark.soak.memory import Held, Look, held_by_role
-from cxrgaze_ray.benchmark.soak.promises import CHECK_WITHIN_S, MEND_WITHIN_S, during, judge, tally
+from cxrgaze_ray.benchmark.soak.promises import CHECK_WITHIN_S, MEND_WITHIN_S, Promise, during, judge, tally
 from cxrgaze_ray.benchmark.soak.requests import Kind, health, malformed, post, sound
 from cxrgaze_ray.benchmark.soak.traffic import BROKEN, GAVE_UP, Answer, Traffic
 from cxrgaze_ray.config.serve_file import IngressSettings
+from cxrgaze_ray.errors import EXIT_STRICT
 from cxrgaze_ray.http.proxy import Door
 from cxrgaze_ray.serving.routes import make_api
+from tests.command import Cxrgaze
 from tests.dicom_files import gradient, make_dicom
 from tests.service_here import ServiceHere, listening
 
@@ -91,6 +95,24 @@ def test_a_wrong_answer_breaks_a_promise_whenever_it_comes(event: Event, answer:
     assert what.startswith(f"{event}: its own answer")
     assert found.startswith("not 1 of 3: ")
     assert answer.kind.name in found
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_broken_promise_is_told_and_ends_the_command(
+    cxrgaze: Cxrgaze, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    promise = Promise("steady: memory is flat", kept, "proxy +99 MiB")
+    summed = tuple(tally(window, well()) for window in WINDOWS)
+    found = SoakFigures("tiny", 2, 4, 1.0, 2, 30.0, summed, tuple(FLAT), (promise,))
+    monkeypatch.setattr(soak, "bench_soak", lambda *_: found)
+    ended = cxrgaze("bench", "soak")
+    assert ended.code == (0 if kept else EXIT_STRICT)
+    assert ("BROKEN" in ended.out) is not kept
+    for told in (*Event, MODEL, "proxy +99 MiB"):
+        assert told in ended.out
+    ended = cxrgaze("bench", "soak", "--json")
+    assert (ended.code, ended.json["kept"]) == (0 if kept else EXIT_STRICT, kept)
+    assert [one["event"] for one in ended.json["tallies"]] == list(Event)
 
 
 def test_who_is_never_answered_is_no_proof() -> None:
