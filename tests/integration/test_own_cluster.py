@@ -200,6 +200,7 @@ def sent(scratch: Path) -> str:
     return " ".join(file.read_text() for file in files if file.suffix in (".py", ".yaml"))
 
 
+@pytest.mark.timeout(1200)  # two clusters and two runs
 def test_a_head_that_was_killed_is_missed_cleared_up_and_started_again(
     cxrgaze_of: Callable[[str], Commands],
     phantoms: tuple[str, PhantomReport],
@@ -211,7 +212,7 @@ def test_a_head_that_was_killed_is_missed_cleared_up_and_started_again(
     told = cxrgaze.up()
     token = Path(told["token_file"]).read_text()
     words = ["submit", "score", phantoms[0], "--out", str(tmp_path / "out"), "--registry", registry]
-    words += ["--engine", "float32"]
+    words += ["--engine", "float32", "--limit", "16"]
     follower = cxrgaze.start(*words)
     job = job_of(follower)
     wait_for_run(follower)
