@@ -133,8 +133,16 @@ def test_a_burst_must_be_told_to_come_back_beyond_the_bound() -> None:
     assert set(broken(burst=none_waited)) == {"burst: the queue is bounded"}
     lost = replace(CROWD, answers=[*CROWD.answers, Answer(0, 0, PICTURE, BROKEN)])
     assert set(broken(burst=lost)) == {"burst: scored, or 503 with Retry-After"}
-    for checks in ([], [Answer(0, 0, health(), 503, "busy", 2.0)], [Answer(0, CHECK_WITHIN_S, health(), 200)]):
+    for checks in ([], [Answer(0, 0, health(), 503, "busy", 2.0)]):
         assert set(broken(burst=replace(CROWD, checks=checks))) == {"burst: health is answered"}
+    late = replace(CROWD, checks=[Answer(0, CHECK_WITHIN_S, health(), 200)])
+    assert set(broken(burst=late)) == {f"burst: health is answered within {CHECK_WITHIN_S:.0f} s"}
+
+
+def test_only_what_is_about_seconds_may_be_a_busy_machine_s_fault() -> None:
+    timed = {one.what for one in judge(well(), WINDOWS, CROWD, FLAT, looks(1, 1)) if one.timed}
+    assert len(timed) == 7
+    assert all("within" in what for what in timed)
 
 
 def test_a_fault_must_be_over_in_time() -> None:
