@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -22,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import settings
 
+from cxrgaze_ray.cluster.ports import free_ports
 from cxrgaze_ray.storage.s3_client import forget_clients
 from tests.fault_proxy import FaultProxy
 
@@ -59,7 +58,7 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = _free_ports(2 * len(_S3_PARTS))
+        self._ports = free_ports(2 * len(_S3_PARTS))
         self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -151,14 +150,6 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Start the session's server; a test that stops one makes its own `S3Server`."""
     with S3Server(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _wait(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None:

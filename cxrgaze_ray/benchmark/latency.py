@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ import numpy as np
 from cxrgaze_ray.benchmark.samples import SMALL, jpeg_phantom
 from cxrgaze_ray.benchmark.workload import publish_untrained
 from cxrgaze_ray.cluster.connection import Cluster, connect
+from cxrgaze_ray.cluster.ports import free_port
 from cxrgaze_ray.errors import ServingUnavailable
 from cxrgaze_ray.phantoms import make_archive
 from cxrgaze_ray.scoring.driver import score_archive
@@ -160,7 +160,7 @@ def plain_file(port: int, registry: str) -> ServeFile:
 def host(folder: Path, preset: str, images: int, settings: Callable[[int, str], ServeFile] = plain_file) -> Hosted:
     """Draw an archive, publish a network, and host it; the settings are made of a free port and the registry."""
     make_archive(LocalStore(str(folder / "archive")), images=images, seed=0, height=HEIGHTS)
-    file = settings(_free_port(), publish_untrained(folder, preset))
+    file = settings(free_port(), publish_untrained(folder, preset))
     began = time.perf_counter()
     start_http(file)
     wait_ready(file)
@@ -260,9 +260,3 @@ def _post(port: int, body: bytes, log: RequestLog, stop: threading.Event) -> Non
         log.add(time.perf_counter() - started, status)
         stop.wait(again_s)
     connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

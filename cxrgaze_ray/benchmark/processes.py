@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import ray
 
+from cxrgaze_ray.cluster.processes import stat_of
 from cxrgaze_ray.cluster.ray_internals import store_stats
 from cxrgaze_ray.errors import EnvironmentFault
 
@@ -115,16 +116,14 @@ def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> dict[str, fl
 
 def _stats() -> Iterator[tuple[int, tuple[int, float]]]:
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError):
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                yield int(folder.name), (int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS)
+        if folder.name.isdigit() and (fields := stat_of(int(folder.name))):
+            yield int(folder.name), (int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
 def _role(pid: int) -> str:
     if pid == os.getpid():
         return DRIVER
-    command = Path(f"/proc/{pid}/cmdline").read_text()
+    command = command_of(pid)
     return next((role for mark, role in _MARKS if mark in command), RAY)
 
 

@@ -83,8 +83,9 @@ def up(
 
 def _up(settings: NodeSettings, place: Place, token_file: Path | None, *, as_json: bool) -> tuple[Standing, bool]:
     """Return this machine's node, and whether it was started just now."""
-    from cxrgaze_ray.cluster.joining import checked_host, find_dashboard, free_port, token_of
+    from cxrgaze_ray.cluster.joining import checked_host, find_dashboard, token_of
     from cxrgaze_ray.cluster.nodes import clear_remains, start_node
+    from cxrgaze_ray.cluster.ports import free_port
     from cxrgaze_ray.cluster.standing import LEFT
 
     found = place.read()

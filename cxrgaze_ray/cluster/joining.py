@@ -151,10 +151,3 @@ def find_dashboard(address: str, token_file: Path) -> str:
     if found is None:
         raise EnvironmentFault(f"The cluster at {address} has no dashboard.", "Start its head with cxrgaze cluster up.")
     return f"http://{found}"
-
-
-def free_port() -> int:
-    """Return a port of this machine that nothing has just now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -14,11 +14,22 @@ _GROUPS = (
 """Of both versions of control groups: where, the limit, what is used, and the part of it that is given back at once."""
 
 
+def machine_bytes(name: str) -> int:
+    """Return what /proc/meminfo says under a name, in bytes.
+
+    Raises
+    ------
+    OSError, ValueError, IndexError
+        If the system does not say.
+    """
+    return int(_MACHINE.read_text().partition(f"{name}:")[2].split()[0]) * 1024
+
+
 def free_memory() -> int | None:
     """Return the bytes that new processes could take before any is killed; None where the system doesn't say."""
     left = []
     with suppress(OSError, ValueError, IndexError):
-        left.append(int(_MACHINE.read_text().partition("MemAvailable:")[2].split()[0]) * 1024)
+        left.append(machine_bytes("MemAvailable"))
     for group, most, used, kept in _GROUPS:
         with suppress(OSError, ValueError):  # no such group, or one without a limit: "max"
             free = int((group / most).read_text()) - int((group / used).read_text())

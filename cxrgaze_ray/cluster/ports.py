@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from cxrgaze_ray.config.listening import Listening
 from cxrgaze_ray.errors import ConfigError, ServingUnavailable
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of this machine, all different, that nothing has just now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing has just now."""
+    return free_ports(1)[0]
 
 
 @contextmanager

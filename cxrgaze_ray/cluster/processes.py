@@ -37,7 +37,7 @@ class Leader(Record):
     @classmethod
     def of(cls, pid: int) -> Leader | None:
         """Return a running process; None if there is none of that id."""
-        stat = _stat(pid)
+        stat = stat_of(pid)
         return None if stat is None or stat[0] == "Z" else cls(pid=pid, started=int(stat[_STARTED]), boot=_boot())
 
     def lives(self) -> bool:
@@ -46,7 +46,7 @@ class Leader(Record):
 
     def sees(self, pid: int) -> bool:
         """Return whether a process is of its session: the kernel gives a session's id to no other while one lives."""
-        stat = _stat(pid)
+        stat = stat_of(pid)
         return stat is not None and int(stat[_SESSION]) == self.pid and int(stat[_STARTED]) >= self.started
 
 
@@ -115,7 +115,7 @@ def _target(link: Path) -> str:
     return ""
 
 
-def _stat(pid: int) -> list[str] | None:
+def stat_of(pid: int) -> list[str] | None:
     """Return what the kernel tells of a process, from its state on: the name before it may hold spaces."""
     with suppress(OSError):
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from cxrgaze_ray import telemetry
+from cxrgaze_ray.cluster.memory import machine_bytes
 from cxrgaze_ray.telemetry.table import DEVICE_BUSY, DEVICE_MEMORY
 
 _LOOK_S = 5.0
@@ -53,9 +54,5 @@ def memory_of(device: str) -> dict[str, int]:
     if not (_MACHINE.exists() and _PROCESS.exists()):
         return {}
     held = int(_PROCESS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    total, available = (_machine(name) for name in ("MemTotal:", "MemAvailable:"))
+    total, available = map(machine_bytes, ("MemTotal", "MemAvailable"))
     return {"process": held, "used": total - available, "total": total}
-
-
-def _machine(name: str) -> int:
-    return int(_MACHINE.read_text().partition(name)[2].split()[0]) * 1024

@@ -96,12 +96,12 @@ def ingest(
     named = identities_named(manifest.identities, identities)
     manifest_sha256 = manifest.sha256()
     # before the store is claimed, so that what is amiss with the tables leaves nothing that would be in the way
-    table = None if has_plan(store) else _planned(manifest, sources, settings, named)
+    planned = None if has_plan(store) else _planned(manifest, sources, settings, named)
     claim(store, manifest_sha256, sources, settings, named)
     if store.exists("store.json"):
         return ShardStore.open(out)
-    plan = Plan(store) if table is None else write_plan(store, *table, settings.shard_rows)
-    del manifest, table  # the plan is written: the driver needs no row of it any more
+    plan = Plan(store) if planned is None else write_plan(store, *planned, settings.shard_rows)
+    del manifest, planned  # the plan is written: the driver needs no row of it any more
     shards, counts, names = [], Counter(plan.info.counts), Names()
     with connect():
         for built in _run(plan, store, sources, settings, named, workers, on_progress):
@@ -147,10 +147,10 @@ def claim(
 def _planned(
     manifest: Manifest, sources: GazeSources, settings: IngestSettings, identities: Identities
 ) -> tuple[pa.Table, Counter[str]]:
-    table, counts = make_plan(manifest.table, sources.read(), settings, identities)
+    rows, counts = make_plan(manifest.table, sources.read(), settings, identities)
     if closed := manifest.counts.get(CLOSED, 0):
         counts[CLOSED] = closed
-    return table, counts
+    return rows, counts
 
 
 def _run(

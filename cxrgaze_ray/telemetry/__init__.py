@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLE", "Label", "Metric", "Waiting", "check_labels", "code_label", "record", "timed"]
 
-_PARTS = ("recording", "table", "labels")
-
 
 def __getattr__(name: str) -> Any:
-    # when it is asked for: labels need the schemas, and so NumPy, which a command's help and its logs do without
-    if name in __all__:
-        for part in _PARTS:
-            module = import_module(f"{__name__}.{part}")
-            if name in vars(module):
-                return getattr(module, name)
-    raise AttributeError(name)
+    # when one is first asked for: labels need the schemas, and so NumPy, which a command's help and its logs do without
+    if name not in __all__:
+        raise AttributeError(name)
+    for part in ("labels", "table", "recording"):
+        known = vars(import_module(f"{__name__}.{part}"))
+        globals().update({one: known[one] for one in __all__ if one in known})
+    return globals()[name]

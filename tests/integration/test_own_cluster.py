@@ -22,6 +22,7 @@ import grpc  # type: ignore[import-untyped]
 import psutil
 import pytest
 
+from cxrgaze_ray.cluster.ports import free_ports
 from cxrgaze_ray.cluster.processes import members
 from cxrgaze_ray.cluster.standing import Place, Standing
 from cxrgaze_ray.phantoms import PhantomReport
@@ -84,16 +85,6 @@ class Commands:
         """Return the node's processes."""
         standing = self.standing()
         return [psutil.Process(pid) for pid in members(standing.folder, "TMPDIR", standing.leader)]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture

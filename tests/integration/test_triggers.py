@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
+from cxrgaze_ray.cluster.ports import free_port
 from cxrgaze_ray.errors import EXIT_INTERRUPTED
 from cxrgaze_ray.lifecycle.retraining.workspace import retrainings
 from cxrgaze_ray.models.bundle import make_bundle
@@ -64,12 +64,6 @@ def retraining(tmp_path: Path) -> Retraining:
     }  # fmt: skip
     config.write_text(yaml.safe_dump(asked))
     return Retraining({"config": str(config), "registry": registry.store.uri}, registry)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = 200) -> Any:

@@ -118,7 +118,7 @@ class Stage:
             while not crowd.done():
                 checks.append(self.traffic.ask(health()))
                 time.sleep(_PROBE_EVERY_S)
-            self._wait(lambda: self._answered_in_a_row())
+            self._wait(self._answered_in_a_row)
         return Burst(crowd.result(), checks)
 
     def move_champion(self) -> None:
@@ -147,7 +147,7 @@ class Stage:
             else:
                 kill_replica({Event.MODEL: MODEL, Event.INGRESS: INGRESS}[event])
             self._wait(all_there)
-            self._wait(lambda: self._answered_in_a_row())
+            self._wait(self._answered_in_a_row)
 
     def _move(self) -> None:
         first, other = self.versions

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cxrgaze_ray.cli import main
+from cxrgaze_ray.cluster.ports import free_port
 from cxrgaze_ray.errors import EXIT_USER
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
@@ -160,12 +161,6 @@ def test_a_webhook_reads_the_settings_of_its_jobs(
     config = write("webhook.yaml", {"config": write("retrain.yaml", retraining), "port": free_port(), **webhook})
     code, said = cxrgaze("webhook", "--config", config, "--metrics-port", "0")
     assert (code, named in said) == (EXIT_USER, True), said
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture

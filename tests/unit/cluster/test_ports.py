@@ -11,15 +11,9 @@ import pytest
 from ray import serve
 from ray.exceptions import RayActorError
 
-from cxrgaze_ray.cluster.ports import claimed, start_proxy
+from cxrgaze_ray.cluster.ports import claimed, free_port, start_proxy
 from cxrgaze_ray.config.listening import Listening
 from cxrgaze_ray.errors import EXIT_ENVIRONMENT, EXIT_USER, ConfigError, ServingUnavailable
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture
