@@ -127,6 +127,10 @@ class NothingNew(CxrgazeError):
     exit_code = EXIT_DONE
 
 
+GOES_ON = "Given again, the command goes on from what it had committed, or begins anew where nothing was."
+"""What is true of every command that was stopped."""
+
+
 class Interrupted(CxrgazeError):
     """The user asked to stop; what was committed stands."""
 

@@ -9,7 +9,7 @@ import typer
 
 from cxrgaze_ray.cli.console import print_table, say, show
 from cxrgaze_ray.cli.options import Json
-from cxrgaze_ray.config.environment import VARIABLES
+from cxrgaze_ray.config.environment import VARIABLES, Variable
 from cxrgaze_ray.errors import ConfigError
 
 _HIDDEN = "(set, not shown)"
@@ -54,13 +54,14 @@ def show_(
     say(f"The file of defaults is {defaults.file}." if defaults.file else "There is no cxrgaze.toml here.")
 
 
-def env(as_json: Json = False) -> None:
+def env(context: typer.Context, as_json: Json = False) -> None:
     """List the environment variables that are read, and which are set; secrets are never shown.
 
     Example: cxrgaze config env
     """
+    ours = context.obj or ()  # what the command has set for Ray is nobody's configuration
     rows = [
-        {"variable": one.name, "value": _shown(os.environ.get(one.name), one.secret), "what": one.what}
+        {"variable": one.name, "value": None if one.name in ours else _shown(one), "what": one.what}
         for one in VARIABLES
     ]
     if as_json:
@@ -70,5 +71,6 @@ def env(as_json: Json = False) -> None:
     say("Every option has a variable as well, such as CXRGAZE_SCORE_ENGINE for `cxrgaze score --engine`.")
 
 
-def _shown(value: str | None, secret: bool) -> str | None:
-    return _HIDDEN if value and secret else value
+def _shown(variable: Variable) -> str | None:
+    value = os.environ.get(variable.name)
+    return _HIDDEN if value and variable.secret else value

@@ -14,7 +14,7 @@ from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.config import Settings
-from cxrgaze_ray.errors import CxrgazeError, Interrupted
+from cxrgaze_ray.errors import GOES_ON, CxrgazeError, Interrupted
 from cxrgaze_ray.storage import read_settings
 
 Job = TypeVar("Job", bound=Settings)
@@ -37,7 +37,7 @@ def _run(settings: type[Job], work: Callable[[Job], dict[str, Any]]) -> NoReturn
     except CxrgazeError as error:
         _end(error)
     except KeyboardInterrupt:
-        _end(Interrupted("Stopped.", "Committed work stays; the same command continues from there."))
+        _end(Interrupted("Stopped.", GOES_ON))
     except SHORTAGES:
         if fault := address_space_fault():
             _end(fault)

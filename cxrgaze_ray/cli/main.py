@@ -48,7 +48,7 @@ from cxrgaze_ray.cli.version import version_line
 from cxrgaze_ray.cluster.address_space import SHORTAGES, address_space_fault
 from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
-from cxrgaze_ray.errors import EXIT_INTERRUPTED, CxrgazeError
+from cxrgaze_ray.errors import EXIT_INTERRUPTED, GOES_ON, CxrgazeError
 from cxrgaze_ray.telemetry.logs import check_format, start_logging
 
 
@@ -186,17 +186,17 @@ def _root(
 
 def main() -> None:
     """Run the command line: one clear line for expected errors, a traceback for bugs."""
-    set_ray_environment()
+    ours = set_ray_environment()
     answer_as_ctrl_c(terminal().file)  # copied now, before Ray's noise is diverted from it
     try:
         check_format()
         start_logging(terminal().file)
-        app()
+        app(obj=ours)
     except CxrgazeError as error:
         _end(error)
     except SystemExit as leaving:  # Typer ends a command with 130 on KeyboardInterrupt
         if leaving.code == EXIT_INTERRUPTED:
-            complain("cxrgaze: stopped. Committed work stays; the same command continues from there.")
+            complain(f"cxrgaze: stopped. {GOES_ON}")
         raise
     except Exception as error:
         if isinstance(error, SHORTAGES) and (fault := address_space_fault()):

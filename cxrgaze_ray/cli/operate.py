@@ -117,7 +117,7 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
                 say(IN_THE_CLEAR)
             if file.ingress.page:
                 say(f"Try it in a browser: {file.url}/, which {file.url}/docs describes for programs.")
-            say(f"Batch jobs use this application with --address {cluster.address}; Ray logs to {cluster.log_file}.")
+            say(f"Batch jobs use this application with --address {cluster.address}; Ray's logs are in {cluster.logs}.")
             if where.metrics_port:
                 say(f"Prometheus finds its metrics on port {where.metrics_port}.")
             stay(stop)

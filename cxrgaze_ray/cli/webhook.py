@@ -58,7 +58,7 @@ def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
         say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends this.")
         if settings.in_the_clear:
             say(IN_THE_CLEAR)
-        say(f"Its jobs run on {cluster.address}; Ray's log is in {cluster.log_file}.")
+        say(f"Its jobs run on {cluster.address}; Ray's logs are in {cluster.logs}.")
         try:
             stay(stop)
         finally:

@@ -81,11 +81,11 @@ class ClusterSettings(Settings):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connection: its address, whether it is ours to stop, and the file that took the log noise."""
+    """A connection: its address, whether it is ours to stop, and the folder of the logs; None if they are another's."""
 
     address: str
     private: bool
-    log_file: Path | None
+    logs: Path | None
 
     def cpus(self) -> int:
         """Logical CPUs of the whole cluster."""
@@ -103,13 +103,15 @@ class Cluster:
         return int(_resources().get("GPU", 0))
 
 
-def set_ray_environment() -> None:
+def set_ray_environment() -> frozenset[str]:
     """Set the variables that Ray and torch read on import: token authentication, and no usage statistics sent to Ray.
 
     Does nothing once Ray is imported: it has read them by then, and setting one would only confuse its processes.
+    Returns the names of those that nobody had set.
     """
     if "ray" in sys.modules:
-        return
+        return frozenset()
+    before = frozenset(os.environ)
     if cache := os.environ.get("CXRGAZE_CACHE"):  # workers have another folder, and perhaps another home
         os.environ["CXRGAZE_CACHE"] = str(Path(cache).expanduser().absolute())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -122,6 +124,7 @@ def set_ray_environment() -> None:
     given = {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if not given and not Path("~/.ray/auth_token").expanduser().exists():
         make_up_token()
+    return frozenset(os.environ) - before
 
 
 def _resources() -> dict[str, float]:
@@ -154,7 +157,7 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     import ray
 
     if ray.is_initialized():
-        yield Cluster(ray.get_runtime_context().gcs_address, private=False, log_file=None)
+        yield Cluster(ray.get_runtime_context().gcs_address, private=False, logs=None)
         return
     folder = make_session_folder()
     keep: list[str] = []
@@ -165,11 +168,11 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
             _start(settings, address, folder, stack)
             if settings.gpus is not None:
                 await_gpus(settings.gpus, settings.gpus_wait_s if address else 0.0)
-            yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, log_file=folder.log_file)
+            yield Cluster(ray.get_runtime_context().gcs_address, private=address is None, logs=folder.root)
         except (UserError, Interrupted):
             raise
         except Exception as error:
-            keep.append(f"Ray's log is {folder.log_file}" if quiet else f"Ray's logs are in {folder.root}")
+            keep.append(f"Ray's logs are in {folder.root}")
             error.add_note(keep[0])
             raise
         finally:

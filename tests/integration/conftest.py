@@ -103,7 +103,7 @@ def application(cluster: Cluster, published: str) -> Iterator[ServeFile]:
 @contextmanager
 def same_cluster() -> Iterator[Cluster]:
     """Stand for `connect` where the session's cluster is joined already."""
-    yield Cluster("", private=False, log_file=None)
+    yield Cluster("", private=False, logs=None)
 
 
 @pytest.fixture(scope="session")

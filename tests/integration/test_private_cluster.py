@@ -47,10 +47,10 @@ def test_everything_listens_on_this_machine_only(cluster: Cluster) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 def test_another_user_does_not_get_to_ray_s_session(cluster: Cluster) -> None:
-    assert cluster.log_file is not None
-    session = cluster.log_file.parent / "ray" / "session_latest"
+    assert cluster.logs is not None
+    session = cluster.logs / "ray" / "session_latest"
     assert stat.S_IMODE(session.stat().st_mode) == 0o777, "as Ray opens it"
-    for command in (["ls", str(session)], ["mv", str(session), f"{session}-"], ["cat", str(cluster.log_file)]):
+    for command in (["ls", str(session)], ["mv", str(session), f"{session}-"], ["ls", str(cluster.logs)]):
         who = {"user": "nobody", "extra_groups": [], "cwd": "/"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, **who)  # type: ignore[call-overload]
         assert "Permission denied" in done.stderr, done

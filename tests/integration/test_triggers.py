@@ -144,7 +144,7 @@ def hosted(settings: dict[str, Any], folder: Path) -> Iterator[Webhook]:
     command += ["--metrics-port", str(metrics_port)]
     environment = {"CXRGAZE_WEBHOOK_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "RAY_metrics_report_interval_ms": "1000"}
     with running(command, log, EXIT_INTERRUPTED, **environment) as process:
-        said = r"may post to (\S+)/v1/retrain[\s\S]*Ray's log is (\S+)/cxrgaze\.log"
+        said = r"may post to (\S+)/v1/retrain[\s\S]*Ray's logs are in (\S+)\."
         found = wait_until(
             lambda: process.poll() is not None or re.search(said, log.read_text()), "it did not start", 400
         )

@@ -49,6 +49,10 @@ class Ended(Exception):
         self.killed = not self.late and status == -signal.SIGKILL
 
 
+class SlowStart(EnvironmentFault):
+    """The process was not ready in time."""
+
+
 class Child:
     """A decoding process that is ready for requests.
 
@@ -59,8 +63,10 @@ class Child:
 
     Raises
     ------
+    SlowStart
+        If it is not ready in time.
     EnvironmentFault
-        If it does not start: no image's fault.
+        If it does not start at all: no image's fault either.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -84,7 +90,7 @@ class Child:
                 receive(self._answers, max_body=0)
         except Ended as ended:
             if ended.late:
-                raise EnvironmentFault(
+                raise SlowStart(
                     f"A decoding process was not ready within {START_S:.0f} s.",
                     "The machine is too busy: stop other programs, or give the work fewer workers, and start it again.",
                 ) from None

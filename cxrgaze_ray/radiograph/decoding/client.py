@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrgaze_ray.errors import RadiographError
-from cxrgaze_ray.radiograph.decoding.child import Child, Ended
+from cxrgaze_ray.radiograph.decoding.child import Child, Ended, SlowStart
 from cxrgaze_ray.radiograph.preprocess import DEFAULT_PROFILE
 from cxrgaze_ray.radiograph.reading import Reading
 from cxrgaze_ray.schemas import HEIGHT, WIDTH, Affine, Reason
@@ -147,7 +147,11 @@ class Decoder:
     def _started(self) -> Child:
         if self._child is not None and not self._child.is_alive():
             self._end()  # it died between two images, which is neither's fault
-        self._child = self._child or Child(self._command)
+        if self._child is None:
+            try:
+                self._child = Child(self._command)
+            except SlowStart:  # a machine that was busy for so long may be free again, and a job is worth one more try
+                self._child = Child(self._command)
         return self._child
 
     def _end(self) -> None:

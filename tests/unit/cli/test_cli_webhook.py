@@ -17,7 +17,7 @@ from cxrgaze_ray.lifecycle.webhook import WebhookSettings
 def test_a_cluster_that_bounds_no_bodies_is_warned_of(bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     command = importlib.import_module("cxrgaze_ray.cli.webhook")
     said: list[str] = []
-    cluster = SimpleNamespace(address="head:6379", log_file=None)
+    cluster = SimpleNamespace(address="head:6379", logs=None)
     monkeypatch.setattr("cxrgaze_ray.cluster.connection.connect", lambda _: nullcontext(cluster))
     monkeypatch.setattr("cxrgaze_ray.lifecycle.webhook.start_webhook", lambda _: bounded)
     monkeypatch.setattr("cxrgaze_ray.lifecycle.webhook.stop_webhook", lambda: None)

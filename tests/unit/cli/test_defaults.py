@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -114,6 +115,16 @@ def test_secrets_are_never_shown(cxrgaze: Cxrgaze, monkeypatch: pytest.MonkeyPat
     ended = cxrgaze("config", "env")
     assert "hunter2" not in ended.out + ended.err
     assert ended.out.count("(set, not shown)") == sum(one.secret for one in VARIABLES)
+
+
+def test_what_the_command_sets_for_ray_is_not_shown_as_set(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "RAY_ADDRESS": "10.0.0.1:6379"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cxrgaze_ray", "config", "env", "--json"], env=env, capture_output=True, check=True
+    )
+    assert {one["variable"]: one["value"] for one in json.loads(done.stdout)["variables"] if one["value"]} == {
+        "RAY_ADDRESS": "10.0.0.1:6379"
+    }
 
 
 def test_every_variable_that_the_code_reads_is_listed() -> None:

@@ -175,10 +175,11 @@ class FakeRay:
 
     def private(self) -> ModuleType:
         """Return what stands for `ray._private`."""
-        module, utils = ModuleType("ray._private"), ModuleType("utils")
+        module, utils, services = ModuleType("ray._private"), ModuleType("utils"), ModuleType("services")
         vars(self.constants)["ENABLE_RAY_CLUSTER"] = True
         vars(utils)["set_sigterm_handler"] = lambda handler: signal.signal(signal.SIGTERM, handler)
-        vars(module).update(ray_constants=self.constants, utils=utils)
+        vars(services)["ConsolePopen"] = subprocess.Popen
+        vars(module).update(ray_constants=self.constants, utils=utils, services=services)
         return module
 
 
@@ -198,15 +199,15 @@ def test_a_private_cluster_stops_and_leaves_nothing(ray: FakeRay, tmp_path: Path
     with connect() as cluster:
         assert cluster.private
         assert (cluster.address, cluster.cpus(), cluster.gpus()) == ("10.0.0.1:6379", 6, 1)
-        assert cluster.log_file is not None
-        assert cluster.log_file.read_text() == "ray's noise"
+        assert cluster.logs is not None
+        assert (cluster.logs / "cxrgaze.log").read_text() == "ray's noise"
         assert ray.stops == 0
     (options,) = ray.started
     assert (options["address"], options["include_dashboard"]) == (None, False)
     assert options["num_cpus"] >= 4
     assert options["object_store_memory"] == 600 * 2**20
-    assert options["_temp_dir"] == str(cluster.log_file.parent / "ray")
-    assert ray.scratch == [str(cluster.log_file.parent / "tmp")]  # what a killed worker leaves goes with the folder
+    assert options["_temp_dir"] == str(cluster.logs / "ray")
+    assert ray.scratch == [str(cluster.logs / "tmp")]  # what a killed worker leaves goes with the folder
     assert ray.loopback == [(False, "0")]
     assert (ray.constants.ENABLE_RAY_CLUSTER, STAYS_LOCAL in os.environ) == (True, False)
     assert ray.stops == 1
@@ -259,7 +260,7 @@ def test_a_head_that_does_not_start_is_the_environments_fault(ray: FakeRay, monk
     with pytest.raises(EnvironmentFault, match="on this machine") as error:
         connect(ClusterSettings(jobs=True)).__enter__()
     assert "--address" not in error.value.hint
-    assert Path(error.value.__notes__[0].rpartition(" ")[2]).exists()
+    assert Path(error.value.__notes__[0].rpartition(" ")[2]).is_dir()
     assert ray.started == []
 
 
@@ -267,7 +268,7 @@ def test_the_logs_of_a_bug_stay_and_are_named(ray: FakeRay, tmp_path: Path) -> N
     with pytest.raises(ZeroDivisionError) as error, connect():
         raise ZeroDivisionError
     (folder,) = tmp_path.iterdir()
-    assert error.value.__notes__ == [f"Ray's log is {folder / 'cxrgaze.log'}"]
+    assert error.value.__notes__ == [f"Ray's logs are in {folder}"]
     assert ray.stops == 1
 
 
@@ -283,7 +284,7 @@ def test_an_outage_names_the_log(ray: FakeRay, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault) as error, connect():
         raise EnvironmentFault("The model is gone.")
     (folder,) = tmp_path.iterdir()
-    assert error.value.__notes__ == [f"Ray's log is {folder / 'cxrgaze.log'}"]
+    assert error.value.__notes__ == [f"Ray's logs are in {folder}"]
 
 
 @pytest.mark.parametrize("given", ["option", "variable"])
@@ -306,7 +307,7 @@ def test_a_cluster_at_an_address_is_not_sized(ray: FakeRay) -> None:
 def test_the_cluster_this_process_is_on_is_neither_started_nor_stopped(ray: FakeRay) -> None:
     ray.initialized = True
     with connect() as cluster:
-        assert (cluster.address, cluster.private, cluster.log_file) == ("10.0.0.1:6379", False, None)
+        assert (cluster.address, cluster.private, cluster.logs) == ("10.0.0.1:6379", False, None)
     assert (ray.started, ray.stops) == ([], 0)
 
 
@@ -323,8 +324,8 @@ def test_a_cluster_that_does_not_answer_is_the_environments_fault(
     with pytest.raises(EnvironmentFault, match=f"{where} .{type(fault).__name__}.") as error:
         connect(ClusterSettings(address=address)).__enter__()
     assert error.value.hint
-    log = Path(error.value.__notes__[0].rpartition(" ")[2])
-    assert log.read_text() == "ray's noise"
+    folder = Path(error.value.__notes__[0].rpartition(" ")[2])
+    assert (folder / "cxrgaze.log").read_text() == "ray's noise"
 
 
 @pytest.mark.parametrize("address", ["nobody:6379", "ray://nobody:6379"])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from cxrgaze_ray.errors import EnvironmentFault, RadiographError
-from cxrgaze_ray.radiograph.decoding import Decoder, child
-from cxrgaze_ray.radiograph.decoding.child import _INHERITED
+from cxrgaze_ray.radiograph.decoding import Decoder, child, client
+from cxrgaze_ray.radiograph.decoding.child import _INHERITED, Child, SlowStart
 from cxrgaze_ray.radiograph.decoding.client import MEMORY_BYTES
 from cxrgaze_ray.radiograph.decoding.protocol import ProtocolError, receive, send
 from cxrgaze_ray.radiograph.decoding.worker import decode_image
@@ -165,6 +165,24 @@ def test_a_process_that_is_never_ready_is_no_images_fault(monkeypatch: pytest.Mo
     refused = pytest.raises(EnvironmentFault, match="was not ready within")
     with Decoder(command=("/bin/sh", "-c", "exec sleep 600")) as decoder, refused:
         decoder.decode(SOUND)
+
+
+def test_a_slow_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = [SlowStart("late")]
+
+    class Slow(Child):
+        def __init__(self, command: Sequence[str]) -> None:
+            if late:
+                raise late.pop()
+            super().__init__(command)
+
+    monkeypatch.setattr(client, "Child", Slow)
+    with Decoder() as decoder:
+        assert decoder.decode(SOUND).pixels.any()
+        late += [SlowStart("late"), SlowStart("late")]
+        decoder.close()
+        with pytest.raises(SlowStart):
+            decoder.decode(SOUND)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Service:
         self.where = where
         self.asked.append("connect")
         try:
-            yield Cluster("head:1", private=where.address is None, log_file=None)
+            yield Cluster("head:1", private=where.address is None, logs=None)
         finally:
             self.asked.append("disconnect")
 
