@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,12 +11,20 @@ from tenacity.stop import stop_base
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.errors import StoreUnavailable
+from cxrgaze_ray.telemetry.logs import event
 from cxrgaze_ray.telemetry.table import S3_RETRIES
 
 SHORTEST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
 """Longest wait between attempts, so that work resumes soon after an outage of any length."""
 _FIRST_WAIT_S = 0.2
+
+_TELLS_AT = 3
+"""The failed attempt at which somebody who waits is told: the first ones are nothing out of the ordinary."""
+
+SILENT = "Storage does not answer as it should; it is asked again (for how long, says CXRGAZE_S3_RETRY_S)."
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -43,7 +52,7 @@ def retry(operation: Callable[[], T], budget_s: float) -> T:
         retry=retry_if_exception_type(Transient),
         wait=wait_random_exponential(_FIRST_WAIT_S, LONGEST_WAIT_S, min=SHORTEST_WAIT_S),
         stop=_Budget(budget_s),
-        before_sleep=lambda _: telemetry.record(S3_RETRIES, outcome="again"),
+        before_sleep=_before_sleep,
         reraise=True,
     )
     try:
@@ -53,6 +62,12 @@ def retry(operation: Callable[[], T], budget_s: float) -> T:
         # in the hint, which is kept where the message is repeated without the object's name
         spent = f"It was retried for {budget_s:g} s. " if budget_s else ""
         raise StoreUnavailable(error.message, spent + error.hint) from error.__cause__
+
+
+def _before_sleep(state: RetryCallState) -> None:
+    telemetry.record(S3_RETRIES, outcome="again")
+    if state.attempt_number == _TELLS_AT:  # without a handler of its own, a warning goes to the terminal
+        event(_LOG, SILENT, logging.WARNING)
 
 
 class _Budget(stop_base):

@@ -10,7 +10,7 @@ import pytest
 
 from cxrgaze_ray.errors import ConfigError, StoreDenied, StoreUnavailable
 from cxrgaze_ray.storage import S3Settings, open_store
-from cxrgaze_ray.storage.retry import LONGEST_WAIT_S, Transient, retry
+from cxrgaze_ray.storage.retry import LONGEST_WAIT_S, SILENT, Transient, retry
 from cxrgaze_ray.storage.s3_client import _arrow_attempts, addressing, ca_bundle, client
 
 
@@ -154,3 +154,10 @@ def test_botocore_retries_nothing_itself(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_arrows_attempts_grow_with_the_budget() -> None:
     assert [_arrow_attempts(budget) for budget in (0, 1, 120)] == [1, 5, 14]
+
+
+def test_who_waits_for_storage_is_told_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    retry(failing(clock, 0.05), 120)
+    retry(failing(clock, 100), 120)
+    assert [line.getMessage() for line in caplog.records].count(SILENT) == 1
+    assert len(clock.waits_s) > 20
