@@ -41,6 +41,7 @@ def load(tmp_path: Path) -> Callable[[], Any]:
     return lambda: import_quietly().pyfunc.load_model(str(tmp_path / "mlflow"))
 
 
+@pytest.mark.long
 def test_mlflow_answers_each_file_as_we_do(tmp_path: Path, load: Callable[[], Any]) -> None:
     import pandas
 

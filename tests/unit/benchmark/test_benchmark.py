@@ -41,6 +41,7 @@ def test_the_script_does_what_the_profile_does(small: None) -> None:
         assert np.abs(ours - plain_script(sample.data)).mean() < 0.002, sample.name
 
 
+@pytest.mark.long
 def test_every_format_is_raced(small: None) -> None:
     taken = [one for one in phantom_samples() if "PNG" not in one.name]
     rows = list(bench_decode(taken, rounds=1))

@@ -38,6 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "_PROBE_IMAGES", 2)
 
 
+@pytest.mark.long
 def test_every_engine_has_its_time_its_answers_and_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     make = Predictor.from_bundle
 
@@ -63,6 +64,7 @@ def test_every_engine_has_its_time_its_answers_and_its_start(monkeypatch: pytest
     assert all(part.seconds > 0 for part in report.parts.values())
 
 
+@pytest.mark.long
 def test_answers_are_compared_on_one_s_own_radiographs(tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / f"{number}.jpg").write_bytes(jpeg_phantom(number))
@@ -97,6 +99,7 @@ def test_a_tie_is_no_other_class() -> None:
     assert other_classes(Predictions(None, None, None), reference) == 0
 
 
+@pytest.mark.long
 def test_a_ratio_below_its_floor_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["bench", "model", "--system", "dnet201", "--preset", "tiny", "--images", "1", "--rounds", "1"]
     arguments += ["--engine", "reference-float32-cpu", "--device", "cpu", "--check"]
@@ -154,6 +157,7 @@ def test_an_engine_that_is_not_for_this_machine_is_named_and_those_that_are() ->
     assert "--new" not in str(told), "no run is continued here"
 
 
+@pytest.mark.long
 def test_a_bench_whose_only_engine_is_broken_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     make = Predictor.from_bundle
 

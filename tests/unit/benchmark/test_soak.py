@@ -189,6 +189,7 @@ def guarded(api: FastAPI) -> Iterator[int]:
         yield int(url.rpartition(":")[2])
 
 
+@pytest.mark.long
 def test_every_request_gets_the_answer_that_is_expected_of_it() -> None:
     """The service's own routes behind its own door, and the very clients of a soak."""
     dicom, jpeg = make_dicom(gradient(300, 300)), jpeg_phantom()

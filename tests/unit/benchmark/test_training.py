@@ -34,6 +34,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> TrainReport:
     return bench_train("tiny", "cpu", images=3, batch=3, rounds=1)
 
 
+@pytest.mark.long
 def test_every_phase_has_its_plain_way_and_ours(report: TrainReport) -> None:
     assert [one.key for one in report.phases] == ["contrastive", "saliency", "classifier"]
     assert [one.images for one in report.phases] == [5, 3, 6]
@@ -55,6 +56,7 @@ def test_triplets_one_by_one_have_the_loss_and_the_gradient_of_the_vectorised_su
     torch.testing.assert_close(gradient, maps_BCHW.grad, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_plain_way_of_a_phase_learns_what_ours_learns() -> None:
     chosen = settings("saliency", batch=9)
     network = build(chosen.network, seed=3)

@@ -541,6 +541,7 @@ def test_a_card_is_written_by_its_ending(cxrgaze: Cxrgaze, registry: Path, tmp_p
     assert named.out.startswith(f"The card of cxrgaze@v0001 is in {tmp_path / file}.")
 
 
+@pytest.mark.long
 def test_a_dry_run_estimates_and_writes_nothing(
     cxrgaze: Cxrgaze, archive: Path, registry: Path, tmp_path: Path
 ) -> None:
@@ -571,6 +572,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_dry_training_tries_every_phase_and_leaves_nothing(cxrgaze: Cxrgaze, store: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text("seed: 5\nstages:\n  encoder:\n    epochs: 3\n")

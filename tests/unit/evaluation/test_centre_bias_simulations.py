@@ -109,6 +109,7 @@ def rates(title: str, tables: list[EvaluationTable]) -> dict[str, float]:
     return {"pass": 0.0, "fail": 0.0, "cannot_tell": 0.0} | found
 
 
+@pytest.mark.long
 def test_the_mean_map_is_rejected_whatever_its_cc() -> None:
     cc = {}
     for name in ("mean map", "sharper mean map", "flatter mean map"):
@@ -118,6 +119,7 @@ def test_the_mean_map_is_rejected_whatever_its_cc() -> None:
     assert max(cc.values()) - min(cc.values()) > 0.05
 
 
+@pytest.mark.long
 def test_a_map_for_all_images_hardly_ever_passes() -> None:
     tables = [table(60, seed, MODELS["another map for all"]) for seed in range(20)]
     assert rates("another map for all", tables)["pass"] == 0

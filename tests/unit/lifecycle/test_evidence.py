@@ -28,6 +28,7 @@ def test_golden_outputs_are_computed_again(bundle: Bundle) -> None:
     assert golden_difference(bundle) is None
 
 
+@pytest.mark.long
 def test_the_gate_is_told_what_was_found(bundle: Bundle) -> None:
     facts = gather_facts(bundle, with_golden(bundle, 0.0), (3, 20))
     assert facts.golden_reproduced

@@ -246,6 +246,7 @@ BREAKS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("before", "after"), BREAKS)
 def test_a_crash_anywhere_goes_on_with_the_same_command(
     before: str,

@@ -122,6 +122,7 @@ def test_the_card_of_an_import_says_so(tmp_path: Path, state: State) -> None:
         assert part in text
 
 
+@pytest.mark.long
 def test_safetensors_of_the_same_names_give_the_same_bundle(tmp_path: Path, state: State) -> None:
     save_file(state, tmp_path / "net.safetensors")
     one, other = bundle_of(str(tmp_path / "net.safetensors")), bundle_of(written(tmp_path, state))

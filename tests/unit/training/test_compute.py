@@ -30,6 +30,7 @@ def test_a_cpu_trains_in_float32_unless_asked_otherwise() -> None:
     assert compute(precision="float16").scaler().is_enabled()
 
 
+@pytest.mark.long
 def test_half_precision_moves_losses_a_little() -> None:
     plain = settings("encoder", epochs=1)
     half = plain.model_copy(update={"precision": "bfloat16"})
@@ -39,6 +40,7 @@ def test_half_precision_moves_losses_a_little() -> None:
         assert rounded[name] == pytest.approx(exact[name], rel=0.05)
 
 
+@pytest.mark.long
 def test_a_module_that_cannot_be_compiled_is_computed_as_it_is_and_that_is_said_once() -> None:
     def broken(_graph: object, _inputs: object) -> Any:
         raise RuntimeError("There is no compiler.")
@@ -54,6 +56,7 @@ def test_a_module_that_cannot_be_compiled_is_computed_as_it_is_and_that_is_said_
         assert [e[name] for e in history] == [e[name] for e in expected], "what was tried leaves no trace"
 
 
+@pytest.mark.long
 def test_a_compiled_phase_has_the_losses_of_one_that_is_not() -> None:
     """Through Dynamo's graphs, by the backend that needs no compiler; Inductor's are held to it on a GPU."""
     plain = settings("classifier", epochs=2)

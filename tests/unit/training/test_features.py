@@ -95,6 +95,7 @@ def test_features_that_are_removed_while_they_are_read_are_no_user_s_error(tmp_p
         cached(FeatureCache(Cleared(str(tmp_path))), Counted())
 
 
+@pytest.mark.long
 def test_the_workers_of_a_machine_share_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
     network, told = build(PRESETS["tiny"], seed=1), list[str]()
     need = len(ROWS) * 4 * network.classifier.hidden.in_features

@@ -125,6 +125,7 @@ def test_scaled_gradients_are_shortened_at_their_own_length() -> None:
     assert optimiser.state[weights]["exp_avg"].tolist() == pytest.approx([0.06, 0.08], rel=1e-5)
 
 
+@pytest.mark.long
 def test_what_is_learned_depends_on_each_of_the_settings() -> None:
     def losses(**values: Any) -> list[float]:
         return [epoch["train_loss"] for epoch in train(settings("encoder", epochs=1, lr=1e-3, **values))[1]]

@@ -21,6 +21,7 @@ from tests.rows import feed_of
 from tests.unit.training.test_training import TRAIN, VALIDATION, settings
 
 
+@pytest.mark.long
 def test_every_step_says_where_the_training_is() -> None:
     chosen, steps = settings("encoder", epochs=2, batch=4), list[EpochStep]()
     run_loop(build(chosen.network), feed_of(TRAIN), feed_of(VALIDATION), chosen, LoopHooks(on_step=steps.append))

@@ -27,6 +27,7 @@ def cost(phase: str, **values: object) -> PhaseCost:
     return rehearse(build(settings.network, 3), TRAIN, VALIDATION, settings, name, CPU)
 
 
+@pytest.mark.long
 def test_a_phase_is_reckoned_from_its_own_steps() -> None:
     one = cost("saliency")
     assert (one.images, one.validated, one.epochs) == (9, 5, 10)
@@ -38,12 +39,14 @@ def test_a_phase_is_reckoned_from_its_own_steps() -> None:
     assert one.step_bytes(8) - one.step_bytes(4) == 4 * one.saved_bytes
 
 
+@pytest.mark.long
 def test_what_layers_keep_is_counted_and_grows_with_the_picture() -> None:
     small = cost("encoder", architecture={"input_size": [160, 128]})
     large = cost("encoder", architecture={"input_size": [320, 256]})
     assert 3.5 < large.saved_bytes / small.saved_bytes < 4.5
 
 
+@pytest.mark.long
 def test_features_that_have_no_room_are_reckoned_in_every_step() -> None:
     cached, without = cost("classifier"), cost("classifier", cache_gib=0)
     assert cached.feature_bytes > 0

@@ -81,6 +81,7 @@ class Killed:
 RELEASED = {"plateau": 1, "optimiser": "adamw", "weight_decay": 0.01, "augment": True, "lr": 0.05}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "chosen",
     [

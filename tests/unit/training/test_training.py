@@ -160,6 +160,7 @@ def test_augmented_images_are_not_cached_and_that_is_said() -> None:
     assert changed(snapshot(plain), snapshot(network)), "what is learned from augmented images differs"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["encoder", "saliency"])
 def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: StageName) -> None:
     network = build(PRESETS["tiny"], seed=3)
@@ -192,6 +193,7 @@ def test_a_phase_stops_when_patience_ends() -> None:
     assert [epoch["best"] for epoch in history] == [True, False, False]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "epochs"), [("classifier", 3), ("saliency", 2)])
 def test_losses_are_the_same_with_and_without_cached_features(name: StageName, epochs: int) -> None:
     cached = settings(name, epochs=epochs)
@@ -202,6 +204,7 @@ def test_losses_are_the_same_with_and_without_cached_features(name: StageName, e
         assert [e[split] for e in fast] == [e[split] for e in slow]
 
 
+@pytest.mark.long
 def test_a_phase_computes_its_frozen_layers_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """In training images are passed through DenseNet once, and not with every step, unless they would take too much."""
     chosen, rows = settings("saliency", epochs=2), len(TRAIN) + len(VALIDATION)
@@ -254,6 +257,7 @@ def test_a_plateau_slows_the_learning_down(monkeypatch: pytest.MonkeyPatch) -> N
     assert losses[0][kept] != losses[1][kept]
 
 
+@pytest.mark.long
 def test_phases_that_two_systems_share_need_to_be_trained_once() -> None:
     whole = settings("contrastive", "encoder", "saliency", "classifier", epochs=2, batch=6)
     start = build(PRESETS["tiny"], seed=3)

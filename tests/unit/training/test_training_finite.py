@@ -211,6 +211,7 @@ def in_float16(**stage: Any) -> TrainSettings:
     return settings("classifier", **stage).model_copy(update={"precision": "float16"})
 
 
+@pytest.mark.long
 def test_the_gradient_scaler_goes_on_where_it_was(tmp_path: Path) -> None:
     chosen = in_float16(epochs=3)
     scales: list[float] = []
@@ -236,6 +237,7 @@ def test_the_gradient_scaler_goes_on_where_it_was(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [4, None])
 def test_a_scaler_may_leave_out_steps_but_not_all_of_them(steps: int | None) -> None:
     network, left = build(PRESETS["tiny"], seed=3), steps

@@ -36,6 +36,8 @@ from cxrgaze_ray.training.together import work_together
 from tests.rows import feed_of, make_rows
 from tests.unit.training.test_training import at_rate
 
+pytestmark = pytest.mark.long
+
 MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
 BATCH = 4
 CASES: list[tuple[StageName, TripletMining]] = [

@@ -197,6 +197,7 @@ def test_weights_that_overflow_on_every_engine_are_refused(monkeypatch: pytest.M
         predictor_for(Bundle(bundle.info, state), "exact")
 
 
+@pytest.mark.long
 def test_a_map_that_moved_is_seen_too() -> None:
     """A network that predicts gaze alone has no probability to compare."""
     made = with_golden(make_bundle(build(architecture("unet-s", "tiny"), seed=3), "tiny", trained=False))

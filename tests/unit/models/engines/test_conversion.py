@@ -59,6 +59,7 @@ def test_a_later_start_converts_nothing_and_answers_alike(conversions: list[int]
     assert torch.equal(first, later)
 
 
+@pytest.mark.long
 def test_other_weights_settings_or_batches_are_converted_anew(conversions: list[int]) -> None:
     first = answer(network(), "a")
     other = answer(network(2), "b")
@@ -146,6 +147,7 @@ import time; time.sleep(0.5)
     assert not (tmp_path / "intel").exists()
 
 
+@pytest.mark.long
 def test_signals_are_answered_after_models_came_and_went(tmp_path: Path) -> None:
     """OpenVINO's CPU plugin puts a stack for signal handlers in force: a freed one would be the process's end."""
     program = """

@@ -52,6 +52,7 @@ def with_folded(monkeypatch: pytest.MonkeyPatch, capture: Captured) -> None:
     monkeypatch.setattr(predictors, "_forward", forward)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["gazenet", "mt-unet", "res-se-unet", "dnet201"])
 def test_it_answers_as_the_reference_does(monkeypatch: pytest.MonkeyPatch, system: System) -> None:
     reference = Predictor.from_bundle(bundle_of(system), REFERENCE_CPU).predict(images())
@@ -98,6 +99,7 @@ def with_room(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
     monkeypatch.setattr(predictors, "_forward", lambda network, engine, *_: kind(network, engine))
 
 
+@pytest.mark.long
 def test_full_memory_halves_the_batch_and_loses_no_image(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,6 +118,7 @@ def test_full_memory_halves_the_batch_and_loses_no_image(
     assert caplog.messages == [], "it stays at what there was memory for"
 
 
+@pytest.mark.long
 def test_memory_that_fills_up_in_the_middle_is_met_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = Predictor.from_bundle(bundle_of("gazenet"), REFERENCE_CPU).predict(images())
     with_room(monkeypatch, room=4, fails_at=2)

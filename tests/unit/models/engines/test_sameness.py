@@ -86,6 +86,7 @@ def moved(system: System, engine: Engine) -> tuple[float, float]:
     return difference, lowest
 
 
+@pytest.mark.long
 # a rounding gives a node of GazeGNN another neighbour: `predictor_for` sees by the golden images whether one did
 @pytest.mark.parametrize("system", [system for system in SYSTEMS if system != "gazegnn"])
 def test_openvino_in_float32_moves_nothing_that_could_be_seen(system: System) -> None:
