@@ -22,6 +22,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
     (
         "e2e/test_loop.py",
         "integration/test_bench_serve.py",
+        "integration/test_deploy.py",
         "integration/test_webhook.py",
         "unit/archive/test_manifest_mimic.py",
         "unit/lifecycle/test_evidence.py",

@@ -65,12 +65,20 @@ async def _without_route(request: Request, error: Exception) -> Response:
     return replace(reply, headers={**reply.headers, **(error.headers or {})}).response()
 
 
-def wait_until_ready(url: str, timeout_s: float) -> Message | None:
-    """Wait until an application is ready and return its answer's headers; None if it is not within the time."""
+def wait_until_ready(url: str, timeout_s: float, has_failed: Callable[[], bool] = lambda: False) -> Message | None:
+    """Wait until an application is ready and return its answer's headers; None if it is not within the time.
+
+    Parameters
+    ----------
+    url, timeout_s
+        Where it listens, and the longest wait in seconds.
+    has_failed
+        Says that there is nothing to wait for any more.
+    """
     # our own certificate need not be of the name by which we reach ourselves, and nothing secret is asked or told
     context = ssl._create_unverified_context() if url.startswith("https:") else None
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not has_failed():
         try:
             with urlopen(f"{url}/readyz", timeout=5, context=context) as answer:
                 headers: Message = answer.headers

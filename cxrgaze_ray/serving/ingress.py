@@ -90,8 +90,12 @@ class Ingress:
         self._serving: Serving | None = None
         self._asked = asyncio.Semaphore(_ASKED)
         self._waiting = Waiting("model")
+        self._loaded = asyncio.Event()
         # kept, because the loop holds its tasks only weakly
         self._following = asyncio.get_running_loop().create_task(self._follow())
+        # Serve sends requests to a replica as soon as it is made, and in a rolling update ends another for it: one
+        # without a model is in the making for as long as it takes
+        await self._loaded.wait()
 
     def _registry(self) -> Registry:
         """Return the registry, kept so that a poll reads only new entries of the ledger."""
@@ -126,6 +130,7 @@ class Ingress:
             return
         decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
         self._serving = Serving(pin, engine, info, decoders)
+        self._loaded.set()
         if before is not None:
             await before.decoders.retire()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cxrgaze_ray.cluster.connection import (
     connect,
     set_ray_environment,
 )
+from cxrgaze_ray.cluster.ports import free_ports
 from cxrgaze_ray.models.bundle import make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
@@ -32,6 +34,7 @@ from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings, ingest
 from cxrgaze_ray.storage import LocalStore, open_store
 from tests.conftest import S3Server, clear_clients, s3_environment
 from tests.fault_proxy import FaultProxy
+from tests.integration.commands import Commands
 
 set_ray_environment()
 
@@ -174,3 +177,24 @@ def whole(
     request = Request(archive=large_archive, model="cxrgaze@champion", engine="float32")
     out = str(tmp_path_factory.mktemp("whole"))
     return score_archive(request, out, published, same_cluster, settings=ScoreSettings(decoders=2))
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Give a folder for TMPDIR that is short enough for Ray, and nobody else's."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def cxrgaze_of(scratch: Path, tmp_path: Path) -> Iterator[Callable[[str], Commands]]:
+    """Give users their commands; what they left up is taken down."""
+    users: list[Commands] = []
+
+    def of(name: str) -> Commands:
+        users.append(Commands(scratch, tmp_path / name, free_ports(3)))
+        return users[-1]
+
+    yield of
+    for one in reversed(users):
+        one("cluster", "down")

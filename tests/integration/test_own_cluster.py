@@ -7,11 +7,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException
 from ipaddress import ip_address
@@ -22,15 +20,10 @@ import grpc  # type: ignore[import-untyped]
 import psutil
 import pytest
 
-from cxrgaze_ray.cluster.ports import free_ports
-from cxrgaze_ray.cluster.processes import members
-from cxrgaze_ray.cluster.standing import Place, Standing
 from cxrgaze_ray.phantoms import PhantomReport
+from tests.integration.commands import PRIVATE, Commands
 
 pytestmark = pytest.mark.long
-
-CLI = [sys.executable, "-m", "cxrgaze_ray"]
-PRIVATE = "a-secret-of-the-one-who-submits"
 
 GUARDED = (
     "ray.rpc.JobInfoGcsService/GetAllJobInfo",
@@ -41,71 +34,6 @@ GUARDED = (
     "ray.rpc.CoreWorkerService/PushTask",
 )
 """A call of every service that Ray's gRPC ports have; one that a port lacks is refused as unknown."""
-
-
-class Commands:
-    """The commands of one user of this machine, with a state folder and ports of their own."""
-
-    def __init__(self, scratch: Path, state: Path, ports: list[int]) -> None:
-        self.ports = ports
-        self.variables = os.environ | {"XDG_STATE_HOME": str(state), "TMPDIR": str(scratch), "SECRET_OF_MINE": PRIVATE}
-        for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-            self.variables.pop(name, None)
-
-    def __call__(self, *words: str, timeout: int = 400) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            [*CLI, *words], capture_output=True, text=True, env=self.variables, timeout=timeout, check=False
-        )
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command."""
-        return subprocess.Popen(
-            [*CLI, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.variables
-        )
-
-    def up(self, *words: str) -> dict[str, Any]:
-        """Start the cluster."""
-        head, dashboard, metrics = map(str, self.ports)
-        how = ["--port", head, "--dashboard-port", dashboard, "--metrics-port", metrics, "--json"]
-        done = self("cluster", "up", *how, "--object-store-mib", "200", *words)
-        assert done.returncode == 0, done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
-
-    def standing(self) -> Standing:
-        """Return the record of the node."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_STATE_HOME", self.variables["XDG_STATE_HOME"])
-            found = Place.of_this_machine().read()
-        assert found is not None
-        return found
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the node's processes."""
-        standing = self.standing()
-        return [psutil.Process(pid) for pid in members(standing.folder, "TMPDIR", standing.leader)]
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """Give a folder for TMPDIR that is short enough for Ray, and nobody else's."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def cxrgaze_of(scratch: Path, tmp_path: Path) -> Iterator[Callable[[str], Commands]]:
-    """Give users their commands; what they left up is taken down."""
-    users: list[Commands] = []
-
-    def of(name: str) -> Commands:
-        users.append(Commands(scratch, tmp_path / name, free_ports(3)))
-        return users[-1]
-
-    yield of
-    for one in reversed(users):
-        one("cluster", "down")
 
 
 def job_of(process: subprocess.Popen[str]) -> str:

@@ -7,9 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -54,13 +52,6 @@ def test_another_user_does_not_get_to_ray_s_session(cluster: Cluster) -> None:
         who = {"user": "nobody", "extra_groups": [], "cwd": "/"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, **who)  # type: ignore[call-overload]
         assert "Permission denied" in done.stderr, done
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """Give a folder for TMPDIR that is short enough for Ray, and nobody else's."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
-        yield Path(folder)
 
 
 def ends_as_by_ctrl_c(
