@@ -66,6 +66,7 @@ def once(happen: Callable[[], object]) -> Callable[[int, int], None]:
     return watch
 
 
+@pytest.mark.long
 def test_workers_make_the_table_that_the_predictor_makes(candidate: Bundle, union: ShardUnion, expected: str) -> None:
     seen: list[int] = []
     table = table_of_bundle(

@@ -38,6 +38,7 @@ def cells(out: Path) -> dict[tuple[str, str], str]:
     return {(row["system"], row["measure"]): row["value"] for row in rows}
 
 
+@pytest.mark.long
 def test_a_system_is_trained_once_and_stands_in_both_tables(
     store: ShardStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
