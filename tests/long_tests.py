@@ -34,6 +34,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
     (
         "integration/test_export.py",
         "integration/test_faults.py",
+        "integration/test_logs_and_traces.py",
         "integration/test_nodes.py",
         "integration/test_scoring.py",
         "integration/test_telemetry.py",
@@ -54,7 +55,12 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "unit/cli/test_cli.py",
         "unit/evaluation/test_centre_bias_simulations.py",
     ),
-    ("integration/test_retraining.py", "integration/test_training_nodes.py", "integration/test_training_run.py"),
+    (
+        "integration/test_prometheus.py",
+        "integration/test_retraining.py",
+        "integration/test_training_nodes.py",
+        "integration/test_training_run.py",
+    ),
     (
         "e2e/test_bucket.py",
         "fuzz/test_bombs.py",

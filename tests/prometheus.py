@@ -13,6 +13,9 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import yaml
+
+from cxrgaze_ray.config.serve_file import ServeFile
 from tests.validators import find_tool
 
 INFRA = Path(__file__).parents[1] / "infra"
@@ -80,6 +83,14 @@ def prometheus(folder: Path, port: int, substitutes: dict[str, str]) -> Iterator
             assert time.monotonic() < end, (folder / "prometheus.log").read_text()
             time.sleep(0.2)
         yield server
+
+
+def serve_file(folder: Path, registry: str, port: int) -> str:
+    """Write a file for `cxrgaze serve`, on the engine that is quickest to start, and return its path."""
+    path = folder / "serve.yaml"
+    data = ServeFile().with_arguments(port=port, registry=registry, engine="float32", follow_every_s=1).model_dump()
+    path.write_text(yaml.safe_dump(data))
+    return str(path)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ from cxrgaze_ray.cluster.connection import set_ray_environment
 from cxrgaze_ray.cluster.interrupts import answer_as_ctrl_c
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, GOES_ON, CxrgazeError
 from cxrgaze_ray.telemetry.logs import check_format, start_logging
+from cxrgaze_ray.telemetry.traces import check_traces
 
 
 class _Commands(TyperGroup):
@@ -190,6 +191,7 @@ def main() -> None:
     answer_as_ctrl_c(terminal().file)  # copied now, before Ray's noise is diverted from it
     try:
         check_format()
+        check_traces()
         start_logging(terminal().file)
         app(obj=ours)
     except CxrgazeError as error:

@@ -24,6 +24,7 @@ from cxrgaze_ray.cluster.ray_internals import in_groups_of_their_own, keeping_si
 from cxrgaze_ray.cluster.session_folder import SessionFolder, make_session_folder
 from cxrgaze_ray.cluster.standing import Place
 from cxrgaze_ray.cluster.token import is_given, make_up_token, use_file
+from cxrgaze_ray.cluster.tracing import tracing_hook
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import ConfigError, CxrgazeError, EnvironmentFault, Interrupted, UserError
 
@@ -33,7 +34,6 @@ Connect = Callable[[], AbstractContextManager[Any]]
 PROXY_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PROXY_MIDDLEWARES = "cxrgaze_ray.http.proxy:middlewares"
 """Value that variable must have in the environment of a cluster's nodes before Ray starts there: see `http.proxy`."""
-
 
 _STORE_MIB = 600
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -226,6 +226,7 @@ def _start(settings: ClusterSettings, address: str | None, folder: SessionFolder
                     "object_store_memory": store_bytes,
                     "_temp_dir": str(folder.ray),
                     "_metrics_export_port": settings.metrics_port,
+                    "_tracing_startup_hook": tracing_hook(),
                 }
             with held(), keeping_sigterm(), in_groups_of_their_own():  # half a cluster can't be stopped
                 ray.init(address=address, **options)

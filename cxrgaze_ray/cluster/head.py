@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cxrgaze_ray.cluster.ray_internals import DRAINS_S
 from cxrgaze_ray.cluster.session_folder import SessionFolder
+from cxrgaze_ray.cluster.tracing import tracing_hook
 
 _START_S = 240.0
 """Longest wait for a head node with its dashboard, in seconds: it starts a dozen Python processes."""
@@ -40,6 +41,7 @@ def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: 
     command += ["--port=0", "--dashboard-port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=true"]
     command += [f"--temp-dir={folder.ray}", f"--num-cpus={cpus}", f"--object-store-memory={store_bytes}"]
     command += [] if metrics_port is None else [f"--metrics-export-port={metrics_port}"]
+    command += [] if (hook := tracing_hook()) is None else [f"--tracing-startup-hook={hook}"]
     # when told to end, a head would wait half a minute for its work to move to other nodes: there are none, and whoever
     # stops us (Kubernetes) may kill us after that time
     environment = {**os.environ, DRAINS_S: "0"}

@@ -23,6 +23,7 @@ from cxrgaze_ray.cluster.ray_internals import DRAINS_S, STAYS_LOCAL
 from cxrgaze_ray.cluster.session_folder import SessionFolder, make_session_folder
 from cxrgaze_ray.cluster.standing import Place, Standing
 from cxrgaze_ray.cluster.token import environment_with, read_token
+from cxrgaze_ray.cluster.tracing import tracing_hook
 from cxrgaze_ray.config import Settings, Text
 from cxrgaze_ray.errors import EnvironmentFault
 
@@ -106,6 +107,7 @@ class NodeSettings(Settings):
         return [
             "--head", f"--port={self.port}", "--include-dashboard=true", f"--dashboard-host={self.host}",
             f"--dashboard-port={self.dashboard_port}", f"--ray-client-server-port={client_port}",
+            *([] if (hook := tracing_hook()) is None else [f"--tracing-startup-hook={hook}"]),
         ]  # fmt: skip
 
     def environment(self, folder: SessionFolder, token_file: Path) -> dict[str, str]:

@@ -38,6 +38,11 @@ VARIABLES = (
         "`json` writes logs as lines of JSON, and a command's sentences with them; else `text`. On every node of a "
         "cluster whose workers and replicas are to do so.",
     ),
+    Variable(
+        "CXRGAZE_TRACES",
+        "OpenTelemetry's traces, with the extra `otel`: `otlp` sends them where OTEL_EXPORTER_OTLP_ENDPOINT says, the "
+        "absolute path of a folder takes them as files. On every node, and where the cluster is started.",
+    ),
     Variable("CXRGAZE_S3_RETRY_S", "Seconds for which a request to S3 is retried, by default 120."),
     Variable("CXRGAZE_S3_READ_TIMEOUT_S", "Seconds of silence of S3 to put up with, by default 20."),
     Variable("CXRGAZE_S3_REQUESTER_PAYS", "Accept the costs of reading other people's buckets: true or false."),

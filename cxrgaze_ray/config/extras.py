@@ -12,6 +12,7 @@ EXTRAS = {
     "dicom-export": ("highdicom", "Writing DICOM objects"),
     "onnx": ("onnxscript", "Writing ONNX files"),
     "mlflow": ("mlflow", "Writing for MLflow"),
+    "otel": ("opentelemetry.instrumentation.fastapi", "Tracing"),
 }
 """By the extra's name: a module that only it brings, and what needs it."""
 
@@ -21,7 +22,7 @@ def check_extra(name: str) -> None:
     module, what = EXTRAS[name]
     try:
         found = find_spec(module) is not None
-    except ValueError:  # how Python calls a module that is there, and hidden
+    except (ValueError, ModuleNotFoundError):  # how Python calls a module that is there, and hidden; it has no parent
         found = False
     if not found:
         raise ConfigError(

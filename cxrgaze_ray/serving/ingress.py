@@ -34,6 +34,7 @@ from cxrgaze_ray.serving.routes import make_api
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.telemetry import Waiting, record, table, timed
 from cxrgaze_ray.telemetry.logs import event, start_logging
+from cxrgaze_ray.telemetry.traces import trace_requests
 
 _LOG, _OURS = logging.getLogger("ray.serve"), logging.getLogger(__name__)
 
@@ -146,7 +147,9 @@ class Ingress:
     # Serve calls this in the replica: the routes close over a service that can't be pickled, while an app given to
     # `serve.ingress` would have to be
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_api(self, self._settings, self._token)
+        api = make_api(self, self._settings, self._token)
+        trace_requests(api)
+        return api
 
     async def ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> StoredPredictions:
         """Have the model deployment score a decoded picture.
