@@ -49,6 +49,8 @@ AUTHORISED = {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}
 STILL: dict[Metric, str] = {}
 """Metrics that nothing here moves, each with the reason why."""
 
+RESULTS = "s3://test/observed-runs"
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -112,7 +114,7 @@ def observed(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def work(here: Path, address: str, service: int, weather: FaultProxy, stack: ExitStack) -> None:
     archive, registry, store = str(here / "archive"), str(here / "registry"), here / "store"
-    in_bucket, results = "s3://test/observed-archive", "s3://test/observed-runs"
+    in_bucket = "s3://test/observed-archive"
     on = ["--address", address, "--registry", registry]
     clear_clients()
     make_archive(open_store(archive), images=36, seed=11, faults=1, height=HEIGHT)
@@ -147,7 +149,7 @@ def work(here: Path, address: str, service: int, weather: FaultProxy, stack: Exi
     wait_for(lambda: answers(f"{url}/readyz"), "nothing is served")
     weather.add(Fault("slow_down", method="GET", key=r"/observed-archive/", probability=0.2, times=10))
     cxrgaze("score", archive, "--out", str(here / "runs"), "--engine", "float32", *on)
-    cxrgaze("score", in_bucket, "--out", results, "--engine", "float32", *on)
+    cxrgaze("score", in_bucket, "--out", RESULTS, "--engine", "float32", *on)
     weather.clear()
     ask(url)
     webhook(here, url, service, address, registry, stack)
@@ -197,7 +199,7 @@ def webhook(here: Path, url: str, service: int, address: str, registry: str, sta
 def texts_of_the_night(here: Path, texts: Path) -> None:
     """Write what the monitor and a retraining by cron leave for the node exporter."""
     labels = f"{here}/archive/{GAZE_FOLDER}"
-    sides = ["--baseline", str(here / "runs"), "--current", str(here / "runs"), "--labels", labels]
+    sides = ["--baseline", RESULTS, "--current", str(here / "runs"), "--labels", labels]
     cxrgaze("monitor", *sides, "--textfile", str(texts / "monitor.prom"))
     report = gate(100)
     ended = Conclusion(
