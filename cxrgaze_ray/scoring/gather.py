@@ -17,7 +17,7 @@ from cxrgaze_ray import telemetry
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import Interrupted
 from cxrgaze_ray.registry.ledger.rules import version_number
-from cxrgaze_ray.schemas import Status
+from cxrgaze_ray.schemas import Reason, Status, status_of
 from cxrgaze_ray.scoring.pipeline import Pools, result_blocks
 from cxrgaze_ray.scoring.runs import Run
 from cxrgaze_ray.scoring.runs.run import retry_number
@@ -90,8 +90,7 @@ class Gatherer:
         self._on_progress(self._progress)
         if not wanted:
             return
-        telemetry.record(table.RUN_START_TIME, time.time(), job="score")
-        telemetry.record(table.MODEL_VERSION, version_number(self._run.spec.model.version), job="score")
+        self._tell_begun()
         self._tell_left()
         self._tell_standing()
         self._started = time.monotonic()
@@ -146,6 +145,14 @@ class Gatherer:
             self._commits.pop(0).result()
             self._done += 1
             self._tell_left()
+
+    def _tell_begun(self) -> None:
+        telemetry.record(table.RUN_START_TIME, time.time(), job="score")
+        telemetry.record(table.MODEL_VERSION, version_number(self._run.spec.model.version), job="score")
+        telemetry.begin(table.SHARD_COMMITS, job="score")
+        for reason in (None, *Reason):
+            status = str(status_of(reason))
+            telemetry.begin(table.IMAGES, job="score", status=status, reason=reason or labels.NONE)
 
     def _tell_left(self) -> None:
         telemetry.record(table.SHARDS_LEFT, len(self._wanted) - self._done, job="score")

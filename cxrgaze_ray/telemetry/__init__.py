@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cxrgaze_ray.telemetry.labels import Label, code_label
-    from cxrgaze_ray.telemetry.recording import Waiting, check_labels, record, timed
+    from cxrgaze_ray.telemetry.recording import Waiting, begin, check_labels, record, timed
     from cxrgaze_ray.telemetry.table import TABLE, Metric
 
-__all__ = ["TABLE", "Label", "Metric", "Waiting", "check_labels", "code_label", "record", "timed"]
+__all__ = ["TABLE", "Label", "Metric", "Waiting", "begin", "check_labels", "code_label", "record", "timed"]
 
 
 def __getattr__(name: str) -> Any:

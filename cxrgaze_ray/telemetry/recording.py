@@ -54,6 +54,20 @@ def record(metric: Metric, value: float = 1.0, **labels: str) -> None:
         instrument.observe(value, tags=labels)
 
 
+def begin(counter: Metric, **labels: str) -> None:
+    """Show a counter as 0 before it has counted: Prometheus's rates leave out what a series begins with.
+
+    Raises
+    ------
+    ValueError
+        If the labels or their values are not those of the table.
+    """
+    check_labels(counter, labels)
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        _instrument(counter)._record(0.0, tags=labels)  # `inc` refuses to add nothing
+
+
 @contextmanager
 def timed(metric: Metric, **labels: str) -> Iterator[None]:
     """Observe the seconds that the block takes, however it ends."""

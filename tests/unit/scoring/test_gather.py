@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from cxrgaze_ray import telemetry
 from cxrgaze_ray.archive.identities import Identities
 from cxrgaze_ray.errors import Interrupted, RunConflict
 from cxrgaze_ray.scoring import gather
@@ -20,6 +21,8 @@ from cxrgaze_ray.scoring.gather import MAX_COMMITS, Gatherer, Progress
 from cxrgaze_ray.scoring.pipeline import Pools
 from cxrgaze_ray.scoring.runs import CHUNK_ROWS, SHARD_ROWS, Run
 from cxrgaze_ray.storage.lease import Lease
+from cxrgaze_ray.telemetry import Metric
+from cxrgaze_ray.telemetry.table import IMAGES, SHARD_COMMITS
 from tests.unit.scoring.test_runs import make_finished, make_run, results
 
 Wanted = dict[int, list[int]]
@@ -105,6 +108,23 @@ def test_chunks_out_of_order_land_in_their_shards(tmp_path: Path, monkeypatch: p
     assert run.pending_shards() == []
     for shard in range(SHARDS):
         assert run.read_shard(shard).equals(results(run.plan(), shard))
+
+
+def test_what_is_counted_has_begun_at_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus's rates leave out what a series begins with: all that a run of one shard has to tell."""
+    progress = {IMAGES, SHARD_COMMITS}
+    told: list[tuple[str, Metric, frozenset[tuple[str, str]]]] = []
+
+    def noted(what: str) -> Callable[..., None]:
+        return lambda metric, _=1.0, **labels: told.append((what, metric, frozenset(labels.items())))
+
+    for what in ("begin", "record"):
+        monkeypatch.setattr(telemetry, what, noted(what))
+    work(make_run(tmp_path, ROWS), Line(iter), monkeypatch)
+    counted = [place for place, (what, metric, _) in enumerate(told) if what == "record" and metric in progress]
+    assert {told[place][1] for place in counted} == progress
+    for place in counted:
+        assert ("begin", *told[place][1:]) in told[:place]
 
 
 def test_blocks_of_several_shards_are_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

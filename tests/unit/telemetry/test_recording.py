@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cxrgaze_ray.telemetry import Metric, Waiting, recording, timed
-from cxrgaze_ray.telemetry.table import QUEUE_LENGTH, STAGE_SECONDS
+from cxrgaze_ray.telemetry import Metric, Waiting, begin, recording, timed
+from cxrgaze_ray.telemetry.table import QUEUE_LENGTH, SHARD_COMMITS, STAGE_SECONDS
 
 
 def test_recording_does_not_start_or_import_ray() -> None:
@@ -67,3 +67,18 @@ def test_what_fails_is_timed_too(recorded: list[tuple[Metric, float, dict[str, A
     assert metric is STAGE_SECONDS
     assert seconds >= 0
     assert labels == {"job": "score", "stage": "fetch"}
+
+
+def test_a_counter_begins_at_0_with_labels_of_the_table_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, dict[str, str]]] = []
+
+    class Instrument:
+        def _record(self, value: float, tags: dict[str, str]) -> None:
+            seen.append((value, tags))
+
+    monkeypatch.setitem(sys.modules, "ray", type("Cluster", (), {"is_initialized": staticmethod(lambda: True)}))
+    monkeypatch.setattr(recording, "_instrument", lambda _: Instrument())
+    begin(SHARD_COMMITS, job="score")
+    with pytest.raises(ValueError, match="none of the table's"):
+        begin(SHARD_COMMITS, job="MRN-774411")
+    assert seen == [(0.0, {"job": "score"})]
