@@ -13,9 +13,6 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-import yaml
-
-from cxrgaze_ray.config.serve_file import ServeFile
 from tests.validators import find_tool
 
 INFRA = Path(__file__).parents[1] / "infra"
@@ -85,14 +82,6 @@ def prometheus(folder: Path, port: int, substitutes: dict[str, str]) -> Iterator
         yield server
 
 
-def serve_file(folder: Path, registry: str, port: int) -> str:
-    """Write a file for `cxrgaze serve`, on the engine that is quickest to start, and return its path."""
-    path = folder / "serve.yaml"
-    data = ServeFile().with_arguments(port=port, registry=registry, engine="float32", follow_every_s=1).model_dump()
-    path.write_text(yaml.safe_dump(data))
-    return str(path)
-
-
 @contextmanager
 def node_exporter(folder: Path, port: int) -> Iterator[None]:
     """Run Prometheus's node exporter on a folder of textfiles while the block runs."""
@@ -122,8 +111,8 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def queries(dashboard: Path) -> list[tuple[str, str, bool]]:
-    """Return the queries of a dashboard: panel's title, expression as Prometheus takes it, and whether it is of now."""
+def queries(dashboard: Path) -> list[tuple[str, str]]:
+    """Return the queries of a dashboard: panel's title, and expression as Prometheus takes it."""
     found = []
     for panel in json.loads(dashboard.read_text())["panels"]:
         for target in panel.get("targets", []):
@@ -131,5 +120,5 @@ def queries(dashboard: Path) -> list[tuple[str, str, bool]]:
             for name, value in _RANGES.items():
                 expression = expression.replace(name, value)
             assert "$" not in expression, expression
-            found.append((panel["title"], expression, bool(target.get("instant"))))
+            found.append((panel["title"], expression))
     return found

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,13 +15,15 @@ from typing import Any
 import httpx
 import pytest
 
+from cxrgaze_ray.cluster.ports import free_ports
 from cxrgaze_ray.cluster.session_folder import make_session_folder
+from cxrgaze_ray.phantoms import make_archive
 from cxrgaze_ray.scoring.runs import find_runs
+from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.telemetry.traces import ATTRIBUTES
-from tests.conftest import free_ports
 from tests.dicom_files import gradient, make_dicom
-from tests.integration.scored import wait_for
-from tests.prometheus import running, serve_file
+from tests.integration.conftest import HEIGHT
+from tests.integration.served import CXRGAZE, served
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -38,6 +38,11 @@ class Left:
     logs: Path
     spans: Path
     run: str
+    archive: Path
+
+    def traced(self) -> list[dict[str, Any]]:
+        """Return the spans of all processes."""
+        return [json.loads(line) for path in self.spans.iterdir() for line in path.read_text().splitlines()]
 
     def lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the cluster's processes with a message."""
@@ -64,38 +69,22 @@ def left(published: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
         }.items():
             patch.setenv(name, value)
         archive = str(here / f"archive-{CANARY}")
-        subprocess.run([sys.executable, "-m", "cxrgaze_ray", "archive", "make", archive, "--images", "40"], check=True)
-        command = ["serve", "--config", serve_file(here, published, port), "--metrics-port", "0"]
-        words = [sys.executable, "-m", "cxrgaze_ray", *command]
-        service = stack.enter_context(running(words, here / "serve.log"))
+        make_archive(open_store(archive), images=40, height=HEIGHT)
+        service = stack.enter_context(served(here, published, port, "--metrics-port", "0"))
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: answers(f"{url}/readyz"), service, 600)
-        address = next(line for line in (here / "serve.log").read_text().splitlines() if "--address" in line)
-        where = json.loads(address)["message"].split("--address ")[1].split(";")[0]
+        service.wait_for(lambda: "--address" in service.log.read_text(), "it does not say where batch jobs find it")
+        where = service.log.read_text().split("--address ")[1].split(";")[0]
         for request in (REQUEST, CANARY):
             headers = {"X-Request-ID": request, "User-Agent": CANARY}
             answer = httpx.post(f"{url}/v1/predict", content=make_dicom(gradient()), headers=headers, timeout=120)
             assert answer.status_code == 200
         httpx.get(f"{url}/v1/{CANARY}", timeout=60)
-        arguments = ["score", archive, "--out", str(here / "runs"), "--registry", published, "--address", where]
-        done = subprocess.run(
-            [sys.executable, "-m", "cxrgaze_ray", *arguments],
-            capture_output=True,
-            text=True,
-            env=os.environ,
-            check=False,
-        )
+        words = ["score", archive, "--out", str(here / "runs"), "--registry", published, "--address", where]
+        done = subprocess.run([*CXRGAZE, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         (run,) = find_runs(str(here / "runs"))
         (logs,) = folder.root.glob("cxrgaze-*/ray/session_latest/logs")
-        yield Left(done.stderr, logs, here / "spans", run.spec.run_id)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+        yield Left(done.stderr, logs, here / "spans", run.spec.run_id, Path(archive))
 
 
 def test_a_command_s_lines_are_json_and_name_its_run(left: Left) -> None:
@@ -121,14 +110,22 @@ def test_replicas_name_the_request_and_no_client_s_words(left: Left) -> None:
     assert left.lines("model served")
 
 
-def test_tasks_requests_and_workers_left_spans_without_words_of_clients_or_files(left: Left) -> None:
-    spans = [json.loads(line) for path in left.spans.iterdir() for line in path.read_text().splitlines()]
-    names = {span["name"] for span in spans}
-    assert "POST /v1/predict" in names
+def test_tasks_requests_and_workers_left_spans(left: Left) -> None:
+    names = {span["name"] for span in left.traced()}
+    assert {"POST /v1/predict", "GET other"} <= names
     assert any("ray.remote" in name for name in names), "Ray's own hook is on"
     assert len({path.name for path in left.spans.iterdir()}) > 3, "workers, replicas and drivers"
+
+
+def test_no_span_has_words_of_clients_patients_or_paths(left: Left) -> None:
+    spans = left.traced()
     assert all(set(span["attributes"]) <= ATTRIBUTES and not span["events"] for span in spans)
-    assert CANARY not in json.dumps(spans)
+    files = [path.relative_to(left.archive) for path in left.archive.rglob("*.dcm")]
+    assert len(files) == 40
+    told = json.dumps(spans)
+    named = {part for file in files for part in file.with_suffix("").parts[1:]}
+    for word in (CANARY, str(left.archive.parent), *named):
+        assert len(word) < 4 or word not in told, word
 
 
 def test_no_log_has_a_canary(left: Left) -> None:

@@ -7,10 +7,8 @@ infra/. S3's requests pass a proxy that fails some of them.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ import yaml
 
 from cxrgaze_ray.cluster.connection import PROXY_MIDDLEWARES, PROXY_VARIABLE
 from cxrgaze_ray.cluster.head import head_node
+from cxrgaze_ray.cluster.ports import free_ports
 from cxrgaze_ray.cluster.ray_internals import on_loopback
 from cxrgaze_ray.cluster.session_folder import make_session_folder
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision
@@ -34,11 +33,12 @@ from cxrgaze_ray.phantoms import GAZE_FOLDER, make_archive
 from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.telemetry import TABLE, Metric, table
 from tests.alertmanager import notification
-from tests.conftest import S3Server, clear_clients, free_ports, s3_environment
+from tests.conftest import S3Server, clear_clients, s3_environment
 from tests.dicom_files import gradient, make_dicom
 from tests.fault_proxy import Fault, FaultProxy
 from tests.integration.conftest import HEIGHT
-from tests.prometheus import DASHBOARDS, Prometheus, node_exporter, prometheus, queries, running, serve_file
+from tests.integration.served import CXRGAZE, answers, served, started
+from tests.prometheus import DASHBOARDS, Prometheus, node_exporter, prometheus, queries
 from tests.unit.evaluation.test_gate import gate
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -46,10 +46,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 WEBHOOK_TOKEN, CLUSTER_TOKEN = "a-token-of-the-webhook", "5" * 64
 AUTHORISED = {"Authorization": f"Bearer {WEBHOOK_TOKEN}"}
 
-STILL: dict[Metric, str] = {}
-"""Metrics that nothing here moves, each with the reason why."""
-
-RESULTS = "s3://test/observed-runs"
+BUCKET, RESULTS = "s3://test/observed-archive", "s3://test/observed-runs"
 
 
 @dataclass(frozen=True)
@@ -59,23 +56,43 @@ class Observed:
     prometheus: Prometheus
     began: float
 
-    @property
-    def seconds(self) -> float:
-        return time.time() - self.began
+    def greatest(self, metric: Metric) -> list[float]:
+        """Return the greatest value of each of a metric's series; of a histogram, of its counts."""
+        return self.prometheus.values(f"max_over_time({selector(metric)}[1h])")
+
+    def missing(self) -> list[str]:
+        """Return the metrics that were never there."""
+        return [metric.name for metric in TABLE if not self.greatest(metric)]
+
+    def empty(self, dashboard: Path) -> list[str]:
+        """Return a dashboard's queries that had no answer while the work went on: some tell of running drivers only."""
+        return [
+            f"{title}: {expression}"
+            for title, expression in queries(dashboard)
+            if not any(math.isfinite(value) for series in self.over(expression) for value in series)
+        ]
+
+    def over(self, expression: str) -> list[list[float]]:
+        """Return a query's answers at every moment since the work began."""
+        return self.prometheus.series_over(expression, time.time() - self.began)
+
+
+def selector(metric: Metric) -> str:
+    """Return what finds a metric, with or without ``ray_``."""
+    kind = {"counter": "_total", "histogram": "_count", "gauge": ""}[metric.kind]
+    return f'{{__name__=~"(ray_)?{metric.name}{kind}"}}'
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> None:
+    """Wait for something; where it does not come, tests say what lacks."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.5)
 
 
 def cxrgaze(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "cxrgaze_ray", *arguments], capture_output=True, text=True, env=os.environ, check=False
-    )
+    done = subprocess.run([*CXRGAZE, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{arguments}: {done.stderr[-3000:]}"
-
-
-def wait_for(true: Callable[[], object], what: str, seconds: float = 600) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")
@@ -106,61 +123,35 @@ def observed(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         stack.enter_context(node_exporter(texts, exporter))
         places = {"/tmp/ray/": f"{folder.ray}/", "127.0.0.1:9100": f"127.0.0.1:{exporter}"}
         server = stack.enter_context(prometheus(here, metrics, places))
-        work(here, address, service, weather, stack)
+        work(here, address, service, weather, stack, server)
         texts_of_the_night(here, texts)
-        time.sleep(15)  # the last values are exported, scraped and evaluated
-        yield Observed(server, began)
+        seen = Observed(server, began)
+        # until the last values are scraped and evaluated
+        wait_until(lambda: not seen.missing() and not any(map(seen.empty, DASHBOARDS)), 60)
+        yield seen
 
 
-def work(here: Path, address: str, service: int, weather: FaultProxy, stack: ExitStack) -> None:
-    archive, registry, store = str(here / "archive"), str(here / "registry"), here / "store"
-    in_bucket = "s3://test/observed-archive"
+def work(here: Path, address: str, service: int, weather: FaultProxy, stack: ExitStack, server: Prometheus) -> None:
+    """Ingest, train, serve, score a folder and a bucket that refuses some requests, and call the webhook."""
+    archive, registry, store = str(here / "archive"), str(here / "registry"), str(here / "store")
     on = ["--address", address, "--registry", registry]
     clear_clients()
     make_archive(open_store(archive), images=36, seed=11, faults=1, height=HEIGHT)
-    make_archive(open_store(in_bucket), images=24, seed=12, height=HEIGHT)
+    make_archive(open_store(BUCKET), images=24, seed=12, height=HEIGHT)
     gaze, brief = f"{archive}/{GAZE_FOLDER}", here / "train.yaml"
     brief.write_text("stages: {encoder: {epochs: 2, batch: 8}, saliency: {epochs: 1, batch: 8}}")
-    cxrgaze("ingest", archive, "--gaze", gaze, "--out", str(store), "--split-shares", "0.6,0.2", "--address", address)
-    cxrgaze(
-        "train",
-        str(store),
-        "--preset",
-        "tiny",
-        "--phases",
-        "encoder,saliency",
-        "--config",
-        str(brief),
-        "--promote",
-        *on,
-    )
-    serving = [
-        sys.executable,
-        "-m",
-        "cxrgaze_ray",
-        "serve",
-        "--config",
-        serve_file(here, registry, service),
-        "--address",
-        address,
-    ]
-    stack.enter_context(running(serving, here / "serve.log"))
+    cxrgaze("ingest", archive, "--gaze", gaze, "--out", store, "--split-shares", "0.6,0.2", "--address", address)
+    learnt = ["--preset", "tiny", "--phases", "encoder,saliency", "--config", str(brief), "--promote"]
+    cxrgaze("train", store, *learnt, *on)
+    stack.enter_context(served(here, registry, service, "--address", address))
     url = f"http://127.0.0.1:{service}"
-    wait_for(lambda: answers(f"{url}/readyz"), "nothing is served")
-    weather.add(Fault("slow_down", method="GET", key=r"/observed-archive/", probability=0.2, times=10))
     cxrgaze("score", archive, "--out", str(here / "runs"), "--engine", "float32", *on)
-    cxrgaze("score", in_bucket, "--out", RESULTS, "--engine", "float32", *on)
-    weather.clear()
+    busy = weather.add(Fault("slow_down", method="GET", key=r"/observed-archive/", skip=4, times=6))
+    cxrgaze("score", BUCKET, "--out", RESULTS, "--engine", "float32", *on)
+    assert busy.hits == 6
     ask(url)
-    webhook(here, url, service, address, registry, stack)
+    webhook(here, url, service, address, registry, stack, server)
     ask(url)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def ask(url: str) -> None:
@@ -175,25 +166,23 @@ def ask(url: str) -> None:
         assert client.get("/v1/MRN-774411").status_code == 404
 
 
-def webhook(here: Path, url: str, service: int, address: str, registry: str, stack: ExitStack) -> None:
+def webhook(
+    here: Path, url: str, service: int, address: str, registry: str, stack: ExitStack, server: Prometheus
+) -> None:
     """Have the webhook turn one notification away, and start a retraining that has no settings, with another."""
     config = here / "webhook.yaml"
     settings = {"config": str(here / "none.yaml"), "registry": registry, "port": service, "route_prefix": "/webhook"}
     config.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "cxrgaze_ray", "webhook", "--config", str(config), "--address", address]
-    stack.enter_context(running(command, here / "webhook.log"))
-    wait_for(lambda: answers(f"{url}/webhook/readyz"), "there is no webhook")
+    words = ["webhook", "--config", str(config), "--address", address]
+    hook = stack.enter_context(started(here / "webhook.log", *words))
+    hook.wait_for(lambda: answers(f"{url}/webhook/readyz"), "there is no webhook")
     assert httpx.post(f"{url}/webhook/v1/retrain", content=notification(), timeout=60).status_code == 401
     taken = httpx.post(f"{url}/webhook/v1/retrain", content=notification(), headers=AUTHORISED, timeout=120)
     assert taken.status_code == 202, taken.text
-    state = f"{url}/webhook/v1/retrain/{taken.json()['submission_id']}"
-
-    def ended() -> bool:
-        found: str = httpx.get(state, headers=AUTHORISED, timeout=60).json()["state"]
-        return found == "ask"
-
-    wait_for(ended, "the retraining did not end for lack of settings")
-    time.sleep(25)  # the webhook looks every 20 s what became of it
+    hook.wait_for(
+        lambda: server.values('ray_cxrgaze_webhook_retraining{state="ask"} == 1'),
+        "Prometheus was not told that the retraining ended for lack of settings",
+    )
 
 
 def texts_of_the_night(here: Path, texts: Path) -> None:
@@ -210,23 +199,14 @@ def texts_of_the_night(here: Path, texts: Path) -> None:
         text.end(Result(Decision(action=Action.RETRAIN, reasons=()), ended, report))
 
 
-def name_of(metric: Metric) -> str:
-    """Return the name under which Prometheus has a metric, with or without ``ray_``."""
-    kind = {"counter": "_total", "histogram": "_count", "gauge": ""}[metric.kind]
-    return f"(ray_)?{metric.name}{kind}"
-
-
 @pytest.mark.parametrize("metric", TABLE, ids=lambda metric: metric.name)
 def test_every_metric_moves(observed: Observed, metric: Metric) -> None:
-    if metric in STILL:
-        pytest.skip(STILL[metric])
-    selector = f'{{__name__=~"{name_of(metric)}"}}'
-    found = observed.prometheus.values(f"max_over_time({selector}[1h])")
+    found = observed.greatest(metric)
     assert found, f"{metric.name} was never there"
     assert all(map(math.isfinite, found))
     if metric.kind != "gauge":
         assert max(found) > 0
-    labels = {name for one in observed.prometheus.get("series", **{"match[]": selector}) for name in one}
+    labels = {name for one in observed.prometheus.get("series", **{"match[]": selector(metric)}) for name in one}
     assert set(metric.label_names) <= labels
 
 
@@ -258,17 +238,9 @@ def test_every_rule_evaluates(observed: Observed) -> None:
     assert [(rule["name"], rule["health"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
     for rule in rules:
         if rule["type"] == "recording":
-            assert observed.prometheus.series_over(rule["name"], observed.seconds), rule["name"]
+            assert observed.over(rule["name"]), rule["name"]
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_panel_has_data(observed: Observed, dashboard: Path) -> None:
-    empty = []
-    for title, expression, of_now in queries(dashboard):
-        if of_now:
-            found = [[value] for value in observed.prometheus.values(expression)]
-        else:
-            found = observed.prometheus.series_over(expression, observed.seconds)
-        if not any(math.isfinite(value) for series in found for value in series):
-            empty.append(f"{title}: {expression}")
-    assert empty == []
+    assert observed.empty(dashboard) == []

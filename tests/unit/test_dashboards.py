@@ -84,7 +84,7 @@ def test_panels_do_not_overlap_and_say_what_they_show(path: Path) -> None:
 @every
 def test_it_asks_for_metrics_and_values_of_labels_that_exist(path: Path) -> None:
     known = names()
-    for title, expression, _ in queries(path):
+    for title, expression in queries(path):
         asked = re.findall(r"\b((?:ray_)?cxrgaze_\w+|ray_serve_\w+|cxrgaze:[\w:]+)(?:\{(.*?)\})?", expression)
         assert asked, title
         for name, matchers in asked:
@@ -98,7 +98,7 @@ def test_it_asks_for_metrics_and_values_of_labels_that_exist(path: Path) -> None
 
 @every
 def test_prometheus_can_read_its_queries(path: Path, tmp_path: Path) -> None:
-    rules = [{"record": f"query:{place}", "expr": expression} for place, (_, expression, _) in enumerate(queries(path))]
+    rules = [{"record": f"query:{place}", "expr": expression} for place, (_, expression) in enumerate(queries(path))]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     run_tool("promtool", "check", "rules", file)

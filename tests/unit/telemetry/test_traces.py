@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from cxrgaze_ray.cluster.tracing import tracing_hook
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.telemetry import traces
 from cxrgaze_ray.telemetry.traces import ATTRIBUTES, check_traces, reticent, trace_requests
+from tests.fault_proxy import read_body
 
 CANARY = "QUENTIN-CANARY"
+
+SPAN = (
+    "from cxrgaze_ray.telemetry.traces import start_tracing; start_tracing();"
+    "from opentelemetry import trace;"
+    "span = trace.get_tracer('t').start_span('decode ray.remote_worker', attributes={'ray.pid': '7', 'path': 'x'});"
+    "span.end(); trace.get_tracer_provider().shutdown()"
+)
+"""A program that makes a span."""
 
 
 @pytest.fixture
@@ -70,17 +86,60 @@ def test_nothing_is_traced_or_loaded_unless_asked_for() -> None:
 
 
 def test_spans_go_to_a_file_for_each_process(tmp_path: Path) -> None:
-    program = (
-        "from cxrgaze_ray.telemetry.traces import start_tracing; start_tracing();"
-        "from opentelemetry import trace;"
-        "span = trace.get_tracer('t').start_span('decode ray.remote_worker', attributes={'ray.pid': '7', 'path': 'x'});"
-        "span.end(); trace.get_tracer_provider().shutdown()"
-    )
     environment = {"CXRGAZE_TRACES": str(tmp_path / "spans"), "PYTHONPATH": ":".join(sys.path)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SPAN], env=environment, check=True, timeout=60)
     (file,) = (tmp_path / "spans").iterdir()
     (span,) = map(json.loads, file.read_text().splitlines())
     assert (span["name"], span["attributes"]) == ("decode ray.remote_worker", {"ray.pid": "7"})
+
+
+def test_a_collector_gets_what_otlp_sends() -> None:
+    with collector() as (endpoint, taken):
+        environment = {"CXRGAZE_TRACES": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        subprocess.run(
+            [sys.executable, "-c", SPAN], env={**environment, "PYTHONPATH": ":".join(sys.path)}, check=True, timeout=60
+        )
+    ((path, body),) = taken
+    assert path == "/v1/traces"
+    (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    assert ("service.name", "cxrgaze") in {(one.key, one.value.string_value) for one in resource.resource.attributes}
+    (span,) = resource.scope_spans[0].spans
+    assert (span.name, [one.key for one in span.attributes]) == ("decode ray.remote_worker", ["ray.pid"])
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Take what is posted while the block runs: give the endpoint, and paths with bodies."""
+    taken: list[tuple[str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = read_body(self)
+            taken.append((self.path, gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", taken
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_clusters_are_started_with_the_hook_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room of clusters does not import telemetry's: both have the variable's name, and Ray the hook's as text."""
+    monkeypatch.delenv(traces.TRACES_VARIABLE, raising=False)
+    assert tracing_hook() is None
+    monkeypatch.setenv(traces.TRACES_VARIABLE, "otlp")
+    module, function = str(tracing_hook()).split(":")
+    assert getattr(import_module(module), function) is traces.start_tracing
 
 
 @pytest.mark.parametrize("given", ["on", "./spans", "http://127.0.0.1:4318"])
