@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cxrgaze_ray.cluster.ray_internals import DRAINS_S
+from cxrgaze_ray.cluster.ports import free_ports
+from cxrgaze_ray.cluster.ray_internals import DRAINS_S, METRICS_PORTS
 from cxrgaze_ray.cluster.session_folder import SessionFolder
 from cxrgaze_ray.cluster.tracing import tracing_hook
 
@@ -42,9 +43,10 @@ def head_node(folder: SessionFolder, cpus: int, store_bytes: int, metrics_port: 
     command += [f"--temp-dir={folder.ray}", f"--num-cpus={cpus}", f"--object-store-memory={store_bytes}"]
     command += [] if metrics_port is None else [f"--metrics-export-port={metrics_port}"]
     command += [] if (hook := tracing_hook()) is None else [f"--tracing-startup-hook={hook}"]
+    ports = {name: str(port) for name, port in zip(METRICS_PORTS, free_ports(len(METRICS_PORTS)), strict=True)}
     # when told to end, a head would wait half a minute for its work to move to other nodes: there are none, and whoever
     # stops us (Kubernetes) may kill us after that time
-    environment = {**os.environ, DRAINS_S: "0"}
+    environment = {**ports, **os.environ, DRAINS_S: "0"}
     with folder.log_file.open("ab") as log:
         # in a session of its own, so that Ctrl-C reaches this process only
         process = subprocess.Popen(

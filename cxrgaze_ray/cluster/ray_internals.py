@@ -17,6 +17,12 @@ from typing import Any
 DRAINS_S = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Environment variable: how long `ray start --block` waits for its node's work to move elsewhere before it stops."""
 
+METRICS_PORTS = {"AUTOSCALER_METRIC_PORT": 44217, "DASHBOARD_METRIC_PORT": 44227}
+"""Environment variables, with what Ray takes else: ports of a head's own metrics, which only one head has of a machine.
+
+Another one goes without, and still has Prometheus told that it is there.
+"""
+
 STAYS_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Environment variable: with 0, Ray treats this machine like a Mac, which joins no others: all listens on 127.0.0.1."""
 

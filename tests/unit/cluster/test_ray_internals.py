@@ -90,6 +90,28 @@ def test_how_long_a_head_drains_is_read_from_the_environment() -> None:
     assert hasattr(ray_constants, ray_internals.DRAINS_S)
 
 
+def test_a_head_s_own_metrics_have_the_ports_that_the_environment_says() -> None:
+    program = (
+        "from ray.autoscaler._private.constants import AUTOSCALER_METRIC_PORT as one;"
+        "from ray.dashboard.consts import DASHBOARD_METRIC_PORT as other; print(one, other)"
+    )
+    for given in ({}, dict.fromkeys(ray_internals.METRICS_PORTS, "7")):
+        words = [sys.executable, "-c", program]
+        done = subprocess.run(words, env=os.environ | given, capture_output=True, text=True, check=True, timeout=60)
+        expected = given.values() or ray_internals.METRICS_PORTS.values()
+        assert done.stdout.split() == [str(port) for port in expected]
+
+
+def test_a_counter_may_be_shown_before_it_counts_and_a_cluster_may_be_told_to_trace() -> None:
+    import ray
+    from ray.scripts.scripts import start
+    from ray.util.metrics import Counter
+
+    assert list(inspect.signature(Counter._record).parameters) == ["self", "value", "tags"]
+    assert "_tracing_startup_hook" in inspect.getsource(ray.init)
+    assert "tracing_startup_hook" in {option.name for option in start.params}
+
+
 def test_ray_s_own_answer_to_sigterm_is_left_out() -> None:
     from ray._private import utils
 
