@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.cluster.dashboard import Dashboard
@@ -30,6 +31,9 @@ from cxrgaze_ray.errors import EnvironmentFault
 LOOPBACK = "127.0.0.1"
 VERSION_LABEL = "cxrgaze"
 """Label of a node that says which version of this package it has."""
+
+WORKERS_PORTS = range(10_002, 20_000)
+"""Ports that `ray start` keeps for workers; it refuses, in many lines, to be given one of them for anything else."""
 
 _START_S = 240.0
 _STOP_S = 60.0
@@ -74,6 +78,18 @@ class NodeSettings(Settings):
 
     object_store_mib: int = Field(600, ge=76, le=10_000_000)
     """Object store of the node, in MiB."""
+
+    @model_validator(mode="after")
+    def _ports_of_its_own(self) -> Self:
+        ports = {"port": self.port, "dashboard_port": self.dashboard_port, "metrics_port": self.metrics_port}
+        if taken := [name for name, port in ports.items() if port in WORKERS_PORTS]:
+            first, last = WORKERS_PORTS[0], WORKERS_PORTS[-1]
+            raise ValueError(
+                f"{' and '.join(taken)} must not lie in {first} to {last}, which Ray keeps for its workers"
+            )
+        if len({*ports.values()}) < len(ports):
+            raise ValueError(f"{', '.join(ports)} must differ")
+        return self
 
     @property
     def alone(self) -> bool:

@@ -59,6 +59,18 @@ def here() -> Iterator[DashboardHere]:
         yield dashboard
 
 
+@pytest.mark.parametrize(
+    ("ports", "told"),
+    [
+        ({"port": 16379, "metrics_port": 18080}, "port and metrics_port must not lie in 10002 to 19999"),
+        ({"dashboard_port": 6379}, "port, dashboard_port, metrics_port must differ"),
+    ],
+)
+def test_ports_that_ray_would_refuse_are_told_before_it_starts(ports: dict[str, int], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        NodeSettings.build(**ports)
+
+
 def settings_of(here: DashboardHere) -> NodeSettings:
     return NodeSettings(dashboard_port=int(here.url.rpartition(":")[2]))
 
