@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import ray
 from pydantic import Field, model_validator
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
 
 from cxrgaze_ray.cluster.connection import lost_replica, translated
 from cxrgaze_ray.cluster.ray_internals import dead_jobs, same_version
 from cxrgaze_ray.config import EngineKind
 from cxrgaze_ray.config.serve_file import APPLICATION, ComputeSettings
+from cxrgaze_ray.errors import EnvironmentFault
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.serving.model import MAX_ONGOING, Brief, Model
 
@@ -28,6 +31,9 @@ T = TypeVar("T")
 BATCH_PREFIX = "cxrgaze-batch-"
 CALLS_A_REPLICA = 2
 """Chunks a batch job keeps in flight for every replica: one is computed while the next one travels."""
+
+AWAITED_S = 120.0
+"""Longest wait for the running application's replicas, in seconds."""
 
 LOOK_BACK_S = 4.0
 """Time over which Serve averages the calls in flight before it adds or removes a replica, in seconds."""
@@ -124,14 +130,17 @@ def batch_model(settings: ModelSettings | None = None, gpus_in_cluster: float = 
     """Yield the model deployment: the running application's, else one without HTTP that ends with the job.
 
     A killed job could not remove its application; the next job does.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the running application has no replica of the model, and gets none within two minutes.
     """
     settings = settings or ModelSettings()
-    running = serve.status().applications
-    if APPLICATION in running:
-        replicas = running[APPLICATION].deployments["Model"].replica_states
-        yield BatchModel(APPLICATION, max(1, sum(replicas.values())))
+    if replicas := await_replicas():
+        yield BatchModel(APPLICATION, replicas)
         return
-    _remove_abandoned(list(running))
+    _remove_abandoned(list(serve.status().applications))
     serve.start(proxy_location="Disabled")
     name = f"{BATCH_PREFIX}{ray.get_runtime_context().get_job_id()}-{secrets.token_hex(4)}"
     deploy = partial(_deploy, name, _deployment(settings, gpus_in_cluster), settings)
@@ -140,6 +149,31 @@ def batch_model(settings: ModelSettings | None = None, gpus_in_cluster: float = 
         yield BatchModel(name, settings.max_replicas, deploy)
     finally:
         serve.delete(name)
+
+
+def await_replicas() -> int:
+    """Return how many replicas of the model the application has, once one of them runs; 0 if there is no application.
+
+    One that is just being deployed, restarted or removed may have none for a while.
+
+    Raises
+    ------
+    EnvironmentFault
+        If that takes longer than `AWAITED_S`, or its deployment has failed.
+    """
+    end = time.monotonic() + AWAITED_S
+    while (application := serve.status().applications.get(APPLICATION)) is not None:
+        model = application.deployments.get("Model")
+        states: Mapping[Any, int] = model.replica_states if model else {}  # the keys are words too
+        if running := states.get("RUNNING"):
+            return running + states.get("STARTING", 0)
+        if application.status == ApplicationStatus.DEPLOY_FAILED or time.monotonic() > end:
+            raise EnvironmentFault(
+                f"The application {APPLICATION} of the cluster has no replica: it is {application.status.value}.",
+                "Look at `serve status`. Deploy it again, or `serve shutdown`; then give the command again.",
+            )
+        time.sleep(0.5)
+    return 0
 
 
 def _deploy(name: str, deployment: serve.Deployment, settings: ModelSettings, brief: dict[str, Any] | None) -> None:
