@@ -49,6 +49,7 @@ SIXTHS: tuple[tuple[str, ...], ...] = (
         "integration/test_bench.py",
         "integration/test_jobs.py",
         "integration/test_private_cluster.py",
+        "integration/test_sockets.py",
         "integration/test_tables.py",
         "unit/benchmark/test_benchmark.py",
         "unit/benchmark/test_soak.py",

@@ -35,6 +35,8 @@ class ServiceHere:
         None stands for a service whose model is not loaded yet.
     lost
         Pictures after which the model is lost, as if its replica had died; None for never.
+    reached
+        False stands for a service whose replicas are gone.
     """
 
     def __init__(self, system: System = "gazenet", decoders: int = 2) -> None:
@@ -45,6 +47,7 @@ class ServiceHere:
         pool = DecoderPool(decoders, partial(next, iter(self._decoders)))
         self.serving: Serving | None = Serving(pin, self._predictor.engine.name, bundle.info, pool)
         self.lost: int | None = None
+        self.reached = True
         self.asked = 0
 
     async def ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> StoredPredictions:

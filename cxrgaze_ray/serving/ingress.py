@@ -46,6 +46,9 @@ first come, first served. In Serve's own router waiting requests retry after pau
 _ASKED = MAX_ONGOING // 2
 """Requests that an ingress replica has at the model at once, for the same reason."""
 
+_REACHED_WITHIN_S = 10.0
+"""Longest time in which a replica of the model answers, for this one to call itself ready."""
+
 
 def _passes(error: Exception) -> bool:
     """Return whether the same request may succeed later: a replica or the bundle's store failed, or time ran out."""
@@ -91,6 +94,7 @@ class Ingress:
         self._serving: Serving | None = None
         self._asked = asyncio.Semaphore(_ASKED)
         self._waiting = Waiting("model")
+        self._reached = False
         self._loaded = asyncio.Event()
         # kept, because the loop holds its tasks only weakly
         self._following = asyncio.get_running_loop().create_task(self._follow())
@@ -107,12 +111,13 @@ class Ingress:
     async def _follow(self) -> None:
         """Load the model, then switch whenever the alias moves: every replica is warm before the first request."""
         while True:
-            try:
-                await self._switch()
-            except Exception as error:
-                # An unreachable registry, a bundle that does not load or a lost replica leaves the model in place.
-                if not _passes(error):
-                    _LOG.exception("following the model failed; trying again")
+            for step in (self._switch, self._reach):
+                try:
+                    await step()
+                except Exception as error:
+                    # An unreachable registry, a bundle that does not load or a lost replica leaves the model in place.
+                    if not _passes(error):
+                        _LOG.exception("following the model failed; trying again")
             await asyncio.sleep(self._settings.follow_every_s if self._serving else 1.0)
 
     async def _switch(self) -> None:
@@ -130,10 +135,21 @@ class Ingress:
             self._serving = Serving(pin, engine, info, before.decoders)
             return
         decoders = DecoderPool(self._settings.decoders, self._maker(info.profile))
-        self._serving = Serving(pin, engine, info, decoders)
+        self._serving, self._reached = Serving(pin, engine, info, decoders), True
         self._loaded.set()
         if before is not None:
             await before.decoders.retire()
+
+    async def _reach(self) -> None:
+        """Note whether a replica of the model answers: they may all be gone, with no room for others."""
+        if self._serving is None:
+            return
+        try:
+            await asyncio.wait_for(self._model.held.remote(), _REACHED_WITHIN_S)
+            self._reached = True
+        except Exception:
+            self._reached = False
+            raise
 
     def _maker(self, profile: str) -> Callable[[], Decoder]:
         reading = Reading(frontal_only=self._settings.view == "frontal")
@@ -143,6 +159,11 @@ class Ingress:
     def serving(self) -> Serving | None:
         """The model being served, once there is one."""
         return self._serving
+
+    @property
+    def reached(self) -> bool:
+        """Whether a replica of the model answered of late."""
+        return self._reached
 
     # Serve calls this in the replica: the routes close over a service that can't be pickled, while an app given to
     # `serve.ingress` would have to be

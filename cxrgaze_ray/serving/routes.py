@@ -46,6 +46,10 @@ class Service(Protocol):
     def serving(self) -> Serving | None:
         """The model being served, once there is one."""
 
+    @property
+    def reached(self) -> bool:
+        """Whether a replica of the model answered of late."""
+
     async def ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> StoredPredictions:
         """Score one decoded picture; `Refused` if the model is not available just now."""
 
@@ -78,6 +82,7 @@ def document() -> dict[str, Any]:
 
     class Nobody:
         serving: Serving | None = None
+        reached = False
 
         async def ask(self, decoded: Decoded, serving: Serving, *, cam: bool) -> StoredPredictions:
             raise NotImplementedError
@@ -99,8 +104,10 @@ def _add_health(api: FastAPI, service: Service) -> None:
 
     @api.get("/readyz", **openapi.READY)
     async def readyz() -> Response:
-        """Answer 200 once a model is loaded and warm."""
+        """Answer 200 if a model is loaded, and a replica of it answered within the last seconds."""
         _ready(service)
+        if not service.reached:
+            raise Refused(refuse(503, "No replica of the model answers just now.", "model_unavailable"))
         return HEALTHY.response()
 
 

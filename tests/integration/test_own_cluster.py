@@ -7,33 +7,19 @@ import os
 import signal
 import socket
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
-from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import psutil
 import pytest
 
 from cxrgaze_ray.phantoms import PhantomReport
 from tests.integration.commands import PRIVATE, Commands
+from tests.integration.sockets import refuses, sockets
 
 pytestmark = pytest.mark.long
-
-GUARDED = (
-    "ray.rpc.JobInfoGcsService/GetAllJobInfo",
-    "ray.rpc.NodeManagerService/GetNodeStats",
-    "ray.rpc.ObjectManagerService/Pull",
-    "ray.rpc.ReporterService/GetTraceback",
-    "ray.rpc.RayletDriver/ClusterInfo",
-    "ray.rpc.CoreWorkerService/PushTask",
-)
-"""A call of every service that Ray's gRPC ports have; one that a port lacks is refused as unknown."""
 
 
 def job_of(process: subprocess.Popen[str]) -> str:
@@ -211,40 +197,5 @@ def discovered(told: dict[str, Any]) -> set[int]:
 
 def listening(cxrgaze: Commands) -> set[tuple[str, int]]:
     """Return address and port of every socket on which a node's processes listen."""
-    found = set()
-    for process in cxrgaze.processes():
-        with suppress(psutil.NoSuchProcess):
-            for link in process.net_connections("inet"):
-                if link.status == psutil.CONN_LISTEN:
-                    host = link.laddr.ip.removeprefix("::ffff:")
-                    found.add((cxrgaze.standing().host if host in ("::", "0.0.0.0") else host, link.laddr.port))
-    return found
-
-
-def refuses(host: str, port: int) -> bool:
-    """Return whether a port tells and does nothing without the token, whichever of HTTP and gRPC it speaks."""
-    status = http_status(host, port)
-    if status is not None:
-        return status in (401, 403)
-    with grpc.insecure_channel(f"{host}:{port}") as channel:
-        codes = {call(channel, name) for name in GUARDED}
-    return "UNAUTHENTICATED" in codes and codes <= {"UNAUTHENTICATED", "UNIMPLEMENTED"}
-
-
-def http_status(host: str, port: int) -> int | None:
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/api/jobs/", timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-    except (OSError, HTTPException):
-        return None
-
-
-def call(channel: grpc.Channel, name: str) -> str:
-    try:
-        channel.unary_unary(f"/{name}")(b"", timeout=10)
-    except grpc.RpcError as error:
-        return str(error.code().name)
-    return "OK"
+    found, here = sockets(cxrgaze.processes()), cxrgaze.standing().host
+    return {(here if host in ("::", "0.0.0.0") else host, port) for host, port in found}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_a_killed_replica_costs_a_job_no_row_and_a_client_a_503_at_most(
             assert answer.body["reason"] == "model_unavailable"
             assert answer.retry_after is not None
             assert int(answer.retry_after) > 0
+
+
+@pytest.mark.long
+def test_a_service_whose_replica_is_stuck_is_not_ready_until_another_takes_its_place(application: ServeFile) -> None:
+    (process,) = processes(APPLICATION)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        wait_until(lambda: httpx.get(f"{application.url}/readyz").status_code == 503, "it still says that it is ready")
+        assert httpx.get(f"{application.url}/readyz").json()["reason"] == "model_unavailable"
+        wait_until(lambda: httpx.get(f"{application.url}/readyz").status_code == 200, "it is never ready again")
+        assert process not in processes(APPLICATION)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.long

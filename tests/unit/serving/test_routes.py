@@ -174,6 +174,17 @@ def test_a_service_runs_before_it_is_ready(service: ServiceHere, client: Client)
     assert client.get("/readyz").json() == {"status": "ok"}
 
 
+def test_a_service_whose_replicas_are_gone_is_not_ready(service: ServiceHere, client: Client) -> None:
+    service.reached = False
+    try:
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "model_unavailable")
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/model").status_code == 200
+    finally:
+        service.reached = True
+
+
 @pytest.mark.parametrize("given", ["", "Bearer wrong", f"Basic {TOKEN}"])
 def test_without_the_token_nothing_of_v1_is_told(service: ServiceHere, given: str) -> None:
     client = Client(make_api(service, IngressSettings(page=True), TOKEN))
