@@ -80,7 +80,8 @@ class JobServer:
     def state(self, job: str) -> JobState | None:
         """Return what became of a job; None if it knows none of that name."""
         found = self._dashboard.job(job)
-        return None if found is None else JobState(str(found["status"]), found.get("driver_exit_code"))
+        # for some names, such as "" and ".", the server lists all jobs instead
+        return None if not isinstance(found, dict) else JobState(str(found["status"]), found.get("driver_exit_code"))
 
     def submit(self, job: str, entrypoint: str, working_dir: Path, metadata: dict[str, str]) -> None:
         """Start a job with the files of a folder, which are all that is sent.
