@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -98,9 +99,9 @@ class Answered:
         with about(request=request):
             try:
                 await self._app(scope, receive, noted)
-            except ClientDisconnect:
-                return
             except Exception as error:
+                if _hung_up(error):
+                    return
                 failed = _failed(request, error)
                 if code:  # too late for another answer
                     raise
@@ -110,6 +111,12 @@ class Answered:
                     seconds = time.perf_counter() - began
                     self._count(scope["path"], code, seconds)
                     _log_answer(route_of(scope["path"]), code, seconds)
+
+
+def _hung_up(error: Exception) -> bool:
+    """Return whether the client is gone: Serve then cancels all that was asked for it, by an error of its tasks."""
+    ray = sys.modules.get("ray.exceptions")
+    return isinstance(error, ClientDisconnect) or (ray is not None and isinstance(error, ray.TaskCancelledError))
 
 
 def _guard(start: Message) -> None:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,6 +65,9 @@ class ProxyLimits:
         Requests that one client of another machine may make a second in the long run, and at once; 0 sets no limit.
     wrong_rate, wrong_burst
         The same of requests without the right token: who has used them up is not let in, right token or not.
+    linger_s, linger_bytes
+        Seconds and bytes for which the rest of a body is read and dropped once its request is answered, so that the
+        client gets to read the answer; then the connection is closed.
     """
 
     requests: int = 512
@@ -79,6 +82,8 @@ class ProxyLimits:
     client_burst: float = 500.0
     wrong_rate: float = 1 / 6
     wrong_burst: float = 20.0
+    linger_s: float = 2.0
+    linger_bytes: int = 16 * 2**20
 
 
 def _closing(refusal: Reply) -> Reply:
@@ -131,7 +136,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         _keep_only_uuids(scope)
-        answer = _Answer(scope, receive, send)
+        answer = _Answer(scope, receive, send, self._limits)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
             await answer.refuse(_LONG_HEADERS)
         elif scope["path"].endswith(_PROBES):
@@ -161,6 +166,7 @@ class Door:
     async def _pass(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         share = self._room.enter()
         body = _Body(receive, self._room, share, self._line, self._limits)
+        answer.body = body
         self._line.enter(body)
         try:
             with self._waiting:
@@ -190,6 +196,11 @@ class _Body:
     def behind_s(self) -> float:
         """Seconds that the client is behind; none once all has come: then it waits for us."""
         return 0.0 if self._ended else self._pace.behind_s
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has come."""
+        return self._ended
 
     @property
     def held(self) -> int:
@@ -249,12 +260,22 @@ class _Body:
 
 
 class _Answer:
-    """Sends one request's answer; Serve's own errors, which are plain text, become JSON."""
+    """Sends one request's answer; Serve's own errors, which are plain text, become JSON.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope, self._receive, self._send = scope, receive, send
+    An answer that comes before the end of its request's body closes the connection: the server would go on reading that
+    body, without any bound, to reach the next request.
+
+    Attributes
+    ----------
+    body
+        The request's body, once the application may ask for it.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: ProxyLimits) -> None:
+        self._scope, self._receive, self._send, self._limits = scope, receive, send, limits
         self._began = time.perf_counter()
-        self._drop = self.started = False
+        self._drop = self._lingers = self.started = False
+        self.body: _Body | None = None
         self.code = 0
 
     async def send(self, message: Message) -> None:
@@ -267,14 +288,43 @@ class _Answer:
             message["headers"] = [*message.get("headers", ()), (MARK.encode(), b"1")]
             self.started, self.code = True, message["status"]
         if not self._drop:
-            await self._send(message)
+            await self._send_on(message)
 
     async def refuse(self, refusal: Reply) -> None:
         """Send a refusal, and count it: the application never will."""
         self.started = True
         answer = replace(refusal, headers={MARK: "1", **refusal.headers}).response()
-        await answer(self._scope, self._receive, self._send)
+        await answer(self._scope, self._receive, self._send_on)
         count_request(self._scope["path"], refusal.code, time.perf_counter() - self._began)
+
+    async def _send_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _has_body(self._scope):
+            self._lingers = self.body is None or not self.body.whole
+            if self._lingers:
+                headers = [one for one in message["headers"] if one[0].lower() != b"connection"]
+                message["headers"] = [*headers, (b"connection", b"close")]
+        if not self._lingers or message["type"] == "http.response.start" or message.get("more_body"):
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        await self._drain()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _drain(self) -> None:
+        """Drop what still comes of the body, within bounds: a connection closed at once takes the answer with it."""
+        left, limits = self._limits.linger_bytes, self._limits
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.linger_s):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _keep_only_uuids(scope: Scope) -> None:

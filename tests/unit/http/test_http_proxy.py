@@ -257,6 +257,63 @@ def test_slow_clients_do_not_end_each_other_for_room() -> None:
     asyncio.run(run())
 
 
+class Endless:
+    """A client that never stops sending, and says so: ``Transfer-Encoding: chunked``."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def receive(self) -> Message:
+        await asyncio.sleep(0)
+        self.sent += 2**16
+        return {"type": "http.request", "body": bytes(2**16), "more_body": True}
+
+    async def ask(self, door: Door) -> tuple[Reply, list[bool]]:
+        reply, ends = Reply(), []
+
+        async def send(message: Message) -> None:
+            ends.append(message["type"] == "http.response.body" and not message.get("more_body"))
+            await reply.send(message)
+
+        headers = [(b"transfer-encoding", b"chunked"), (b"x", b"y" * 2000)]
+        scope: Scope = {"type": "http", "path": "/v1/predict", "headers": headers, "client": ("127.0.0.1", 1)}
+        await asyncio.wait_for(door(scope, self.receive, send), 30)
+        return reply, ends
+
+
+async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, 401, b"{}")
+
+
+@pytest.mark.parametrize(("app", "header_bytes", "code"), [(refusing, 2**16, 401), (echo, 1000, 431)])
+def test_a_body_without_end_is_not_read_on_once_its_request_is_refused(app: Any, header_bytes: int, code: int) -> None:
+    client = Endless()
+    limits = ProxyLimits(header_bytes=header_bytes, linger_bytes=2**20, linger_s=5.0)
+    reply, ends = asyncio.run(client.ask(Door(app, limits)))
+    assert (reply.code, reply.headers["connection"]) == (code, "close")
+    assert ends.count(True) == 1
+    assert ends[-1]
+    assert client.sent == 2**20
+
+
+def test_a_body_that_has_come_whole_leaves_the_connection_open() -> None:
+    async def run() -> Reply:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"xy", "more_body": False}
+
+        reply = Reply()
+        scope: Scope = {
+            "type": "http",
+            "path": "/v1/predict",
+            "headers": [(b"content-length", b"2")],
+            "client": ("127.0.0.1", 1),
+        }
+        await Door(echo)(scope, receive, reply.send)
+        return reply
+
+    assert "connection" not in asyncio.run(run()).headers
+
+
 def test_long_headers_are_refused() -> None:
     assert asyncio.run(ask(Door(echo, LIMITS), b"x", header=b"x" * 1000)).code == 431
 
