@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +12,8 @@ from pydantic import Field, model_validator
 
 from cxrgaze_ray.config.settings import Settings, Text
 from cxrgaze_ray.errors import ConfigError
+
+_TOKEN = re.compile(r"[!-~]{16,}")
 
 
 class Listening(Settings):
@@ -65,3 +69,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def token_of(variable: str) -> str:
+    """Return the bearer token that an environment variable holds, "" where it is not set.
+
+    Raises
+    ------
+    ConfigError
+        If it is so short that it can be guessed, or has a character that no client would send in a header as it is.
+    """
+    token = os.environ.get(variable, "")
+    if token and not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"{variable} has fewer than 16 characters, or a space, an end of line or a letter beyond ASCII.",
+            f"Set it to a long random string, such as: export {variable}=$(openssl rand -hex 32)",
+        )
+    return token

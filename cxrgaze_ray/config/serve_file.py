@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from cxrgaze_ray.config import DeviceName, EngineKind, Settings, Uri
-from cxrgaze_ray.config.listening import Listening, is_loopback
+from cxrgaze_ray.config.listening import Listening, is_loopback, token_of
 from cxrgaze_ray.errors import ConfigError
 
 APPLICATION = "cxrgaze"
@@ -171,10 +170,10 @@ class ServeFile(Settings):
         Raises
         ------
         ConfigError
-            If it would listen beyond this machine and no token is set.
+            If it would listen beyond this machine and no token is set, or the token is none to rely on.
         """
-        host = self.http_options.host
-        if not is_loopback(host) and not os.environ.get(TOKEN_VARIABLE):
+        host, token = self.http_options.host, token_of(TOKEN_VARIABLE)
+        if not is_loopback(host) and not token:
             raise ConfigError(
                 f"HTTP on {host} can be reached by others, and there is no token.",
                 f"Set {TOKEN_VARIABLE} to a long random string, or listen on 127.0.0.1.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from cxrgaze_ray.cluster.allocator import return_freed_memory
 from cxrgaze_ray.cluster.connection import find_cause, lost_replica
 from cxrgaze_ray.cluster.ray_internals import http_host
-from cxrgaze_ray.config.listening import is_loopback
+from cxrgaze_ray.config.listening import is_loopback, token_of
 from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE, IngressSettings
 from cxrgaze_ray.errors import CxrgazeError, EnvironmentFault
 from cxrgaze_ray.http.refusals import RETRY_AFTER_S, Refused, refuse
@@ -86,7 +85,7 @@ class Ingress:
         return_freed_memory()
         start_logging()
         self._settings = settings
-        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        self._token = token_of(TOKEN_VARIABLE)
         if not self._token:
             await asyncio.to_thread(check_closed, settings)
         self._model = model

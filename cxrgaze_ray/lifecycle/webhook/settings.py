@@ -9,7 +9,7 @@ import sys
 from pydantic import Field
 
 from cxrgaze_ray.config import Name, Text, Uri
-from cxrgaze_ray.config.listening import Listening
+from cxrgaze_ray.config.listening import Listening, token_of
 from cxrgaze_ray.config.serve_file import TOKEN_VARIABLE as SCORING_TOKEN
 from cxrgaze_ray.errors import ConfigError
 
@@ -78,7 +78,7 @@ def read_token() -> str:
     ConfigError
         If no token is set, or it is the one that scores: who may score may not have a model replaced.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = token_of(TOKEN_VARIABLE)
     if not token:
         raise ConfigError(
             "The webhook needs a bearer token.",

@@ -51,7 +51,7 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr("cxrgaze_ray.cluster.connection._start", start)
     monkeypatch.setattr("ray.init", start)
-    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "x")
+    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "x" * 16)
     monkeypatch.delenv("CXRGAZE_TOKEN", raising=False)
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cxrgaze_ray.config.serve_file import ServeFile
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.lifecycle.webhook.app import watch
 from cxrgaze_ray.lifecycle.webhook.groups import Triggers
@@ -134,16 +135,29 @@ def test_the_gauges_go_on_whatever_goes_wrong_with_a_look(
 def test_no_token_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="CXRGAZE_WEBHOOK_TOKEN"):
         read_token()
-    monkeypatch.setenv("CXRGAZE_TOKEN", "of the model")
+    monkeypatch.setenv("CXRGAZE_TOKEN", "of-the-model-alone")
     with pytest.raises(ConfigError, match="needs a bearer token"):
         read_token()
-    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "of the webhook")
-    assert read_token() == "of the webhook"
+    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", "of-the-webhook-alone")
+    assert read_token() == "of-the-webhook-alone"
+
+
+@pytest.mark.parametrize(
+    "given", ["short", " a-long-random-string", "a-long-random-string\n", "a-long-random-str\u00efng"]
+)
+def test_a_token_that_is_guessed_or_can_not_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("CXRGAZE_WEBHOOK_TOKEN", given)
+    with pytest.raises(ConfigError, match="CXRGAZE_WEBHOOK_TOKEN has fewer than 16 characters, or a space") as refused:
+        read_token()
+    assert given not in str(refused.value)
+    monkeypatch.setenv("CXRGAZE_TOKEN", given)
+    with pytest.raises(ConfigError, match="CXRGAZE_TOKEN has fewer"):
+        ServeFile().check_exposure()
 
 
 def test_a_token_that_scores_can_not_have_a_model_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CXRGAZE_TOKEN", "CXRGAZE_WEBHOOK_TOKEN"):
-        monkeypatch.setenv(name, "one for all")
+        monkeypatch.setenv(name, "one-for-all-of-them")
     with pytest.raises(ConfigError, match="whoever may score"):
         read_token()
 
