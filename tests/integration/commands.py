@@ -1,4 +1,4 @@
-"""The commands of cxrgaze as users of this machine give them, each with a cluster of his own."""
+"""The commands of cxrgaze as users of this machine give them, each with a cluster of their own."""
 
 from __future__ import annotations
 
