@@ -40,9 +40,7 @@ def record(metric: Metric, value: float = 1.0, **labels: str) -> None:
     ValueError
         If the labels or their values are not those of the table.
     """
-    check_labels(metric, labels)
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    if not _is_recorded(metric, labels):
         return
     instrument = _instrument(metric)
     if metric.kind == "counter":
@@ -62,10 +60,15 @@ def begin(counter: Metric, **labels: str) -> None:
     ValueError
         If the labels or their values are not those of the table.
     """
-    check_labels(counter, labels)
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
+    if _is_recorded(counter, labels):
         _instrument(counter)._record(0.0, tags=labels)  # `inc` refuses to add nothing
+
+
+def _is_recorded(metric: Metric, labels: dict[str, str]) -> bool:
+    """Check the labels, and return whether this process is on a cluster, which is where metrics are shown."""
+    check_labels(metric, labels)
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 @contextmanager

@@ -23,6 +23,19 @@ GUARDED = (
 """A call of every service that Ray's gRPC ports have; one that a port lacks is refused as unknown."""
 
 
+def family_of(process: psutil.Process) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """Return a process and all that it started: first those that are no replicas of Serve's, then these.
+
+    Replicas have a port for one another on all interfaces, with the token, wherever they run.
+    """
+    others: list[psutil.Process] = []
+    replicas: list[psutil.Process] = []
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            (replicas if "ServeReplica" in " ".join(one.cmdline()) else others).append(one)
+    return others, replicas
+
+
 def sockets(processes: Iterable[psutil.Process]) -> set[tuple[str, int]]:
     """Return address and port of every socket that processes listen on."""
     found = set()

@@ -18,29 +18,15 @@ from cxrgaze_ray.cluster.connection import Cluster
 from cxrgaze_ray.phantoms import PhantomReport
 from cxrgaze_ray.scoring.runs import find_runs
 from tests.integration.scored import start_driver, wait_for
+from tests.integration.sockets import family_of, sockets
 from tests.labelled_store import write_store
 
 
-def listening(process: psutil.Process) -> set[str]:
-    """Return the addresses that a process and its children listen on, but for the one port that Ray leaves open.
-
-    Serve's replicas have it for one another, on all interfaces and with the token, wherever they run.
-    """
-    found = set()
-    for one in (process, *process.children(recursive=True)):
-        try:
-            if "ServeReplica" in " ".join(one.cmdline()):
-                continue
-            found |= {link.laddr.ip for link in one.net_connections("inet") if link.status == psutil.CONN_LISTEN}
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def test_everything_listens_on_this_machine_only(cluster: Cluster) -> None:
-    found = listening(psutil.Process())
+    others, _ = family_of(psutil.Process())
+    found = {host for host, _ in sockets(others)}
     assert found
-    assert all(ip_address(one.removeprefix("::ffff:")).is_loopback for one in found), found  # some are mapped from IPv4
+    assert all(ip_address(one).is_loopback for one in found), found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")

@@ -15,7 +15,7 @@ from cxrgaze_ray.cluster.ports import free_ports
 from cxrgaze_ray.phantoms import PhantomReport
 from tests.integration.scored import kill_driver, start_driver, wait_for
 from tests.integration.served import served, started
-from tests.integration.sockets import refuses, shows_metrics_alone, sockets
+from tests.integration.sockets import family_of, refuses, shows_metrics_alone, sockets
 
 pytestmark = pytest.mark.long
 
@@ -43,11 +43,9 @@ def try_all(pid: int, *, at_least: int, metrics: int, route: tuple[int, str] | N
     route
         Port and route of our own HTTP, which has no more than a 404 for routes of others.
     """
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    replicas = [one for one in family if "ServeReplica" in " ".join(one.cmdline())]
-    others = sockets([one for one in family if one not in replicas])
+    others, replicas = map(sockets, family_of(psutil.Process(pid)))
     assert all(ip_address(host).is_loopback for host, _ in others), others
-    ports = {port for _, port in others | sockets(replicas)}
+    ports = {port for _, port in others | replicas}
     assert len(ports) >= at_least, ports
     open_to_all = {port for port in ports if not refuses("127.0.0.1", port)}
     if route is not None:
