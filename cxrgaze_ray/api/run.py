@@ -41,6 +41,7 @@ def score(
     not_in: Sequence[str] = (),
     new: bool = False,
     retry_failed: bool = False,
+    metrics_port: int | None = None,
     address: str | None = None,
     settings: Mapping[str, Any] | None = None,
     stop: threading.Event | None = None,
@@ -77,6 +78,8 @@ def score(
         Start afresh, even if there is a run to continue.
     retry_failed
         Score the failed rows of this request's last run again.
+    metrics_port
+        Port where Prometheus finds the metrics of a Ray that is started here, 1 to 65535; None takes a free one.
     address
         Address of a running Ray cluster; None starts one on this machine.
     settings
@@ -118,7 +121,7 @@ def score(
         request,
         out,
         default_registry(registry),
-        partial(connect, ClusterSettings(address=address)),
+        partial(connect, ClusterSettings.build(address=address, metrics_port=metrics_port)),
         settings=ScoreSettings.build(**(settings or {})),
         identities=Identities if identities == "keep" else partial(open_key, key),
         new=new,

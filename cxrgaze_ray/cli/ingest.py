@@ -17,6 +17,7 @@ from cxrgaze_ray.cli.options import (
     IdentitiesOption,
     Json,
     Pseudonymise,
+    WorkMetricsPort,
     archive_uri,
     identities_of,
 )
@@ -60,6 +61,7 @@ def ingest(
     pseudonymise: Pseudonymise = None,
     follow_links: FollowLinks = False,
     workers: Annotated[int, typer.Option(min=1, help="Decoding workers.")] = 2,
+    metrics_port: WorkMetricsPort = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +82,7 @@ def ingest(
             identities=identities_of(identities, pseudonymise),
             follow_links=follow_links,
             workers=workers,
-            connect=partial(connect, ClusterSettings(address=address)),
+            connect=partial(connect, ClusterSettings(address=address, metrics_port=metrics_port)),
             on_listed=Gaps().tell,
             on_progress=lambda state: progress.update(state.done, state.total),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -60,6 +60,15 @@ PromotionReason = Annotated[
 MetricsPort = Annotated[
     int, typer.Option(min=0, max=65535, help="Port where Prometheus finds this service's metrics; 0 takes a free one.")
 ]
+WorkMetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=1,
+        max=65535,
+        help="Port where Prometheus finds this command's metrics while it works; by default a free one.",
+    ),
+]
 IdentitiesOption = Annotated[
     Literal["keyed", "keep"],
     typer.Option(
@@ -111,7 +120,7 @@ def identities_of(identities: Literal["keyed", "keep"], key_file: Path | None) -
 
 @contextmanager
 def private_service(where: Listening, metrics_port: int, address: str | None) -> Iterator[ClusterSettings]:
-    """Claim the ports of a service that starts its own cluster, and yield the cluster's settings.
+    """Claim the port of a service that starts its own cluster, and yield the cluster's settings.
 
     A service on a running cluster listens on that cluster's head: its ports can't be checked from this machine.
     """
@@ -122,6 +131,5 @@ def private_service(where: Listening, metrics_port: int, address: str | None) ->
         yield ClusterSettings(address=address)
         return
     where.check_files()
-    metrics = claimed("0.0.0.0", metrics_port, "--metrics-port") if metrics_port else nullcontext()
-    with claimed(where.host, where.port), metrics:
+    with claimed(where.host, where.port):
         yield ClusterSettings(metrics_port=metrics_port or None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cxrgaze_ray.cli.console import bar, print_table, say, show
-from cxrgaze_ray.cli.options import Address, Json, TrackingUri
+from cxrgaze_ray.cli.options import Address, Json, TrackingUri, WorkMetricsPort
 
 if TYPE_CHECKING:
     from cxrgaze_ray.lifecycle.retraining import Result, RetrainSettings
@@ -28,6 +28,7 @@ def retrain(
     textfile: Annotated[str | None, typer.Option(help="Gauges to write for node_exporter; ends in .prom.")] = None,
     tracking: TrackingUri = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the decision; change nothing.")] = False,
+    metrics_port: WorkMetricsPort = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +51,9 @@ def retrain(
             say=(lambda _: None) if as_json else say,
             on_progress=lambda part, done, total: progress.update(done, total, part),
         )
-        result = run_retraining(settings, reason, partial(connect, ClusterSettings(address=address)), hooks)
+        result = run_retraining(
+            settings, reason, partial(connect, ClusterSettings(address=address, metrics_port=metrics_port)), hooks
+        )
         told.end(result)
     _show(settings, result, as_json)
     raise typer.Exit(result.exit_code)

@@ -23,6 +23,7 @@ from cxrgaze_ray.cli.options import (
     Model,
     Pseudonymise,
     RegistryUri,
+    WorkMetricsPort,
     archive_uri,
 )
 from cxrgaze_ray.errors import EXIT_STRICT, Interrupted, NothingNew
@@ -76,6 +77,7 @@ def score(
     gpus_per_replica: Annotated[
         float | None, typer.Option(min=0, help="0.5 puts two on a GPU; by default 1 if the cluster has any.")
     ] = None,
+    metrics_port: WorkMetricsPort = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +104,13 @@ def score(
     if dry_run:
         _estimate(archive, out, registry, gaps, as_json, asked)
         return
-    asked |= {"new": new, "retry_failed": retry_failed, "key_file": pseudonymise, "address": address}
+    asked |= {
+        "new": new,
+        "retry_failed": retry_failed,
+        "key_file": pseudonymise,
+        "metrics_port": metrics_port,
+        "address": address,
+    }
     settings = {"model": replica_settings(replicas, gpus_per_replica)}
     try:
         run = _run(archive, out, registry, gaps, quiet=as_json, settings=settings, **asked)

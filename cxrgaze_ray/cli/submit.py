@@ -31,7 +31,7 @@ Gpus = Annotated[
 ]
 
 _OWN = ("job", "gpus", "no_wait", "patience", "address", "token_file", "as_json")
-_HERE_ONLY = {"address", "as_json", "strict", "pictures", "serve_metrics", "every", "host"}
+_HERE_ONLY = {"address", "as_json", "strict", "pictures", "serve_metrics", "every", "host", "metrics_port"}
 """Options of commands that are of no use on a cluster; textfiles and dry runs too, but for those that jobs have."""
 
 

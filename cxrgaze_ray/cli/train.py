@@ -18,6 +18,7 @@ from cxrgaze_ray.cli.options import (
     PromotionReason,
     RegistryUri,
     TrackingUri,
+    WorkMetricsPort,
 )
 from cxrgaze_ray.models.settings import System
 
@@ -79,6 +80,7 @@ def train(
         ),
     ] = False,
     registry: RegistryUri = DEFAULT_REGISTRY,
+    metrics_port: WorkMetricsPort = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -102,10 +104,12 @@ def train(
     )  # fmt: skip
     tell = (lambda _: None) if as_json else say
     if dry_run:
-        dry_run_of(order, tell, ClusterSettings(address=address), as_json=as_json)
+        dry_run_of(order, tell, ClusterSettings(address=address, metrics_port=metrics_port), as_json=as_json)
         return
     with epoch_bar(quiet=as_json) as shown:
-        pin = train_as_ordered(order, partial(connect, ClusterSettings(address=address)), tell, shown.step)
+        pin = train_as_ordered(
+            order, partial(connect, ClusterSettings(address=address, metrics_port=metrics_port)), tell, shown.step
+        )
     metrics = read_info(open_store(pin.uri)).metrics
     page = training_report(Registry(open_store(registry)), pin, ShardStore.open(store), pictures)
     if as_json:

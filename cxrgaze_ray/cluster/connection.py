@@ -20,6 +20,7 @@ from cxrgaze_ray.cluster.address_space import check_address_space
 from cxrgaze_ray.cluster.gpus import await_gpus
 from cxrgaze_ray.cluster.head import head_node
 from cxrgaze_ray.cluster.interrupts import held
+from cxrgaze_ray.cluster.ports import claimed
 from cxrgaze_ray.cluster.ray_internals import in_groups_of_their_own, keeping_sigterm, on_loopback
 from cxrgaze_ray.cluster.session_folder import SessionFolder, make_session_folder
 from cxrgaze_ray.cluster.standing import Place
@@ -146,11 +147,18 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     ------
     EnvironmentFault
         If the cluster at the address does not answer, or a private one does not start.
+    ConfigError
+        If a setting is for a private cluster only, or another program has the port of the metrics.
     """
     settings = settings or ClusterSettings()
     address = settings.joined
     if address is not None and settings.num_cpus is not None:
         raise ConfigError("num_cpus is for a private cluster.", "Leave it out, or leave out the address.")
+    if address is not None and settings.metrics_port is not None:
+        raise ConfigError(
+            "--metrics-port is for a private cluster: a running one shows its metrics on a port of its own.",
+            "Leave it out, or leave out --address and RAY_ADDRESS.",
+        )
     check_address_space()
     set_ray_environment()
     _use_token_of_here(address)
@@ -159,9 +167,11 @@ def connect(settings: ClusterSettings | None = None, *, quiet: bool = True) -> I
     if ray.is_initialized():
         yield Cluster(ray.get_runtime_context().gcs_address, private=False, logs=None)
         return
-    folder = make_session_folder()
     keep: list[str] = []
     with ExitStack() as stack:
+        if settings.metrics_port:
+            stack.enter_context(claimed("0.0.0.0", settings.metrics_port, "--metrics-port"))
+        folder = make_session_folder()
         stack.callback(lambda: None if keep else shutil.rmtree(folder.root, ignore_errors=True))
         stack.enter_context(quieted(folder.log_file) if quiet else nullcontext())
         try:

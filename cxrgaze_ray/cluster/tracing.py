@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-TRACES_VARIABLE = "CXRGAZE_TRACES"
+from cxrgaze_ray.config.environment import TRACES_VARIABLE
+
 TRACING_HOOK = "cxrgaze_ray.telemetry.traces:start_tracing"
 
 

@@ -8,6 +8,10 @@ PREFIX = "CXRGAZE_"
 """Begins the names of cxrgaze's own variables."""
 
 
+TRACES_VARIABLE = "CXRGAZE_TRACES"
+"""Where traces go: a cluster looks at it when it is started, and each of its processes."""
+
+
 class Variable(NamedTuple):
     """A variable: what it is for, and whether its value is a secret, which is shown to nobody."""
 
@@ -39,7 +43,7 @@ VARIABLES = (
         "cluster whose workers and replicas are to do so.",
     ),
     Variable(
-        "CXRGAZE_TRACES",
+        TRACES_VARIABLE,
         "OpenTelemetry's traces, with the extra `otel`: `otlp` sends them where OTEL_EXPORTER_OTLP_ENDPOINT says, the "
         "absolute path of a folder takes them as files. On every node, and where the cluster is started.",
     ),

@@ -95,6 +95,7 @@ class Ingress:
         self._waiting = Waiting("model")
         self._reached = False
         self._loaded = asyncio.Event()
+        self._tell_ready()
         # kept, because the loop holds its tasks only weakly
         self._following = asyncio.get_running_loop().create_task(self._follow())
         # Serve sends requests to a replica as soon as it is made, and in a rolling update ends another for it: one
@@ -117,6 +118,7 @@ class Ingress:
                     # An unreachable registry, a bundle that does not load or a lost replica leaves the model in place.
                     if not _passes(error):
                         _LOG.exception("following the model failed; trying again")
+            self._tell_ready()
             await asyncio.sleep(self._settings.follow_every_s if self._serving else 1.0)
 
     async def _switch(self) -> None:
@@ -149,6 +151,9 @@ class Ingress:
         except Exception:
             self._reached = False
             raise
+
+    def _tell_ready(self) -> None:
+        record(table.SERVING_READY, float(self._serving is not None and self._reached))
 
     def _maker(self, profile: str) -> Callable[[], Decoder]:
         reading = Reading(frontal_only=self._settings.view == "frontal")

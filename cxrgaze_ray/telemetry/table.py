@@ -58,6 +58,10 @@ RUN_START_TIME = Metric(
 QUEUE_LENGTH = Metric(
     "cxrgaze_queue_length", "gauge", "number", "Pieces of work that wait or are under way at a place.", (labels.QUEUE,)
 )
+SERVING_READY = Metric(
+    "cxrgaze_serving_ready", "gauge", "yes or no",
+    "1 if an ingress replica has its model and a replica of the model answered it of late, else 0.",
+)  # fmt: skip
 MODEL_VERSION = Metric(
     "cxrgaze_model_version", "gauge", "number",
     "Version of the model in use, 3 for v0003; 0 for a bundle outside a registry.", (labels.USER,),

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrgaze_ray.config import check_extra
+from cxrgaze_ray.config.environment import TRACES_VARIABLE
 from cxrgaze_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
-
-TRACES_VARIABLE = "CXRGAZE_TRACES"
-"""Environment variable: ``otlp`` sends spans where OTEL_EXPORTER_OTLP_ENDPOINT says; a folder takes them as files."""
 
 ATTRIBUTES = frozenset(
     {
@@ -36,7 +34,7 @@ _SERVICE = "cxrgaze"
 
 
 def traced() -> str:
-    """Return where spans go, ``otlp`` or a folder; "" where they are not asked for."""
+    """Return where spans go, ``otlp`` or a folder; "" where TRACES_VARIABLE does not ask for them."""
     return os.environ.get(TRACES_VARIABLE, "")
 
 

@@ -66,6 +66,13 @@ def test_services_of_their_own_show_their_metrics_where_prometheus_looks() -> No
     assert jobs["cxrgaze-service"]["honor_labels"] is jobs["ray"]["honor_labels"] is True
 
 
+def test_the_nights_commands_show_their_metrics_where_prometheus_looks() -> None:
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (there,) = (one["static_configs"][0]["targets"] for one in jobs if one["job_name"] == "cxrgaze-night")
+    ports = [found[1] for _, command in cron_lines() if (found := re.search(r"--metrics-port (\d+)", command))]
+    assert there == [f"127.0.0.1:{port}" for port in ports]
+
+
 def test_every_alert_has_its_entry_in_the_runbook() -> None:
     runbook = (INFRA.parent / "docs/how-to/alerts.md").read_text()
     entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbook, re.M | re.S))

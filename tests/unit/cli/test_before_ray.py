@@ -179,6 +179,7 @@ def test_a_port_of_another_program_is_one_line(cxrgaze: Callable[..., Ended], he
         ["serve", "--registry", "registry", "--port", held],
         ["serve", "--registry", "registry", "--port", str(free_port()), "--metrics-port", held],
         ["webhook", "--config", webhook, "--port", held],
+        [*SCORE, "--model", "cxrgaze@v1", "--metrics-port", held],
         ["demo", "--loop", "--dir", "demo", "--port", held],
     ):
         code, said = cxrgaze(*command)

@@ -377,6 +377,12 @@ def test_a_stop_while_ray_starts_waits_for_it_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_running_cluster_has_its_own_port_for_metrics(ray: FakeRay) -> None:
+    with pytest.raises(ConfigError, match="--metrics-port is for a private cluster"):
+        connect(ClusterSettings(address="127.0.0.1:6379", metrics_port=9468)).__enter__()
+    assert not ray.started
+
+
 def test_unknown_cluster_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="cpus"):
         ClusterSettings.build(cpus=3)

@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cxrgaze_ray.cluster.tracing import tracing_hook
+from cxrgaze_ray.config.environment import TRACES_VARIABLE
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.telemetry import traces
 from cxrgaze_ray.telemetry.traces import ATTRIBUTES, check_traces, reticent, trace_requests
@@ -135,22 +136,22 @@ def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 def test_clusters_are_started_with_the_hook_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The room of clusters does not import telemetry's: both have the variable's name, and Ray the hook's as text."""
-    monkeypatch.delenv(traces.TRACES_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACES_VARIABLE, raising=False)
     assert tracing_hook() is None
-    monkeypatch.setenv(traces.TRACES_VARIABLE, "otlp")
+    monkeypatch.setenv(TRACES_VARIABLE, "otlp")
     module, function = str(tracing_hook()).split(":")
     assert getattr(import_module(module), function) is traces.start_tracing
 
 
 @pytest.mark.parametrize("given", ["on", "./spans", "http://127.0.0.1:4318"])
 def test_what_is_neither_otlp_nor_a_folder_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    monkeypatch.setenv(traces.TRACES_VARIABLE, given)
+    monkeypatch.setenv(TRACES_VARIABLE, given)
     with pytest.raises(ConfigError, match="CXRGAZE_TRACES"):
         check_traces()
 
 
 def test_who_asks_for_traces_without_the_extra_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(traces.TRACES_VARIABLE, "otlp")
+    monkeypatch.setenv(TRACES_VARIABLE, "otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.fastapi", None)
     with pytest.raises(ConfigError, match="Tracing needs") as refused:
         check_traces()
@@ -160,7 +161,7 @@ def test_who_asks_for_traces_without_the_extra_is_told_how_to_get_it(monkeypatch
 def test_an_application_has_a_span_for_each_request_if_that_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(traces.TRACES_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(TRACES_VARIABLE, str(tmp_path))
     api = FastAPI()
     trace_requests(api)
     assert api._is_instrumented_by_opentelemetry  # type: ignore[attr-defined]
