@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxrgaze_ray import telemetry
 from cxrgaze_ray.cluster.allocator import return_freed_memory
+from cxrgaze_ray.http import connection
 from cxrgaze_ray.http.body_room import Room, Share
 from cxrgaze_ray.http.clients import Buckets, client_of
 from cxrgaze_ray.http.line import Line, Pace
@@ -97,12 +98,12 @@ _CROWDED = _closing(refuse(503, "The body came slowly, and others needed its pla
 _HIDDEN = refuse(404, "There is no such path.", "not_found")
 _OFTEN = "Too many requests from this client; try again later."
 _GUESSES = "Too many requests without the right token from this client; try again later."
-_LONG_HEADERS = refuse(431, "The headers are too large.", "headers_too_large")
 
 
 def middlewares() -> list[Middleware]:
-    """Return the middlewares for Ray Serve's proxy, in whose process this is called."""
+    """Return the middlewares for Ray Serve's proxy, in whose process this is called before its server is made."""
     return_freed_memory()
+    connection.install()
     start_logging()
     return [Middleware(Door, limits=ProxyLimits(client_rate=_client_rate()))]
 
@@ -138,7 +139,7 @@ class Door:
         _keep_only_uuids(scope)
         answer = _Answer(scope, receive, send, self._limits)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.header_bytes:
-            await answer.refuse(_LONG_HEADERS)
+            await answer.refuse(connection.LONG_HEADERS)
         elif scope["path"].endswith(_PROBES):
             await self._pass(scope, receive, answer)
         elif _is_hidden(scope):

@@ -15,7 +15,7 @@ MEANINGS = {
     "bad_query": "A query parameter has none of its values.",
     "too_large": "The body or the picture is over its bound.",
     "headers_too_large": "The headers are over 64 KiB.",
-    "too_slow": "The body came too slowly.",
+    "too_slow": "The headers or the body came too slowly.",
     "too_many_requests": "This client asks too often, or guesses tokens; try again after Retry-After seconds.",
     "busy": "Too many requests are waiting; try again after Retry-After seconds.",
     "unavailable": "The process that had the request is gone; try again after Retry-After seconds.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import socket
 import time
@@ -166,6 +167,17 @@ def test_an_oversized_body_is_refused_before_it_is_read(client: httpx.Client, de
     content = bytes(9 * 2**20) if declared else parts()
     answer = client.post("/v1/predict", content=content)
     assert (answer.status_code, answer.json()["reason"]) == (413, "too_large")
+
+
+def test_headers_without_end_are_read_to_their_bound(client: httpx.Client, application: ServeFile) -> None:
+    where, sent = (application.http_options.host, application.http_options.port), 0
+    with socket.create_connection(where, timeout=30) as attacker, contextlib.suppress(ConnectionError):
+        attacker.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: here\r\nX-Long: ")
+        while sent < 2**26:
+            attacker.sendall(b"x" * 2**16)
+            sent += 2**16
+    assert sent < 2**24  # what the system's buffers hold on both sides is on top of the bound
+    assert client.get("/healthz").status_code == 200
 
 
 def test_unknown_routes_and_methods_are_refused(client: httpx.Client) -> None:
