@@ -15,7 +15,7 @@ class Curve(Record):
     train: tuple[float, ...]
     validation: tuple[float, ...]
     best: int
-    """Number of the epoch, from 1, whose weights were kept."""
+    """Number of the epoch, from 1, whose weights were kept; 0 for those that the phase began with."""
 
     before: float | None = None
     """Mean validation loss of the weights that the phase began with; None in earlier bundles."""
@@ -24,6 +24,16 @@ class Curve(Record):
     def started(self) -> float:
         """Return the validation loss to measure progress by: before the phase, or in earlier bundles its first."""
         return self.validation[0] if self.before is None else self.before
+
+    @property
+    def kept(self) -> float:
+        """Return the validation loss of the weights that were kept."""
+        return self.validation[self.best - 1] if self.best else self.started
+
+    @property
+    def kept_weights(self) -> str:
+        """Return which weights were kept, in words."""
+        return f"epoch {self.best}" if self.best else "what it began with"
 
 
 def curves_of(history: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
@@ -37,7 +47,7 @@ def curves_of(history: Iterable[Mapping[str, Any]]) -> tuple[Curve, ...]:
             train=tuple(epoch["train_loss"] for epoch in epochs),
             validation=tuple(epoch["validation_loss"] for epoch in epochs),
             before=epochs[0].get("before"),
-            best=max((epoch["epoch"] for epoch in epochs if epoch["best"]), default=len(epochs)),
+            best=max((epoch["epoch"] for epoch in epochs if epoch["best"]), default=0),
         )
         for phase, epochs in phases.items()
     )

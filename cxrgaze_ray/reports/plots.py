@@ -59,7 +59,7 @@ def learning_plots(curves: Sequence[Curve]) -> list[Plot]:
 
 
 def _learned(curve: Curve) -> str:
-    kept = f"kept: epoch {curve.best}, validation {curve.validation[curve.best - 1]:.4g}"
+    kept = f"kept: {curve.kept_weights}, validation {curve.kept:.4g}"
     began = "" if curve.before is None else f"began with validation {curve.before:.4g}; "
     return f"{len(curve.train)} epochs; {began}{kept}."
 
@@ -69,7 +69,7 @@ def _losses(axes: Any, curve: Curve) -> None:
     axes.plot(epochs, curve.train, "--", color=COLOURS["soft"], label="training")
     before = [] if curve.before is None else [curve.before]
     axes.plot([*[0] * len(before), *epochs], [*before, *curve.validation], color=COLOURS["bar"], label="validation")
-    axes.plot([curve.best], [curve.validation[curve.best - 1]], "o", color=COLOURS["ink"], markersize=5)
+    axes.plot([curve.best], [curve.kept], "o", color=COLOURS["ink"], markersize=5)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel="mean loss")
     axes.legend(loc="best")

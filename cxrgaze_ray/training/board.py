@@ -153,6 +153,41 @@ def tell(
                 say(f"Something of the training could not be told or written ({type(error).__name__}); it goes on.")
 
 
+class Around(NamedTuple):
+    """A cluster as those see it who wait for room in it.
+
+    Attributes
+    ----------
+    there, free
+        Its CPUs and GPUs, and those that nobody holds.
+    held, awaited
+        Whether there are groups of workers that have their room, and whether there are some that wait for it.
+    """
+
+    there: dict[str, float]
+    free: dict[str, float]
+    held: bool
+    awaited: bool
+
+    def has_room_for(self, workers: int) -> bool:
+        """Return whether so many workers have their room, or would find it at once."""
+        kinds = ["CPU", *(["GPU"] if self.there.get("GPU") else [])]
+        enough = all(self.free.get(kind, 0.0) >= workers for kind in kinds)
+        return not self.awaited and (self.held or enough)
+
+
+def _look_around() -> Around:
+    from ray.util import placement_group_table
+
+    states = {group["state"] for group in placement_group_table().values()}
+    return Around(
+        ray.cluster_resources(),  # type: ignore[no-untyped-call]
+        ray.available_resources(),  # type: ignore[no-untyped-call]
+        held="CREATED" in states,
+        awaited=bool(states & {"PENDING", "RESCHEDULING"}),
+    )
+
+
 class Waiting:
     """Says what a training waits for, when it does.
 
@@ -162,14 +197,14 @@ class Waiting:
         Workers that it needs.
     say
         Called with a line, every `_WAITS_S` seconds while it waits.
-    room
-        Returns the cluster's CPUs and GPUs.
+    look_around
+        Looks at the cluster.
     """
 
     def __init__(
-        self, workers: Workers, say: Callable[[str], None], room: Callable[[], dict[str, float]] | None = None
+        self, workers: Workers, say: Callable[[str], None], look_around: Callable[[], Around] | None = None
     ) -> None:
-        self._workers, self._say, self._room = workers, say, room or ray.cluster_resources
+        self._workers, self._say, self._look_around = workers, say, look_around or _look_around
         self._since: float | None = None
         self._told_at = 0.0
 
@@ -185,7 +220,13 @@ class Waiting:
             self._say(self._line(now - self._since))
 
     def _line(self, seconds: float) -> str:
-        room, least = self._room(), self._workers.least
+        around, least = self._look_around(), self._workers.least
+        if around.has_room_for(least):
+            return (
+                f"Starting {Workers(least, least)} for {seconds:.0f} s now: each reads PyTorch first, which takes"
+                " minutes on a busy machine."
+            )
+        room = around.there
         needs = "a GPU and a CPU" if room.get("GPU") else "a CPU"
         there = " and ".join(
             f"{room[name]:g} {name}{'s' * (room[name] != 1)}" for name in ("CPU", "GPU") if name in room

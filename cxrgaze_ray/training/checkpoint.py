@@ -16,20 +16,24 @@ from torch.optim import Adam
 from cxrgaze_ray.errors import BundleError, TrainingDiverged
 from cxrgaze_ray.models.state import load_strictly
 from cxrgaze_ray.training.ranks import gathered, own_of
+from cxrgaze_ray.training.sealed import check_seal, sealed
 
-Split = Literal["train", "validation"]
+Part = Literal["before", "train", "validation"]
+
+_PARTS: tuple[Part, ...] = ("before", "train", "validation")
 
 
 @dataclass
 class Within:
-    """How far an epoch is: how many steps of a split are taken, and what they have added up.
+    """How far an epoch is: how many steps of a part of it are taken, and what they have added up.
 
     Attributes
     ----------
-    split
-        Split whose steps are being taken; validation follows training.
+    part
+        Split whose steps are being taken, validation after training; or, before a phase's first epoch, validation of
+        the weights that it begins with.
     steps
-        Number of steps of that split that are taken.
+        Number of steps of that part that are taken.
     sums
         Each rank's sum of weighted losses, and of weights, over those steps.
     train_loss
@@ -38,7 +42,7 @@ class Within:
         Time that the epoch has taken so far.
     """
 
-    split: Split = "train"
+    part: Part = "train"
     steps: int = 0
     sums: list[list[float]] = field(default_factory=list)
     train_loss: float = 0.0
@@ -73,15 +77,17 @@ class Standing:
 
     @classmethod
     def from_json(cls, text: str) -> Standing:
-        """Read what `asdict` told; earlier versions knew no progress within epochs."""
+        """Read what `asdict` told; earlier versions knew no progress within epochs, or only of the two splits."""
         values = json.loads(text)
         within = values.pop("within", None)
+        if within and "split" in within:
+            within["part"] = within.pop("split")
         return cls(**values, within=within and Within(**within))
 
     def progress(self) -> tuple[int, int, int, int]:
-        """Return what orders the checkpoints of one training: stage, epoch, whether it validates, and steps."""
-        within = self.within or Within()
-        return self.stage, self.epoch, int(within.split == "validation"), within.steps
+        """Return what orders the checkpoints of one training: stage, epoch, number of the part, and steps."""
+        within = self.within or Within("before")
+        return self.stage, self.epoch, _PARTS.index(within.part), within.steps
 
 
 @dataclass
@@ -115,8 +121,9 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     rng = {f"{device}.{rank}": state for rank, own in enumerate(checkpoint.rng) for device, state in own.items()}
     parts = {"model": model, "best": best, "optimiser": checkpoint.optimiser, "rng": rng}
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"standing": json.dumps(asdict(checkpoint.standing)), "scaler": json.dumps(checkpoint.scaler)}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file, header)
+    save_file(tensors, file, sealed(tensors, header))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -125,7 +132,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     SafetensorError
-        If the file is not whole.
+        If the file is not whole, or not what was written.
     KeyError, TypeError, ValueError
         If it is whole, and holds something else than checkpoints of this version do.
     """
@@ -134,9 +141,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}, "rng": {}}
     with safe_open(path, "pt") as file:
         header = file.metadata()
-        for key in file.keys():  # noqa: SIM118, safe_open is no mapping
-            part, _, name = key.partition(".")
-            parts[part][name] = file.get_tensor(key)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, safe_open is no mapping
+    check_seal(tensors, header)
+    for key, tensor in tensors.items():
+        part, _, name = key.partition(".")
+        parts[part][name] = tensor
     return Checkpoint(
         standing=Standing.from_json(header["standing"]),
         model=parts["model"],

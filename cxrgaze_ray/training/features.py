@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,13 +20,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load, save
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cxrgaze_ray.errors import StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.storage.read_ahead import read_ahead
 from cxrgaze_ray.training.ranks import of_the_first, wait_for_all
+from cxrgaze_ray.training.sealed import load_sealed, save_sealed
 
 if TYPE_CHECKING:
     from cxrgaze_ray.training.feed import Feed
@@ -38,6 +41,7 @@ BLOCK_BYTES = 8 * 2**20
 """Size of a block, unless one row is more."""
 
 _TENSOR = "features"
+_TELL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,19 @@ class FeatureCache:
     ----------
     store
         The training's folder, the same for all workers; None keeps nothing, and every worker computes all.
+    tell
+        Called with sentences for the user while features are computed.
+    between
+        Called between two batches, where there is nothing to save that is not saved yet, or soon made again.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store, self._tell, self._between = store, tell, between
 
     def features(
         self,
@@ -144,13 +157,23 @@ class FeatureCache:
         row = _Row(example.dtype, tuple(example.shape))
         if most_bytes is not None and row.bytes * len(feed) > most_bytes:
             return None
+        computing = _Computing(feed, make, batch, size, self._between)
+        found = Features(len(feed), row)
         if self._store is None:
-            found = Features(len(feed), row)
-            for first, features_BX in _computed(feed, make, 0, len(feed), batch, size):
+            for first, features_BX in computing.rows(0, len(feed)):
                 found.put(first, features_BX)
             return found
+        rows = max(1, BLOCK_BYTES // row.bytes)
         folder = f"{FOLDER}{_key(feed, (*of, batch, size, row))}/"
-        return _shared(feed, make, self._store, folder, row, batch, size)
+        names = {
+            f"{folder}block-{number:06d}.safetensors": first for number, first in enumerate(range(0, len(feed), rows))
+        }
+        blocks = _Blocks(self._store, names, rows, computing)
+        blocks.complete(self._tell)
+        wait_for_all()
+        for first, features_BX in blocks.read():
+            found.put(first, features_BX)
+        return found
 
     def clear(self) -> None:
         """Remove all blocks: the phase that read them is over. Only one worker needs to."""
@@ -169,42 +192,65 @@ def digest(network: nn.Module, learning: list[nn.Module]) -> str:
     return total.hexdigest()
 
 
-def _shared(
-    feed: Feed,
-    make: Callable[[Batch], Tensor],
-    store: Store,
-    folder: str,
-    row: _Row,
-    batch: int,
-    size: tuple[int, int],
-) -> Features:
-    """Compute the blocks that are missing, each worker its share of them, then read them all."""
-    rows = max(1, BLOCK_BYTES // row.bytes)
-    names = {f"{folder}block-{number:06d}.safetensors": first for number, first in enumerate(range(0, len(feed), rows))}
-    # the first one has cleared the phase before, and a worker of a killed group may still be writing
-    there = of_the_first(lambda: {info.key for info in store.list(folder)})
-    missing = [name for name in names if name not in there]
-    for name in missing[feed.world.rank :: feed.world.size]:
-        last = min(names[name] + rows, len(feed))
-        parts = [features_BX for _, features_BX in _computed(feed, make, names[name], last, batch, size)]
-        store.put(name, save({_TENSOR: torch.cat(parts)}))
-    wait_for_all()
-    found = Features(len(feed), row)
-    try:
-        for first, data in zip(names.values(), read_ahead(store.get, names), strict=True):
-            found.put(first, load(data)[_TENSOR])
-    except StoreNotFound as error:  # told as a fault: a user's error would be all workers'
-        raise StoreUnavailable(
-            "Cached features were removed while they were read.", "Run the same command again, and only once at a time."
-        ) from error
-    return found
+@dataclass(frozen=True)
+class _Computing:
+    """Makes features of a feed's rows."""
+
+    feed: Feed
+    make: Callable[[Batch], Tensor]
+    batch: int
+    size: tuple[int, int]
+    between: Callable[[], None]
+
+    def rows(self, first: int, last: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield features of the rows from one number to before another, each batch with its first row's number."""
+        for number, dealt in enumerate(self.feed.part(first, last, self.batch, self.size)):
+            yield first + number * self.batch, self.make(dealt).cpu()
+            self.between()
 
 
-def _computed(
-    feed: Feed, make: Callable[[Batch], Tensor], first: int, last: int, batch: int, size: tuple[int, int]
-) -> Iterator[tuple[int, Tensor]]:
-    for number, dealt in enumerate(feed.part(first, last, batch, size)):
-        yield first + number * batch, make(dealt).cpu()
+@dataclass(frozen=True)
+class _Blocks:
+    """Features as blocks of rows on a store: names, with the number of each block's first row."""
+
+    store: Store
+    names: dict[str, int]
+    rows: int
+    computing: _Computing
+
+    def complete(self, tell: Callable[[str], None]) -> None:
+        """Compute the blocks that are missing: each worker its share of them."""
+        world, folder = self.computing.feed.world, next(iter(self.names)).rpartition("/")[0]
+        # the first one has cleared the phase before, and a worker of a killed group may still be writing
+        there = of_the_first(lambda: {info.key for info in self.store.list(f"{folder}/")})
+        missing = [name for name in self.names if name not in there]
+        began = told = time.monotonic()
+        for done, name in enumerate(missing[world.rank :: world.size]):
+            if done and (now := time.monotonic()) - told >= _TELL_S:
+                told, share = now, done * world.size / len(missing)
+                left = (now - began) * (1 - share) / share / 60
+                tell(f"What the frozen layers make of the images is computed once: {share:.0%}, {left:.0f} min left.")
+            self._make(name)
+
+    def read(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the features of all blocks, each with its first row's number; a damaged block is made anew."""
+        try:
+            for (name, first), data in zip(self.names.items(), read_ahead(self.store.get, self.names), strict=True):
+                try:
+                    yield first, load_sealed(data)[_TENSOR]
+                except SafetensorError:
+                    yield first, self._make(name)
+        except StoreNotFound as error:  # told as a fault: a user's error would be all workers'
+            raise StoreUnavailable(
+                "Cached features were removed while they were read.", "Run the same command again."
+            ) from error
+
+    def _make(self, name: str) -> Tensor:
+        first = self.names[name]
+        last = min(first + self.rows, len(self.computing.feed))
+        features_BX = torch.cat([part for _, part in self.computing.rows(first, last)])
+        self.store.put(name, save_sealed({_TENSOR: features_BX.contiguous()}))
+        return features_BX
 
 
 def _key(feed: Feed, of: tuple[object, ...]) -> str:

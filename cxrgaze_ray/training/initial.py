@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cxrgaze_ray.errors import UserError
+from cxrgaze_ray.errors import RunConflict, UserError
 from cxrgaze_ray.models.bundle import Bundle, Lineage, read_bundle
 from cxrgaze_ray.models.network import DenseNetNetwork, Network
 from cxrgaze_ray.models.state import load_strictly
@@ -18,13 +17,12 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.storage import Store, open_parent, open_store
 from cxrgaze_ray.training.checkpoint import snapshot
+from cxrgaze_ray.training.sealed import LENGTH_BYTES, header_bytes, header_of, load_sealed, save_sealed
 from cxrgaze_ray.training.settings import TrainSettings
 
 INITIAL = "initial.safetensors"
 _LINEAGE = "lineage"
 _DENSENET = "densenet."
-_LENGTH_BYTES = 8
-"""Size of the header's length, with which a safetensors file starts."""
 
 
 def begin(
@@ -56,8 +54,10 @@ def begin(
         state, source = first_weights(settings, parent, backbone_weights, say)
         record = lineage.model_copy(update={"backbone": source})
         # weights and record are one object, so that neither a kill nor another driver can make them disagree
-        work.put_if_absent(INITIAL, save(state, {_LINEAGE: record.model_dump_json()}))
-    written = _metadata(work).get(_LINEAGE)
+        work.put_if_absent(INITIAL, save_sealed(state, {_LINEAGE: record.model_dump_json()}))
+    with _damaged(work.locate(INITIAL)):
+        head = work.head(INITIAL, header_bytes(work.head(INITIAL, LENGTH_BYTES)))
+        written = header_of(head).get(_LINEAGE)
     return lineage if written is None else Lineage.model_validate_json(written)
 
 
@@ -103,12 +103,28 @@ def _take_over(network: Network, parent: Bundle, pin: ModelPin) -> None:
     )
 
 
-def _metadata(work: Store) -> dict[str, Any]:
-    """Return the metadata written with the tensors: empty if an earlier version began the training."""
-    length = int.from_bytes(work.head(INITIAL, _LENGTH_BYTES), "little")
-    header = json.loads(work.head(INITIAL, _LENGTH_BYTES + length)[_LENGTH_BYTES:])
-    found: dict[str, Any] = header.get("__metadata__", {})
-    return found
+def read_initial(uri: str) -> dict[str, Tensor]:
+    """Read the weights that `begin` wrote.
+
+    Raises
+    ------
+    RunConflict
+        If they are damaged.
+    """
+    store, key = open_parent(uri)
+    with _damaged(uri):
+        return load_sealed(store.get(key))
+
+
+@contextmanager
+def _damaged(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise RunConflict(
+            f"The weights that this training began with are damaged: {uri}.",
+            "Remove the folder in which they lie, and the same command begins anew.",
+        ) from error
 
 
 def file_sha256(uri: str) -> str:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from cxrgaze_ray.errors import RunConflict, StoreNotFound, StoreUnavailable
 from cxrgaze_ray.storage import Store
 from cxrgaze_ray.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from cxrgaze_ray.training.features import FOLDER as FEATURES
 
 _FOLDER = "checkpoints"
 
@@ -42,10 +43,14 @@ class KeptCheckpoints:
         keys = [info.key for info in self._work.list(f"{_FOLDER}/")]
         return sorted((key for key in keys if key.endswith(".safetensors")), reverse=True)
 
+    def advanced(self) -> str:
+        """Return what changes whenever the training has got further: a checkpoint, or some more cached features."""
+        return f"{next(iter(self.names()), '')} {sum(1 for _ in self._work.list(FEATURES))}"
+
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove what is more than the number to keep."""
-        stage, epoch, validates, steps = checkpoint.standing.progress()
-        key = f"{_FOLDER}/{stage:02d}-{epoch:06d}-{validates}-{steps:08d}.safetensors"
+        stage, epoch, part, steps = checkpoint.standing.progress()
+        key = f"{_FOLDER}/{stage:02d}-{epoch:06d}-{part}-{steps:08d}.safetensors"
         with _temporary() as path:
             try:
                 write_checkpoint(path, checkpoint)

@@ -76,6 +76,8 @@ def run_loop(
     settings: TrainSettings,
     hooks: LoopHooks,
     resume: Checkpoint | None = None,
+    *,
+    warm: bool = False,
 ) -> Standing:
     """Train every stage of the settings in the recipe's order; the network ends with the best weights of the last.
 
@@ -87,6 +89,9 @@ def run_loop(
         Rows of the two splits.
     resume
         Checkpoint to continue from.
+    warm
+        Whether the network was trained before: a phase then keeps the weights that it began with unless it betters
+        them. Of a fresh network it keeps its best epoch's, as the paper's recipe does.
 
     Returns
     -------
@@ -107,10 +112,11 @@ def run_loop(
     compute.place(network)
     for index in range(standing.stage, len(names)):
         standing = replace(standing, stage=index)
-        stage = _Stage(network, names[index], train, validation, settings, hooks, compute)
+        stage = _Stage(network, names[index], train, validation, settings, hooks, compute, warm=warm)
+        over = stage.finished(standing)
         standing = stage.run(standing, resume if resume and resume.standing.stage == index else None)
         resume = None
-        if train.world.rank == 0:
+        if train.world.rank == 0 and not over:  # else what is there may be the next phase's, from before a kill
             hooks.cache.clear()
         standing = Standing(stage=index + 1, history=standing.history)
     return standing
@@ -130,7 +136,10 @@ class _Stage:
         settings: TrainSettings,
         hooks: LoopHooks,
         compute: Compute,
+        *,
+        warm: bool,
     ) -> None:
+        self.warm = warm
         self.settings: StageSettings = settings.stages[name]
         self.stage: Stage = RECIPES[settings.system].stages[name]
         self.network, self.hooks, self.seed = network, hooks, settings.seed
@@ -142,9 +151,7 @@ class _Stage:
     def run(self, standing: Standing, resume: Checkpoint | None) -> Standing:
         """Train to the last epoch or until patience ends; leave the best weights in the network."""
         best = snapshot(self.network) if resume is None else resume.best
-        if self._finished(
-            standing
-        ):  # killed just then: nothing is got ready for it, such as features that were removed
+        if self.finished(standing):  # killed just then: nothing is got ready for it, such as features that were removed
             hand_over(self.network, best)
             return standing
         self.steps = self._begin()
@@ -153,35 +160,61 @@ class _Stage:
         torch.manual_seed(self.seed * 1000 + STAGE_ORDER.index(self.stage.name))
         if resume is not None:
             self._restore(resume)
-        elif standing.before is None:
-            # in eval mode nothing is drawn at random: what comes after is as if nobody had looked
-            pace = self.steps.pace("validation")
-            told = partial(self._tell, 0, "validation", pace)
-            standing = replace(standing, before=self.steps.validate(0, Tally(), lambda tally: told(tally.steps)))
-        while not self._finished(standing):
+        if resume is None or (standing.within or Within()).part == "before":
+            standing = self._look_beforehand(standing, best)
+        while not self.finished(standing):
             losses, seconds = self._epoch(standing, best)
             self.steps.watch.weights(standing.epoch + 1, self.network)
             standing, improved = self._advance(standing, losses, seconds)
             if improved:
                 best = snapshot(self.network)
             make = partial(self._checkpoint, standing, best)
-            self.hooks.report(standing.history[-1], make, self._finished(standing))
+            self.hooks.report(standing.history[-1], make, self.finished(standing))
+        if told := self._no_better(standing):
+            self.hooks.tell(told)
         hand_over(self.network, best)
         return standing
+
+    def _look_beforehand(self, standing: Standing, best: dict[str, Tensor]) -> Standing:
+        """Measure the weights that the phase begins with.
+
+        In eval mode nothing is drawn at random: what comes after is as if nobody had looked.
+        """
+        within = standing.within or Within("before")
+        pace = self.steps.pace("validation", within.steps)
+
+        def offer(tally: Tally) -> None:
+            self._tell(0, "validation", pace, tally.steps)
+            now = replace(within, steps=tally.steps)
+            self.hooks.offer(partial(self._checkpoint, replace(standing, within=now), best, tally))
+
+        before = self.steps.validate(0, Tally.resumed(within), offer)
+        return replace(standing, before=before, best_loss=before if self.warm else None, within=None)
+
+    def _no_better(self, standing: Standing) -> str:
+        """Return a sentence if no epoch was better than what the phase began with, else nothing."""
+        losses = [metrics["validation_loss"] for metrics in standing.history if metrics["stage"] == self.stage.name]
+        if standing.before is None or not losses or min(losses) < standing.before:
+            return ""
+        kept = "those weights are kept" if self.warm else "the best epoch's weights are kept all the same"
+        return (
+            f"Warning: no epoch of phase {self.stage.name} was better than the weights that it began with (validation "
+            f"loss {standing.before:.4g}, lowest after {min(losses):.4g}): {kept}."
+        )
 
     def _epoch(self, standing: Standing, best: dict[str, Tensor]) -> tuple[dict[str, float], float]:
         """Train and validate for an epoch, or for what is left of it; return mean losses and seconds."""
         within, epoch = standing.within or Within(), standing.epoch + 1
         begun, waited = time.perf_counter(), self.steps.waited_s
         started = begun - within.seconds
-        pace = self.steps.pace(within.split, within.steps)
+        pace = self.steps.pace(within.part, within.steps)
 
         def offer(tally: Tally) -> None:
-            self._tell(epoch, within.split, pace, tally.steps)
+            self._tell(epoch, within.part, pace, tally.steps)
             now = replace(within, steps=tally.steps, seconds=time.perf_counter() - started)
             self.hooks.offer(partial(self._checkpoint, replace(standing, within=now), best, tally))
 
-        if within.split == "train":
+        if within.part == "train":
             past = [metrics["validation_loss"] for metrics in standing.history if metrics["stage"] == self.stage.name]
             loss = self.steps.train(epoch, past, Tally.resumed(within), offer)
             within, pace = Within("validation", train_loss=loss), self.steps.pace("validation")  # what is told from now
@@ -216,7 +249,8 @@ class _Stage:
         if checkpoint.scaler and self.steps.scaler.is_enabled():
             self.steps.scaler.load_state_dict(checkpoint.scaler)
 
-    def _finished(self, standing: Standing) -> bool:
+    def finished(self, standing: Standing) -> bool:
+        """Return whether the phase is over."""
         out_of_patience = standing.epoch - standing.best_epoch >= self.settings.patience
         return standing.epoch >= self.settings.epochs or out_of_patience
 

@@ -38,6 +38,12 @@ class Requests:
         if self._board is not None:
             self._board.keep.remote(self._seen)
 
+    def nothing_new(self) -> None:
+        """Answer a request, if there is one, where everything that was done is kept already."""
+        if self.asked.is_set():
+            self.asked.clear()
+            self.answer()
+
     def over(self) -> None:
         """Take no more requests: the training is over."""
         self._trains = False

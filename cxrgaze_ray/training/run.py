@@ -19,6 +19,7 @@ from cxrgaze_ray.registry.pin import ModelPin
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardReader, StoreIndex, StoreInfo, StoreRows, Trainable, index_store
 from cxrgaze_ray.storage import Store, open_store
+from cxrgaze_ray.storage.lease import Lease
 from cxrgaze_ray.training.beforehand import check_rows, warnings_of
 from cxrgaze_ray.training.board import told
 from cxrgaze_ray.training.checkpoint import hand_over
@@ -119,8 +120,9 @@ def run_stages(
             "run_name": run_name,
             "checkpoints": how.model_dump(),
             "elastic": chosen.elastic,
+            "warm": pin is not None,
         }
-        with connect(), told(chosen, say, on_epoch, on_step) as board:
+        with _alone(work, say), connect(), told(chosen, say, on_epoch, on_step) as board:
             index = index_store(store, SPLITS)
             for warning in look_over(index, settings):
                 say(warning)
@@ -132,6 +134,13 @@ def run_stages(
     hand_over(network, final.best)
     bundle = make_bundle(network, name, trained=True, lineage=lineage, profile=store.info.profile)
     return with_golden(bundle.with_curves(curves_of(final.standing.history)))
+
+
+def _alone(work: Store, say: Callable[[str], None]) -> Lease:
+    """Hold a training's folder: two commands there would take each other's features away, and train twice."""
+    watching = "Watching for {:.0f} s if another command is at this training."
+    hint = "Wait for it to end: the same command then has its result."
+    return Lease(work, lambda s: say(watching.format(s)), what="training", hint=hint)
 
 
 def check_beginning(

@@ -40,7 +40,7 @@ class Supervisor:
             self._say("A node is being taken away: a checkpoint is written first.")
             self._board.ask.remote()
         if state == "RESTARTING" and before in ("RUNNING", "PREEMPTING"):
-            self._say("A worker was lost: the training goes on from its last checkpoint.")
+            self._say("A worker was lost, or failed: the training goes on from its last checkpoint.")
         ray.get(self._board.set_state.remote(state))
 
     def _say(self, text: str) -> None:
@@ -54,7 +54,7 @@ class Progress:
         self._kept, self._last = kept, ""
 
     def __call__(self) -> str:
-        """Return the furthest checkpoint's name, or the one found last if the store can't be asked now."""
+        """Return how far it has been kept, or what was found last if the store can't be asked now."""
         with suppress(CxrgazeError):
-            self._last = next(iter(self._kept.names()), self._last)
+            self._last = self._kept.advanced()
         return self._last

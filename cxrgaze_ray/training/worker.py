@@ -11,13 +11,12 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from safetensors.torch import load
 
 from cxrgaze_ray.errors import CxrgazeError, UserError
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.shards import ShardReader, StoreRows
-from cxrgaze_ray.storage import open_parent, open_store
+from cxrgaze_ray.storage import open_store
 from cxrgaze_ray.telemetry.logs import start_logging
 from cxrgaze_ray.training import board
 from cxrgaze_ray.training.ahead import MOST_THREADS, Ahead
@@ -25,6 +24,7 @@ from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, hand_over, rng
 from cxrgaze_ray.training.features import FeatureCache
 from cxrgaze_ray.training.feed import Feed
 from cxrgaze_ray.training.figures import Figures
+from cxrgaze_ray.training.initial import read_initial
 from cxrgaze_ray.training.keeper import Keeper, Make, Writer
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
@@ -58,7 +58,7 @@ def _walk_stages(config: dict[str, Any]) -> None:
     world = World(context.get_world_rank(), context.get_world_size(), here)
     torch.set_num_threads(max(1, torch.multiprocessing.cpu_count() // here))
     network = build(settings.network, settings.seed)
-    hand_over(network, _read_state(config["initial"]))
+    hand_over(network, read_initial(config["initial"]))
     index, reader, device = ray.get(config["index"]), ShardReader(), ray.train.torch.get_device()
     ahead = _ahead(device, torch.multiprocessing.cpu_count() // here)
     train, validation = (Feed(StoreRows(index, split, reader), world, settings.seed, ahead=ahead) for split in _SPLITS)
@@ -75,8 +75,8 @@ def _walk_stages(config: dict[str, Any]) -> None:
         told.say(_going_on(resume.standing, settings, world.size))
     elif config["elastic"]:
         told.say(f"Training with {Workers.parse(world.size)}.")
-    hooks = _hooks(world, keeper, told, FeatureCache(work), device)
-    standing = run_loop(network, train, validation, settings, hooks, resume)
+    hooks = _hooks(world, keeper, told, FeatureCache(work, told.say, HERE.nothing_new), device)
+    standing = run_loop(network, train, validation, settings, hooks, resume, warm=config["warm"])
     HERE.over()
     keeper.finish()
     if world.rank == 0:
@@ -121,19 +121,16 @@ def _going_on(standing: Standing, settings: TrainSettings, workers: int) -> str:
     """Return a sentence that says where a training goes on, and with how many workers."""
     phase, within = list(settings.stages)[standing.stage], standing.within
     where = f"epoch {standing.epoch}"
-    if within is not None:
-        where = f"epoch {standing.epoch + 1}, {'validation ' * (within.split == 'validation')}step {within.steps}"
+    if within is not None and within.part == "before":
+        where = f"before epoch 1, validation step {within.steps}"
+    elif within is not None:
+        where = f"epoch {standing.epoch + 1}, {'validation ' * (within.part == 'validation')}step {within.steps}"
     return f"Going on after phase {phase}, {where}, with {Workers.parse(workers)}."
 
 
 def _end(standing: Standing, network: Network, device: torch.device) -> Checkpoint:
     final = snapshot(network)
     return Checkpoint(standing, model=final, best=final, optimiser={}, rng=[rng_state(device)])
-
-
-def _read_state(uri: str) -> dict[str, torch.Tensor]:
-    store, key = open_parent(uri)
-    return load(store.get(key))
 
 
 class _Told:

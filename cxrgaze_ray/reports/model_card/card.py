@@ -136,6 +136,9 @@ def _limits(info: BundleInfo, gates: list[Judgement]) -> list[str]:
         limits.append("Its probabilities were not recalibrated (temperature 1).")
     if reach := info.metrics.get("reach"):
         limits.append(str(reach))
+    worse = [one.phase for one in info.curves if one.before is not None and not min(one.validation) < one.before]
+    if worse:
+        limits.append(f"No epoch bettered the weights that it began with, of phase {', '.join(worse)}.")
     if not gates:
         limits.append("No gate compared it with the model it replaces.")
     elif gates[-1].outcome != "accepted":

@@ -23,7 +23,7 @@ class LossRow:
 def loss_rows(curves: Sequence[Curve]) -> list[LossRow]:
     """Return the rows of all phases that have finite losses."""
     return [
-        LossRow(one.phase, len(one.train), one.best, one.before, one.validation[one.best - 1])
+        LossRow(one.phase, len(one.train), one.best, one.before, one.kept)
         for one in curves
         if all(map(math.isfinite, (*one.train, *one.validation)))
     ]

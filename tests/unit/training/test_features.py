@@ -18,13 +18,15 @@ from cxrgaze_ray.errors import StoreUnavailable
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.storage import LocalStore
+from cxrgaze_ray.training import features
+from cxrgaze_ray.training.checkpoint import Checkpoint
 from cxrgaze_ray.training.features import FOLDER, FeatureCache, Features, digest
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
 from cxrgaze_ray.training.ranks import World
 from cxrgaze_ray.training.recipes import RECIPES
 from cxrgaze_ray.training.stages import Batch, StageModule
 from tests.rows import feed_of, make_rows
-from tests.unit.training.test_training import settings
+from tests.unit.training.test_training import settings, train
 
 ROWS = make_rows(5)
 
@@ -67,6 +69,47 @@ def test_another_start_computes_nothing_again_unless_what_it_depends_on_changed(
     assert make.rows == 7 + 6
     cache.clear()
     assert not list(LocalStore(str(tmp_path)).list(FOLDER))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_block_is_computed_again(tmp_path: Path, damage: str) -> None:
+    store, make = LocalStore(str(tmp_path)), Counted()
+    first = cached(FeatureCache(store), make)
+    (block,) = store.list(FOLDER)
+    whole = store.get(block.key)
+    store.put(block.key, whole[:-9] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = cached(FeatureCache(store), make)
+    assert make.rows == 6 + 6
+    assert first is not None
+    assert again is not None
+    assert torch.equal(first.take(np.arange(5)), again.take(np.arange(5)))
+    assert store.get(block.key) == whole
+
+
+def test_what_takes_long_is_told_and_requests_for_checkpoints_are_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "BLOCK_BYTES", 2 * 2 * 4)  # two rows
+    monkeypatch.setattr(features, "_TELL_S", 0.0)
+    told, heard = list[str](), list[int]()
+    cached(FeatureCache(LocalStore(str(tmp_path)), told.append, lambda: heard.append(1)), Counted())
+    assert [line.split(":")[1].split(",")[0] for line in told] == [" 33%", " 67%"]
+    assert len(heard) == 3
+
+
+def test_what_was_computed_of_a_phase_s_features_outlives_a_kill(tmp_path: Path) -> None:
+    """A training that goes on after the phase before it is over has nothing of that one to clear up."""
+    chosen, ends, there = settings("encoder", "classifier"), list[Checkpoint](), list[bool]()
+    train(chosen, report=lambda _metrics, make, _ends: ends.append(make()))
+    store = LocalStore(str(tmp_path))
+    store.put(f"{FOLDER}of-the-classifier/block", b"-")
+
+    def look(*_: object) -> None:
+        there.append(store.exists(f"{FOLDER}of-the-classifier/block"))
+
+    train(chosen, resume=ends[0], cache=FeatureCache(store), report=look)
+    assert there == [True]
+    assert not list(store.list(FOLDER))
 
 
 def test_a_limit_and_a_full_disk_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

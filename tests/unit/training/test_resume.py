@@ -103,6 +103,21 @@ def test_a_training_killed_at_random_steps_ends_as_if_it_had_not_been(tmp_path: 
     assert len(killed.kept.names()) <= 2
 
 
+def test_a_kill_before_the_first_epoch_costs_no_more_than_a_step() -> None:
+    chosen, made = settings("encoder"), list[Checkpoint]()
+    straight, expected = train(chosen, build(chosen.network, seed=3), offer=lambda make: made.append(make()))
+    within = made[0].standing.within
+    assert within is not None
+    assert (within.part, within.steps) == ("before", 1)
+    network, taken = build(chosen.network, seed=3), list[Checkpoint]()
+    hand_over(network, made[0].best)
+    _, history = train(chosen, network, resume=made[0], offer=lambda make: taken.append(make()))
+    assert len(taken) == len(made) - 1
+    assert history[0]["before"] == expected[0]["before"]
+    assert history[0]["train_loss"] == expected[0]["train_loss"]
+    assert not changed(snapshot(straight), snapshot(network))
+
+
 def test_a_phase_that_is_over_is_not_got_ready_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its features, which were removed with it, would be computed for nothing."""
     chosen, ends, begun = settings("encoder", "classifier"), list[Checkpoint](), list[str]()
@@ -136,7 +151,7 @@ def test_the_furthest_few_are_kept_whatever_order_they_come_in(store: Store) -> 
     for one in (checkpoint(9), checkpoint(10), checkpoint(0, epoch=1), checkpoint(11), checkpoint(0, stage=1)):
         kept.write(one)
     found = [kept.read(key).standing.progress() for key in kept.names()]
-    assert found == [(1, 0, 0, 0), (0, 1, 0, 0)]
+    assert found == [(1, 0, 1, 0), (0, 1, 1, 0)]
     kept.finish(checkpoint(0, stage=2))
     assert [kept.read(key).standing.stage for key in kept.names()] == [2]
     end = kept.end(2)
@@ -144,17 +159,19 @@ def test_the_furthest_few_are_kept_whatever_order_they_come_in(store: Store) -> 
     assert (end.standing.stage, kept.end(3)) == (2, None)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "changed"])
 def test_a_damaged_checkpoint_is_never_resumed_from(store: Store, damage: str) -> None:
     kept = KeptCheckpoints(store, "run", keep=1)
     kept.write(checkpoint(5))
     whole = store.get(kept.names()[0])
     later = kept.names()[0].replace("00000005", "00000008")
-    store.put(later, {"cut": whole[: len(whole) // 2], "empty": b"", "other": b"not safetensors at all"}[damage])
+    changed = whole[:-1] + bytes([whole[-1] ^ 1])
+    bad = {"cut": whole[: len(whole) // 2], "empty": b"", "other": b"not safetensors at all", "changed": changed}
+    store.put(later, bad[damage])
     said: list[str] = []
     found = kept.furthest(said.append)
     assert found is not None
-    assert found[1].standing.progress() == (0, 0, 0, 5)
+    assert found[1].standing.progress() == (0, 0, 1, 5)
     assert len(said) == 1
     kept.write(checkpoint(6))
     assert [kept.read(key).standing.progress()[3] for key in kept.names()] == [6]
@@ -193,7 +210,7 @@ def test_a_write_that_was_cut_off_leaves_nothing_to_resume_from(store: Store, mo
         kept.write(checkpoint(6))
     found = kept.furthest()
     assert found is not None
-    assert found[1].standing.progress() == (0, 0, 0, 5)
+    assert found[1].standing.progress() == (0, 0, 1, 5)
 
 
 def test_a_full_folder_for_temporary_files_is_told(store: Store) -> None:
@@ -209,7 +226,7 @@ def test_a_full_folder_for_temporary_files_is_told(store: Store) -> None:
             assert "TMPDIR" in told.value.hint
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert kept.names() == ["checkpoints/00-000000-0-00000005.safetensors"]
+    assert kept.names() == ["checkpoints/00-000000-1-00000005.safetensors"]
 
 
 class Slow:

@@ -13,7 +13,7 @@ from cxrgaze_ray.config import Settings
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.lifecycle.retraining import RetrainSettings
 from cxrgaze_ray.training import supervision
-from cxrgaze_ray.training.board import News, Waiting, _Board, tell
+from cxrgaze_ray.training.board import Around, News, Waiting, _Board, tell
 from cxrgaze_ray.training.progress import EpochStep
 from cxrgaze_ray.training.running import CheckpointSettings, Workers, WorkersSetting
 from cxrgaze_ray.training.supervision import Supervisor
@@ -53,9 +53,32 @@ def test_a_retraining_is_the_same_however_often_it_is_saved() -> None:
     assert saved.sha256() == plain.sha256()
 
 
+def around(cpus: float, *, free: float, held: bool = False, awaited: bool = False) -> Around:
+    return Around({"CPU": cpus}, {"CPU": free}, held, awaited)
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (around(4, free=4), "Starting 2 workers"),
+        (around(4, free=2), "Starting 2 workers"),
+        (around(4, free=0, held=True), "Starting 2 workers"),
+        (around(4, free=1), "Waiting for 2 workers"),
+        (around(4, free=0, awaited=True), "Waiting for 2 workers"),
+        (around(4, free=2)._replace(there={"CPU": 4, "GPU": 1}), "Waiting for 2 workers"),
+    ],
+)
+def test_a_training_says_that_it_waits_for_room_only_where_there_is_none(seen: Around, said: str) -> None:
+    lines: list[str] = []
+    waiting = Waiting(Workers(2, 2), lines.append, lambda: seen)
+    for second in (0, 31):
+        waiting.look("SCHEDULING", second)
+    assert [line.startswith(said) for line in lines] == [True]
+
+
 def test_what_a_training_waits_for_is_said_now_and_then() -> None:
     said: list[str] = []
-    waiting = Waiting(Workers(2, 8), said.append, lambda: {"CPU": 1.0})
+    waiting = Waiting(Workers(2, 8), said.append, lambda: around(1, free=1))
     for second in range(0, 100, 5):
         waiting.look("RESCHEDULING", second)
     assert len(said) == 3
@@ -98,7 +121,7 @@ def test_a_checkpoint_is_asked_for_before_workers_are_taken_away(monkeypatch: py
     assert board.board.take().said == [
         "The cluster has room for 1 worker now: the training goes on with them.",
         "A node is being taken away: a checkpoint is written first.",
-        "A worker was lost: the training goes on from its last checkpoint.",
+        "A worker was lost, or failed: the training goes on from its last checkpoint.",
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cxrgaze_ray.errors import BundleError, ConfigError, UserError
+from cxrgaze_ray.models.curves import curves_of
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.network import DenseNetNetwork, Network
 from cxrgaze_ray.models.settings import architecture
@@ -66,8 +67,8 @@ def train(
     chosen: TrainSettings, network: Network | None = None, **options: Any
 ) -> tuple[Network, list[dict[str, Any]]]:
     network = network or build(PRESETS["tiny"], seed=3)
-    resume = options.pop("resume", None)
-    standing = run_loop(network, *feeds(), chosen, LoopHooks(**options), resume)
+    how = {name: options.pop(name) for name in ("resume", "warm") if name in options}
+    standing = run_loop(network, *feeds(), chosen, LoopHooks(**options), **how)
     return network, standing.history
 
 
@@ -180,6 +181,19 @@ def test_a_phase_ends_with_the_weights_of_its_lowest_validation_loss(name: Stage
     with torch.no_grad():
         now = sum(float(module(batch).loss) for batch in batches) / len(batches)
     assert now == pytest.approx(min(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_phase_that_only_makes_a_trained_model_worse_leaves_it_as_it_is(warm: bool) -> None:
+    chosen, told = at_rate(settings("classifier", epochs=2), "classifier", 1e3), list[str]()
+    network = build(PRESETS["tiny"], seed=3)
+    before = snapshot(network)
+    _, history = train(chosen, network, tell=told.append, warm=warm)
+    assert bool(changed(before, snapshot(network))) is not warm
+    assert history[0]["best"] is not warm
+    assert curves_of(history)[0].best == (0 if warm else min(history, key=lambda one: one["validation_loss"])["epoch"])
+    assert len(told) == 1
+    assert "no epoch of phase classifier was better than the weights that it began with" in told[0]
 
 
 def test_training_learns() -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torchvision.models import DenseNet
 
-from cxrgaze_ray.errors import ConfigError, StoreUnavailable, TrainingDiverged, UserError
+from cxrgaze_ray.errors import ConfigError, RunConflict, StoreUnavailable, TrainingDiverged, UserError
 from cxrgaze_ray.models import network
 from cxrgaze_ray.models.bundle import Bundle, Lineage, make_bundle
 from cxrgaze_ray.models.gazenet import PRESETS
@@ -23,9 +23,10 @@ from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import LocalStore, Store
+from cxrgaze_ray.storage.lease import Lease
 from cxrgaze_ray.training import run, worker
 from cxrgaze_ray.training.checkpoint import Checkpoint, Standing, rng_states, snapshot
-from cxrgaze_ray.training.initial import INITIAL
+from cxrgaze_ray.training.initial import INITIAL, read_initial
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.settings import TrainSettings
 from tests.labelled_store import write_store
@@ -103,8 +104,8 @@ def test_lineage_is_what_was_written_when_a_killed_training_began(
     with pytest.raises(Killed):
         run.run_stages(store, SETTINGS, registry, say=warnings.append)
     assert "no way to the weights" in warnings[0]
-    (begun,) = registry.store.list("cxrgaze/training/")
-    before = registry.store.get(begun.key)
+    (begun,) = [entry.key for entry in registry.store.list("cxrgaze/training/") if entry.key.endswith(INITIAL)]
+    before = registry.store.get(begun)
 
     training(monkeypatch, ended, "imagenet")  # the line is back
     monkeypatch.setattr(run, "Lineage", Lineage)
@@ -112,7 +113,7 @@ def test_lineage_is_what_was_written_when_a_killed_training_began(
     assert (lineage.backbone, lineage.code_version) == ("fresh", "0.0.1")
     assert (lineage.store_sha256, lineage.stores) == (store.info.sha256(), store.parts)
     assert lineage.settings == SETTINGS.model_dump(mode="json")
-    assert registry.store.get(begun.key) == before
+    assert registry.store.get(begun) == before
 
 
 @pytest.mark.parametrize("source", ["fresh", "imagenet"])
@@ -136,6 +137,36 @@ def test_a_training_begun_by_an_earlier_version_goes_on_and_its_backbone_is_not_
     assert lineage.backbone is None
     assert lineage.store_sha256 == store.info.sha256()
     assert all(torch.equal(tensor, first[name]) for name, tensor in load(place.get(INITIAL)).items())
+
+
+@pytest.mark.parametrize("damage", ["short", "cut", "changed"])
+def test_damaged_first_weights_are_told_with_their_place(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore, damage: str
+) -> None:
+    training(monkeypatch, killed, "fresh")
+    with pytest.raises(Killed):
+        run.run_stages(store, SETTINGS, registry)
+    (begun,) = [entry.key for entry in registry.store.list("cxrgaze/training/") if entry.key.endswith(INITIAL)]
+    whole = registry.store.get(begun)
+    bad = {"short": whole[:100], "cut": whole[:-9], "changed": whole[:-1] + bytes([whole[-1] ^ 1])}
+    registry.store.put(begun, bad[damage])
+    with pytest.raises(RunConflict, match=f"damaged: .*{begun}"):
+        read_initial(registry.store.locate(begun))
+    if damage == "short":  # the command reads the beginning, the workers all of it
+        with pytest.raises(RunConflict, match="damaged"):
+            run.run_stages(store, SETTINGS, registry)
+
+
+def test_a_second_command_at_the_same_training_is_told(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, store: ShardStore
+) -> None:
+    training(monkeypatch, ended)
+    place = registry.store.child(f"cxrgaze/training/{SETTINGS.run_name(store.info.sha256(), None)}")
+    said: list[str] = []
+    with Lease(place), pytest.raises(RunConflict, match="Another driver is working on this training"):
+        run.run_stages(store, SETTINGS, registry, say=said.append)
+    assert "Watching for 10 s if another command is at this training." in said
+    run.run_stages(store, SETTINGS, registry)
 
 
 def test_the_parent_is_named_by_its_version(
