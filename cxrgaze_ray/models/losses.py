@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cxrgaze_ray.models.settings import TripletMining
+
+_IN_PIECES = 1.4
+"""How much more memory thousands of pieces were measured to take than they hold: some of it lies between them."""
 
 
 def triplet_loss(
@@ -63,6 +67,31 @@ def triplet_weight(labels_B: Tensor, mining: TripletMining = "batch_all") -> int
         return int(anchors_K.sum())
     triplets = int((anchors_K * (counts_K - 1) * (len(labels_B) - counts_K)).sum())
     return triplets if mining == "batch_all" else min(triplets, 1)
+
+
+def triplet_bytes(rows: int, shape: Sequence[int], mining: TripletMining = "batch_all") -> int:
+    """Return the most bytes that `triplet_loss` and its gradient take at once, beside the features.
+
+    Unlike what layers take, they grow with the square and the cube of a batch.
+
+    Parameters
+    ----------
+    rows
+        Rows of the batch.
+    shape
+        Shape of one row's features: (C, H, W), or (C,) of vectors.
+    """
+    pairs, channels = rows**2, shape[0]
+    if mining == "rowwise_sum":
+        # of every pair the maps' difference and its rows' distances, of every triplet its rows' hinges: at most a
+        # quarter of all triples are triplets
+        return round(_IN_PIECES * 4 * (pairs * math.prod(shape) + (pairs + rows**3 // 4) * math.prod(shape[:-1])))
+    differences = 4 * pairs * channels
+    # backwards, a square takes its input three times more
+    if mining == "batch_hard":
+        return 4 * differences
+    # the hinges, their gradient and that of their input, and a byte for each that is valid
+    return max(4 * differences, differences + 13 * rows**3)
 
 
 def _distances(vectors_BC: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cxrgaze_ray.config import check_extra
-from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.errors import ConfigError, CxrgazeError
 from cxrgaze_ray.models.curves import epoch_figures
-from cxrgaze_ray.storage import uris
+from cxrgaze_ray.storage import LocalStore, check_writable, uris
 
 TELL_S = 0.3
 """Least time between two steps of a split that are told of, the last one apart: some take milliseconds."""
@@ -68,9 +68,16 @@ class Pace:
 
 
 def check_event_files(folder: str | None) -> None:
-    """Raise ConfigError if a folder for event files is none of this machine's."""
-    if folder is not None and folder.startswith(uris.S3):
+    """Raise ConfigError if a folder for event files is none of this machine's, or can't be written; nothing is left."""
+    if folder is None:
+        return
+    if folder.startswith(uris.S3):
         raise ConfigError(f"Event files can't be written to {folder}.", "Name a folder of this machine.")
+    try:
+        check_writable(LocalStore(folder))
+    except CxrgazeError as error:
+        why = f"Event files can't be written to {folder}. {error.message}"
+        raise ConfigError(why, "Name a folder that can be written.") from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cxrgaze_ray.models.losses import triplet_bytes, triplet_loss
 from cxrgaze_ray.models.network import Network
 from cxrgaze_ray.training.compute import Compute
 from cxrgaze_ray.training.features import FeatureCache, room
@@ -51,6 +52,8 @@ class PhaseCost:
         Bytes an image of those features.
     saved_bytes
         Bytes an image that layers keep between a step's forward and backward pass.
+    loss_bytes
+        Bytes of a loss that looks at all of a step's rows at once, whoever of the workers has them; 0 of any other.
     learning_bytes, network_bytes
         Bytes of the weights that learn, and of all.
     """
@@ -65,8 +68,14 @@ class PhaseCost:
     features_s: float
     feature_bytes: int
     saved_bytes: int
+    loss_bytes: int
     learning_bytes: int
     network_bytes: int
+
+    @property
+    def rows(self) -> int:
+        """Most rows that a step has."""
+        return min(self.batch, self.images)
 
     @property
     def once_s(self) -> float:
@@ -94,8 +103,11 @@ class PhaseCost:
         return self.network_bytes + 3 * self.learning_bytes
 
     def step_bytes(self, rows: int) -> int:
-        """Return bytes that a step over so many rows takes on its device: weights, gradients, optimiser, layers."""
-        return self.network_bytes + 3 * self.learning_bytes + self.saved_bytes * rows
+        """Return bytes that a step takes on a device that has so many of its rows.
+
+        They are of weights, gradients, optimiser, layers and loss.
+        """
+        return self.network_bytes + 3 * self.learning_bytes + self.saved_bytes * rows + self.loss_bytes
 
 
 def sharing_devices(workers: int, device: torch.device, *, elsewhere: bool) -> int:
@@ -213,9 +225,13 @@ class _Rehearsal:
         caches = settings.caches(stage.name)
         features_s, feature_bytes = self._features(steps, train.select(stage)) if caches else (0, 0)
         count, judged = len(steps.training), len(steps.validation)
+        images = int(usable(self._train, stage).sum())
+        kept, loss_bytes = 0, 0
+        if stage.objective == "triplet":
+            kept, loss_bytes = self._mined(steps, chosen[0], settings, min(own.batch, images))
         return PhaseCost(
             phase=stage.name,
-            images=int(usable(self._train, stage).sum()),
+            images=images,
             validated=int(usable(self._validation, stage).sum()),
             epochs=own.epochs,
             batch=own.batch,
@@ -223,10 +239,23 @@ class _Rehearsal:
             validation_s=validated / judged,
             features_s=features_s / count,
             feature_bytes=feature_bytes // count,
-            saved_bytes=sum(saved.values()) // count,
+            saved_bytes=max(0, sum(saved.values()) - kept) // count,
+            loss_bytes=loss_bytes,
             learning_bytes=sum(parameter.nbytes for parameter in steps.learning),
             network_bytes=sum(tensor.nbytes for tensor in self._network.state_dict().values()),
         )
+
+    def _mined(self, steps: Steps, tried: Rows, settings: TrainSettings, rows: int) -> tuple[int, int]:
+        """Return bytes that the triplet loss of the measured step kept, and those that it takes over so many rows."""
+        (batch,) = steps.training.part(0, 1, 1, steps.size)
+        steps.module.eval()
+        with torch.no_grad():
+            map_1CHW = steps.module.network.tap(batch.to(self._device).image_BCHW)
+        label_B = torch.as_tensor(tried.label_N, device=self._device)
+        maps_BCHW = map_1CHW.float().repeat(len(label_B), 1, 1, 1).requires_grad_()
+        with _saved(self._network) as kept:
+            _loss = triplet_loss(maps_BCHW, label_B, mining=settings.triplet)
+        return sum(kept.values()), triplet_bytes(rows, map_1CHW.shape[1:], settings.triplet)
 
     def _features(self, steps: Steps, feed: Feed) -> tuple[float, int]:
         """Return seconds and bytes of the features of a feed's rows."""

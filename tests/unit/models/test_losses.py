@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
-from cxrgaze_ray.models.losses import classification_loss, saliency_loss, triplet_loss, triplet_weight
+from cxrgaze_ray.models.losses import classification_loss, saliency_loss, triplet_bytes, triplet_loss, triplet_weight
 from cxrgaze_ray.models.settings import TripletMining
 
 MININGS: tuple[TripletMining, ...] = get_args(TripletMining)
@@ -84,6 +85,30 @@ def test_a_batch_weighs_by_what_it_was_mined_from(labels: list[int]) -> None:
     mined = triplets(labels)
     anchors = len({anchor for anchor, _, _ in mined})
     assert found == {"batch_all": len(mined), "batch_hard": anchors, "rowwise_sum": int(bool(mined))}
+
+
+@pytest.mark.parametrize(
+    ("mining", "rows", "shape"),
+    [
+        ("batch_all", 96, (16,)),
+        ("batch_all", 48, (512,)),
+        ("batch_all", 96, (16, 3, 2)),
+        ("batch_hard", 64, (128,)),
+        ("rowwise_sum", 16, (64, 10, 8)),
+        ("rowwise_sum", 24, (32, 5, 4)),
+    ],
+)
+def test_the_bytes_of_a_batch_are_those_that_are_taken(
+    mining: TripletMining, rows: int, shape: tuple[int, ...]
+) -> None:
+    features = torch.randn(rows, *shape, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        triplet_loss(features, torch.arange(rows) % 3, mining=mining).backward()  # type: ignore[no-untyped-call]
+    assert profiled.profiler is not None
+    taken = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    most = int(np.cumsum([event.nbytes() for event in sorted(taken, key=lambda event: event.start_ns())]).max())
+    between = 1.4 if mining == "rowwise_sum" else 1.0
+    assert triplet_bytes(rows, shape, mining) / between == pytest.approx(most, rel=0.15)
 
 
 @pytest.mark.parametrize("mining", ["batch_all", "batch_hard"])

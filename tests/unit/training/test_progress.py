@@ -16,7 +16,7 @@ from cxrgaze_ray.cli.console import epoch_bar
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training.loop import LoopHooks, run_loop
-from cxrgaze_ray.training.progress import EpochStep, Pace, event_files
+from cxrgaze_ray.training.progress import EpochStep, Pace, check_event_files, event_files
 from tests.rows import feed_of
 from tests.unit.training.test_training import TRAIN, VALIDATION, settings
 
@@ -72,6 +72,14 @@ def test_a_place_that_takes_no_event_files_is_told(
     with pytest.raises(ConfigError, match=f"Event files can't be written to {folder}"), event_files(folder):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["file"], "no folder is named after a bucket"
+
+
+def test_a_place_for_event_files_is_tried_before_a_training_and_nothing_is_left(tmp_path: Path) -> None:
+    check_event_files(str(tmp_path / "new" / "events"))
+    assert list(tmp_path.iterdir()) == []
+    for folder in ("/proc/events", "/dev/null/events"):
+        with pytest.raises(ConfigError, match=f"Event files can't be written to {folder}"):
+            check_event_files(folder)
 
 
 def test_nothing_is_written_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from cxrgaze_ray.models.gazenet import PRESETS
+from cxrgaze_ray.models.losses import triplet_bytes
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.training.recipes import RECIPES
 from cxrgaze_ray.training.rehearsal import PhaseCost, _some, rehearse
@@ -44,6 +46,16 @@ def test_what_layers_keep_is_counted_and_grows_with_the_picture() -> None:
     small = cost("encoder", architecture={"input_size": [160, 128]})
     large = cost("encoder", architecture={"input_size": [320, 256]})
     assert 3.5 < large.saved_bytes / small.saved_bytes < 4.5
+
+
+def test_the_triplets_of_a_whole_batch_are_reckoned_beside_the_layers() -> None:
+    """Layers grow with the rows, triplets with their cube: those of the few rows that are tried say nothing."""
+    few, many = (cost("contrastive", stages={"contrastive": {"batch": batch}}) for batch in (4, 65_536))
+    channels = build(PRESETS["tiny"]).densenet.classifier.in_features
+    assert (few.rows, few.loss_bytes) == (4, triplet_bytes(4, (channels,)))
+    assert (many.rows, many.loss_bytes) == (9, triplet_bytes(9, (channels,)))
+    assert few.saved_bytes == many.saved_bytes
+    assert many.step_bytes(3) - many.step_bytes(2) == many.saved_bytes
 
 
 @pytest.mark.long
