@@ -45,7 +45,7 @@ def read_training(
     system
         Name of the network; None leaves it to the YAML.
     single
-        Texts such as ``architecture.tap=transition3``.
+        Texts such as ``architecture.tap=transition3``; not of a phase that is left out, which the YAML may well name.
     recipe
         Name of the recipe; None leaves it to the YAML.
     """
@@ -61,7 +61,13 @@ def read_training(
     read_single(single, values)
     named = tuple(phase.strip() for phase in phases.split(",")) if phases else None
     chosen = Chosen(values.pop("preset", preset), cast("tuple[StageName, ...] | None", named), values)
-    chosen.training()  # names what is wrong as it was written
+    trained = chosen.training().stages  # names what is wrong as it was written
+    asked = read_single(single).get("stages", {})
+    if without := [phase for phase in asked if phase not in trained]:
+        raise ConfigError(
+            f"Settings of phase {without[0]} were given, which is not trained.",
+            f"Leave out --set stages.{without[0]}, or train it too: --phases {','.join([*trained, without[0]])}.",
+        )
     return chosen
 
 

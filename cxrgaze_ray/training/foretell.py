@@ -30,7 +30,7 @@ from cxrgaze_ray.training.initial import INITIAL, first_weights
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.publishing import check_publishable
 from cxrgaze_ray.training.rehearsal import PhaseCost, measured_on, rehearse, sharing_devices
-from cxrgaze_ray.training.run import SPLITS, check_beginning, look_over, rows_of, training_name, work_store
+from cxrgaze_ray.training.run import SPLITS, check_beginning, look_over, notes_of, rows_of, training_name, work_store
 from cxrgaze_ray.training.running import CheckpointSettings, Workers
 from cxrgaze_ray.training.settings import TrainSettings
 
@@ -131,10 +131,10 @@ def foretell(
         What would stop the training.
     """
     check_publishable(registry, name, promote=promote, reason=reason)
-    pin, _ = check_beginning(store, registry, name, parent, backbone_weights)
+    pin, begun_from = check_beginning(store, registry, name, parent, backbone_weights)
     index = index_store(store, SPLITS)
     warnings = [*store.info.warnings(), *look_over(index, settings)]
-    notes = settings.notes()
+    notes = notes_of(settings, begun_from)
     network = _first_network(settings, pin, backbone_weights, notes)
     run = training_name(store, settings, pin, backbone_weights)
     work = work_store(registry, name, run)
@@ -143,7 +143,8 @@ def foretell(
     team, device = Workers.parse(workers), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cluster = cluster or ClusterSettings()
     elsewhere = cluster.joined is not None
-    here = 1 if elsewhere else team.least
+    sharing = team.least if elsewhere else _placed(team, device, cluster.cpus)
+    here = 1 if elsewhere else sharing
     bare = round(peak_rss_mib() * 2**20)
     train, validation, _ = rows_of(index)
     costs = []
@@ -157,7 +158,7 @@ def foretell(
         phases=costs,
         device=measured_on(device),
         sharing=sharing_devices(team.least, device, elsewhere=elsewhere),
-        memory=_memory(costs, team, device, here, bare),
+        memory=_memory(costs, team.least if device.type == "cuda" else sharing, device, here, bare),
         **_disks(costs, registry, keep, here),
         warnings=warnings,
         notes=notes,
@@ -208,17 +209,23 @@ def _first_network(
     return network
 
 
-def _memory(costs: list[PhaseCost], team: Workers, device: torch.device, here: int, bare: int) -> Room:
+def _placed(team: Workers, device: torch.device, cpus: int) -> int:
+    """Return how many workers this machine would have: as many as there is room for, but never fewer than the least."""
+    return max(team.least, min(team.most, torch.cuda.device_count() if device.type == "cuda" else cpus))
+
+
+def _memory(costs: list[PhaseCost], sharing: int, device: torch.device, here: int, bare: int) -> Room:
     """Return the memory of the largest step: of a GPU, or of this machine's workers.
 
-    `bare` is what this process held before it took a step: the same libraries, and a network.
+    `sharing` workers share a batch: GPUs hold most where they are fewest, a machine where they are most. `bare` is
+    what this process held before it took a step: the same libraries, and a network.
     """
-    step = max(one.step_bytes(-(-one.batch // team.least)) for one in costs)
+    step = max(one.step_bytes(-(-one.rows // sharing)) for one in costs)
     if device.type == "cuda":
         return Room(step, torch.cuda.mem_get_info(device)[0])
     # the best weights, and the checkpoint that is being written; batches that wait
     beside = max(one.network_bytes + one.checkpoint_bytes for one in costs) + _READER_BYTES + bare
-    waiting = max(-(-one.batch // team.least) for one in costs) * (BATCHES + 1) * 2 * 4 * HEIGHT * WIDTH
+    waiting = max(-(-one.rows // sharing) for one in costs) * (BATCHES + 1) * 2 * 4 * HEIGHT * WIDTH
     return Room((step + beside + waiting) * here, free_memory())
 
 

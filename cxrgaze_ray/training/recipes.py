@@ -16,7 +16,8 @@ STAGE_ORDER: tuple[StageName, ...] = get_args(StageName)
 """All phases. A phase's place here seeds its random draws: one that two systems share is the same in both."""
 
 RecipeName = Literal["paper", "recommended"]
-"""paper: as the authors trained. recommended: the same phases, whose images are changed a little each time."""
+"""paper: as the authors trained. recommended: the same phases, whose images are changed a little each time, and never
+mirrored, whatever the authors did."""
 
 Objective = Literal["triplet", "densenet_classes", "saliency", "fused_classes", "joint", "classes"]
 """What a phase's loss is computed from: see `stages`."""
@@ -134,4 +135,4 @@ fused features would have to be computed anew in every epoch, for a head of two 
 def phase_values(system: System, preset: Preset, phase: StageName, recipe: RecipeName = "paper") -> dict[str, Any]:
     """Return the settings of a system's phase in a preset that differ from a phase's defaults."""
     recommended: dict[str, Any] = {"augment": {}} if recipe == "recommended" and phase in _AUGMENTED else {}
-    return recommended | _COMMON[preset].get(phase, {}) | RECIPES[system].values.get(preset, {}).get(phase, {})
+    return _COMMON[preset].get(phase, {}) | RECIPES[system].values.get(preset, {}).get(phase, {}) | recommended

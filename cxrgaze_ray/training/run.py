@@ -11,6 +11,7 @@ from cxrgaze_ray.cluster.connection import Connect
 from cxrgaze_ray.errors import ConfigError, UserError
 from cxrgaze_ray.models.bundle import Bundle, BundleInfo, Lineage, make_bundle, read_info
 from cxrgaze_ray.models.curves import curves_of
+from cxrgaze_ray.models.parts import notes_on_parts
 from cxrgaze_ray.models.predictor import with_golden
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.radiograph.preprocess import profile_names, profile_sha256
@@ -111,7 +112,7 @@ def run_stages(
     if final is None:
         chosen = Workers.parse(workers)
         say(f"Training {run_name} on {store.rows('train')} images, {chosen}.")
-        for note in settings.notes():
+        for note in notes_of(settings, begun_from):
             say(note)
         config = {
             "settings": settings.model_dump(),
@@ -157,6 +158,12 @@ def check_beginning(
     begun_from = read_info(open_store(pin.uri)) if pin else None
     check_store(store.info, begun_from)
     return pin, begun_from
+
+
+def notes_of(settings: TrainSettings, begun_from: BundleInfo | None) -> list[str]:
+    """Return sentences on what a training's phases leave of the network, and on what its settings do not do."""
+    before = begun_from.phases if begun_from else ()
+    return [*notes_on_parts(settings.system, before, settings.stages), *settings.notes()]
 
 
 def look_over(index: StoreIndex, settings: TrainSettings) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.models.bundle import WEIGHTS, BundleInfo, read_hashed_info
 from cxrgaze_ray.models.calibration import Calibration
+from cxrgaze_ray.models.parts import notes_on_parts
 from cxrgaze_ray.models.predictions import told
 from cxrgaze_ray.registry.ledger import Entry
 from cxrgaze_ray.registry.versions import Registry
@@ -124,6 +125,9 @@ def _limits(info: BundleInfo, gates: list[Judgement]) -> list[str]:
         limits.append("It reads the reader's gaze beside the image: it can be evaluated, but not score or serve.")
     if "saliency" in info.predicts:
         limits.append("Its gaze map predicts where a reader would look; it does not explain the diagnosis.")
+    if info.trained and "stages" in info.lineage.settings:
+        before = info.lineage.parent_phases if info.lineage.parent else ()
+        limits += notes_on_parts(info.network.system, before, info.lineage.settings["stages"])
     if info.metrics:
         limits.append("Its figures are of one test split: they say nothing of other sites, devices or patients.")
     else:

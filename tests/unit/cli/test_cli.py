@@ -633,16 +633,17 @@ def spoil(store: Path, folder: Path) -> None:
 
 
 FRESH = "The network will start fresh, not from backbone imagenet: no ImageNet weights are of its kind and size."
+LEFT = [f"{part} learns in no phase: it keeps its first weights." for part in ("The gaze path", "The classifier")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "notes"),
     [
-        (["--preset", "tiny", "--phases", "encoder"], [FRESH]),
+        (["--preset", "tiny", "--phases", "encoder"], [*LEFT, FRESH]),
         (["--preset", "tiny", "--system", "mt-unet", "--set", "legacy_batchnorm_drift=true"],
          ["Setting legacy_batchnorm_drift has no effect: no phase computes anything with a frozen part.", FRESH]),
-        (["--preset", "tiny", "--phases", "encoder", "--from", "cxrgaze@champion"], []),
-        (["--preset", "tiny", "--phases", "encoder", "--set", "backbone=fresh"], []),
+        (["--preset", "tiny", "--phases", "encoder", "--from", "cxrgaze@champion"], LEFT),
+        (["--preset", "tiny", "--phases", "encoder", "--set", "backbone=fresh"], LEFT),
     ],
 )  # fmt: skip
 def test_a_dry_training_says_what_the_settings_do_not_do(

@@ -113,6 +113,26 @@ def text_of(registry: Registry, reference: str = NAME, form: Any = "md") -> str:
     return model_card(registry, reference, form).text
 
 
+@pytest.mark.parametrize(
+    ("parent", "phases", "told"),
+    [
+        (None, ["classifier"], "The gaze path learns in no phase: it keeps its first weights"),
+        ("net@v1", ["contrastive"], "Phase contrastive changes DenseNet after DenseNet's own head, the gaze path and"),
+        (None, ["encoder", "saliency", "classifier"], None),
+    ],
+)
+def test_parts_that_phases_left_fresh_or_behind_are_among_the_limits(
+    tmp_path: Path, parent: str | None, phases: list[str], told: str | None
+) -> None:
+    registry, settings = Registry(LocalStore(str(tmp_path))), TrainSettings.for_preset("tiny", phases)
+    lineage = Lineage(
+        parent=parent, parent_phases=("encoder", "saliency", "classifier"), settings=settings.model_dump(mode="json")
+    )
+    registry.publish(make_bundle(build(settings.network), NAME, trained=True, lineage=lineage))
+    text = text_of(registry, f"{NAME}@v1")
+    assert (told in text) if told else ("in no phase" not in text and " again." not in text)
+
+
 @pytest.mark.parametrize("form", ["html", "md"])
 def test_the_card_says_what_bundle_and_ledger_say(registry: Registry, form: Any) -> None:
     card = model_card(registry, NAME, form)

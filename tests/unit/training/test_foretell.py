@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cxrgaze_ray.cluster.connection import ClusterSettings
+from cxrgaze_ray.models.bundle import Lineage, make_bundle
+from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.versions import Registry
 from cxrgaze_ray.shards import ShardStore
 from cxrgaze_ray.storage import LocalStore
@@ -17,14 +20,14 @@ from cxrgaze_ray.training.foretell import Foretold, foretell
 from cxrgaze_ray.training.initial import INITIAL
 from cxrgaze_ray.training.kept import KeptCheckpoints
 from cxrgaze_ray.training.rehearsal import PhaseCost
-from cxrgaze_ray.training.run import training_name, work_store
+from cxrgaze_ray.training.run import notes_of, training_name, work_store
 from cxrgaze_ray.training.settings import TrainSettings
 from tests.labelled_store import write_store
 
 SETTINGS = TrainSettings.for_preset("tiny", ["encoder"], backbone="fresh")
 COST = PhaseCost(
     phase="encoder", images=6, validated=4, epochs=2, batch=8, step_s=1, validation_s=0.5, features_s=0,
-    feature_bytes=0, saved_bytes=2**20, learning_bytes=2**20, network_bytes=2**20,
+    feature_bytes=0, saved_bytes=2**20, loss_bytes=0, learning_bytes=2**20, network_bytes=2**20,
 )  # fmt: skip
 
 
@@ -45,6 +48,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "rehearse", lambda *_, **__: COST)
     monkeypatch.setattr(module, "free_memory", lambda: 64 * 2**30)
     monkeypatch.setattr(module, "_free", lambda _: 64 * 2**30)
+    monkeypatch.setattr(module, "peak_rss_mib", lambda: 512.0)
 
 
 def told(store: ShardStore, registry: Registry, **values: Any) -> Foretold:
@@ -65,11 +69,45 @@ def test_workers_without_a_place_are_told_of_where_the_places_are_known(
 def test_it_says_where_the_same_command_would_go_on(store: ShardStore, registry: Registry) -> None:
     work = work_store(registry, "cxrgaze", run := training_name(store, SETTINGS))
     work.put(INITIAL, b"-")
-    assert told(store, registry).notes == SETTINGS.notes()
+    assert told(store, registry).notes == notes_of(SETTINGS, None)
     kept = KeptCheckpoints(work, run)
     for stage, words in ((0, "was begun, and would go on from checkpoints/00-"), (1, "is over: the same command only")):
         kept.write(Checkpoint(Standing(stage=stage), model={}, best={}, optimiser={}, rng=[]))
         assert words in told(store, registry).notes[-1]
+
+
+def test_parts_that_the_phases_leave_behind_are_told_of_as_when_training_begins(
+    store: ShardStore, registry: Registry
+) -> None:
+    lineage = Lineage(settings=TrainSettings.for_preset("tiny").model_dump(mode="json"))
+    registry.publish(make_bundle(build(SETTINGS.network), "cxrgaze", trained=True, lineage=lineage))
+    (note,) = told(store, registry, parent="cxrgaze@v1").notes
+    assert note.startswith("Phase encoder changes DenseNet after the gaze path and the classifier learned from it")
+
+
+def test_memory_and_room_are_those_of_as_many_workers_as_there_is_room_for(
+    store: ShardStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "rehearse", lambda *_, **__: replace(COST, feature_bytes=2**20))
+    cluster = ClusterSettings(num_cpus=4)
+    one, four, elastic, more = (
+        told(store, registry, workers=workers, cluster=cluster) for workers in (1, 4, "1:4", "1:8")
+    )
+    assert one.memory.needed < four.memory.needed == elastic.memory.needed == more.memory.needed
+    assert one.temporary.needed < four.temporary.needed == elastic.temporary.needed
+    assert elastic.sharing == one.sharing
+    monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
+    assert told(store, registry, workers="1:4").memory.needed == told(store, registry).memory.needed
+
+
+def test_a_batch_larger_than_the_split_takes_no_more_memory_than_the_split(
+    store: ShardStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = []
+    for batch in (COST.images, 65_536):
+        monkeypatch.setattr(module, "rehearse", lambda *_, batch=batch, **__: replace(COST, batch=batch))
+        needed.append(told(store, registry).memory.needed)
+    assert needed[0] == needed[1]
 
 
 def test_less_memory_than_a_step_needs_is_warned_of(

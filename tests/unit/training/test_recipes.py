@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from cxrgaze_ray.cli.training_settings import read_training
 from cxrgaze_ray.errors import ConfigError
+from cxrgaze_ray.models.parts import _PARTS, _READ, _TRAINED, notes_on_parts
 from cxrgaze_ray.models.settings import CLASSIFYING_PHASES, HEAD_PHASE, SYSTEMS, WITH_DENSENET, Preset, System
 from cxrgaze_ray.training.phase_settings import Augmentation
 from cxrgaze_ray.training.recipes import RECIPES, STAGE_ORDER, RecipeName, phase_values
@@ -116,6 +118,75 @@ def test_a_single_setting_that_is_none_is_refused(text: str) -> None:
         read_training("tiny", None, None, None, ["seed=1", text])
 
 
+def test_a_single_setting_of_a_phase_that_is_left_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Settings of phase saliency were given, which is not trained"):
+        read_training("tiny", None, "encoder", None, ["stages.encoder.lr=1e-5", "stages.saliency.epochs=3"])
+    shared = tmp_path / "shared.yaml"
+    shared.write_text("stages: {saliency: {epochs: 3}}")
+    chosen = read_training("tiny", str(shared), "encoder", None, ["stages.encoder.lr=1e-5"])
+    assert list(chosen.training().stages) == ["encoder"], "a file may serve several trainings"
+
+
+FULL = ("contrastive", "encoder", "saliency", "classifier")
+
+
+@pytest.mark.parametrize(
+    ("phases", "before", "told"),
+    [
+        (FULL, (), []),
+        (FULL[1:], (), []),
+        (("encoder", "joint"), (), []),
+        (FULL[2:], FULL[:2], []),
+        (FULL, FULL, []),
+        (("classifier",), FULL, []),
+        (("classifier",), None, []),
+        (
+            ("classifier",),
+            (),
+            [
+                "DenseNet learns in no phase: it keeps its first weights, and the classifier learned from those.",
+                "DenseNet's own head learns in no phase: it keeps its first weights.",
+                "The gaze path learns in no phase: it keeps its first weights, and the classifier learned from those.",
+            ],
+        ),
+        *[
+            (
+                ("contrastive",),
+                before,
+                [
+                    "Phase contrastive changes DenseNet after DenseNet's own head, the gaze path and the classifier "
+                    "learned from it, and those parts do not learn again."
+                ],
+            )
+            for before in (FULL, None)
+        ],
+        (
+            ("saliency",),
+            FULL,
+            [
+                "Phase saliency changes the gaze path after the classifier learned from it, and that part does not "
+                "learn again."
+            ],
+        ),
+    ],
+)
+def test_parts_that_phases_leave_fresh_or_behind_are_told_of(
+    phases: tuple[str, ...], before: tuple[str, ...] | None, told: list[str]
+) -> None:
+    settings = TrainSettings.for_preset("tiny", phases)
+    assert notes_on_parts(settings.system, before, settings.stages) == told
+
+
+def test_what_is_told_of_parts_fits_the_recipes() -> None:
+    for system, recipe in RECIPES.items():
+        assert notes_on_parts(system, (), recipe.phases) == []
+        for name, stage in recipe.stages.items():
+            learned = {part.removesuffix("_contrastive") for part in stage.trains} - {"whole", "joint_loss"}
+            assert learned == {*_TRAINED.get(name, ())} - {"head"}
+            assert {*stage.freezes} <= {read for part in learned for read in _READ.get(part, ())}
+            assert not learned or learned <= {*_PARTS[system]}
+
+
 def test_a_training_that_asks_for_nothing_new_has_the_name_it_always_had() -> None:
     """A killed training of an earlier version goes on only if its name is found again."""
     asked: list[tuple[Preset, System, str]] = [
@@ -137,9 +208,8 @@ def test_the_recommended_recipe_augments_where_layers_that_see_the_image_learn()
         paper, ours = (TrainSettings.for_preset("full", system=system, recipe=recipe) for recipe in RECIPE_NAMES)
         for name, phase in ours.stages.items():
             changed = {key for key, value in phase if value != getattr(paper.stages[name], key)}
-            own = name == "classifier" or system == "gazegnn"  # the features of one are cached; the other has its own
-            assert changed == (set() if own else {"augment"})
-            assert own or phase.augment == Augmentation()
+            assert changed == (set() if name == "classifier" else {"augment"}), "a classifier's features are cached"
+            assert name == "classifier" or phase.augment == Augmentation(), "GazeGNN's own would mirror the chest"
     assert ours.recipe == "recommended"
     chosen = read_training("tiny", None, "saliency", None, ["stages.saliency.augment.degrees=2"], "recommended")
     assert chosen.training().stages["saliency"].augment == Augmentation(degrees=2)

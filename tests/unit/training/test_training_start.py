@@ -206,8 +206,11 @@ def test_the_phases_of_the_parents_are_recorded(
 ) -> None:
     registry.publish(make_bundle(build(PRESETS["tiny"], 6), "cxrgaze", trained=trained, lineage=lineage))
     training(monkeypatch, ended)
-    found = run.run_stages(store, SETTINGS, registry, parent="cxrgaze@v0001").info.lineage
+    said: list[str] = []
+    found = run.run_stages(store, SETTINGS, registry, parent="cxrgaze@v0001", say=said.append).info.lineage
     assert found.parent_phases == before
+    left = [note for note in said if note.startswith("The classifier learns in no phase")]
+    assert len(left) == (before is not None), "a parent of unrecorded phases is taken to have had all"
     assert found.phases == (None if before is None else (*before, *SETTINGS.stages))
 
 
