@@ -28,7 +28,7 @@ def show_(
 
     Example: cxrgaze config show score
     """
-    from cxrgaze_ray.cli.defaults import BUILT_IN, Defaults, Given, key_of
+    from cxrgaze_ray.cli.defaults import BUILT_IN, EXAMPLE, Defaults, Given, key_of
 
     defaults, wanted = Defaults(context.find_root().command), tuple(command or ())
     if wanted and wanted not in defaults.commands:
@@ -51,7 +51,12 @@ def show_(
         say("Every option is as built in. See those of a command: cxrgaze config show score")
     for warning in warnings:
         say(f"Warning: {warning}")
-    say(f"The file of defaults is {defaults.file}." if defaults.file else "There is no cxrgaze.toml here.")
+    if defaults.file:
+        say(f"The file of defaults is {defaults.file}.")
+    else:
+        say("There is no cxrgaze.toml here. One may look so:")
+        for line in EXAMPLE.splitlines():
+            say(line)
 
 
 def env(context: typer.Context, as_json: Json = False) -> None:

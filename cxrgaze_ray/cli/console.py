@@ -79,6 +79,12 @@ def say(sentence: str) -> None:
     _write(known, logging.WARNING if sentence.startswith(_WARNING) else logging.INFO)
 
 
+def say_detail(sentence: str) -> None:
+    """Tell the user something that only those want to read who asked for all that is known."""
+    if _Volume.level > 0:
+        say(sentence)
+
+
 def complain(sentence: str) -> None:
     """Tell the user what nothing silences: an error."""
     _write(sentence, logging.ERROR)

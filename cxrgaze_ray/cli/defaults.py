@@ -1,16 +1,7 @@
 """Defaults of options from a file, cxrgaze.toml, and from variables, which win over it, as the command line does.
 
-::
-
-    registry = "s3://models/registry"    # of every command that has --registry
-
-    [score]                              # of one command
-    engine = "exact"
-
-    [models.promote]
-    who = "nightly"
-
-A variable is named after command and option, CXRGAZE_SCORE_ENGINE, unless the option's help names another.
+`EXAMPLE` is such a file. A variable is named after command and option, CXRGAZE_SCORE_ENGINE, unless the option's help
+names another.
 """
 
 from __future__ import annotations
@@ -28,6 +19,15 @@ from cxrgaze_ray.config.environment import PREFIX, VARIABLES
 from cxrgaze_ray.errors import ConfigError
 
 FILE = "cxrgaze.toml"
+EXAMPLE = """\
+registry = "s3://models/registry"  # of every command that has --registry
+
+[score]                            # of one command
+engine = "exact"
+
+[runs.report]
+out = "report.html"
+"""
 BUILT_IN = "default"
 _PLACE = f"{PREFIX}CONFIG"
 

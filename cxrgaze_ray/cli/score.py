@@ -123,7 +123,7 @@ def score(
     assert success is not None
     result = {"run": run.uri, "already_complete": run.already_complete, "closed_folders": closed}
     result |= success.model_dump(exclude={"shards"})
-    show(result, as_json=as_json, lines=_summary_lines(run, success))
+    show(result, as_json=as_json, lines=run_lines(run.uri, success, closed, already_complete=run.already_complete))
     if strict and (success.counts.get("failed") or closed):
         raise typer.Exit(EXIT_STRICT)
 
@@ -165,29 +165,30 @@ def _estimate(archive: str, out: str, registry: str, gaps: Gaps, as_json: bool, 
     found = estimate(make_request(archive, **asked), out, registry, gaps.tell)
     lines = [
         f"{found.images} files, {human_bytes(found.bytes_in)} to read, about {human_bytes(found.bytes_out)} to write.",
-        f"About {human_seconds(found.seconds)} on this machine with engine {found.engine}, from {found.sampled} files: "
-        f"{1000 * found.decode_seconds:.0f} ms to decode on a core, {1000 * found.model_seconds:.0f} ms of model.",
+        f"About {human_seconds(found.seconds)} of work on this machine with engine {found.engine}, and up to a minute "
+        f"to start. Measured on {found.sampled} files: {1000 * found.decode_seconds:.0f} ms to decode on a core, "
+        f"{1000 * found.model_seconds:.0f} ms of model.",
         "Nothing was written.",
     ]
     show(asdict(found), as_json=as_json, lines=lines)
 
 
-def _summary_lines(run: ScoredRun, success: Success) -> list[str]:
+def run_lines(uri: str, success: Success, closed_folders: int, *, already_complete: bool = False) -> list[str]:
     """Return a run's result, for people."""
     from cxrgaze_ray.archive.manifest import closed_sentence
 
     counts = [f"{success.counts.get(status, 0)} {status}" for status in ("scored", "skipped", "failed")]
     lines = [f"{success.rows} files: {', '.join(counts)}."]
-    if run.already_complete:
+    if already_complete:
         lines.insert(0, "This run was complete already; nothing was done. --new starts afresh.")
     else:
         lines.append(f"{success.images_per_second:.1f} images/s over {human_seconds(success.seconds)}.")
     if success.reasons:
         lines.append("Reasons: " + ", ".join(f"{name} {count}" for name, count in success.reasons.items()) + ".")
-    if closed := run.run.spec.closed_folders:
-        lines.append(closed_sentence(closed))
-    quoted = shlex.quote(run.uri)
-    lines += [f"Run: {run.uri}", f"A page of it: cxrgaze runs report {quoted} --out report.html"]
+    if closed_folders:
+        lines.append(closed_sentence(closed_folders))
+    quoted = shlex.quote(uri)
+    lines += [f"Run: {uri}", f"A page of it: cxrgaze runs report {quoted} --out report.html"]
     if success.counts.get("failed"):
         lines.append(f"Which files failed, and why: cxrgaze runs show {quoted} --failed")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import typer
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.cli.cluster_status import status_of, version_warnings
-from cxrgaze_ray.cli.console import asks, complain, say, show
+from cxrgaze_ray.cli.console import asks, complain, say, say_detail, show
 from cxrgaze_ray.cli.job_settings import FROM_OPTIONS, checked_settings, job_class, job_file, local_paths, waiting_for
 from cxrgaze_ray.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UserError
 
@@ -149,6 +150,14 @@ def _again(job: str, found: Found) -> str:
     return shlex.join(words)
 
 
+_OF_RAY = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\s*(\t|\\t)"
+    r"|\[\d{4}-\d\d-\d\d [^]]*\] \w+\.cc:\d+: "
+    r"|\([\w.: ]+ pid=\d+[^)]*\) "
+)
+"""Lines that Ray's own loggers and processes write among a job's."""
+
+
 class _Followed(NamedTuple):
     """A job, how it is followed again, and the signals of those who asked to stop and are at no terminal."""
 
@@ -196,10 +205,21 @@ def _end(job: str, state: JobState, result: dict[str, Any], cancelled: bool, *, 
         raise Interrupted(f"{job} was told to stop.", _STANDS)
     if state.exit_code == 0:
         if not as_json:
-            show(result, as_json=False)
+            show(result, as_json=False, lines=_run_lines(result))
         return
     complain(f"cxrgaze: {job} ended with exit code {state.exit_code}: {result.get('message') or 'see what it said.'}")
     raise typer.Exit(state.exit_code)
+
+
+def _run_lines(result: dict[str, Any]) -> list[str] | None:
+    """Return what `cxrgaze score` says at its end; None for another job's result, which is shown as it is."""
+    from cxrgaze_ray.cli.score import run_lines
+    from cxrgaze_ray.scoring.runs import Success
+
+    if not {"run", "counts", "closed_folders"} <= result.keys():
+        return None
+    success = {name: result[name] for name in Success.model_fields if name in result}
+    return run_lines(result["run"], Success.model_validate(success | {"shards": []}), result["closed_folders"])
 
 
 def _stopped(job: str, *, cancelled: bool) -> NoReturn:
@@ -222,6 +242,8 @@ class _Heard:
             found = None
         if isinstance(found, dict):
             self.result = found
+        elif _OF_RAY.match(line):
+            say_detail(line)
         else:
             say(line)
 

@@ -123,6 +123,7 @@ def score_archive(
     if isinstance(found, Planned) and not retry_failed and not found.run.pending_shards():
         return _only_finish(found, say)
     check_writable(open_store(out))
+    say("Starting the model, which takes up to a minute, and longer on a busy machine.")
     with connect() as cluster, batch_model(settings.model, cluster.gpus()) as model:
         if isinstance(found, Planned):
             planned = found

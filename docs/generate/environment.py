@@ -7,6 +7,7 @@ from collections import defaultdict
 import typer
 
 from cxrgaze_ray.cli import app
+from cxrgaze_ray.cli.defaults import EXAMPLE
 from cxrgaze_ray.config.environment import VARIABLES
 from cxrgaze_ray.storage import s3_settings
 from cxrgaze_ray.storage.s3_settings import PREFIX, S3Settings
@@ -27,6 +28,11 @@ def environment() -> str:
     return "\n".join(
         [
             f"{_HEAD}## Defaults of options\n",
+            "`cxrgaze.toml` in the working folder, or in `$XDG_CONFIG_HOME/cxrgaze`, holds defaults of options, of all "
+            "commands that have one or of one command:\n",
+            f"```toml\n{EXAMPLE}```\n",
+            "A variable wins over the file, and the command line over both. `cxrgaze config show` says where each "
+            "default comes from.\n",
             "Every option has a variable, such as `CXRGAZE_SCORE_ENGINE` for `cxrgaze score --engine`: see "
             "`cxrgaze config show score`. These are shared by several commands, or not named so:\n",
             table(["variable", "option", "of"], _of_options()),

@@ -38,7 +38,7 @@ def test_a_run_begun_before_is_finished_with_the_rows_it_would_have_had(earlier:
     asked = Request(archive=archive, model="cxrgaze@champion", engine="float32", options=options)
     said: list[str] = []
     outcome = score(asked, f"{ROOT}/runs", f"{ROOT}/registry", identities=Identities, say=said.append)
-    assert said[0] == f"Continuing run {EXPECTED['run_id']}: 1 of 2 shards are committed."
+    assert said[1] == f"Continuing run {EXPECTED['run_id']}: 1 of 2 shards are committed."
     assert (outcome.continued, outcome.success.rows) == (True, EXPECTED["row_count"])
     found = {(row["shard"], row["position"]): row for row in rows(outcome.run).to_pylist()}
     for wanted in EXPECTED["rows"]:

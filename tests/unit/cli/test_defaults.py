@@ -16,7 +16,7 @@ import typer
 import cxrgaze_ray
 from cxrgaze_ray.cli import app, console
 from cxrgaze_ray.cli.command import Command
-from cxrgaze_ray.cli.defaults import Defaults, variable_of
+from cxrgaze_ray.cli.defaults import EXAMPLE, Defaults, variable_of
 from cxrgaze_ray.config.environment import VARIABLES
 from cxrgaze_ray.errors import ConfigError
 from cxrgaze_ray.storage.s3_settings import PREFIX, S3Settings
@@ -31,6 +31,13 @@ all = true
 [score]
 engine = "exact"
 """
+
+
+def test_the_example_is_a_file_that_is_read(cxrgaze: Cxrgaze, here: Path) -> None:
+    assert cxrgaze("config", "show").err.endswith(EXAMPLE)
+    (here / "cxrgaze.toml").write_text(EXAMPLE)
+    shown = cxrgaze("config", "show", "--json").json["options"]
+    assert {"command": "score", "option": "engine", "value": "exact", "from": "cxrgaze.toml"} in shown
 
 
 @pytest.fixture

@@ -103,6 +103,38 @@ def test_the_entry_point_and_its_settings_are_all_that_is_sent(cxrgaze: Cxrgaze,
     assert "words of the job" in ended.err
 
 
+def test_a_scoring_job_ends_with_what_score_says_and_without_ray_s_own_lines(cxrgaze: Cxrgaze, sent: Sent) -> None:
+    result = {
+        "run": "s3://results/cxr/7e", "closed_folders": 0, "run_id": "7e", "rows": 5, "finished_at": "2026-11-29",
+        "counts": {"scored": 3, "failed": 2}, "reasons": {"truncated": 2}, "predictions": {}, "seconds": 10.0,
+        "images_per_second": 0.5, "spec_sha256": "0", "seal": "0",
+    }  # fmt: skip
+    sent.words = "\n".join(
+        [
+            "2026-11-29 15:20:02,123\tINFO streaming_executor.py:100 -- Starting execution",
+            "[2026-11-29 15:20:02,123 E 4345 4345] core_worker.cc:2465: Actor with class name: 'X' will fail",
+            "(ServeReplica:cxrgaze:Model pid=77, ip=10.0.0.5) something of a replica's",
+            "Run 7e: 5 files with cxrgaze v0001 on fast-float32-cpu.",
+            json.dumps(result),
+            "",
+        ]
+    )
+    quiet, loud = cxrgaze(*SCORE), cxrgaze(*SCORE, "--verbose")
+    assert quiet.code == loud.code == 0, quiet.err
+    assert quiet.out.splitlines() == [
+        "5 files: 3 scored, 0 skipped, 2 failed.",
+        "0.5 images/s over 10 s.",
+        "Reasons: truncated 2.",
+        "Run: s3://results/cxr/7e",
+        "A page of it: cxrgaze runs report s3://results/cxr/7e --out report.html",
+        "Which files failed, and why: cxrgaze runs show s3://results/cxr/7e --failed",
+    ]
+    assert "Run 7e: 5 files" in quiet.err
+    for noise in ("streaming_executor", "core_worker.cc", "something of a replica"):
+        assert noise not in quiet.err
+        assert noise in loud.err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

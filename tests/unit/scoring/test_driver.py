@@ -134,7 +134,7 @@ def test_failed_rows_are_scored_again_in_their_own_run_whatever_moved_since(scor
     again = score(retry_failed=True, say=said.append)
     assert again.run.spec == first.run.spec == only_run(tmp_path).spec
     assert [shard.name for shard in again.success.shards] == ["results/shard-00000.r1.parquet"]
-    assert said[0].startswith(
+    assert said[1].startswith(
         f"Scoring the failed rows of run {first.run.spec.run_id} again, with m v0001 and the files"
     )
 
