@@ -197,6 +197,24 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(tab: Tab, service: Service
         tab.wait_for("document.activeElement.id === 'token'")
 
 
+def test_a_picture_that_came_before_the_token_is_scored_once_it_is_given(
+    tab: Tab, service: ServiceHere, radiograph: Path
+) -> None:
+    with listening(make_api(service, IngressSettings(page=True), TOKEN)) as url:
+        tab.open(url)
+        tab.wait_for("document.activeElement.id === 'token'")
+        tab.choose(radiograph, "#file")
+        tab.wait_for(f"{STATUS} === 'Enter the token; the picture is scored then.'")
+        tab.wait_for("document.activeElement.id === 'token'")
+        for given in ("wrong", TOKEN):
+            tab.send("Input.insertText", text=given)
+            tab.press("Enter")
+            if given == "wrong":
+                tab.wait_for("document.getElementById('refusal').innerText.includes('unauthorised')")
+                tab.wait_for(f"{STATUS} === 'Enter the token; the picture is scored then.'")
+        is_scored(tab)
+
+
 def test_the_description_of_http_is_drawn_without_a_network(tab: Tab, url: str) -> None:
     tab.complaints.clear()
     tab.asked.clear()

@@ -11,6 +11,7 @@ const MEANS = {
 let token = "";
 let model = null;
 let last = null; // { file, found }
+let waiting = null; // the file to score once the service has let this page in
 let asking = 0; // the number of the request whose answer is wanted: a later picture makes an earlier one's answer old
 
 class Refused extends Error {
@@ -46,6 +47,7 @@ function askForToken() {
   at("access").hidden = false;
   at("token").value = "";
   at("token").focus();
+  if (waiting) say("Enter the token; the picture is scored then.");
 }
 
 async function meet() {
@@ -55,7 +57,7 @@ async function meet() {
     at("model").textContent = error.code === 401 ? "The model is shown to who has the token." : "No model yet.";
     if (error.code === 401 && !token) askForToken();
     else refuse(error);
-    return;
+    return false;
   }
   at("access").hidden = true;
   at("refusal").hidden = true;
@@ -68,6 +70,7 @@ async function meet() {
   }
   const chosen = document.querySelector("input[name=over]:not(:disabled)");
   chosen.checked = true;
+  return true;
 }
 
 async function score(file) {
@@ -75,18 +78,21 @@ async function score(file) {
   at("refusal").hidden = true;
   at("result").hidden = true;
   last = null;
+  waiting = file;
   say("Scoring the picture.");
   try {
-    if (!model) await meet();
-    if (!model) return;
+    if (!model && !(await meet())) return; // why not has been said
     const found = await ask("v1/predict?picture=true", { method: "POST", body: file });
     if (mine !== asking) return;
+    waiting = null;
     last = { file, found };
     await show();
     say(found.prediction ? `Scored: ${words(found.prediction)}.` : "Scored.");
     at("found-head").focus({ preventScroll: true });
   } catch (error) {
-    if (mine === asking) refuse(error);
+    if (mine !== asking) return;
+    if (error.code !== 401) waiting = null;
+    refuse(error);
   }
 }
 
@@ -169,7 +175,10 @@ at("access").addEventListener("submit", (event) => {
   event.preventDefault();
   token = at("token").value.trim();
   at("token").value = "";
-  meet().then(() => model && at("file").focus());
+  meet().then((met) => {
+    if (met && waiting) score(waiting);
+    else if (met) at("file").focus();
+  });
 });
 at("file").addEventListener("change", () => {
   const [file] = at("file").files;
