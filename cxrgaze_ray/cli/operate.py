@@ -112,11 +112,12 @@ def _host(file: ServeFile, where: ClusterSettings) -> None:
         try:
             if not wait_ready(file):
                 say(UNBOUNDED)
-            say(f"Serving {file.ingress.model} on {file.url}. Ctrl-C ends this.")
+            say(f"Serving {file.ingress.model} on {file.told_url}. Ctrl-C ends this.")
             if file.http_options.in_the_clear:
                 say(IN_THE_CLEAR)
             if file.ingress.page:
-                say(f"Try it in a browser: {file.url}/, which {file.url}/docs describes for programs.")
+                say(f"Try it in a browser: {file.told_url}/")
+                say(f"What programs send and get is described at {file.told_url}/docs")
             say(f"Batch jobs use this application with --address {cluster.address}; Ray's logs are in {cluster.logs}.")
             if where.metrics_port:
                 say(f"Prometheus finds its metrics on port {where.metrics_port}.")

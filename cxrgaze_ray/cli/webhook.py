@@ -55,7 +55,7 @@ def _host(settings: WebhookSettings, where: ClusterSettings) -> None:
     with connect(where) as cluster, stop_on_interrupt(STOP_SERVING) as stop:
         if not start_webhook(settings):
             say(UNBOUNDED)
-        say(f"Alertmanager may post to {settings.url}/v1/retrain. Ctrl-C ends this.")
+        say(f"Alertmanager may post to {settings.told_url}/v1/retrain. Ctrl-C ends this.")
         if settings.in_the_clear:
             say(IN_THE_CLEAR)
         say(f"Its jobs run on {cluster.address}; Ray's logs are in {cluster.logs}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Self
 
@@ -50,8 +51,16 @@ class Listening(Settings):
     @property
     def origin(self) -> str:
         """URL at which clients on this machine reach it, without a path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http{'s' if self.tls else ''}://{host}:{self.port}"
+        return self._origin(self.host)
+
+    @property
+    def told_origin(self) -> str:
+        """URL to tell people: no browser elsewhere can open 0.0.0.0, which stands for this machine's every address."""
+        return self._origin(socket.gethostname() if _is_every_address(self.host) else self.host)
+
+    def _origin(self, host: str) -> str:
+        shown = f"[{host}]" if ":" in host else host
+        return f"http{'s' if self.tls else ''}://{shown}:{self.port}"
 
     def check_files(self) -> None:
         """Check that the certificate and its key can be read on this machine; ConfigError if not."""
@@ -67,6 +76,13 @@ def is_loopback(host: str) -> bool:
     """Return whether who listens on an address can be reached from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
 

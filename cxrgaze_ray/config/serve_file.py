@@ -150,6 +150,11 @@ class ServeFile(Settings):
         """URL at which clients on this machine reach the application."""
         return f"{self.http_options.origin}{self.applications[0].route_prefix}".rstrip("/")
 
+    @property
+    def told_url(self) -> str:
+        """URL of the application to tell people."""
+        return f"{self.http_options.told_origin}{self.applications[0].route_prefix}".rstrip("/")
+
     def with_arguments(self, *, port: int | None = None, **ingress: Any) -> ServeFile:
         """Return the file with its port or some arguments of the ingress replaced; None leaves a value as it is."""
         data = self.model_dump()

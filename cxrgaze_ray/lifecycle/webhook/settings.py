@@ -64,6 +64,11 @@ class WebhookSettings(Listening):
         """URL at which clients on this machine reach the webhook."""
         return f"{self.origin}{self.route_prefix}".rstrip("/")
 
+    @property
+    def told_url(self) -> str:
+        """URL of the webhook to tell people."""
+        return f"{self.told_origin}{self.route_prefix}".rstrip("/")
+
     def entrypoint(self) -> str:
         """Return the shell command of the job: every word of it comes from these settings."""
         words = [self.python or sys.executable, *self.command, "--config", self.config, *self.arguments]

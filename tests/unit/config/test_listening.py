@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,23 @@ TLS = {"ssl_certfile": "c.pem", "ssl_keyfile": "k.pem"}
 def test_what_others_could_read_is_known(given: dict[str, Any], origin: str, in_the_clear: bool) -> None:
     found = Listening.build(**given)
     assert (found.origin, found.in_the_clear) == (origin, in_the_clear)
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("0.0.0.0", "http://scanner-7:8000"),
+        ("::", "http://scanner-7:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("10.0.0.7", "http://10.0.0.7:8000"),
+        ("a-name", "http://a-name:8000"),
+    ],
+)
+def test_people_are_told_an_address_that_a_browser_can_open(
+    host: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "scanner-7")
+    assert Listening.build(host=host).told_origin == told
 
 
 @pytest.mark.parametrize("name", TLS)
