@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from cxrgaze_ray.http.refusals import MEANINGS
-from cxrgaze_ray.schemas import CAM_MEANING, HEIGHT, RESEARCH_ONLY, WIDTH, Affine, Oddity, Reason, Status
+from cxrgaze_ray.schemas import CAM_MEANING, HEIGHT, REASON_HELP, RESEARCH_ONLY, WIDTH, Affine, Oddity, Reason, Status
 
 ClassName = Literal["normal", "heart_failure", "pneumonia"]
 """The names in `schemas.CLASSES`, as a type."""
@@ -27,6 +27,16 @@ REFUSALS = {
     "model_unavailable": "The model is not available just now; try again after Retry-After seconds.",
 }
 """Reason codes of refusals that say nothing about a picture, and what they mean."""
+
+
+def _reasons() -> str:
+    """Return what a reason code may be, in Markdown."""
+    about_request = "\n".join(f"- `{code}`: {told}" for code, told in REFUSALS.items())
+    about_file = "\n".join(f"- `{code}`: {told}" for code, told in REASON_HELP.items())
+    return (
+        f"A code for programs.\n\nAbout the request:\n\n{about_request}\n\n"
+        f"About the file, as in a run's `reason_code`:\n\n{about_file}"
+    )
 
 
 def _true_or_false(given: object) -> object:
@@ -69,7 +79,7 @@ class Refusal(Answer):
     """Why a request was not answered otherwise."""
 
     error: str = Field(description="One sentence for people: what happened, and what to do.")
-    reason: str = Field(description="A code for programs: see the document's introduction.")
+    reason: str = Field(description=_reasons())
     request_id: str | Absent = Field(None, description="The id under which the log knows a fault of the service.")
 
 

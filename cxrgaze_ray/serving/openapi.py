@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cxrgaze_ray.schemas import REASON_HELP, RESEARCH_ONLY
-from cxrgaze_ray.serving.contract import REFUSALS, Answer, Batch, Health, ModelDescription, Prediction, Refusal, example
+from cxrgaze_ray.schemas import RESEARCH_ONLY
+from cxrgaze_ray.serving.contract import Answer, Batch, Health, ModelDescription, Prediction, Refusal, example
 
 _RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 
@@ -27,8 +27,6 @@ _ALWAYS = (401, 408, 429, 431, 500, 503)
 
 def description() -> str:
     """Return the document's introduction, in Markdown."""
-    about_request = "\n".join(f"- `{code}`: {told}" for code, told in REFUSALS.items())
-    about_file = "\n".join(f"- `{code}`: {told}" for code, told in REASON_HELP.items())
     return f"""Normal, heart failure or pneumonia, and the gaze map that a radiologist would leave on the image.
 
 **{RESEARCH_ONLY}**
@@ -44,13 +42,8 @@ def description() -> str:
 that you do not know. What is to go answers with `Deprecation` and `Sunset` headers (RFC 9745, RFC 8594) for at least
 twelve months, and what would break a client comes as `/v2` beside it.
 
-**Reasons.** A refusal is JSON with a sentence, `error`, and a code, `reason`. About the request:
-
-{about_request}
-
-About the file, as in a run's `reason_code`:
-
-{about_file}
+**Reasons.** A refusal is JSON with a sentence, `error`, and a code, `reason`. The schema Refusal, at the end of this
+page, lists all codes and what they mean.
 """
 
 
@@ -155,12 +148,17 @@ BATCH: dict[str, Any] = {
 
 
 def promised(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a document without FastAPI's own answer to a wrong query, which is refused as everything else is."""
+    """Return a document as it is published.
+
+    It is without FastAPI's own answer to a wrong query, which is refused as everything else is, and the title of each
+    route is the first paragraph of what is said of it.
+    """
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for operations in document["paths"].values():
         for operation in operations.values():
+            operation["summary"], _, operation["description"] = operation["description"].partition("\n\n")
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
     return document

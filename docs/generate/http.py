@@ -44,7 +44,7 @@ def _inlined(node: Any, shapes: dict[str, Any]) -> Any:
 
 
 def _route(method: str, path: str, operation: dict[str, Any]) -> str:
-    parts = [f"## {method.upper()} {path}\n", f"{operation.get('description') or operation.get('summary', '')}\n"]
+    parts = [f"## {method.upper()} {path}\n", *[f"{operation.get(one, '')}\n" for one in ("summary", "description")]]
     rows = [
         [code(one["name"]), one["in"], _kind(one.get("schema", {})), one.get("description", "")]
         for one in operation.get("parameters", [])
@@ -100,7 +100,11 @@ def _kind(schema: dict[str, Any]) -> str:
 def _model(name: str, shape: dict[str, Any]) -> str:
     needed = shape.get("required", [])
     rows = [
-        [code(field), _kind(one), "yes" if field in needed else "", one.get("description", "")]
+        [code(field), _kind(one), "yes" if field in needed else "", one.get("description", "").partition("\n\n")[0]]
         for field, one in shape["properties"].items()
     ]
-    return f"### {name}\n\n{shape.get('description', '')}\n\n" + table(["field", "value", "always", "what it is"], rows)
+    head = f"### {name}\n\n{shape.get('description', '')}\n\n"
+    told = {field: one.get("description", "").partition("\n\n")[2] for field, one in shape["properties"].items()}
+    # no cell of a table holds a list
+    lists = [f"\n{code(field)} more fully:\n\n{more}\n" for field, more in told.items() if more]
+    return head + table(["field", "value", "always", "what it is"], rows) + "".join(lists)

@@ -273,7 +273,14 @@ def test_the_document_says_what_there_is(client: Client) -> None:
     told = document["info"]["description"]
     assert "Deprecation" in told
     assert "not for clinical use" in told
-    assert [reason for reason in Reason if f"`{reason}`" not in told] == []
+    reasons = document["components"]["schemas"]["Refusal"]["properties"]["reason"]["description"]
+    assert [reason for reason in (*REFUSALS, *Reason) if f"- `{reason}`: " not in reasons] == []
+    assert len(told.splitlines()) < 30, "the routes come after it"
+    titles = [one["summary"] for methods in document["paths"].values() for one in methods.values()]
+    assert titles[:1] + titles[-1:] == [
+        "Answer as soon as the application runs, whether or not a model is loaded.",
+        "Score the files of a form, all by the same weights.",
+    ]
     predict = document["paths"]["/v1/predict"]["post"]
     assert predict["responses"]["200"]["content"].keys() == {"application/json", "image/png"}
     assert {"application/octet-stream", "multipart/form-data"} <= predict["requestBody"]["content"].keys()
