@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from cxrgaze_ray.cli.options import Json
 from cxrgaze_ray.errors import ConfigError
 
 FOLDERS = ("jobs", "serve_configs", "infra")
+_NO_EXAMPLES = shutil.ignore_patterns("__pycache__", "packaging")  # infra/packaging builds this package itself
 
 
 def copy(
@@ -26,16 +28,22 @@ def copy(
     """
     taken = [name for name in FOLDERS if (out / name).exists()]
     if taken:
-        raise ConfigError(f"{out} has a {taken[0]} already.", "Name a folder that has none: nothing is written over.")
+        why = f"{out / taken[0]} is there already."
+        raise ConfigError(why, "Name a folder that has none: nothing is written over.")
     source = examples_folder()
     try:
         for name in FOLDERS:
-            shutil.copytree(source / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source / name, out / name, ignore=_NO_EXAMPLES)
     except OSError as error:
         why = f"The examples can't be written to {out}: {error.strerror or type(error).__name__}."
         raise ConfigError(why, "Name a folder that can be written.") from error
     count = sum(file.is_file() for name in FOLDERS for file in (out / name).rglob("*"))
-    show({"out": str(out), "files": count}, as_json=as_json, lines=[f"{count} example files are in {out}."])
+    served = shlex.quote(str(out / "serve_configs" / "local.yaml"))
+    lines = [
+        f"{count} example files are in {out}.",
+        f"Edit them, then for instance: cxrgaze serve --config {served}",
+    ]
+    show({"out": str(out), "files": count}, as_json=as_json, lines=lines)
 
 
 def examples_folder() -> Path:

@@ -12,6 +12,7 @@ from cxrgaze_ray.cli.console import epoch_bar, print_table, say, show
 from cxrgaze_ray.cli.dry_run import dry_run_of
 from cxrgaze_ray.cli.evaluation_report import Pictures, training_report
 from cxrgaze_ray.cli.options import (
+    DEFAULT_MODEL,
     DEFAULT_REGISTRY,
     Address,
     Json,
@@ -119,11 +120,12 @@ def train(
         print_table(
             ["metric", "value", "95% interval"], [[row.name, row.value, row.interval] for row in metric_rows(metrics)]
         )
+    where = "" if registry == DEFAULT_REGISTRY else f" --registry {shlex.quote(registry)}"
     lines = [f"{name}@{pin.version} is published: {pin.uri}", f"How it learned and how good it is: {page}"]
     if promote:
-        lines.append(f"It was promoted: it is {name}@champion now.")
+        model = "" if f"{name}@champion" == DEFAULT_MODEL else f" --model {name}@champion"
+        lines.append(f"It was promoted: it is {name}@champion now. Serve it: cxrgaze serve{model}{where}")
     else:
-        where = "" if registry == DEFAULT_REGISTRY else f" --registry {shlex.quote(registry)}"
         lines.append(f"It was not promoted. To put it into service: cxrgaze models promote {name}@{pin.version}{where}")
     for line in lines:
         say(line)
