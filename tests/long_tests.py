@@ -11,6 +11,7 @@ import sys
 SIXTHS: tuple[tuple[str, ...], ...] = (
     (
         "e2e/test_docs_site.py",
+        "e2e/test_narrow_pages.py",
         "e2e/test_try_it_page.py",
         "integration/test_soak.py",
         "unit/api/test_model_export.py",

@@ -9,11 +9,13 @@ from typing import Any
 
 import jinja2
 from jinja2.nodes import EvalContext
+from markupsafe import Markup, escape
 
 from cxrgaze_ray import __version__
 from cxrgaze_ray.reports.printable import printable
 from cxrgaze_ray.schemas import RESEARCH_ONLY
 
+_CODE = re.compile(r"`([^`]+)`")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
@@ -40,8 +42,14 @@ def _environment() -> jinja2.Environment:
         finalize=_finalize,
     )
     environment.filters["moment"] = lambda at: f"{at[:19].replace('T', ' ')} UTC"
+    environment.filters["said"] = _said
     environment.filters["listed"] = ", ".join
     return environment
+
+
+def _said(sentence: str) -> Markup:
+    """Return a sentence of ours as HTML: what stands between backticks, as in a terminal, is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(sentence))))
 
 
 @jinja2.pass_eval_context

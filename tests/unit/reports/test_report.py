@@ -39,6 +39,7 @@ from cxrgaze_ray.schemas import (
     CAM_RESULT,
     CLASSES,
     HEIGHT,
+    REASON_HELP,
     RESEARCH_ONLY,
     RESULT,
     WIDTH,
@@ -228,6 +229,12 @@ def test_every_reason_is_counted_and_explained(page: Page) -> None:
     assert page.section("Files that failed").count('id="truncated"') == 1, "where its files are listed"
     assert page.row("lateral view")[1:3] == ["1", "skipped"]
     assert "--view all" in page.row("lateral view")[3]
+
+
+def test_commands_in_a_reason_s_text_are_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REASON_HELP, Reason.TRUNCATED, "Cut <short>. See `cxrgaze <doctor>`.")
+    shown = run_report(run, figures=0)
+    assert "Cut &lt;short&gt;. See <code>cxrgaze &lt;doctor&gt;</code>." in shown
 
 
 def test_predictions_and_facts_are_counted(page: Page) -> None:
