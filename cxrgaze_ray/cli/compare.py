@@ -12,8 +12,9 @@ from cxrgaze_ray.cli.options import DEFAULT_REGISTRY, Address, Json, RegistryUri
 from cxrgaze_ray.cli.sources import PATHS_KEPT
 
 if TYPE_CHECKING:
-    from cxrgaze_ray.evaluation.comparison import Comparison
+    from cxrgaze_ray.evaluation.comparison import Comparison, Section
     from cxrgaze_ray.evaluation.table import EvaluationTable
+    from cxrgaze_ray.models.bundle import BundleInfo
     from cxrgaze_ray.registry.pin import ModelPin
     from cxrgaze_ray.registry.versions import Registry
 
@@ -80,7 +81,26 @@ def models(
     answers = _answers(ledger, pins, store, address, as_json) if store else None
     untrained = [name for name, pin in zip(names, pins, strict=True) if not pin.trained]
     warning = f"Untrained, so that its answers mean nothing: {', '.join(untrained)}." if untrained else ""
-    _tell(compare_models(*infos, names, answers), out, warning, as_json)
+    _tell(compare_models(*infos, names, answers, _judged(ledger, pins, infos)), out, warning, as_json)
+
+
+def _judged(
+    registry: Registry, pins: tuple[ModelPin, ModelPin], infos: tuple[BundleInfo, BundleInfo]
+) -> Section | None:
+    """Return what the gate recorded of these two, if one of them was a candidate beside the other as its champion."""
+    from cxrgaze_ray.evaluation.model_changes import gate_section
+    from cxrgaze_ray.reports.model_card.gates import read_judgement
+
+    for place in (0, 1):
+        champion, candidate = pins[1 - place], pins[place]
+        name = f"{champion.name}@{champion.version}"
+        # a retraining starts from the champion that its gate compares the candidate with
+        entry = registry.ledger(candidate.name).read().gate(candidate.version)
+        if infos[place].lineage.parent != name or entry is None:
+            continue
+        if (report := read_judgement(registry.store.child(candidate.name), entry).report) is not None:
+            return gate_section(report, name, f"{candidate.name}@{candidate.version}")
+    return None
 
 
 def _answers(
@@ -122,10 +142,13 @@ def _tell(comparison: Comparison, out: str | None, warning: str, as_json: bool) 
     for sentence in filter(None, (warning, comparison.conclusion)):
         say(sentence)
     for section in comparison.sections:
-        say("")
-        say(section.title)
         if section.rows:
+            # with its table, wherever that goes
+            show({}, as_json=False, lines=["", section.title])
             print_table(list(section.columns), [list(row) for row in section.rows])
+        else:
+            say("")
+            say(section.title)
         if section.note:
             say(section.note)
     if out is not None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cxrgaze_ray.registry.pin import ModelPin
     from cxrgaze_ray.registry.versions import Registry
 
+_LISTED = (
+    "name", "version", "alias", "published", "system", "trained", "auc", "cc", "test_images", "gate", "versions",
+)  # fmt: skip
+
 Who = Annotated[
     str | None, typer.Option(envvar="CXRGAZE_WHO", help="Who does it, for the ledger; by default user@host.")
 ]
@@ -74,10 +78,13 @@ def list_(
     if as_json:
         show({"models": rows}, as_json=True)
     elif rows:
-        columns = ["name", "version", "alias", "published", "system", "trained", "auc", "cc", "gate", "versions"]
         trained = {True: "yes", False: "no", None: ""}
-        print_table(columns, [[*(row | {"trained": trained[row["trained"]]}).values()][:-1] for row in rows])
-        say("auc is the macro AUC and cc the maps' correlation, both on the test split, with 95% intervals.")
+        shown = [row | {"trained": trained[row["trained"]]} for row in rows]
+        print_table([name.replace("_", " ") for name in _LISTED], [[row[name] for name in _LISTED] for row in shown])
+        say("auc is the macro AUC and cc the maps' correlation, with 95% intervals, on a version's own test split.")
+        if len({row["store_sha256"] for row in rows if row["test_images"] is not None}) > 1:
+            compare = shlex.join(["cxrgaze", "models", "compare", "A", "B", "--store", "STORE"])
+            say(f"Versions with other test images can't be compared here: {compare}")
     else:
         say(f"There is no model in {registry}.")
         say(f"Train one, or try the plumbing: {shlex.join(['cxrgaze', 'models', 'init', '--registry', registry])}")
@@ -104,6 +111,8 @@ def _versions(registry: Registry, name: str, *, every: bool) -> Iterator[dict[st
             "trained": None,
             "auc": "",
             "cc": "",
+            "test_images": None,
+            "store_sha256": None,
             "gate": gate.outcome if gate else "",
             "versions": len(chain.versions()),
             "aliases": aliases_text(aliases),
@@ -115,7 +124,8 @@ def _versions(registry: Registry, name: str, *, every: bool) -> Iterator[dict[st
             continue
         rows = {row.name: f"{row.value} ({row.interval})".removesuffix(" ()") for row in metric_rows(info.metrics)}
         figures = {"auc": rows.get("AUC macro", ""), "cc": rows.get("saliency CC", "")}
-        yield told | {"system": info.network.system, "trained": info.trained} | figures
+        measured = {"test_images": info.metrics.get("images"), "store_sha256": info.lineage.store_sha256}
+        yield told | {"system": info.network.system, "trained": info.trained} | figures | measured
 
 
 def show_(reference: Reference, registry: RegistryUri = DEFAULT_REGISTRY, as_json: Json = False) -> None:

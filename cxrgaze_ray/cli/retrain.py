@@ -27,7 +27,12 @@ def retrain(
     page: Annotated[str | None, typer.Option("--out", help="Write the HTML page here too.")] = None,
     textfile: Annotated[str | None, typer.Option(help="Gauges to write for node_exporter; ends in .prom.")] = None,
     tracking: TrackingUri = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the decision; change nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the plan, and the decision unless data has to be ingested; change nothing."
+        ),
+    ] = False,
     metrics_port: WorkMetricsPort = None,
     address: Address = None,
     as_json: Json = False,
@@ -73,15 +78,29 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show(plan, as_json=True)
         return
-    rows = [[name.replace("_", " "), value] for name, value in plan.items() if name != "reasons"]
-    print_table(["", ""], rows)
-    for why in plan.get("reasons", ()):
-        say(why)
+    said = ("reasons", "warnings")
+    print_table(["", ""], [[name.replace("_", " "), _words(value)] for name, value in plan.items() if name not in said])
+    for sentence in (*plan["warnings"], *plan.get("reasons", ())):
+        say(sentence)
+    if pending := plan["to_ingest"]:
+        verb = "is" if len(pending) == 1 else "are"
+        say(f"What it decides depends on {_words(pending)}, which {verb} not ingested yet.")
     say("Nothing was changed.")
 
 
+def _words(value: object) -> str:
+    """Return a plan's value as plain words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        value = [f"{name} {one}" for name, one in value.items()]
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)
+
+
 def _show(settings: RetrainSettings, result: Result, as_json: bool) -> None:
-    from cxrgaze_ray.evaluation.gate import COLUMNS, gate_rows
+    from cxrgaze_ray.evaluation.gate import COLUMNS, gate_rows, left_out
 
     if as_json:
         show(result.summary(), as_json=True)
@@ -94,8 +113,9 @@ def _show(settings: RetrainSettings, result: Result, as_json: bool) -> None:
         return
     if result.already:
         say(f"Retraining {ended.retraining_id} had already ended; nothing was done.")
-    print_table(COLUMNS, [row.cells() for row in gate_rows(gate.criteria)])
+    print_table(COLUMNS, [row.cells() for row in gate_rows(gate.judged)])
     show({}, as_json=False, lines=[
+        *filter(None, [left_out(gate.criteria)]),
         f"{settings.name}@{ended.version}: {ended.outcome.replace('_', ' ')}. {ended.why}",
         f"In service: {'yes' if ended.promoted else 'no'}. Page: {result.page}",
     ])  # fmt: skip

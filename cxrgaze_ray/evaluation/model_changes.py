@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cxrgaze_ray.evaluation.comparison import Comparison, Section, differences, paired_section
+from cxrgaze_ray.evaluation.gate import GateReport, gate_rows
 from cxrgaze_ray.evaluation.metrics import DIAGNOSIS_TITLES, SALIENCY_TITLES
 from cxrgaze_ray.evaluation.paired import paired_tests
 from cxrgaze_ray.evaluation.table import EvaluationTable
@@ -24,6 +25,7 @@ def compare_models(
     second: BundleInfo,
     names: tuple[str, str],
     answers: tuple[EvaluationTable, EvaluationTable] | None = None,
+    gate: Section | None = None,
 ) -> Comparison:
     """Compare two bundles.
 
@@ -33,11 +35,14 @@ def compare_models(
         What they are called, such as cxrgaze@v0002.
     answers
         Their answers to the same images, which are then compared by paired tests.
+    gate
+        What a gate recorded of these two: see `gate_section`.
     """
     sections = [
         differences("The models", _facts(first, second), names),
         differences("How they were trained", list(_settings(first, second)), names),
         _metrics(first, second, names),
+        *([] if gate is None else [gate]),
     ]
     facts: dict[str, Any] = {"same_weights": first.weights_sha256 == second.weights_sha256}
     conclusion = "They have the same weights." if facts["same_weights"] else "Their weights differ."
@@ -49,6 +54,19 @@ def compare_models(
         told = ", ".join(better) if better else "none of the figures"
         conclusion += f" On the same images more than chance (p < 0.05) tells them apart in {told}."
     return Comparison("Models", *names, conclusion, tuple(sections), facts)
+
+
+def gate_section(report: GateReport, champion: str, candidate: str) -> Section:
+    """Return what a gate recorded of a candidate beside its champion, both by their names: on the same images."""
+    rows = tuple(
+        (row.criterion, row.champion, row.candidate, row.difference, row.bounds, row.verdict)
+        for row in gate_rows(report.judged)
+        if row.difference
+    )
+    note = f"Differences are {candidate} minus {champion}, on the same {report.images} images. {report.why}"
+    return Section(
+        "What the gate found", ("criterion", champion, candidate, "difference", "bounds", "verdict"), rows, note
+    )
 
 
 def _facts(first: BundleInfo, second: BundleInfo) -> list[tuple[str, object, object]]:
@@ -92,17 +110,25 @@ def _flat(values: dict[str, Any], before: str = "") -> dict[str, object]:
 def _metrics(first: BundleInfo, second: BundleInfo, names: tuple[str, str]) -> Section:
     """Put recorded figures side by side: lenient, as bundles of other versions may hold more or less."""
     mine, theirs = (_recorded(info.metrics) for info in (first, second))
+    stores = {info.lineage.store_sha256 for info in (first, second)}
+    same = len(stores) == 1 and None not in stores
     rows = tuple(
-        (title, _shown(mine.get(name)), _shown(theirs.get(name)), _difference(mine.get(name), theirs.get(name)))
+        (
+            title, _shown(mine.get(name)), _shown(theirs.get(name)),
+            _difference(mine.get(name), theirs.get(name)) if same else "",
+        )
         for name, title in TITLES.items()
         if name in mine or name in theirs
-    )
-    same = first.lineage.store_sha256 == second.lineage.store_sha256
-    where = "the same store's" if same else "different stores', so that they are not of the same images:"
-    note = (
-        f"As recorded on {where} test split. Whether a difference is more than chance takes both models' answers to "
-        "the same images: --store."
-    )
+    )  # fmt: skip
+    if same:
+        note = (
+            "As recorded on the same store's test split. Whether a difference is more than chance takes both models' "
+            "answers to the same images: --store."
+        )
+    else:
+        # where a hash is missing, nobody knows that the images were the same
+        where = "test splits that are not both known" if None in stores else "different test splits"
+        note = f"Recorded on {where}, so no difference is shown; --store has both answer the same images."
     columns = ("figure", *names, "difference")
     return Section("What was measured", columns, rows, note if rows else "Neither bundle carries figures.")
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from cxrgaze_ray.config import Record
 
+ENOUGH_IMAGES = 1000
+"""Images below which chance alone moves a calibration error by some hundredths."""
+
 
 class CalibrationScores(Record):
     """How far probabilities are from what happened; lower is better."""
@@ -40,7 +43,10 @@ class Calibration(Record):
         """Say in one sentence what was found."""
         if self.why or self.before is None or self.after is None:
             return f"Its probabilities were not recalibrated (temperature 1): {self.why}."
+        before, after = self.before, self.after
+        badly = ", which so few images tell badly," if self.images < ENOUGH_IMAGES else ""
         return (
-            f"Temperature {self.temperature:g}, fitted on {self.images} images of the {self.split} split, takes their "
-            f"calibration error from {self.before.ece:.3f} to {self.after.ece:.3f}."
+            f"Temperature {self.temperature:g} was fitted to lower the log loss of {self.images} images of the "
+            f"{self.split} split, from {before.nll:.4f} to {after.nll:.4f}; their calibration error{badly} went from "
+            f"{before.ece:.3f} to {after.ece:.3f}."
         )

@@ -39,7 +39,7 @@ _SAME_WAY = "Ingest them with the same --split, --split-salt, --split-shares and
 
 @dataclass(frozen=True)
 class LabelCount:
-    """Labelled images, and the patients they are of."""
+    """Images whose label is new, and patients who are."""
 
     images: int
     patients: int
@@ -174,14 +174,17 @@ def label_counts(union: ShardUnion, since: Sequence[str]) -> dict[str, LabelCoun
     Returns
     -------
     dict of str to LabelCount
-        Every split. A label that one of those stores gives to the same image already is not new.
+        Every split. A label that one of those stores gives to the same image already is not new, nor is a patient of
+        whom one of them has any label.
     """
     before = {number for number, store in enumerate(union.stores) if store.info.sha256() in since}
     rows = union.labelled().to_pylist()
     known = {(row["image_id"], row["label"]) for row in rows if row["store"] in before}
+    had = {row["patient"] for row in rows if row["store"] in before}
     new = [row for row in rows if row["newest"] and (row["image_id"], row["label"]) not in known]
     images = Counter(row["split"] for row in new)
-    patients = Counter(split for split, _ in {(row["split"], row["patient"]) for row in new})
+    others = {(row["split"], row["patient"]) for row in new if row["patient"] not in had}
+    patients = Counter(split for split, _ in others)
     return {split: LabelCount(images[split], patients[split]) for split in SPLITS}
 
 

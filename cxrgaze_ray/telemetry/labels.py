@@ -103,7 +103,7 @@ CRITERION = Label(
         "centre_bias", "answers", "patients", "golden outputs", "latency ratio", "size in MiB", "looks",
     ),
 )  # fmt: skip
-MODEL = Label("model", ("champion", "candidate"))
+MODEL = Label("model", ("champion", "candidate", "baseline"))
 VERDICT = Label("verdict", ("pass", "fail", "cannot_tell", "not_applicable"))
 
 

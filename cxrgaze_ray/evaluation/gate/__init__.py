@@ -5,7 +5,7 @@
 """
 
 from cxrgaze_ray.evaluation.gate.judge import judge, spent
-from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows
+from cxrgaze_ray.evaluation.gate.presentation import COLUMNS, GateRow, gate_rows, left_out
 from cxrgaze_ray.evaluation.gate.report import Criterion, GateOutcome, GateReport
 from cxrgaze_ray.evaluation.gate.settings import GateSettings, ModelFacts, Superiority
 
@@ -20,5 +20,6 @@ __all__ = [
     "Superiority",
     "gate_rows",
     "judge",
+    "left_out",
     "spent",
 ]

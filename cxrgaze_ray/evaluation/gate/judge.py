@@ -91,7 +91,7 @@ def spent(used: int, settings: GateSettings) -> GateReport:
     criterion = looks(used + 1, settings.looks)
     return GateReport(
         outcome=GateOutcome.CANNOT_TELL, criteria=(criterion,), settings=settings, patients=0, images=0,
-        why=f"Cannot tell: the test split was shown to {used} candidates already, and was not used again.",
+        why=f"The test split was shown to {used} candidates already, and was not used again.",
     )  # fmt: skip
 
 
@@ -104,8 +104,8 @@ def _outcome(criteria: tuple[Criterion, ...]) -> GateOutcome:
 
 def _why(outcome: GateOutcome, criteria: tuple[Criterion, ...], patients: int) -> str:
     if outcome is GateOutcome.ACCEPTED:
-        return f"Accepted: every criterion passes, on {patients} patients."
+        return f"Every criterion passes, on {patients} patients."
     rejected = outcome is GateOutcome.REJECTED
     reasons = [criterion for criterion in criteria if criterion.verdict == ("fail" if rejected else "cannot_tell")]
-    said = f"{'Rejected' if rejected else 'Cannot tell'}: {reasons[0].why}"
+    said = reasons[0].why
     return said if len(reasons) == 1 else f"{said} {len(reasons) - 1} more of {len(criteria)} criteria say the same."

@@ -54,7 +54,7 @@ def _row(criterion: Criterion, reach: float) -> GateRow:
     return GateRow(
         criterion=criterion.title,
         rule=criterion.rule.replace("_", "-"),
-        champion=_number(criterion.champion, form),
+        champion=_beside(criterion, form),
         candidate=_number(criterion.candidate, form),
         difference=_number(criterion.difference, "+.3f"),
         bounds="" if low is None or high is None else f"{low:+.3f} to {high:+.3f}",
@@ -64,6 +64,19 @@ def _row(criterion: Criterion, reach: float) -> GateRow:
         why=criterion.why,
         span=_span(criterion, reach),
     )
+
+
+def left_out(criteria: Sequence[Criterion]) -> str:
+    """Return a sentence on the criteria that were not judged, with the patients of each; empty if all were."""
+    rest = [one for one in criteria if one.verdict == "not_applicable"]
+    named = ", ".join(f"{(one.subgroup or one.title).replace('_', ' ')} ({one.patients})" for one in rest)
+    return f"Not judged, for lack of patients or of the data they need: {named}." if rest else ""
+
+
+def _beside(criterion: Criterion, form: str) -> str:
+    """Say whose value it is where it is not the champion's, as the column's head has it."""
+    value = _number(criterion.champion, form)
+    return f"{value} ({criterion.beside})" if value and criterion.beside != "champion" else value
 
 
 def _number(value: float | None, form: str) -> str:

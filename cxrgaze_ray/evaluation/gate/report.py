@@ -64,8 +64,15 @@ class Criterion(Record):
     """One sentence for people."""
 
     @property
+    def beside(self) -> Literal["champion", "baseline"]:
+        """Whose value stands beside the candidate's."""
+        return "baseline" if self.rule == "baseline" else "champion"
+
+    @property
     def title(self) -> str:
         """Name and subgroup, for people."""
+        if self.rule == "baseline":
+            return "shuffled AUC against the centre-bias baseline"
         name = self.name.replace("_", " ").replace("auc", "AUC").replace("ece", "calibration error")
         return f"{name} ({self.subgroup})" if self.subgroup else name
 
@@ -81,7 +88,7 @@ class GateReport(Record):
     """Labelled images; between models that predict saliency only, those that somebody looked at."""
 
     why: str
-    """One sentence for people."""
+    """One sentence for people, beside the outcome."""
 
     @property
     def judged(self) -> tuple[Criterion, ...]:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from cxrgaze_ray.lifecycle.retraining.data import learned_from, missing_stores, open_stores, read_reports
+from cxrgaze_ray.lifecycle.retraining.data import (
+    learned_from,
+    missing_stores,
+    open_stores,
+    read_reports,
+    split_warnings,
+)
 from cxrgaze_ray.lifecycle.retraining.decide import Decision, Reason, Situation, decide
 from cxrgaze_ray.lifecycle.retraining.policy import Policy, read_policy
 from cxrgaze_ray.lifecycle.retraining.settings import RetrainSettings
@@ -41,6 +47,7 @@ def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]
     assessment = None if missing else assess(settings, reason)
     champion = assessment.champion if assessment else _champion(settings)
     training = training_settings(settings, read_info(open_store(champion.uri)))
+    warnings = split_warnings(settings)
     plan: dict[str, Any] = {
         "champion": f"{champion.name}@{champion.version}",
         "to_ingest": [new.archive for new in missing],
@@ -48,6 +55,7 @@ def plan_retraining(settings: RetrainSettings, reason: Reason) -> dict[str, Any]
         "epochs": {name: stage.epochs for name, stage in training.stages.items()},
         "policy": read_policy(settings.policy).name,
         "auto_promote": settings.auto_promote,
+        "warnings": warnings,
     }
     if assessment is not None:
         plan |= assessment.situation.model_dump(exclude={"reason", "now"})
@@ -93,13 +101,15 @@ def assess(settings: RetrainSettings, reason: Reason) -> Assessment:
     info, stores = read_info(open_store(champion.uri)), open_stores(settings)
     check_store(stores.info, info)
     root = registry.store.child(f"{settings.name}/{FOLDER}")
-    fresh = label_counts(stores, learned_from(info))
+    learned = learned_from(info)
+    fresh = label_counts(stores, learned)
     everything = label_counts(stores, ())
     situation = Situation(
         reason=reason,
         now=now(),
         train_patients=everything["train"].patients,
         new_patients=fresh["train"].patients,
+        champion_stores_named=bool(learned) and {*learned} <= {*stores.parts},
         test_patients=everything["test"].patients,
         looks_used=registry.looks(settings.name, stores.locked_tests),
         last_retraining_at=last_at(root),

@@ -37,7 +37,10 @@ class Situation(Record):
     """Number of labelled patients in the training split."""
 
     new_patients: int
-    """Number of those in stores that the champion has not learned from."""
+    """Number of those in stores that the champion has not learned from, less those that it is known to have had."""
+
+    champion_stores_named: bool = True
+    """Whether all stores that the champion learned from are among these, so that nobody counts again whom it had."""
 
     test_patients: int
     """Number of labelled patients in the locked test split."""
@@ -163,12 +166,15 @@ def _drift(policy: DecidePolicy, situation: Situation, reports: Sequence[Monitor
 def _labels(policy: DecidePolicy, situation: Situation, *, drifted: bool) -> Proposals:
     """Yield whether there is data that the champion has not learned from."""
     new, least = situation.new_patients, policy.least_new_patients
+    patients = "newly labelled patients"
+    if not situation.champion_stores_named:  # some of them may be whom it had, under another store's hash
+        patients = "labelled patients in stores that the champion has not learned from"
     if new >= least:
-        yield Action.RETRAIN, f"There are {new} newly labelled patients to learn from."
+        yield Action.RETRAIN, f"There are {new} {patients}."
     elif drifted:
-        yield Action.ASK, f"There is a drift, and only {new} of {least} newly labelled patients: label more of them."
+        yield Action.ASK, f"There is a drift, and only {new} of {least} {patients}: label more of them."
     else:
-        yield Action.WAIT, f"There are {new} newly labelled patients; the policy asks for {least}."
+        yield Action.WAIT, f"There are {new} {patients}; the policy asks for {least}."
 
 
 def _age_s(situation: Situation, at: str) -> float:

@@ -94,7 +94,7 @@ def _families(state: str, gate: GateReport | None, ended: Conclusion | None, sec
         ((criterion.name, model), value)
         for criterion in gate.criteria
         if criterion.subgroup is None
-        for model, value in (("champion", criterion.champion), ("candidate", criterion.candidate))
+        for model, value in ((criterion.beside, criterion.champion), ("candidate", criterion.candidate))
         if value is not None
     ]
     return [

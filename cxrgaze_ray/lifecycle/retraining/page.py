@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cxrgaze_ray.evaluation.gate import GateReport, gate_rows
+from cxrgaze_ray.evaluation.gate import GateReport, gate_rows, left_out
 from cxrgaze_ray.lifecycle.retraining.workspace import Conclusion, Spec
 from cxrgaze_ray.registry.ledger import Entry
 from cxrgaze_ray.reports.pages import render
@@ -33,6 +33,6 @@ def retraining_page(spec: Spec, conclusion: Conclusion, report: GateReport, hist
         report=report,
         headline=_HEADLINES[conclusion.outcome],
         rows=gate_rows(report.judged),
-        left_out=[criterion for criterion in report.criteria if criterion not in report.judged],
+        left_out=left_out(report.criteria),
         history=list(history)[-12:],
     )

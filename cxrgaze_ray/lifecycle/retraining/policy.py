@@ -22,7 +22,8 @@ class DecidePolicy(Settings):
     """Suspected drifts that a person must look into first: a model would only learn the fault."""
 
     least_new_patients: int = Field(50, ge=0, le=100_000_000)
-    """Least patients in the training split labelled since the champion was trained, for a retraining."""
+    """Least patients in the training split labelled since the champion was trained, for a retraining; patients that it
+    learned from do not count, as far as its stores are among those named."""
 
     least_train_patients: int = Field(100, ge=0, le=100_000_000)
     """Least labelled patients in the training split in all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from cxrgaze_ray.evaluation.maps import Reference
 from cxrgaze_ray.evaluation.reference import reference_of
 from cxrgaze_ray.evaluation.table import EvaluationTable
 from cxrgaze_ray.lifecycle.retraining.assessment import Assessment, assess, check_settings, now, training_settings
-from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores
+from cxrgaze_ray.lifecycle.retraining.data import check_outputs, ingest_new, missing_stores, split_warnings
 from cxrgaze_ray.lifecycle.retraining.decide import Action, Decision, Reason
 from cxrgaze_ray.lifecycle.retraining.evidence import gather_facts
 from cxrgaze_ray.lifecycle.retraining.page import retraining_page
@@ -27,11 +28,17 @@ from cxrgaze_ray.models.bundle import Bundle, read_bundle, read_info
 from cxrgaze_ray.registry.ledger import signature
 from cxrgaze_ray.registry.mlflow_tracking import Tracking, tracked
 from cxrgaze_ray.registry.pin import ModelPin
-from cxrgaze_ray.registry.versions import CHAMPION, Registry
+from cxrgaze_ray.registry.versions import CHAMPION, Registry, default_registry
 from cxrgaze_ray.shards.union import ShardUnion
 from cxrgaze_ray.storage import open_parent, open_store
 from cxrgaze_ray.storage.lease import Lease
 from cxrgaze_ray.training.run import run_stages
+
+_UNLESS = {
+    GateOutcome.CANNOT_TELL: "Wait for more labels",
+    GateOutcome.REJECTED: "Train another one with more labels",
+}
+"""What there is to do about a candidate that was not accepted."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +128,10 @@ def run_retraining(
         kept(connect) as joined,
     ):
         hooks.on_begin()
+        for warning in split_warnings(settings):
+            hooks.say(warning)
         if missing := missing_stores(settings):
-            ingest_new(missing, hooks.say, hooks.on_progress, joined)
+            ingest_new(settings, missing, hooks.say, hooks.on_progress, joined)
         work = unfinished(root, settings.sha256())
         assessment = assess(settings, reason)
         if work is None or work.spec.stores != assessment.stores.parts:
@@ -148,9 +157,9 @@ def _mirrored(result: Result) -> tuple[dict[str, Any], dict[str, object]]:
     assert result.gate is not None
     assert result.conclusion is not None
     figures = {
-        f"{who}/{one.name}{'/' + one.subgroup if one.subgroup else ''}": getattr(one, who)
+        f"{who}/{one.name}{'/' + one.subgroup if one.subgroup else ''}": value
         for one in result.gate.criteria
-        for who in ("champion", "candidate")
+        for who, value in ((one.beside, one.champion), ("candidate", one.candidate))
     }
     ended = result.conclusion
     return figures, {"gate": ended.outcome, "why": ended.why, "version": ended.version, "promoted": ended.promoted}
@@ -299,10 +308,11 @@ class _Retraining:
         stands = self._registry.aliases(name).get(CHAMPION)
         if stands == pin.version:
             return True, ""
+        # no full stop after a command that somebody copies
         if report.outcome is not GateOutcome.ACCEPTED:
-            return False, ""
+            return False, f"{_UNLESS[report.outcome]}, or decide yourself: {self._promotion(pin)} --reason WHY"
         if not self._settings.auto_promote:
-            return False, f"To put it into service: cxrgaze models promote {name} {pin.version}."
+            return False, f"To put it into service: {self._promotion(pin)}"
         self._lease.check()
         try:
             self._registry.promote(name, pin.version, note=f"accepted by the gate of {self._tag}", expected=champion)
@@ -310,3 +320,9 @@ class _Retraining:
             return False, f"Not promoted: {conflict}"
         self._hooks.say(f"{name}@{CHAMPION} is {pin.version}.")
         return True, ""
+
+    def _promotion(self, pin: ModelPin) -> str:
+        """Return the command by which a person promotes a version."""
+        registry = self._settings.registry
+        where = [] if registry == default_registry() else ["--registry", registry]
+        return shlex.join(["cxrgaze", "models", "promote", pin.name, pin.version, *where])

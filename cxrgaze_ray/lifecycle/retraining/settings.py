@@ -32,7 +32,8 @@ class NewData(Settings):
     """URI of the store; a finished one is used as it is."""
 
     settings: IngestSettings = IngestSettings()
-    """Settings of the ingest, with the salt and shares of the other stores, so that no patient is in two splits."""
+    """Settings of the ingest. Shares and salt of the split are the first store's, if none are given, so that no patient
+    is in two splits."""
 
 
 class RetrainSettings(Settings):

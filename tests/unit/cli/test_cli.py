@@ -26,7 +26,7 @@ from cxrgaze_ray.cli import app
 from cxrgaze_ray.cli.archive import DriftKind
 from cxrgaze_ray.cli.console import human_bytes, human_seconds
 from cxrgaze_ray.errors import Interrupted, NothingNew, StoreUnavailable
-from cxrgaze_ray.models.bundle import make_bundle, read_info
+from cxrgaze_ray.models.bundle import Lineage, make_bundle, read_info
 from cxrgaze_ray.models.gazenet import PRESETS
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.phantoms import Drift
@@ -399,6 +399,20 @@ def test_a_list_tells_what_is_known_of_every_version(cxrgaze: Cxrgaze, tmp_path:
     _, second = cxrgaze("models", "list", "--all", "--registry", tmp_path, "--json").json["models"]
     assert (second["version"], second["alias"], second["trained"]) == ("v0002", "", True)
     assert (second["auc"], second["gate"]) == ("0.900 (0.800 to 0.950)", "rejected")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_list_says_which_figures_are_of_other_images(cxrgaze: Cxrgaze, tmp_path: Path, same: bool) -> None:
+    ledger = Registry(LocalStore(str(tmp_path)))
+    for number, store in enumerate(("1", "1" if same else "2")):
+        lineage = Lineage(store_sha256=store * 64)
+        made = make_bundle(build(PRESETS["tiny"], number), "net", trained=True, lineage=lineage)
+        ledger.publish(made.with_metrics({"images": 100 + number, "diagnosis": {"auc_macro": 0.9}}))
+    told = cxrgaze("models", "list", "--all", "--registry", tmp_path)
+    header, *rows = told.out.splitlines()
+    assert "test images" in header
+    assert [str(100 + number) in row.split() for number, row in enumerate(rows)] == [True, True]
+    assert ("cxrgaze models compare A B --store STORE" in told.err) is not same
 
 
 @pytest.mark.parametrize("named", ["net", "net@v2", "net@canary"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxrgaze_ray.evaluation.gate import Criterion, GateOutcome, GateSettings, ModelFacts, judge
+from cxrgaze_ray.evaluation.gate import Criterion, GateOutcome, GateSettings, ModelFacts, gate_rows, judge
 from cxrgaze_ray.evaluation.gate.compare import Pair
 from cxrgaze_ray.evaluation.gate.criteria import centre_bias
 from cxrgaze_ray.evaluation.maps import Looks, Negatives, score_map
@@ -199,9 +199,15 @@ def test_the_mean_map_is_not_promoted_for_its_cc() -> None:
     )
     known = replace(champion, centre_NM=centre_NM)
     report = judge(known, replace(candidate, maps_NM=centre_NM, centre_NM=centre_NM), FACTS, GateSettings(rounds=300))
+    (row,) = (one for one in gate_rows(report.criteria) if one.rule == "baseline")
+    assert row.champion == "0.500 (baseline)", "it is not the champion's"
     verdicts = {one.title: one.verdict for one in report.criteria}
-    assert (verdicts["cc"], verdicts["centre bias"], report.outcome) == ("pass", "fail", GateOutcome.REJECTED)
+    assert (verdicts["cc"], verdicts["shuffled AUC against the centre-bias baseline"], report.outcome) == (
+        "pass",
+        "fail",
+        GateOutcome.REJECTED,
+    )
     assert report.why == (
-        "Rejected: Saliency's shuffled AUC is 0.000 higher than the centre-bias baseline's: "
+        "Saliency's shuffled AUC is 0.000 higher than the centre-bias baseline's: "
         "the maps know no more than where readers look in general."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from cxrgaze_ray.evaluation.comparison import Comparison, Section
 from cxrgaze_ray.evaluation.evaluate import evaluate
+from cxrgaze_ray.evaluation.gate import GateSettings, ModelFacts, judge
 from cxrgaze_ray.evaluation.model_changes import compare_models
 from cxrgaze_ray.evaluation.run_changes import compare_runs
 from cxrgaze_ray.models.bundle import Bundle, Lineage, make_bundle
@@ -119,6 +122,43 @@ def test_models_differ_in_settings_and_figures() -> None:
     assert section(same, "How they were trained").note == "All 2 are the same."
 
 
+@pytest.mark.parametrize(
+    ("stores", "note"),
+    [
+        (("5" * 64, "6" * 64), "Recorded on different test splits, so no difference is shown"),
+        ((None, None), "Recorded on test splits that are not both known, so no difference is shown"),
+    ],
+)
+def test_figures_of_other_images_have_no_difference(stores: tuple[str | None, ...], note: str) -> None:
+    infos = [
+        one.info.model_copy(update={"lineage": one.info.lineage.model_copy(update={"store_sha256": store})})
+        for one, store in zip((bundle(1), bundle(2)), stores, strict=True)
+    ]
+    found = section(compare_models(infos[0], infos[1], ("net@v1", "net@v2")), "What was measured")
+    assert {row[-1] for row in found.rows} == {""}
+    assert found.note.startswith(note)
+
+
+def test_what_the_gate_recorded_of_the_two_is_shown(tmp_path: Path, cxrgaze: Cxrgaze) -> None:
+    registry, made = Registry(LocalStore(str(tmp_path))), bundle(2)
+    registry.publish(bundle(1))
+    lineage = made.info.lineage.model_copy(update={"parent": "net@v0001"})
+    registry.publish(Bundle(made.info.model_copy(update={"lineage": lineage}), made.state))
+    facts = ModelFacts(
+        golden_reproduced=True, golden_difference=0.0, latency_ratio=1.0, size_mib=1.0, looks_used=1, looks_of=20
+    )
+    report = judge(*table_pair(80, 0), facts, GateSettings(rounds=100))
+    data = report.model_dump_json().encode()
+    registry.store.put("net/gates/2.json", data)
+    registry.record_gate("net", "v2", report.outcome, "gates/2.json", hashlib.sha256(data).hexdigest())
+    for pair in (("net@v1", "net@v2"), ("net@v2", "net@v1")):
+        sections = cxrgaze("models", "compare", *pair, "--registry", tmp_path, "--json").json["sections"]
+        (found,) = (one for one in sections if one["title"] == "What the gate found")
+        assert found["columns"][1:3] == ["net@v0001", "net@v0002"]
+        assert found["rows"][0][3] == f"{report.criteria[0].difference:+.3f}"
+        assert report.why in found["note"]
+
+
 def test_paired_tests_say_what_is_more_than_chance() -> None:
     first, second = table_pair(200, 3, Model(own=4.0, cc_loss=0.1))
     found = compare_models(bundle(1).info, bundle(2).info, ("net@v1", "net@v2"), (first, second))
@@ -143,7 +183,8 @@ def test_the_commands_show_tables_and_write_pages(runs: tuple[Run, Run], tmp_pat
     uris = [run.store.uri for run in runs]
     told = cxrgaze("runs", "compare", *uris, "--out", str(tmp_path / "runs.html"))
     assert told.code == 0
-    assert "Images whose answers moved most" in told.err.splitlines(), "a title has a line of its own"
+    assert "Images whose answers moved most" in told.out.splitlines(), "in a pipe a table keeps its title"
+    assert re.search(r"90% of images moved by at most 0\.\d{4}\.", told.err)
     page = (tmp_path / "runs.html").read_text()
     assert "Scoring runs compared" in page
     assert "default-src 'none'" in page

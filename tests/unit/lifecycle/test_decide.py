@@ -40,6 +40,12 @@ def test_enough_new_labels_are_worth_a_scheduled_retraining() -> None:
     assert action(new_patients=49) is Action.WAIT
 
 
+def test_patients_that_the_champion_may_have_had_are_not_called_new() -> None:
+    named, not_named = (decide(Policy(), situation(champion_stores_named=one)).reasons[0] for one in (True, False))
+    assert named == "There are 100 newly labelled patients."
+    assert not_named == "There are 100 labelled patients in stores that the champion has not learned from."
+
+
 @pytest.mark.parametrize("kind", ["site", "exposure", "prevalence", "performance"])
 def test_a_drift_with_labels_of_the_new_retrains(kind: str) -> None:
     decision = decide(Policy(), situation(reason="drift"), [report(kind)])

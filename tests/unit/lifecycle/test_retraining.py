@@ -23,6 +23,8 @@ from cxrgaze_ray.evaluation.gate import GateOutcome, GateSettings
 from cxrgaze_ray.lifecycle.retraining import (
     Action,
     DecidePolicy,
+    Hooks,
+    NewData,
     Policy,
     Result,
     RetrainSettings,
@@ -39,7 +41,7 @@ from cxrgaze_ray.models.settings import NetworkConfig, architecture
 from cxrgaze_ray.models.zoo import build
 from cxrgaze_ray.registry.mlflow_tracking import EXPERIMENT, import_quietly
 from cxrgaze_ray.registry.versions import Registry
-from cxrgaze_ray.shards import ShardStore
+from cxrgaze_ray.shards import IngestSettings, ShardStore, SplitSettings
 from cxrgaze_ray.storage import LocalStore, open_store
 from cxrgaze_ray.storage.lease import Lease
 from tests.labelled_store import write_store
@@ -139,7 +141,9 @@ def test_an_accepted_candidate_waits_for_a_person(
     assert actions(registry) == JUDGED
     assert registry.aliases("cxrgaze") == {"champion": "v0001"}
     assert result.conclusion is not None
-    assert "cxrgaze models promote cxrgaze v0002" in result.conclusion.why
+    assert result.conclusion.why.endswith(
+        f"To put it into service: cxrgaze models promote cxrgaze v0002 --registry {settings.registry}"
+    )
 
 
 def test_auto_promote_puts_it_into_service(registry: Registry, settings: RetrainSettings, trained: list[str]) -> None:
@@ -210,6 +214,11 @@ def test_with_a_handful_of_patients_it_cannot_tell(
     strict = EASY.model_copy(update={"gate": EASY.gate.model_copy(update=asked)})
     result = retrain(settings, policy=strict, auto_promote=True)
     assert result.exit_code == 11
+    assert result.conclusion is not None
+    assert result.conclusion.why.endswith(
+        "Wait for more labels, or decide yourself: cxrgaze models promote cxrgaze v0002 "
+        f"--registry {settings.registry} --reason WHY"
+    )
     assert actions(registry) == JUDGED
     assert result.gate is not None
     (centre,) = [one for one in result.gate.criteria if one.name == "centre_bias"]
@@ -337,6 +346,49 @@ def test_new_labels_are_what_the_champion_has_not_learned(
     both = settings.model_copy(update={"stores": (*settings.stores, str(tmp_path / "more"))})
     plan = plan_retraining(both, "schedule")
     assert (plan["new_patients"], plan["train_patients"], plan["test_patients"]) == (4, 10, 11)
+    assert plan["champion_stores_named"]
+    elsewhere = settings.model_copy(update={"stores": (str(tmp_path / "more"),)})
+    assert not plan_retraining(elsewhere, "schedule")["champion_stores_named"]
+
+
+SIXTY: dict[str, Any] = {"salt": "ours", "train": 0.6, "validation": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "warned"),
+    [
+        ({}, SIXTY, ""),
+        ({"shard_rows": 8}, SIXTY, ""),
+        ({"split": {"train": 0.8}}, {"salt": "ours", "train": 0.8, "validation": 0.1}, "by the shares 0.8,0.1, and "),
+        ({"split": {"salt": "other"}}, SIXTY | {"salt": "other"}, "by another salt"),
+        ({"split": {"train": 0.8}, "split_by": "archive"}, {"salt": "ours", "train": 0.8, "validation": 0.1}, ""),
+    ],
+)
+def test_new_data_is_split_as_the_first_store_or_a_warning_says_otherwise(
+    tmp_path: Path,
+    settings: RetrainSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    made: dict[str, Any],
+    warned: str,
+) -> None:
+    info = ShardStore.open(settings.stores[0]).info.model_copy(update={"split": SplitSettings(**SIXTY)})
+    open_store(settings.stores[0]).put("store.json", info.model_dump_json().encode())
+    new = NewData.model_validate({"archive": "labelled", "out": str(tmp_path / "new"), "settings": asked})
+    splits: list[SplitSettings] = []
+
+    def ingested(*_: object, settings: IngestSettings, **__: object) -> None:
+        splits.append(settings.split)
+        raise UserError("Far enough.")
+
+    monkeypatch.setattr("cxrgaze_ray.lifecycle.retraining.data.ingest", ingested)
+    said: list[str] = []
+    with pytest.raises(UserError, match="Far enough"):
+        run_retraining(settings.model_copy(update={"ingest": (new,)}), "manual", no_cluster, Hooks(say=said.append))
+    assert splits == [SplitSettings(**made)]
+    warnings = [one for one in said if one.startswith("Warning")]
+    assert len(warnings) == bool(warned)
+    assert all(warned in one for one in warnings)
 
 
 def test_waiting_is_no_failure_and_asking_is_for_a_person(

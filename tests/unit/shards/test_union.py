@@ -186,7 +186,7 @@ def test_a_store_locks_its_test_split_only_if_it_gives_rows_to_it(tmp_path: Path
 
 def test_only_labels_that_a_model_has_not_seen_are_new(tmp_path: Path) -> None:
     old = make(tmp_path / "old", OLD)
-    # a1 again as it was, a2 labelled, b1 corrected; d has two images; the last has no label yet
+    # a1 again as it was; a2 labelled and b1 corrected, of patients it had; d has two images; the last has no label yet
     rows: list[Row] = [
         OLD[0], ("a2", "ann", "train", 1), ("b1", "bob", "test", 2), ("d1", "dan", "train", 0),
         ("d2", "dan", "train", 0), ("e1", "eve", "train", None),
@@ -195,9 +195,9 @@ def test_only_labels_that_a_model_has_not_seen_are_new(tmp_path: Path) -> None:
     union = ShardUnion([old, new])
     none = LabelCount(0, 0)
     assert label_counts(union, [old.info.sha256()]) == {
-        "train": LabelCount(images=3, patients=2),
+        "train": LabelCount(images=3, patients=1),
         "validation": none,
-        "test": LabelCount(images=1, patients=1),
+        "test": LabelCount(images=1, patients=0),
     }
     assert label_counts(union, [old.info.sha256(), new.info.sha256()]) == dict.fromkeys(SPLITS, none)
     assert label_counts(union, [])["train"] == LabelCount(images=4, patients=2)
