@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from cxrgaze_ray.http import connection
 from cxrgaze_ray.http.connection import Connection, HeadLimits
 
-LIMITS = HeadLimits(unheard_bytes=64 * 2**10, head_s=2.0, heads=5, reading_s=1.0, read_bytes=64 * 2**10)
+LIMITS = HeadLimits(unheard_bytes=64 * 2**10, head_s=1.0, heads=5, reading_s=0.6, read_bytes=64 * 2**10)
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: here\r\n"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Open = Callable[[], Coroutine[Any, Any, Streams]]

@@ -117,6 +117,7 @@ def test_the_release_s_drift_moves_frozen_buffers_and_no_frozen_parameter(name: 
     assert all("running_" in tensor or tensor.endswith("num_batches_tracked") for tensor in outside)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("drifting", [False, True])
 @pytest.mark.parametrize("name", STAGE_NAMES)
 def test_how_good_a_phase_was_before_is_known_and_changes_nothing(
