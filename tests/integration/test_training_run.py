@@ -125,7 +125,9 @@ def at(stage: str, epoch: int) -> Callable[[str], bool]:
 
 
 def kill_a_worker(number: signal.Signals) -> None:
-    found = [one for one in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or ())]
+    ours = psutil.Process().children(recursive=True)  # others' trainings may run on this machine
+    alive = [one for one in ours if one.status() != psutil.STATUS_ZOMBIE]
+    found = [one for one in alive if "RayTrainWorker" in " ".join(one.cmdline())]
     assert found, "no worker is to be seen"
     found[0].send_signal(number)
 

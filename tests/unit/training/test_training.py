@@ -148,6 +148,7 @@ def test_what_a_setting_does_not_do_to_the_letter_is_said() -> None:
     assert ["no effect" in note for note in idle.notes()] == [True, True]
 
 
+@pytest.mark.long
 def test_augmented_images_are_not_cached_and_that_is_said() -> None:
     chosen = settings("classifier", batch=6, epochs=2, patience=5, augment=True)
     assert chosen.notes() == [
@@ -262,6 +263,7 @@ def test_phases_run_in_the_paper_s_order_whatever_order_they_are_named_in() -> N
 RELEASED = {"epochs": 4, "plateau": 1, "optimiser": "adamw", "weight_decay": 0.01, "augment": True, "lr": 0.05}
 
 
+@pytest.mark.long
 def test_a_plateau_slows_the_learning_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Steps, "validate", lambda *_: 1.0)  # what is learned differs from one processor to another
     rates = {**RELEASED, "augment": False, "epochs": 5, "patience": 5}
